@@ -1,0 +1,1 @@
+"""The Postgres and the SQS that come with the project, for the demo, the tests, the notebooks."""

@@ -1,0 +1,87 @@
+"""What can go wrong, grouped by what the caller should do about it.
+
+    EtlError
+    ├── ConfigurationError          fix the configuration, then start again      exit code 2
+    │   ├── SettingsError           config.yaml, the environment, an option
+    │   ├── KeyringError            no keyring, or one that must not be used
+    │   └── TableError              the target table is not what config.yaml says
+    ├── Outage                      wait and try the same thing again            exit code 1
+    │   ├── DatabaseUnavailable
+    │   └── QueueUnavailable
+    ├── Stopped                     the run cannot go on; the rest is in the queue
+    │   ├── DatabaseRefused         the database refuses the job itself          exit code 1
+    │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
+    │   ├── QuarantineBudget        too many messages broke a check              exit code 3
+    │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
+    ├── UnmaskError                 a token or sealed body that this keyring cannot open
+    └── EmbeddedError               a development service did not start or answer
+
+No message of any of these carries a value from an event: ids, column names, check names and
+counts only.
+"""
+
+
+class EtlError(Exception):
+    """Anything this program raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigurationError(EtlError):
+    """The configuration is wrong; nothing was received."""
+
+    exit_code = 2
+
+
+class SettingsError(ConfigurationError):
+    """A setting is missing, unknown or out of range."""
+
+
+class KeyringError(ConfigurationError):
+    """The keyring is missing, malformed or too weak to use."""
+
+
+class TableError(ConfigurationError):
+    """The target table in the database differs from the configured columns."""
+
+
+class Outage(EtlError):  # noqa: N818  (it names a state of the world, not a mistake)
+    """A service is away for now; the same call may succeed later."""
+
+
+class DatabaseUnavailable(Outage):
+    """Postgres cannot be reached, or asks to try again."""
+
+
+class QueueUnavailable(Outage):
+    """SQS cannot be reached, or asks to try again."""
+
+
+class Stopped(EtlError):  # noqa: N818
+    """The run cannot go on; what it had not loaded is in the queue."""
+
+
+class DatabaseRefused(Stopped):
+    """Postgres refuses the statement itself: a missing privilege, table or column."""
+
+
+class QueueRefused(Stopped):
+    """SQS refuses the call itself: no such queue, no permission, no credentials."""
+
+
+class QuarantineBudget(Stopped):
+    """More of the run's messages broke a check than the configuration allows."""
+
+    exit_code = 3
+
+
+class NotReconciled(Stopped):
+    """The run's counts do not add up."""
+
+
+class UnmaskError(EtlError):
+    """A token or sealed body was not made by this keyring for this column, or was changed."""
+
+
+class EmbeddedError(EtlError):
+    """An embedded development service failed."""
