@@ -3,21 +3,27 @@
 The child's standard input is a pipe whose other end only the parent holds. Whatever ends the
 parent closes that end, and the child reads end-of-file. Unlike PR_SET_PDEATHSIG this works on
 every Unix, survives a change of user, and does not fire when merely the starting thread ends.
+A process that the parent forked without an exec (multiprocessing does) holds a copy of that end;
+so the child also looks, once a second, whether its parent is still the same.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from etl.errors import EmbeddedError
+
+ROOT = Path(__file__).parents[2]
 
 
 class Child:
@@ -26,13 +32,17 @@ class Child:
     def __init__(self, module: str, *arguments: str, ready_seconds: float = 60) -> None:
         """Start the module and wait until it reports.
 
-        :raises EmbeddedError: it ended, or said nothing for *ready_seconds*.
+        :raises EmbeddedError: it ended, or said nothing for *ready_seconds*, or something else.
         """
+        # The child must find this package from any working directory, and nothing else there
+        # (-P): a notebook folder may well hold a random.py.
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
+            env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A group of its own: Ctrl-C at the terminal is for the job, which then stops its services.
+            # Its own session: Ctrl-C at the terminal is for the job, which then stops its services.
             start_new_session=True,
         )
         self._name = module
@@ -56,7 +66,12 @@ class Child:
                     code = self._process.wait()
                     raise EmbeddedError(f"{self._name!r} ended with {code} before it was ready")
                 line += piece or b""
-        report: dict[str, Any] = json.loads(line)
+        try:
+            report: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise EmbeddedError(
+                f"{self._name!r} printed something before its report: print to standard error"
+            ) from None
         return report
 
     @property
@@ -90,15 +105,18 @@ def report(**facts: Any) -> None:
     """Tell the parent that this child is up (called once, in the child)."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
+    os.dup2(2, 1)  # nobody reads the pipe from here on: a child that prints would fill it and hang
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
     """Call *act* in a thread once the parent has closed the lifeline or has died."""
+    parent = os.getppid()
 
     def wait() -> None:
-        # os.read, not sys.stdin: a buffered read would hold a lock that the interpreter wants at exit.
-        while os.read(0, 4096):
-            pass
+        while os.getppid() == parent:
+            # Not sys.stdin: a buffered read would hold a lock that the interpreter wants at exit.
+            if select.select([0], [], [], 1)[0] and not os.read(0, 4096):
+                break
         act()
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
