@@ -1,0 +1,158 @@
+"""Messages -> raw frame, and rejects for the messages that are no event at all.
+
+Decoding is strict where Python's json module is not: NaN and Infinity, equal keys, nesting that
+exhausts the stack and integers of thousands of digits are each refused with a reason of their
+own. What a value must be is decided later, on these same Python values, before any of them could
+change in an array of one type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from enum import Enum
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from etl.sqs import Message
+
+# json's own limit is a setting of the interpreter that may be off; a longer integer is quadratic
+# to read and fits no column.
+INTEGER_DIGITS = 1000
+
+# What exhausts the parser's stack differs between Python versions; this does not.
+NESTING = 100
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+REJECT_COLUMNS = ["message_id", "column", "check"]
+
+
+class Absent(Enum):
+    """Stands in the raw frame for a field that the event does not have; null is another thing."""
+
+    ABSENT = 0
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = Absent.ABSENT
+
+
+class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
+    """The body is no event; ``check`` says which test it failed."""
+
+    def __init__(self, check: str) -> None:
+        super().__init__(check)
+        self.check = check
+
+
+def read(
+    messages: Sequence[Message],
+    fields: Sequence[str],
+    *,
+    envelope: Literal["none", "sns"] = "none",
+    unknown_fields: Literal["ignore", "reject"] = "ignore",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decode the messages.
+
+    :param messages: with distinct ids
+    :param fields: the event's fields that become columns
+    :returns: the raw frame: ``message_id`` (object), ``SentTimestamp`` (object; milliseconds since
+        1970 UTC, or ``ABSENT``), then *fields* (object; the decoded Python values, or ``ABSENT``);
+        and the unreadable messages as rejects: ``message_id``, ``column``, ``check``. Each message
+        is in one of the two, in the order given.
+    """
+    known = frozenset(fields)
+    readable: list[Message] = []
+    events: list[dict[str, Any]] = []
+    unreadable: list[tuple[str, str, str]] = []
+    for message in messages:
+        try:
+            event = _event(message, envelope)
+            if unknown_fields == "reject" and not known.issuperset(event):
+                # The name of an unknown field comes from outside too, so it is not repeated.
+                raise Unreadable("unknown field")
+        except Unreadable as finding:
+            unreadable.append((message.message_id, "message", finding.check))
+        else:
+            readable.append(message)
+            events.append(event)
+    columns = {
+        "message_id": _objects([message.message_id for message in readable]),
+        "SentTimestamp": _objects([message.sent_ms for message in readable], default=ABSENT),
+    }
+    for field in fields:
+        columns[field] = _objects([event.get(field, ABSENT) for event in events])
+    return pd.DataFrame(columns), pd.DataFrame(unreadable, columns=REJECT_COLUMNS, dtype=object)
+
+
+def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
+    # Filled by slice: np.array() would look into lists and make a matrix of them.
+    array = np.empty(len(values), dtype=object)
+    array[:] = values if default is None else [default if v is None else v for v in values]
+    # Said once more, since pandas infers str from an array of objects that are all str.
+    return pd.Series(array, dtype=object)
+
+
+def _event(message: Message, envelope: str) -> dict[str, Any]:
+    if not message.body:
+        raise Unreadable("empty body")
+    if message.md5 is not None and message.md5 != body_md5(message.body):
+        raise Unreadable("MD5 of body")
+    event = _decode(message.body)
+    if envelope == "sns":
+        inner = event.get("Message")
+        if event.get("Type") != "Notification" or not isinstance(inner, str):
+            raise Unreadable("SNS notification")
+        event = _decode(inner)
+    return event
+
+
+def body_md5(body: str) -> str:
+    """MD5 of a message body in hex, as SQS computes it: a checksum, not a protection."""
+    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def _decode(text: str) -> dict[str, Any]:
+    # A body with few brackets cannot nest deeply, and needs no closer look.
+    if text.count("[") + text.count("{") > NESTING and _depth(text) > NESTING:
+        raise Unreadable("nesting")
+    try:
+        event = _DECODER.decode(text)
+    except json.JSONDecodeError:
+        raise Unreadable("JSON") from None
+    if type(event) is not dict:
+        raise Unreadable("JSON object")
+    return event
+
+
+def _depth(text: str) -> int:
+    levels = (_LEVELS.get(character, 0) for character in _STRING.sub("", text))
+    return max(accumulate(levels), default=0)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Unreadable("duplicate key")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > INTEGER_DIGITS:
+        raise Unreadable("integer length")
+    return int(digits)
+
+
+def _constant(_name: str) -> float:
+    raise Unreadable("NaN or Infinity")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant)

@@ -1,0 +1,178 @@
+"""The types that a column can be configured with: what each checks, converts to, and stores.
+
+Checks look at the decoded Python values of an object column and answer one bool a value. They
+are strict: True is no integer, 2.5 is no integer, "5" is no number. A check says True about any
+value that an earlier check has already refused, so that a row lists each fault once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import math
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+Values = Sequence[Any]
+Answers = list[bool]
+
+# [0-9], not \d: int() and \d take the digits of every script. No leading zeros, so that no two
+# spellings but "2.3" and "2.3.0" pack to one number.
+_VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIMESTAMP = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_INT4 = (-(2**31), 2**31 - 1)
+_INT8 = (-(2**63), 2**63 - 1)
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """One type: the Python types of its values, further checks by name, conversion, SQL type."""
+
+    python: tuple[type, ...]
+    checks: tuple[tuple[str, Callable[[Any], bool]], ...]
+    convert: Callable[[Values], Any]
+    sql: Callable[[int | None], sa.types.TypeEngine[Any]]
+
+
+def canonical_ip(value: str) -> str:
+    """One spelling for each address (RFC 5952); an IPv4-mapped IPv6 address is the IPv4 address.
+
+    :raises ValueError: not an address. Zones (``fe80::1%eth0``) are refused: they name an interface
+        of the host that wrote them, and can hold any text.
+    """
+    # inet_pton takes dotted quads without leading zeros only, ten times as fast as ipaddress.
+    try:
+        socket.inet_pton(socket.AF_INET, value)
+    except OSError:
+        pass
+    else:
+        return value
+    try:
+        address = ipaddress.IPv6Address(socket.inet_pton(socket.AF_INET6, value))
+    except OSError:
+        raise ValueError("not an IP address") from None
+    # Spelt out, since str() of a mapped address differs between Python 3.12 and 3.13.
+    return str(address.ipv4_mapped or address)
+
+
+def pack_version(text: str) -> int:
+    """``major x 1,000,000 + minor x 1,000 + patch``: order is kept, and nothing collides.
+
+    :raises ValueError: not two or three parts of digits, or out of the range of ``integer``
+    """
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a version")
+    major, minor, patch = (int(part or 0) for part in match.groups())
+    packed = major * 1_000_000 + minor * 1_000 + patch
+    if minor > 999 or patch > 999 or packed > _INT4[1]:
+        raise ValueError("version out of range")
+    return packed
+
+
+def _succeeds(parse: Callable[[str], object]) -> Callable[[Any], bool]:
+    def check(value: str) -> bool:
+        try:
+            parse(value)
+        except ValueError:
+            return False
+        return True
+
+    return check
+
+
+def _version_range(value: str) -> bool:
+    return _VERSION.fullmatch(value) is None or _succeeds(pack_version)(value)
+
+
+def _between(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: low <= value <= high
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _date(text: str) -> dt.date:
+    if _DATE.fullmatch(text) is None:
+        raise ValueError("not a date")
+    return dt.date.fromisoformat(text)
+
+
+def _timestamp(text: str) -> dt.datetime:
+    if _TIMESTAMP.fullmatch(text) is None:
+        raise ValueError("not a timestamp")
+    try:
+        return dt.datetime.fromisoformat(text.upper()).astimezone(dt.UTC)
+    except OverflowError:  # year 1 or 9999, moved out of the calendar by its offset
+        raise ValueError("not a timestamp") from None
+
+
+def utc(milliseconds: int) -> dt.datetime:
+    """Time of a SentTimestamp, in UTC."""
+    return dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC)
+
+
+def _each(convert: Callable[[Any], Any]) -> Callable[[Values], Any]:
+    return lambda values: [None if value is None else convert(value) for value in values]
+
+
+def _array(dtype: str) -> Callable[[Values], Any]:
+    # Nullable arrays: in a plain one a single null would turn the column's integers to floats.
+    array: Callable[..., Any] = pd.array
+    return lambda values: array(list(values), dtype=dtype)
+
+
+def _keep(values: Values) -> Values:
+    return values
+
+
+TYPES: dict[str, FieldType] = {
+    "text": FieldType((str,), (), _keep, lambda n: sa.String(n) if n else sa.Text()),
+    "ip": FieldType(
+        (str,),
+        (("IP address", _succeeds(canonical_ip)),),
+        _each(canonical_ip),
+        lambda n: sa.String(n) if n else postgresql.INET(),
+    ),
+    "version": FieldType(
+        (str,),
+        (
+            ("version", lambda value: _VERSION.fullmatch(value) is not None),
+            ("version range", _version_range),
+        ),
+        lambda values: _array("Int32")(_each(pack_version)(values)),
+        lambda _: sa.Integer(),
+    ),
+    "integer": FieldType(
+        (int,), (("range", _between(*_INT4)),), _array("Int32"), lambda _: sa.Integer()
+    ),
+    "bigint": FieldType(
+        (int,), (("range", _between(*_INT8)),), _array("Int64"), lambda _: sa.BigInteger()
+    ),
+    "number": FieldType(
+        (int, float), (("range", _finite),), _array("Float64"), lambda _: sa.Double()
+    ),
+    "boolean": FieldType((bool,), (), _array("boolean"), lambda _: sa.Boolean()),
+    "date": FieldType((str,), (("date", _succeeds(_date)),), _each(_date), lambda _: sa.Date()),
+    "timestamp": FieldType(
+        (str,),
+        (("timestamp", _succeeds(_timestamp)),),
+        _each(_timestamp),
+        lambda _: sa.DateTime(timezone=True),
+    ),
+}

@@ -1,0 +1,45 @@
+"""The ledger: which messages have been handled; at-least-once delivery becomes exactly-once effect.
+
+An id enters the ledger in the transaction that stores the message's row or quarantine entry, so
+that either both are there or none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from etl.postgres import queries
+
+
+class CommittedBeforeError(Exception):
+    """An earlier attempt at this very batch has committed, though its reply was lost."""
+
+
+def claim(
+    connection: sa.Connection, message_ids: Sequence[str], run_id: str, batch: int
+) -> set[str]:
+    """Enter the ids; returns those that were not handled before.
+
+    Waits for another worker that is about to commit some of the same ids.
+
+    :param message_ids: distinct
+    :raises CommittedBeforeError: the ledger has ids of this run's same batch
+    """
+    ordered = sorted(message_ids)
+    parameters = {"message_ids": json.dumps(ordered), "run_id": run_id, "batch": batch}
+    fresh = set(connection.execute(queries()["claim_messages"], parameters).scalars())
+    if len(fresh) < len(ordered):
+        stale = [message_id for message_id in ordered if message_id not in fresh]
+        parameters["message_ids"] = json.dumps(stale)
+        if connection.execute(queries()["committed_before"], parameters).scalar_one():
+            raise CommittedBeforeError
+    return fresh
+
+
+def prune(connection: sa.Connection, retention_days: int) -> int:
+    """Forget ids older than *retention_days*; returns how many."""
+    result = connection.execute(queries()["prune_ledger"], {"retention_days": retention_days})
+    return result.rowcount

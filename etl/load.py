@@ -1,0 +1,189 @@
+"""Masked frame -> staging -> target, through DataFrame.to_sql.
+
+Staging is a temporary table of the transaction. The rows wait there while the ledger says which
+are new, so that the ledger's locks are held for the short last part of the transaction only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import psycopg2
+import sqlalchemy as sa
+
+from etl.config import Load, Table
+from etl.errors import QuarantineBudget
+from etl.extract import REJECT_COLUMNS
+from etl.postgres import RowRefused, target_table, translate
+from etl.schema import table_columns
+
+STAGING = "etl_staging"
+
+# COPY's text format (PostgreSQL documentation, COPY): what must be escaped in a value.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_NULL = "\\N"
+
+Refusals = list[tuple[str, str, str]]  # message_id, column, check
+
+
+def stage(
+    connection: sa.Connection, masked: pd.DataFrame, table: Table, load: Load, most_refused: int
+) -> pd.DataFrame:
+    """Put the masked rows into a new staging table, in the caller's transaction.
+
+    Columns in: ``message_id``, then the table's columns, as :func:`etl.mask.columns` leaves them.
+
+    Rows: all are staged but those that the database refuses; these come back as rejects
+    (``message_id``, ``column``, ``check``).
+
+    :raises QuarantineBudget: more than *most_refused* rows are refused
+    :raises DatabaseUnavailable: an outage
+    :raises DatabaseRefused: the statement itself is refused
+    """
+    staging = sa.Table(
+        STAGING,
+        sa.MetaData(),
+        sa.Column("message_id", sa.Text),
+        *table_columns(table.columns),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
+    )
+    staging.create(connection)
+    types: Any = {column.name: column.type for column in staging.columns}
+    # None: to_sql's method of that name would put all rows into one statement.
+    method: Any = copy_rows if load.method == "copy" else "multi"
+    chunk = None if load.method == "copy" else load.statement_rows
+
+    def insert(start: int, stop: int) -> None:
+        masked.iloc[start:stop].to_sql(
+            STAGING, connection, if_exists="append", index=False,
+            dtype=types, method=method, chunksize=chunk,
+        )  # fmt: skip
+
+    refusals = _bisect(connection, masked["message_id"].tolist(), insert, most_refused)
+    return pd.DataFrame(refusals, columns=REJECT_COLUMNS, dtype=object)
+
+
+def merge(
+    connection: sa.Connection,
+    message_ids: Sequence[str],
+    table: Table,
+    staged: int,
+    most_refused: int,
+) -> pd.DataFrame:
+    """Move the staged rows of these messages to the target, in the caller's transaction.
+
+    :param staged: rows in the staging table
+
+    Rows: all are moved but those that break a constraint or a trigger of the target; these come
+    back as rejects (``message_id``, ``column``, ``check``).
+
+    :raises QuarantineBudget: more than *most_refused* rows are refused
+    :raises DatabaseUnavailable: an outage
+    :raises DatabaseRefused: the statement itself is refused
+    """
+    ids = list(message_ids)
+    names = [column.name for column in table.columns]
+    staging = sa.table(STAGING, sa.column("message_id"), *map(sa.column, names))
+    wanted = sa.select(*(staging.c[name] for name in names))
+    # As one JSON text: an array of thousands of parameters would be parsed one by one.
+    listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
+
+    def insert(start: int, stop: int) -> None:
+        part = ids[start:stop]
+        # Nearly always every staged row is new, and needs no looking up.
+        every = len(part) == staged
+        rows = wanted if every else wanted.where(sa.column("message_id").in_(listed))
+        statement = sa.insert(target_table(table)).from_select(names, rows)
+        connection.execute(statement, {} if every else {"ids": json.dumps(part)})
+
+    refusals = _bisect(connection, ids, insert, most_refused)
+    return pd.DataFrame(refusals, columns=REJECT_COLUMNS, dtype=object)
+
+
+def _bisect(
+    connection: sa.Connection,
+    message_ids: Sequence[str],
+    insert: Callable[[int, int], None],
+    most_refused: int,
+) -> Refusals:
+    """Insert all rows, halving wherever the database refuses, down to the rows at fault."""
+    refusals: Refusals = []
+    # A stack and not recursion: positions stay in order, and the budget ends it at once.
+    parts = [(0, len(message_ids))]
+    while parts:
+        start, stop = parts.pop()
+        if start == stop:
+            continue
+        refusal = _attempt(connection, insert, start, stop)
+        if refusal is None:
+            continue
+        if stop - start > 1:
+            middle = (start + stop) // 2
+            parts += [(middle, stop), (start, middle)]
+            continue
+        refusals.append((message_ids[start], "row", refusal))
+        if len(refusals) > most_refused:
+            raise QuarantineBudget(
+                f"the database refuses more than {most_refused} rows of a batch, the last one with "
+                f"{refusal}; look at the constraints and triggers of the target table"
+            )
+    return refusals
+
+
+def _attempt(
+    connection: sa.Connection, insert: Callable[[int, int], None], start: int, stop: int
+) -> str | None:
+    savepoint = connection.begin_nested()
+    try:
+        insert(start, stop)
+    except (sa.exc.SQLAlchemyError, psycopg2.Error, pd.errors.DatabaseError) as error:
+        translated = translate(error)
+        if not isinstance(translated, RowRefused):
+            raise translated from None
+        savepoint.rollback()
+        return translated.check
+    savepoint.commit()
+    return None
+
+
+def copy_rows(
+    table: Any, connection: sa.Connection, names: list[str], rows: Iterable[tuple[Any, ...]]
+) -> int:
+    """Insertion method for ``to_sql``: one COPY in text format, fed column by column.
+
+    :returns: rows copied
+    """
+    columns = [_column_text(values) for values in zip(*rows, strict=True)]
+    text = "".join(["\n".join(map("\t".join, zip(*columns, strict=True))), "\n"])
+    quote = connection.dialect.identifier_preparer.quote
+    statement = f"copy {quote(table.name)} ({', '.join(map(quote, names))}) from stdin"
+    cursor: Any = connection.connection.cursor()
+    with cursor:
+        cursor.copy_expert(statement, _Text(text))
+        return int(cursor.rowcount)
+
+
+def _column_text(values: Sequence[Any]) -> Sequence[str]:
+    texts = [_NULL if value is None else str(value) for value in values]
+    # One look at the whole column: values that need escapes are rare, tokens never do.
+    joined = "".join(texts)
+    nulls = sum(value is None for value in values)
+    if not any(character in joined for character in "\t\n\r") and joined.count("\\") == nulls:
+        return texts
+    return [_NULL if value is None else str(value).translate(_ESCAPES) for value in values]
+
+
+class _Text:
+    """What copy_expert reads from: UTF-8 in one piece, without a second copy in a StringIO."""
+
+    def __init__(self, text: str) -> None:
+        self._rest = memoryview(text.encode())
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._rest) if size < 0 else size
+        piece, self._rest = self._rest[:end], self._rest[end:]
+        return bytes(piece)

@@ -1,0 +1,214 @@
+"""The loop: receive, read, check, mask, load in one transaction, and only then acknowledge."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from etl import extract, ledger, load, mask, quarantine, validate
+from etl.acknowledge import acknowledge, release
+from etl.backoff import Backoff
+from etl.config import Settings
+from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
+from etl.heartbeat import Heartbeat
+from etl.keyring import Keyring
+from etl.postgres import RowRefused, transaction
+from etl.receiver import Receiver, Stop
+from etl.runs import Counts, Run
+from etl.sqs import Message, Queue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """One batch on its way: its messages, its masked rows, its rejects."""
+
+    messages: dict[str, Message]
+    masked: pd.DataFrame
+    rejects: pd.DataFrame  # message_id, column, check
+
+    @property
+    def deliveries(self) -> int:
+        """Deliveries behind the messages."""
+        return sum(message.deliveries for message in self.messages.values())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a committed batch adds to the run."""
+
+    counts: Counts
+    reasons: dict[str, int]
+
+
+@dataclass
+class Drain:
+    """All that one run works with, and what it has come to."""
+
+    settings: Settings
+    queue: Queue
+    heartbeat: Heartbeat
+    receiver: Receiver
+    stop: Stop
+    pool: Executor
+    background: Executor  # one thread: the acknowledgements of the batch before
+    engine: sa.Engine
+    keyring: Keyring
+    schema: Any  # pandera's DataFrameSchema
+    run: Run
+    counts: Counts = field(default_factory=Counts)
+    reasons: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    not_acknowledged: int = 0
+
+
+def drain(job: Drain) -> None:
+    """Load batch after batch until the receiver has no more.
+
+    :raises Stopped: the run cannot go on
+    :raises Outage: a service was away for longer than the configuration allows
+    """
+    acknowledging: Future[int] | None = None
+    try:
+        while (messages := job.receiver.take()) is not None:
+            try:
+                batch = prepare(messages, job.settings, job.schema, job.keyring)
+                outcome = _load_patiently(job, batch)
+            except BaseException:
+                give_back(job, messages)
+                raise
+            job.batches += 1
+            job.counts = job.counts.plus(outcome.counts)
+            job.reasons.update(outcome.reasons)
+            # The acknowledgements of one batch overlap with the loading of the next one.
+            _settle(job, acknowledging)
+            acknowledging = job.background.submit(
+                acknowledge, job.queue, job.heartbeat, messages, job.pool
+            )
+    finally:
+        _settle(job, acknowledging)
+    job.receiver.raise_error()
+
+
+def _settle(job: Drain, acknowledging: Future[int] | None) -> None:
+    if acknowledging is not None:
+        job.not_acknowledged += acknowledging.result()
+
+
+def prepare(
+    messages: Sequence[Message], settings: Settings, schema: Any, keyring: Keyring
+) -> Batch:
+    """Read, check and mask: everything before the database."""
+    columns = settings.table.columns
+    raw, unreadable = extract.read(
+        messages,
+        [column.field for column in columns if column.field],
+        envelope=settings.queue.envelope,
+        unknown_fields=settings.event.unknown_fields,
+    )
+    valid, rejects = validate.split(raw, schema, columns)
+    return Batch(
+        messages={message.message_id: message for message in messages},
+        masked=mask.columns(valid, keyring, masking_plan(settings)),
+        rejects=pd.concat([unreadable, rejects], ignore_index=True),
+    )
+
+
+def masking_plan(settings: Settings) -> list[mask.MaskedColumn]:
+    """Which columns are masked, into which, under which context."""
+    return [
+        mask.MaskedColumn(column.source, column.name, column.masking_context)
+        for column in settings.table.columns
+        if column.mask
+    ]
+
+
+def give_back(job: Drain, messages: Sequence[Message]) -> None:
+    """Release messages that will not be loaded in this run."""
+    if messages:
+        release(job.queue, job.heartbeat, messages, job.pool)
+        job.counts.released += sum(message.deliveries for message in messages)
+
+
+def _load_patiently(job: Drain, batch: Batch) -> Outcome:
+    """Load a batch; wait out an outage of the database while the heartbeat keeps the messages."""
+    backoff = Backoff(job.settings.database.retry_seconds, lambda: job.stop.give_back)
+    attempts: list[Outcome] = []
+    while True:
+        try:
+            _load(job, batch, attempts.append)
+        except ledger.CommittedBeforeError:
+            # The reply to COMMIT was lost, not the commit: only an attempt that came as far as
+            # COMMIT can have claimed these ids, and that is the last one noted.
+            log.info("batch %d had been committed before the connection was lost", job.batches + 1)
+        except DatabaseUnavailable as error:
+            if job.stop.give_back:
+                raise
+            backoff.pause(error)
+            continue
+        except RowRefused as error:
+            raise DatabaseRefused(
+                f"the database refuses a row only at COMMIT ({error.check}); "
+                "make the constraint immediate"
+            ) from None
+        return attempts[-1]
+
+
+def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
+    """Do one batch's transaction: rows, ledger, quarantine and counts commit together."""
+    settings, number = job.settings, job.batches + 1
+    most = _most_quarantined(job, len(batch.messages))
+    with transaction(job.engine) as connection:
+        connection.exec_driver_sql("set constraints all immediate")
+        refused = load.stage(connection, batch.masked, settings.table, settings.load, most)
+        fresh = ledger.claim(connection, list(batch.messages), job.run.run_id, number)
+        unfit = {*batch.rejects["message_id"], *refused["message_id"]}
+        ids = [i for i in batch.masked["message_id"] if i in fresh and i not in unfit]
+        broken = load.merge(connection, ids, settings.table, len(batch.masked) - len(refused), most)
+        rejects = pd.concat([batch.rejects, refused, broken], ignore_index=True)
+        rejects = rejects[rejects["message_id"].isin(fresh)]
+        quarantined = quarantine.store(
+            connection, rejects, batch.messages, job.keyring, job.run.run_id
+        )
+        loaded = len(ids) - len(broken)
+        counts = Counts(
+            received=batch.deliveries,
+            loaded=loaded,
+            quarantined=quarantined,
+            already_handled=batch.deliveries - loaded - quarantined,
+        )
+        reasons = quarantine.reason_counts(rejects)
+        _keep_budget(job, counts, reasons)
+        job.run.update(connection, job.counts.plus(counts), number)
+        note(Outcome(counts, reasons))
+
+
+def _most_quarantined(job: Drain, rows: int) -> int:
+    """How many more rejects the budget allows, if all other rows of the batch load."""
+    budget = job.settings.quarantine
+    seen = job.counts.loaded + job.counts.quarantined + rows
+    return max(int(max(seen, budget.min_messages) * budget.max_fraction), 0)
+
+
+def _keep_budget(job: Drain, counts: Counts, reasons: dict[str, int]) -> None:
+    """Stop before a changed producer empties the queue into quarantine.
+
+    :raises QuarantineBudget: with this batch, too many of the run's messages broke a check
+    """
+    budget = job.settings.quarantine
+    quarantined = job.counts.quarantined + counts.quarantined
+    seen = job.counts.loaded + counts.loaded + quarantined
+    if seen >= budget.min_messages and quarantined > seen * budget.max_fraction:
+        often = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:5])
+        raise QuarantineBudget(
+            f"{quarantined} of {seen} messages broke a check, above quarantine.max_fraction "
+            f"{budget.max_fraction:g}; this batch was given back; most often: {often}"
+        )

@@ -1,0 +1,130 @@
+"""The columns of config.yaml -> pandera schema, conversions, table columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+import sqlalchemy as sa
+
+from etl.config import Column
+from etl.extract import ABSENT
+from etl.fieldtypes import TYPES, Answers, Values, utc
+from etl.mask import longest_value
+
+# Room for the longest key id, so that no rotation makes a token outgrow its column.
+KEY_ID_LENGTH = 16
+
+Check = tuple[str, Callable[[Values], Answers]]
+
+
+def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
+    """The checks of a raw frame; each is named as it appears in the quarantine."""
+    return pa.DataFrameSchema(
+        {
+            column.source: pa.Column(
+                object,
+                # Our own checks of absence and null are named; pandera's would stop at the first.
+                nullable=True,
+                checks=[
+                    pa.Check(_over_series(answers), name=name, error=name, ignore_na=False)
+                    for name, answers in column_checks(column)
+                ],
+            )
+            for column in columns
+        }
+    )
+
+
+def column_checks(column: Column) -> list[Check]:
+    """The checks of one column in order; each answers one bool a value."""
+    kind = TYPES[column.type]
+    python = (int,) if column.attribute else kind.python
+    checks: list[Check] = []
+    if column.required:
+        checks.append(("missing", lambda values: [value is not ABSENT for value in values]))
+    if not column.nullable:
+        checks.append(("null", lambda values: [value is not None for value in values]))
+    # type() and not isinstance(): True is an instance of int.
+    checks.append(
+        (
+            "type",
+            lambda values: [v is None or v is ABSENT or type(v) in python for v in values],
+        )
+    )
+    if column.attribute:
+        return checks
+    if python == (str,):
+        checks += [("NUL character", _without_nul), ("lone surrogate", _encodable)]
+    checks += [
+        (name, lambda values, good=good: _of_type(values, python, good))  # type: ignore[misc]
+        for name, good in kind.checks
+    ]
+    length = _length_check(column)
+    return [*checks, ("length", length)] if length else checks
+
+
+def _length_check(column: Column) -> Callable[[Values], Answers] | None:
+    limit = column.max_length
+    if limit is None:
+        return None
+    if column.mask:
+        # The token must fit, so the bound is on the value's bytes.
+        limit_bytes = longest_value(limit, KEY_ID_LENGTH)
+        return lambda values: _of_type(
+            values, (str,), lambda v: len(v.encode("utf-8", "surrogatepass")) <= limit_bytes
+        )
+    return lambda values: _of_type(values, (str,), lambda v: len(v) <= limit)
+
+
+def _of_type(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Answers:
+    return [type(value) not in python or good(value) for value in values]
+
+
+def _without_nul(values: Values) -> Answers:
+    return _of_type(values, (str,), lambda value: "\0" not in value)
+
+
+def _encodable(values: Values) -> Answers:
+    # A surrogate is the only thing in a str that UTF-8 cannot carry.
+    return _of_type(values, (str,), lambda value: value.isascii() or _encodes(value))
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _over_series(answers: Callable[[Values], Answers]) -> Callable[[Any], Any]:
+    return lambda series: pd.Series(answers(series.tolist()), index=series.index, dtype=bool)
+
+
+def convert(column: Column, values: list[Any]) -> Any:
+    """Checked values as what the table stores; absent becomes null.
+
+    :returns: as many values, in the same order: a list, or a nullable array of the column's type
+    """
+    present = [None if value is ABSENT else value for value in values]
+    if column.attribute:
+        times = [None if value is None else utc(value) for value in present]
+        return [t.date() if t and column.type == "date" else t for t in times]
+    if column.type == "ip" and not column.canonical:
+        return present
+    return TYPES[column.type].convert(present)
+
+
+def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:
+    """The columns of the target table, in order."""
+    return [sa.Column(column.name, sql_type(column)) for column in columns]
+
+
+def sql_type(column: Column) -> sa.types.TypeEngine[Any]:
+    """What the database stores; a token is text whatever it was made of."""
+    if column.mask:
+        return sa.String(column.max_length) if column.max_length else sa.Text()
+    return TYPES[column.type].sql(column.max_length)

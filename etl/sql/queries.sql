@@ -1,0 +1,60 @@
+-- Each query is headed by its name between dashes and by what it is for.
+
+-- claim_messages --
+-- Enter the ids that the ledger does not hold yet; answers those. The ids come sorted, so that two
+-- workers with the same messages wait for each other instead of locking each other out.
+insert into etl.ledger (message_id, run_id, batch)
+select message_id, cast(:run_id as uuid), :batch
+from jsonb_array_elements_text(cast(:message_ids as jsonb)) as ids (message_id)
+on conflict (message_id) do nothing
+returning message_id
+
+-- committed_before --
+-- Whether an earlier attempt at this very batch has committed after all.
+select exists (
+    select from etl.ledger
+    where message_id in (select jsonb_array_elements_text(cast(:message_ids as jsonb)))
+      and run_id = cast(:run_id as uuid) and batch = :batch
+)
+
+-- prune_ledger --
+-- Forget ids older than the retention.
+delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
+
+-- store_reject --
+-- Keep one reject with its sealed body.
+insert into etl.quarantine (message_id, run_id, sent_at, reasons, body)
+values (:message_id, :run_id, :sent_at, cast(:reasons as jsonb), :body)
+
+-- quarantine_reasons --
+-- How many messages stand in quarantine for each reason, and since when.
+select reason ->> 'column' as "column", reason ->> 'check' as "check",
+       count(*) as messages, min(quarantined_at) as oldest, max(quarantined_at) as newest
+from etl.quarantine, jsonb_array_elements(reasons) as reason
+where cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid)
+group by 1, 2
+order by messages desc, 1, 2
+
+-- start_run --
+-- Enter a run that begins.
+insert into etl.runs (run_id, version, config_hash, host)
+values (:run_id, :version, :config_hash, :host)
+
+-- update_run --
+-- The run's counts so far. Absolute numbers: a second attempt at a batch counts nothing twice.
+update etl.runs
+set received = :received, loaded = :loaded, already_handled = :already_handled,
+    quarantined = :quarantined, released = :released, batches = :batches
+where run_id = :run_id
+
+-- finish_run --
+-- The run's end and why.
+update etl.runs set finished_at = now(), stop_reason = :stop_reason where run_id = :run_id
+
+-- list_runs --
+-- The newest runs.
+select run_id, started_at, finished_at, received, loaded, already_handled, quarantined, released,
+       batches, stop_reason, version, config_hash, host
+from etl.runs
+order by started_at desc
+limit :limit

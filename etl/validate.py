@@ -1,0 +1,66 @@
+"""Raw frame -> valid frame and rejects, by the pandera schema of the configured columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from etl.config import Column
+from etl.extract import REJECT_COLUMNS
+from etl.schema import convert
+
+
+def split(
+    raw: pd.DataFrame, schema: pa.DataFrameSchema, columns: tuple[Column, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tell the rows that pass every check from those that do not.
+
+    Columns in: ``message_id`` and every column's source, as :func:`etl.extract.read` gives them.
+
+    Columns out: ``message_id``, then the configured columns in order, converted: those to be
+    masked under their source's name, the others under their table name. Text is object, with None
+    for null; numbers are pandas' nullable types.
+
+    Rows: each is in the valid frame, or has one or more rows in the rejects (``message_id``,
+    ``column``, ``check``; the column is the source). Order is kept in both.
+
+    Raises nothing for a bad value; pandera's own errors carry values and end here.
+    """
+    failures = _failures(raw.reset_index(drop=True), schema)
+    message_ids = raw["message_id"].to_numpy()
+    rejects = pd.DataFrame(
+        [(message_ids[row], column, check) for row, column, check in failures],
+        columns=REJECT_COLUMNS,
+        dtype=object,
+    )
+    bad = {row for row, _, _ in failures}
+    good = raw if not bad else raw.iloc[[row for row in range(len(raw)) if row not in bad]]
+    return _converted(good, columns), rejects
+
+
+def _failures(raw: pd.DataFrame, schema: pa.DataFrameSchema) -> list[tuple[int, str, str]]:
+    try:
+        schema.validate(raw, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+        if cases["index"].isna().any():
+            # Not a row's fault: a check of ours raised, or the frame is not what read() gives.
+            broken = sorted(
+                {f"{c}: {k}" for c, k in zip(cases["column"], cases["check"], strict=True)}
+            )
+            raise TypeError(f"the schema cannot be applied: {', '.join(broken)}") from None
+        found = zip(cases["index"], cases["column"], cases["check"], strict=True)
+        return sorted({(int(row), str(column), str(check)) for row, column, check in found})
+    return []
+
+
+def _converted(good: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
+    data: dict[str, Any] = {"message_id": good["message_id"].to_numpy()}
+    for column in columns:
+        values = convert(column, good[column.source].tolist())
+        name = column.source if column.mask else column.name
+        # object for lists, so that nothing is inferred: "NA" is a country, not a null.
+        data[name] = pd.Series(values, dtype=object) if isinstance(values, list) else values
+    return pd.DataFrame(data)

@@ -1,0 +1,158 @@
+"""What the tests share: one embedded Postgres and one embedded SQS; a database and a queue each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from etl import config
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.embedded.sqs import EmbeddedSqs
+from etl.keyring import Keyring
+from etl.postgres import driver_url
+
+ROOT = Path(__file__).resolve().parents[1]
+# One key for all tests, made at import: nothing of it is in the repository.
+KEYRING = Keyring.new("k1")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A Postgres for the whole session."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqs() -> Iterator[EmbeddedSqs]:
+    """An SQS for the whole session."""
+    with EmbeddedSqs() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """An empty database of the test's own."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """An engine on the test's own database, for looking."""
+    made = sa.create_engine(driver_url(database_url))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def queue_url(sqs: EmbeddedSqs) -> str:
+    """A queue of the test's own, with a dead-letter queue."""
+    return sqs.create_queue(f"test-{uuid.uuid4().hex[:12]}", max_receive_count=100)
+
+
+@pytest.fixture
+def keyring() -> Keyring:
+    """The keyring of the tests."""
+    return KEYRING
+
+
+@dataclass
+class Job:
+    """The command line on one queue and one database."""
+
+    environment: dict[str, str]
+    queue_url: str
+    client: Any
+    engine: sa.Engine
+    arguments: tuple[str, ...] = field(default=("--idle-seconds", "1", "--json"))
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """Start a command as a process."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "etl", *arguments],
+            env={**self.environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        with self.start(*arguments, **more) as process:
+            out, err = process.communicate(timeout=120)
+            return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def run(self, *arguments: str, code: int = 0, **more: str) -> dict[str, Any]:
+        """Run the job to its end, expecting an exit code; returns its summary."""
+        done = self.command("run", *self.arguments, *arguments, **more)
+        assert done.returncode == code, done.stderr
+        summary: dict[str, Any] = json.loads(done.stdout)
+        return summary
+
+    def send(self, *bodies: str) -> list[str]:
+        """Send message bodies; returns their message ids."""
+        ids: dict[int, str] = {}
+        for start in range(0, len(bodies), 10):
+            entries = [
+                {"Id": str(i), "MessageBody": body}
+                for i, body in enumerate(bodies[start : start + 10])
+            ]
+            answer = self.client.send_message_batch(QueueUrl=self.queue_url, Entries=entries)
+            assert "Failed" not in answer
+            for entry in answer["Successful"]:
+                ids[start + int(entry["Id"])] = entry["MessageId"]
+        return [ids[i] for i in sorted(ids)]
+
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
+        """Query the database."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
+
+    def left(self) -> int:
+        """Messages in the queue, visible or not."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
+        return sum(int(value) for value in answer["Attributes"].values())
+
+
+@pytest.fixture
+def environment(sqs: EmbeddedSqs, database_url: str, queue_url: str) -> dict[str, str]:
+    """Everything a job reads from its environment, and nothing of the caller's own."""
+    return {
+        "PATH": os.environ["PATH"],
+        **sqs.environment,
+        "DATABASE_URL": database_url,
+        "ETL_QUEUE__URL": queue_url,
+        "ETL_QUEUE__WAIT_SECONDS": "1",
+        "ETL_KEYRING": KEYRING.dump(),
+    }
+
+
+@pytest.fixture
+def job(sqs: EmbeddedSqs, environment: dict[str, str], queue_url: str, engine: sa.Engine) -> Job:
+    """The command line on a queue and a database of the test's own."""
+    return Job(environment, queue_url, sqs.client(), engine)
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Callable[..., config.Settings]:
+    """Make settings on the test's queue and database; ``section__key=value`` changes one."""
+
+    def make(**changes: Any) -> config.Settings:
+        dotted = {name.replace("__", "."): value for name, value in changes.items()}
+        return config.load(ROOT / "config.yaml", environment, dotted)
+
+    return make

@@ -1,0 +1,293 @@
+"""Receiver and heartbeat on a real queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from etl.embedded.sqs import EmbeddedSqs
+from etl.errors import QueueRefused, QueueUnavailable
+from etl.heartbeat import Heartbeat
+from etl.receiver import Limits, Receiver, Stop
+from etl.sqs import Handle, Message, Queue
+
+LIMITS = Limits(
+    rows=100,
+    bytes=1_000_000,
+    seconds=60,
+    idle_seconds=0.5,
+    max_messages=None,
+    max_seconds=None,
+    wait_seconds=1,
+    retry_seconds=5,
+)
+
+
+@pytest.fixture
+def make_queue(sqs: EmbeddedSqs) -> Callable[..., Queue]:
+    """Make queues with a visibility timeout."""
+
+    def make(visibility_seconds: int = 30) -> Queue:
+        name = f"r-{uuid.uuid4().hex[:12]}"
+        url = sqs.create_queue(name, dead_letter=False, visibility_seconds=visibility_seconds)
+        return Queue(sqs.client(), url)
+
+    return make
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., Queue]) -> Queue:
+    """A queue with a visibility timeout of 30 s."""
+    return make_queue()
+
+
+@pytest.fixture
+def receiver(queue: Queue) -> Iterator[Callable[..., Receiver]]:
+    """Start receivers on the queue; they end with the test."""
+    started: list[Receiver] = []
+
+    def start(stop: Stop | None = None, threads: int = 3, **changes: Any) -> Receiver:
+        heartbeat = Heartbeat(queue, 30)
+        limits = replace(LIMITS, **changes)
+        started.append(Receiver(queue, heartbeat, limits, threads, stop or Stop()))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()
+
+
+def fill(queue: Queue, count: int, size: int = 10) -> None:
+    """Send messages."""
+    bodies = [f"{i:0{size}d}" for i in range(count)]
+    for start in range(0, count, 10):
+        assert queue.send(bodies[start : start + 10]) == []
+
+
+def batches(receiver: Receiver) -> list[list[Message]]:
+    """Take all there is."""
+    taken = []
+    while (batch := receiver.take()) is not None:
+        taken.append(batch)
+    return taken
+
+
+def test_a_batch_closes_at_its_rows(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """Never a row more, whatever the number of threads."""
+    fill(queue, 250)
+    assert [len(batch) for batch in batches(receiver(rows=100))] == [100, 100, 50]
+
+
+def test_rows_below_ten_are_kept_too(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """A receive asks for no more than there is room for."""
+    fill(queue, 7)
+    assert [len(batch) for batch in batches(receiver(rows=3))] == [3, 3, 1]
+
+
+def test_a_batch_closes_at_its_bytes(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """Over by no more than the receives under way bring."""
+    fill(queue, 100, size=1000)
+    sizes = [len(batch) for batch in batches(receiver(bytes=20_000, threads=2))]
+    assert sum(sizes) == 100
+    assert all(20 <= size < 20 + 2 * 10 for size in sizes[:-1])
+
+
+def test_a_batch_closes_at_its_age(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """A trickle is loaded too."""
+    fill(queue, 3)
+    taken = receiver(seconds=0.3, idle_seconds=60).take()
+    assert taken is not None
+    assert len(taken) == 3
+
+
+def test_receiving_ends_when_idle(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """And says so."""
+    stop = Stop()
+    assert batches(receiver(stop)) == []
+    assert stop.reason == "idle"
+
+
+def test_receiving_ends_at_the_maximum_exactly(
+    queue: Queue, receiver: Callable[..., Receiver]
+) -> None:
+    """Not one message more leaves the queue."""
+    fill(queue, 60)
+    stop = Stop()
+    taken = batches(receiver(stop, max_messages=37))
+    assert sum(map(len, taken)) == 37
+    assert stop.reason == "max_messages"
+    assert queue.state().visible == 23
+
+
+def test_receiving_ends_after_its_time(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """What came until then is handed over."""
+    fill(queue, 5)
+    stop = Stop()
+    taken = batches(receiver(stop, max_seconds=1, idle_seconds=60))
+    assert sum(map(len, taken)) == 5
+    assert stop.reason == "max_seconds"
+
+
+def test_a_stop_that_gives_back_leaves_the_messages_to_be_released(
+    queue: Queue, receiver: Callable[..., Receiver]
+) -> None:
+    """SIGTERM: take() ends at once, and end() hands the rest over."""
+    fill(queue, 5)
+    stop = Stop()
+    one = receiver(stop, idle_seconds=60)
+    while one.buffered < 5:
+        time.sleep(0.01)
+    stop.request("SIGTERM", give_back=True)
+    assert one.take() is None
+    assert len(one.end()) == 5
+
+
+def test_the_buffer_holds_no_more_than_a_batch(
+    queue: Queue, receiver: Callable[..., Receiver]
+) -> None:
+    """The queue is the better place to wait."""
+    fill(queue, 80)
+    one = receiver(rows=30, idle_seconds=60)
+    while one.buffered < 30:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert one.buffered == 30
+    assert queue.state().visible == 50
+
+
+def test_waiting_for_room_is_not_idleness(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """A load that takes longer than the idle time must not end the run."""
+    fill(queue, 60)
+    stop = Stop()
+    one = receiver(stop, rows=20, idle_seconds=0.5)
+    taken = 0
+    while (batch := one.take()) is not None:
+        taken += len(batch)
+        time.sleep(0.8)  # a slow load
+    assert taken == 60
+
+
+def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
+    make_queue: Callable[..., Queue],
+) -> None:
+    """It keeps its newest receipt handle, for the older one may delete nothing."""
+    queue = make_queue(visibility_seconds=1)
+    fill(queue, 1)
+    # No heartbeat thread runs, so the message shows again after a second.
+    heartbeat = Heartbeat(queue, 1)
+    receiver = Receiver(queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop())
+    receiver.start()
+    while receiver.received < 2:
+        time.sleep(0.05)
+    batch = receiver.end()
+    assert [message.deliveries for message in batch] == [receiver.received]
+    assert queue.acknowledge(heartbeat.handles(batch)) == []
+    state = queue.state()
+    assert state.visible + state.in_flight == 0
+
+
+def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: EmbeddedSqs) -> None:
+    """No waiting mends that."""
+    queue = Queue(sqs.client(), sqs.endpoint_url + "/000000000000/nowhere")
+    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop())
+    receiver.start()
+    assert receiver.take() is None
+    receiver.end()
+    with pytest.raises(QueueRefused, match="NonExistentQueue|QueueDoesNotExist"):
+        receiver.raise_error()
+
+
+def test_an_sqs_that_is_away_is_waited_for_and_then_given_up() -> None:
+    """For as long as the configuration allows."""
+    with EmbeddedSqs() as own:
+        url = own.create_queue("q", dead_letter=False)
+        client = own.client()
+    queue = Queue(client, url)
+    limits = replace(LIMITS, retry_seconds=0.5, idle_seconds=60)
+    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop())
+    receiver.start()
+    assert receiver.take() is None
+    receiver.end()
+    with pytest.raises(QueueUnavailable):
+        receiver.raise_error()
+
+
+def test_a_held_message_stays_hidden_beyond_its_timeout(make_queue: Callable[..., Queue]) -> None:
+    """The heartbeat extends it at half-life."""
+    queue = make_queue(visibility_seconds=1)
+    fill(queue, 25)
+    heartbeat = Heartbeat(queue, 1)
+    heartbeat.start()
+    held: list[Message] = []
+    while len(held) < 25:
+        messages = queue.receive(10, 1)
+        heartbeat.hold(messages)
+        held += messages
+    seen = [message for _ in range(3) for message in queue.receive(10, 1)]
+    heartbeat.stop()
+    assert seen == []
+    assert heartbeat.extended >= 25
+
+
+def test_a_message_let_go_shows_again(make_queue: Callable[..., Queue]) -> None:
+    """Nothing is extended for ever."""
+    queue = make_queue(visibility_seconds=1)
+    fill(queue, 1)
+    heartbeat = Heartbeat(queue, 1)
+    heartbeat.start()
+    first = queue.receive(1, 1)
+    heartbeat.hold(first)
+    heartbeat.let_go(heartbeat.handles(first))
+    again = queue.receive(1, 5)
+    heartbeat.stop()
+    assert [message.message_id for message in again] == [first[0].message_id]
+
+
+def test_letting_go_of_an_old_handle_keeps_the_new_one(queue: Queue) -> None:
+    """The message came again in the meantime and is held anew."""
+    heartbeat = Heartbeat(queue, 30)
+    heartbeat.hold([Message("m", "", "old", 0, None)])
+    heartbeat.hold([Message("m", "", "new", 0, None)])
+    heartbeat.let_go([Handle("m", "old")])
+    assert len(heartbeat) == 1
+    assert heartbeat.handles([Message("m", "", "old", 0, None)]) == [Handle("m", "new")]
+
+
+def test_released_messages_show_at_once(queue: Queue) -> None:
+    """Visibility 0."""
+    fill(queue, 12)
+    taken = queue.receive(10, 1) + queue.receive(10, 1)
+    assert queue.release([Handle(m.message_id, m.receipt_handle) for m in taken]) == []
+    assert queue.state().visible == 12
+
+
+def test_a_refused_entry_is_reported_though_the_call_succeeds(queue: Queue) -> None:
+    """DeleteMessageBatch answers 200 with failed entries inside."""
+    fill(queue, 1)
+    good = queue.receive(1, 1)[0]
+    handles = [Handle("x", "no handle at all"), Handle(good.message_id, good.receipt_handle)]
+    refused = queue.acknowledge(handles)
+    assert [(r.handle.message_id, r.final) for r in refused] == [("x", True)]
+    assert queue.state().in_flight == 0
+
+
+def test_no_repr_shows_a_body_or_a_handle() -> None:
+    """A message may end in a log line by mistake."""
+    shown = repr(Message("id", "a body", "a handle", 0, None)) + repr(Handle("id", "a handle"))
+    assert "a body" not in shown
+    assert "a handle" not in shown
+
+
+def test_the_receiving_threads_end(queue: Queue, receiver: Callable[..., Receiver]) -> None:
+    """Nothing is left behind."""
+    one = receiver()
+    batches(one)
+    one.end()
+    assert not [t for t in threading.enumerate() if t.name.startswith("receiver")]

@@ -1,0 +1,50 @@
+"""Makes messages and columns for the tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from etl import config
+from etl.config import Column
+from etl.extract import body_md5
+from etl.sqs import Message
+
+ROOT = Path(__file__).resolve().parents[2]
+EVENT = {
+    "user_id": "424cdd21-063a-43a7-b91b-7ca1a833afae",
+    "app_version": "2.3.0",
+    "device_type": "android",
+    "ip": "199.172.111.135",
+    "locale": "RU",
+    "device_id": "593-47-5928",
+}
+SENT_MS = 1_700_000_000_000
+
+
+def message(body: str, number: int = 0, **changes: Any) -> Message:
+    """Make a message as the queue gives it."""
+    facts: dict[str, Any] = {
+        "message_id": f"m{number}",
+        "body": body,
+        "receipt_handle": f"handle {number}",
+        "sent_ms": SENT_MS,
+        "md5": body_md5(body),
+        **changes,
+    }
+    return Message(**facts)
+
+
+def event(**changes: Any) -> str:
+    """Make the body of a good event, with changes."""
+    return json.dumps({**EVENT, **changes})
+
+
+def columns(*only: str) -> tuple[Column, ...]:
+    """Take the columns of config.yaml, or some of them by source."""
+    settings = config.load(ROOT / "config.yaml", {})
+    return tuple(c for c in settings.table.columns if not only or c.source in only)
+
+
+FIELDS = [c.field for c in columns() if c.field]

@@ -1,0 +1,120 @@
+"""Messages -> raw frame and unreadable messages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from etl import extract
+from tests.unit.making import EVENT, FIELDS, SENT_MS, event, message
+
+
+def reason(body: str, **changes: object) -> str:
+    """The check that an unreadable body fails."""
+    raw, unreadable = extract.read([message(body, **changes)], FIELDS)
+    assert raw.empty
+    assert unreadable["column"].tolist() == ["message"]
+    return str(unreadable["check"].item())
+
+
+@pytest.mark.parametrize(
+    ("body", "check"),
+    [
+        ("", "empty body"),
+        ("{", "JSON"),
+        ("plain text", "JSON"),
+        ('{"a": 1} {"b": 2}', "JSON"),
+        ("\ufeff{}", "JSON"),
+        ("null", "JSON object"),
+        ("[]", "JSON object"),
+        ('"text"', "JSON object"),
+        ("17", "JSON object"),
+        ('{"a": NaN}', "NaN or Infinity"),
+        ('{"a": -Infinity}', "NaN or Infinity"),
+        ('{"a": 1, "a": 1}', "duplicate key"),
+        ('{"deep": {"a": 1, "a": 2}}', "duplicate key"),
+        ('{"a": ' + "9" * 5000 + "}", "integer length"),
+        ('{"a": -' + "9" * 1001 + "}", "integer length"),
+        ('{"a": ' + "[" * 100_000, "nesting"),
+        ('{"a": ' + "[" * 101 + "]" * 101 + "}", "nesting"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nesting"),
+    ],
+)
+def test_a_body_that_is_no_event_is_unreadable_with_a_reason_of_its_own(
+    body: str, check: str
+) -> None:
+    """Each way not to be an event has a name."""
+    assert reason(body) == check
+
+
+def test_a_body_that_does_not_match_its_md5_is_unreadable() -> None:
+    """Botocore does not check MD5OfBody, so this does."""
+    assert reason(event(), md5="0" * 32) == "MD5 of body"
+
+
+def test_brackets_in_text_are_not_nesting() -> None:
+    """Only the structure counts, not what stands in strings."""
+    raw, _ = extract.read([message(event(device_id="[{" * 500 + '\\"'))], FIELDS)
+    assert len(raw) == 1
+
+
+def test_a_readable_message_keeps_its_python_values() -> None:
+    """Nothing is coerced: the frame holds what json decoded."""
+    values = {"user_id": 7, "app_version": 2.5, "device_type": True, "ip": None, "locale": [1, 2]}
+    raw, _ = extract.read([message(json.dumps(values))], FIELDS)
+    got = raw.drop(columns=["message_id", "SentTimestamp"]).iloc[0].to_dict()
+    assert got == {**values, "device_id": extract.ABSENT}
+    assert type(got["device_type"]) is bool
+
+
+def test_the_frame_has_the_id_and_the_time_first() -> None:
+    """The columns of the raw frame are these, all of dtype object."""
+    raw, _ = extract.read([message(event(), 4)], FIELDS)
+    assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
+    assert (raw["message_id"].item(), raw["SentTimestamp"].item()) == ("m4", SENT_MS)
+    assert set(raw.dtypes.astype(str)) == {"object"}
+
+
+def test_order_is_kept_among_readable_and_unreadable() -> None:
+    """A stage may drop rows, never reorder them."""
+    bodies = ["{", event(), "[]", event(), "7"]
+    raw, unreadable = extract.read([message(b, i) for i, b in enumerate(bodies)], FIELDS)
+    assert raw["message_id"].tolist() == ["m1", "m3"]
+    assert unreadable["message_id"].tolist() == ["m0", "m2", "m4"]
+
+
+def test_unknown_fields_are_ignored_by_default() -> None:
+    """A producer may add fields."""
+    raw, unreadable = extract.read([message(event(new="x"))], FIELDS)
+    assert (len(raw), len(unreadable)) == (1, 0)
+
+
+def test_unknown_fields_are_rejected_by_setting_without_their_name() -> None:
+    """The name of a field comes from outside and could be personal."""
+    body = event(**{"secret-name": 1})
+    raw, unreadable = extract.read([message(body)], FIELDS, unknown_fields="reject")
+    assert raw.empty
+    assert unreadable.iloc[0].tolist() == ["m0", "message", "unknown field"]
+
+
+def test_an_sns_notification_is_unwrapped_by_setting() -> None:
+    """The event stands in the Message member, as text."""
+    body = json.dumps({"Type": "Notification", "Message": event()})
+    raw, _ = extract.read([message(body)], FIELDS, envelope="sns")
+    assert raw[FIELDS].iloc[0].to_dict() == EVENT
+
+
+@pytest.mark.parametrize("body", [event(), '{"Type": "Notification", "Message": {}}'])
+def test_a_body_that_is_no_notification_is_unreadable_when_one_is_expected(body: str) -> None:
+    """The setting holds for every message of the queue."""
+    raw, unreadable = extract.read([message(body)], FIELDS, envelope="sns")
+    assert raw.empty
+    assert unreadable["check"].tolist() == ["SNS notification"]
+
+
+def test_no_messages_give_empty_frames_with_their_columns() -> None:
+    """Later stages need no special case."""
+    raw, unreadable = extract.read([], FIELDS)
+    assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
+    assert list(unreadable.columns) == ["message_id", "column", "check"]

@@ -1,0 +1,211 @@
+"""Raw frame -> valid frame and rejects."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from etl import extract, validate
+from etl.config import Column
+from etl.fieldtypes import pack_version
+from etl.mask import token_length
+from etl.schema import frame_schema
+from tests.unit.making import EVENT, SENT_MS, columns, event, message
+
+
+def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read and check bodies."""
+    of = of or columns()
+    fields = [c.field for c in of if c.field]
+    raw, unreadable = extract.read([message(b, i) for i, b in enumerate(bodies)], fields)
+    assert unreadable.empty
+    return validate.split(raw, frame_schema(of), of)
+
+
+def one(kind: str, value: Any, **more: Any) -> list[Any]:
+    """Check one value of one type; the converted value, or the checks it fails."""
+    column = Column(name="c", field="f", type=kind, **more)  # type: ignore[arg-type]
+    valid, rejects = split(json.dumps({"f": value}), of=(column,))
+    return list(rejects["check"]) if len(rejects) else [valid["c"].item()]
+
+
+def test_a_good_event_becomes_a_row_of_table_values() -> None:
+    """Masked columns keep their source's name until they are masked."""
+    valid, rejects = split(event())
+    assert rejects.empty
+    assert valid.iloc[0].to_dict() == {
+        "message_id": "m0",
+        "user_id": EVENT["user_id"],
+        "device_type": "android",
+        "ip": "199.172.111.135",
+        "device_id": "593-47-5928",
+        "locale": "RU",
+        "app_version": 2_003_000,
+        "create_date": dt.datetime.fromtimestamp(SENT_MS / 1000, dt.UTC).date(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"user_id": None}, [("user_id", "null")]),
+        ({"user_id": 17}, [("user_id", "type")]),
+        ({"user_id": ["a"]}, [("user_id", "type")]),
+        ({"user_id": {"a": {}}}, [("user_id", "type")]),
+        ({"user_id": "x" * 129}, [("user_id", "length")]),
+        ({"user_id": "a\0b"}, [("user_id", "NUL character")]),
+        ({"user_id": "\ud800"}, [("user_id", "lone surrogate")]),
+        ({"device_id": "\udfff"}, [("device_id", "lone surrogate")]),
+        ({"device_type": True}, [("device_type", "type")]),
+        ({"ip": "1.2.3"}, [("ip", "IP address")]),
+        ({"ip": "01.2.3.4"}, [("ip", "IP address")]),
+        ({"ip": "fe80::1%eth0"}, [("ip", "IP address")]),
+        ({"ip": ""}, [("ip", "IP address")]),
+        ({"ip": None}, [("ip", "null")]),
+        ({"app_version": 2.5}, [("app_version", "type")]),
+        ({"app_version": "2"}, [("app_version", "version")]),
+        ({"app_version": "2.3.0.1"}, [("app_version", "version")]),
+        ({"app_version": "2.03"}, [("app_version", "version")]),
+        ({"app_version": "2.3\n"}, [("app_version", "version")]),
+        ({"app_version": "٢.٣"}, [("app_version", "version")]),
+        ({"app_version": "1.1000.0"}, [("app_version", "version range")]),
+        ({"app_version": "2147.483.648"}, [("app_version", "version range")]),
+        ({"device_id": "x" * 160}, [("device_id", "length")]),
+        ({"device_id": "é" * 80}, [("device_id", "length")]),
+        (
+            {"ip": 5, "device_id": None, "locale": "x" * 33},
+            [("ip", "type"), ("device_id", "null"), ("locale", "length")],
+        ),
+    ],
+)
+def test_a_broken_check_is_reported_by_column_and_name(
+    changes: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    """All failures of a row are collected, and a neighbour is not harmed."""
+    valid, rejects = split(event(), event(**changes), event())
+    assert valid["message_id"].tolist() == ["m0", "m2"]
+    assert set(rejects["message_id"]) == {"m1"}
+    found = sorted(zip(rejects["column"], rejects["check"], strict=True))
+    assert found == sorted(expected)
+
+
+def test_a_message_of_another_shape_misses_every_field() -> None:
+    """Absent is told from null."""
+    _, rejects = split('{"foo": "x", "bar": "123", "locale": null}')
+    assert set(zip(rejects["column"], rejects["check"], strict=True)) == {
+        (field, "missing") for field in EVENT if field != "locale"
+    }
+
+
+def test_a_message_without_a_time_is_a_reject() -> None:
+    """create_date has no other source."""
+    of = columns()
+    raw, _ = extract.read([message(event(), sent_ms=None)], [c.field for c in of if c.field])
+    _, rejects = validate.split(raw, frame_schema(of), of)
+    assert rejects.iloc[0].tolist() == ["m0", "SentTimestamp", "missing"]
+
+
+def test_all_rows_bad_leaves_an_empty_valid_frame_with_its_columns() -> None:
+    """The next stages need no special case."""
+    valid, rejects = split(event(ip="x"), event(ip="y"))
+    assert len(valid) == 0
+    assert list(valid.columns)[:2] == ["message_id", "user_id"]
+    assert rejects["message_id"].tolist() == ["m0", "m1"]
+
+
+def test_null_locale_and_the_country_na_stay_apart() -> None:
+    """Pandas must not take "NA" for a null."""
+    valid, _ = split(event(locale="NA"), event(locale=None))
+    assert valid["locale"].tolist() == ["NA", None]
+
+
+def test_one_null_integer_leaves_its_neighbours_integers() -> None:
+    """A plain integer column would have turned to floats."""
+    column = Column(name="n", field="n", type="bigint", nullable=True)
+    valid, _ = split('{"n": 9007199254740993}', '{"n": null}', of=(column,))
+    assert valid["n"].tolist()[0] == 9007199254740993
+    assert pd.isna(valid["n"].tolist()[1])
+
+
+def test_the_utc_date_is_that_of_the_sent_timestamp() -> None:
+    """Whatever the time zone of the machine."""
+    of = columns()
+    last = int(dt.datetime(2024, 2, 29, 23, 59, 59, 999000, dt.UTC).timestamp() * 1000)
+    raw, _ = extract.read([message(event(), sent_ms=last)], [c.field for c in of if c.field])
+    valid, _ = validate.split(raw, frame_schema(of), of)
+    assert valid["create_date"].item() == dt.date(2024, 2, 29)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("integer", 2**31 - 1, [2**31 - 1]),
+        ("integer", 2**31, ["range"]),
+        ("integer", True, ["type"]),
+        ("integer", 2.0, ["type"]),
+        ("integer", "2", ["type"]),
+        ("bigint", -(2**63), [-(2**63)]),
+        ("bigint", 2**63, ["range"]),
+        ("number", 2.5, [2.5]),
+        ("number", 2, [2.0]),
+        ("number", 10**400, ["range"]),
+        ("number", True, ["type"]),
+        ("boolean", True, [True]),
+        ("boolean", 1, ["type"]),
+        ("date", "2024-02-29", [dt.date(2024, 2, 29)]),
+        ("date", "2023-02-29", ["date"]),
+        ("date", "20240229", ["date"]),
+        (
+            "timestamp",
+            "2024-02-29T23:00:00-05:00",
+            [dt.datetime(2024, 3, 1, 4, tzinfo=dt.UTC)],
+        ),
+        ("timestamp", "2024-02-29T23:00:00", ["timestamp"]),
+        ("timestamp", "0001-01-01T00:00:00+14:00", ["timestamp"]),
+        ("ip", "2001:DB8:0:0:0:0:0:1", ["2001:db8::1"]),
+        ("ip", "::ffff:1.2.3.4", ["1.2.3.4"]),
+        ("ip", "0.0.0.0", ["0.0.0.0"]),
+        ("version", "0.96", [96_000]),
+        ("version", "2.3", [2_003_000]),
+        ("version", "2147.483.647", [2**31 - 1]),
+        ("text", "", [""]),
+    ],
+)
+def test_each_type_takes_what_it_says_and_nothing_else(
+    kind: str, value: Any, expected: list[Any]
+) -> None:
+    """A value is converted, or breaks a check by name; it is never bent."""
+    assert one(kind, value) == expected
+
+
+def test_an_address_keeps_its_spelling_by_setting() -> None:
+    """``canonical: false``."""
+    assert one("ip", "2001:DB8::0001", canonical=False) == ["2001:DB8::0001"]
+
+
+def test_a_field_that_is_not_required_may_be_absent() -> None:
+    """Absent then means null."""
+    column = Column(name="c", field="f", type="text", required=False, nullable=True)
+    valid, rejects = split("{}", of=(column,))
+    assert rejects.empty
+    assert valid["c"].tolist() == [None]
+
+
+def test_the_longest_masked_value_makes_a_token_that_fits() -> None:
+    """The bound on the value follows from the width of the token's column."""
+    of = columns("device_id")
+    valid, rejects = split('{"device_id": "' + "x" * 159 + '"}', of=of)
+    assert (len(valid), len(rejects)) == (1, 0)
+    assert token_length(159, 16) <= 256 < token_length(160, 16)
+
+
+def test_versions_are_packed_in_their_own_order() -> None:
+    """Order is kept and nothing collides."""
+    ordered = list(product((0, 1, 99, 999, 2146), (0, 1, 99, 999), (0, 1, 99, 999)))
+    packed = [pack_version(".".join(map(str, parts))) for parts in ordered]
+    assert packed == sorted(set(packed))
