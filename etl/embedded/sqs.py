@@ -1,0 +1,129 @@
+"""Start and stop the embedded SQS; for the demo, the tests and the notebooks."""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from etl.embedded.lifeline import Child
+from etl.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+REGION = "us-east-1"
+CREDENTIAL = "embedded"
+
+
+class EmbeddedSqs:
+    """An SQS in a process of its own, which ends with this object or with this process.
+
+        with EmbeddedSqs() as sqs:
+            url = sqs.create_queue("logins")
+            sqs.client().send_message(QueueUrl=url, MessageBody="{}")
+
+    :raises EmbeddedError: the process did not start, or it refused to create a queue.
+    """
+
+    def __init__(self, redeliver_fraction: float = 0.0, seed: int = 0) -> None:
+        """Start it; a *redeliver_fraction* of what is deleted comes once more, chosen by *seed*."""
+        self._child = Child(
+            "etl.embedded.sqs_server",
+            *("--redeliver-fraction", str(redeliver_fraction)),
+            *("--seed", str(seed)),
+        )
+        self.endpoint_url: str = self._child.ready["endpoint_url"]
+        self._creator: SQSClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        return self._child.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables with which boto3, in any process, reaches this SQS."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": CREDENTIAL,
+            "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self) -> SQSClient:
+        """Return a new boto3 client of this SQS; close it when done."""
+        import boto3
+        from botocore.config import Config
+
+        # A session of its own, since the default one is not safe to share between threads; and no
+        # proxy, since one configured for the machine does not know the way to its loopback.
+        return boto3.Session().client(
+            "sqs",
+            region_name=REGION,
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=CREDENTIAL,
+            aws_secret_access_key=CREDENTIAL,
+            config=Config(proxies={}),
+        )
+
+    def create_queue(
+        self,
+        name: str,
+        *,
+        dead_letter: bool = True,
+        max_receive_count: int = 5,
+        visibility_seconds: int = 30,
+    ) -> str:
+        """Create a queue, and ``<name>-dead`` behind it if *dead_letter*; return its URL.
+
+        :raises EmbeddedError: SQS refuses, for instance because the queue exists and differs.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        # Kept, because a client costs a good part of a second to make.
+        client = self._creator = self._creator or self.client()
+        try:
+            attributes = {"VisibilityTimeout": str(visibility_seconds)}
+            if dead_letter:
+                attributes["RedrivePolicy"] = _redrive_policy(client, name, max_receive_count)
+            return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
+        except (BotoCoreError, ClientError) as error:
+            raise EmbeddedError(
+                f"the embedded SQS did not create queue {name!r}: {error}"
+            ) from error
+
+    def close(self) -> None:
+        """End the server and wait until it is gone; everything in its queues is gone too."""
+        self._forget_client()
+        self._child.stop()
+
+    def kill(self) -> None:
+        """End the server at once (SIGKILL)."""
+        self._forget_client()
+        self._child.kill()
+
+    def _forget_client(self) -> None:
+        if self._creator:
+            self._creator.close()
+
+
+def _redrive_policy(client: SQSClient, name: str, max_receive_count: int) -> str:
+    """Create the dead-letter queue and return the policy that leads there."""
+    url = client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    described: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    arn = described["Attributes"]["QueueArn"]
+    return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})
