@@ -1,0 +1,285 @@
+"""The keyring: where it comes from, what it refuses, and that it never shows a key."""
+
+import base64
+import copy
+import json
+import pickle
+import traceback
+
+import boto3
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from moto import mock_aws
+
+from etl import keyring
+from etl.errors import KeyringError
+from etl.keyring import Keyring
+
+ONE = bytes(range(64))
+TWO = bytes(range(64, 128))
+
+
+def b64(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+def text(primary="k1", **keys: bytes) -> str:
+    spelled = {key_id: b64(key) for key_id, key in (keys or {"k1": ONE}).items()}
+    return json.dumps({"primary": primary, "keys": spelled})
+
+
+def refusal(document: str) -> str:
+    with pytest.raises(KeyringError) as caught:
+        Keyring.parse(document, source="ETL_KEYRING")
+    return str(caught.value)
+
+
+def test_parse_reads_the_primary_and_every_key():
+    """A keyring of two keys gives each by its id."""
+    ring = Keyring.parse(text("k2", k1=ONE, k2=TWO), source="a test")
+    assert (ring.primary, ring.key_ids) == ("k2", ("k1", "k2"))
+    assert (ring.key("k1"), ring.key("k2")) == (ONE, TWO)
+
+
+def test_dump_is_what_parse_reads():
+    """A keyring survives its own JSON."""
+    ring = Keyring("k2", {"k1": ONE, "k2": TWO})
+    assert (
+        ring.dump()
+        == Keyring.parse(ring.dump(), source="a test").dump()
+        == text("k2", k1=ONE, k2=TWO)
+    )
+
+
+def test_new_keys_are_random():
+    """Two new keyrings have two keys, of 64 bytes."""
+    first, second = Keyring.new(), Keyring.new("k2")
+    assert (first.primary, second.primary) == ("k1", "k2")
+    assert len(first.key("k1")) == 64
+    assert first.key("k1") != second.key("k2")
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ('{"keys": {}}', "member 'primary' is missing"),
+        ('{"primary": "k1"}', "member 'keys' is missing"),
+        ('{"primary": "k1", "keys": {}, "note": 1}', "unknown member 'note'"),
+        ('{"primary": 1, "keys": {}}', "member 'primary' must be a key id"),
+        ('{"primary": "k1", "keys": []}', "member 'keys' must be an object"),
+        ('{"primary": "k1", "keys": {}}', "primary 'k1' is not among its keys"),
+        ('{"primary": "k1", "keys": {"k1": 5}}', "key 'k1' is not base64"),
+        ('{"primary": "k1", "keys": {"k1": ""}}', "key 'k1' is not base64"),
+        ('{"primary": "k1", "keys": {"k1": "AA*A"}}', "key 'k1' is not base64"),
+        (f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)} "}}}}', "key 'k1' is not base64"),
+        (f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)[:-3]}x=="}}}}', "key 'k1' is not base64"),
+        (
+            f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}", "k1": "{b64(TWO)}"}}}}',
+            "'k1' stands twice",
+        ),
+        ('{"primary": "k1", "primary": "k2", "keys": {}}', "'primary' stands twice"),
+        (text(k1=ONE[:63]), "key 'k1' has 63 bytes, must have 64"),
+        (text(k1=ONE + b"x"), "key 'k1' has 65 bytes, must have 64"),
+        (text(k1=ONE[:32]), "key 'k1' has 32 bytes, must have 64"),
+        (text(k1=bytes(64)), "key 'k1' is one byte repeated"),
+        (text(k1=b"\xa5" * 64), "key 'k1' is one byte repeated"),
+        (text(k1=ONE[:32] * 2), "key 'k1' has two equal halves"),
+        (text(k1=ONE, k2=ONE), "two key ids have the same key"),
+        (text("k3", k1=ONE, k2=TWO), "primary 'k3' is not among its keys"),
+        (text("", **{"": ONE}), "key id 1 must be 1 to 16"),
+        (text("k.1", **{"k.1": ONE}), "key id 1 must be 1 to 16"),
+        (text("k1\n", **{"k1\n": ONE}), "key id 1 must be 1 to 16"),
+        (text("k" * 17, **{"k" * 17: ONE}), "key id 1 must be 1 to 16"),
+        (text("k1", k1=ONE, é=TWO), "key id 2 must be 1 to 16"),
+    ],
+)
+def test_parse_refuses_and_says_why(document, reason):
+    """Each fault has its own words, after the name of the source."""
+    assert refusal(document).startswith(f"keyring in ETL_KEYRING: {reason}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b64(ONE),
+        json.dumps({"primary": b64(ONE), "keys": {"k1": b64(TWO)}}),
+        json.dumps({"primary": "k1", "keys": {b64(ONE): "k1"}}),
+        json.dumps({"primary": "k1", "keys": {"k1": b64(ONE) + "!"}}),
+        json.dumps({"primary": "k1", "keys": {}, b64(ONE): 1}),
+        f'{{"{b64(ONE)}": 1, "{b64(ONE)}": 2}}',
+        f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}"',
+        text(k1=ONE[:32] * 2),
+        text(k1=ONE, k2=ONE),
+    ],
+)
+def test_an_error_holds_no_key_material(document):
+    """Neither the message nor an exception behind it repeats what may be a key."""
+    with pytest.raises(KeyringError) as caught:
+        Keyring.parse(document, source="ETL_KEYRING")
+    assert caught.value.__context__ is None
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not any(b64(key)[:12] in shown for key in (ONE, TWO))
+
+
+def test_no_way_of_printing_shows_a_key():
+    """The repr, str and format of a keyring are its ids."""
+    ring = Keyring("k1", {"k1": ONE, "k2": TWO})
+    wanted = "Keyring(primary='k1', keys=['k1', 'k2'])"
+    assert [repr(ring), str(ring), f"{ring}"] == [wanted] * 3
+
+
+@pytest.mark.parametrize("carry", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_keyring_is_not_pickled_or_copied(carry):
+    """Its keys would go to another process or a file with it."""
+    with pytest.raises(TypeError, match="cannot be pickled or copied"):
+        carry(Keyring.new())
+
+
+def test_a_keyring_is_frozen():
+    """The primary stays as it was read, and the keys of its maker are not its own."""
+    keys = {"k1": ONE}
+    ring = Keyring("k1", keys)
+    keys["k1"] = TWO
+    with pytest.raises(AttributeError):
+        ring.primary = "k2"
+    assert ring.key("k1") == ONE
+
+
+def test_an_unknown_key_id_is_named():
+    """Asking for a key that is not there is an error that names it."""
+    with pytest.raises(KeyringError, match="no key 'k9' in the keyring"):
+        Keyring.new().key("k9")
+
+
+@pytest.mark.parametrize("key_id", ["k1", "k2"])
+def test_derive_is_hkdf_with_sha_512(key_id):
+    """Another library's HKDF (RFC 5869) derives the same key."""
+    ring = Keyring("k1", {"k1": ONE, "k2": TWO})
+    info = f"etl:v1:{key_id}:quarantine".encode()
+    wanted = HKDF(SHA512(), 64, None, info).derive(ring.key(key_id))
+    assert ring.derive("quarantine", key_id) == wanted
+
+
+def test_derive_differs_by_purpose_and_is_never_the_key():
+    """A key for one purpose says nothing about the other purposes' keys."""
+    ring = Keyring("k1", {"k1": ONE, "k2": TWO})
+    derived = {ring.derive("one"), ring.derive("two"), ring.derive("one", "k2"), ONE, TWO}
+    assert len(derived) == 5
+    assert ring.derive("one") == ring.derive("one", "k1")
+
+
+def test_load_reads_the_variable():
+    """ETL_KEYRING is the JSON itself; the empty others count as unset."""
+    environment = {"ETL_KEYRING": text(), "ETL_KEYRING_FILE": "", "ETL_KEYRING_SECRET": ""}
+    assert keyring.load(environment).key("k1") == ONE
+
+
+def test_load_says_how_to_make_a_keyring():
+    """Without a keyring the error names the variables and the command."""
+    with pytest.raises(KeyringError) as caught:
+        keyring.load({"ETL_KEYRING": ""})
+    assert str(caught.value) == (
+        "no keyring: set one of ETL_KEYRING, ETL_KEYRING_FILE, ETL_KEYRING_SECRET; "
+        "make a keyring with: python -m etl keys new"
+    )
+
+
+def test_load_refuses_two_sources():
+    """Which of two keyrings was meant is not guessed."""
+    with pytest.raises(KeyringError, match=r"all but one of ETL_KEYRING, ETL_KEYRING_SECRET$"):
+        keyring.load({"ETL_KEYRING_SECRET": "a", "ETL_KEYRING": text()})
+
+
+def test_load_reads_a_file_of_its_owner(tmp_path):
+    """A file with mode 0600 is read."""
+    path = tmp_path / "keyring.json"
+    path.write_text(text())
+    path.chmod(0o600)
+    assert keyring.load({"ETL_KEYRING_FILE": str(path)}).key("k1") == ONE
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_load_refuses_a_file_that_others_can_read(tmp_path, mode):
+    """The error names the mode and the command that mends it."""
+    path = tmp_path / "keyring.json"
+    path.write_text(text())
+    path.chmod(mode)
+    with pytest.raises(KeyringError) as caught:
+        keyring.load({"ETL_KEYRING_FILE": str(path)})
+    assert str(caught.value) == (
+        f"keyring file {str(path)!r} has mode {mode:04o}, so that others can use it; "
+        f"run: chmod 600 {path}"
+    )
+
+
+def test_load_names_a_file_that_is_not_there(tmp_path):
+    """The path is in the error."""
+    with pytest.raises(KeyringError, match=r"nowhere\.json' cannot be read: No such file"):
+        keyring.load({"ETL_KEYRING_FILE": str(tmp_path / "nowhere.json")})
+
+
+def test_load_refuses_a_file_that_is_no_text(tmp_path):
+    """The 64 bytes themselves are not a keyring, and are not kept behind the error."""
+    path = tmp_path / "keyring.json"
+    path.write_bytes(b"\xff" + ONE)
+    path.chmod(0o600)
+    with pytest.raises(KeyringError, match="is not UTF-8 text") as caught:
+        keyring.load({"ETL_KEYRING_FILE": str(path)})
+    assert caught.value.__context__ is None
+
+
+def test_a_fault_in_a_file_names_the_file(tmp_path):
+    """What is wrong inside of a file is reported with its path."""
+    path = tmp_path / "keyring.json"
+    path.write_text("{}")
+    path.chmod(0o600)
+    with pytest.raises(
+        KeyringError, match=r"^keyring in ETL_KEYRING_FILE '.*keyring\.json': member"
+    ):
+        keyring.load({"ETL_KEYRING_FILE": str(path)})
+
+
+@pytest.fixture
+def secrets(monkeypatch):
+    """Return AWS Secrets Manager, played by moto in this process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():
+        yield boto3.client("secretsmanager", region_name="eu-west-3")
+
+
+def test_load_reads_a_secret_of_the_region(secrets):
+    """The secret's string is the JSON, and AWS_REGION says where it is."""
+    secrets.create_secret(Name="etl/keyring", SecretString=text())
+    environment = {"ETL_KEYRING_SECRET": "etl/keyring", "AWS_REGION": "eu-west-3"}
+    assert keyring.load(environment).key("k1") == ONE
+
+
+def test_load_names_a_secret_that_is_not_there(secrets):
+    """AWS's own error code is in the error."""
+    environment = {"ETL_KEYRING_SECRET": "gone", "AWS_REGION": "eu-west-3"}
+    with pytest.raises(KeyringError, match=r"^keyring secret 'gone' .*ResourceNotFoundException$"):
+        keyring.load(environment)
+
+
+def test_load_refuses_a_binary_secret(secrets):
+    """Bytes in place of the JSON text are refused without showing them."""
+    secrets.create_secret(Name="bin", SecretBinary=ONE)
+    environment = {"ETL_KEYRING_SECRET": "bin", "AWS_REGION": "eu-west-3"}
+    with pytest.raises(KeyringError, match=r"^keyring secret 'bin' has no SecretString"):
+        keyring.load(environment)
+
+
+def test_load_says_that_no_region_is_set(secrets, monkeypatch):
+    """Without a region boto3's complaint becomes a keyring error."""
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(KeyringError, match="NoRegionError"):
+        keyring.load({"ETL_KEYRING_SECRET": "etl/keyring"})
