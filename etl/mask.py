@@ -92,7 +92,7 @@ def unmask(token: str, keyring: Keyring, context: str) -> str:
 
     :raises UnmaskError: in the same words whatever is wrong with the token
     """
-    values, opened = _open(_only_text(_objects([token])), keyring, context)
+    values, opened = _open(_objects([token if isinstance(token, str) else ""]), keyring, context)
     if not opened[0]:
         raise UnmaskError(_NOT_A_TOKEN)
     return str(values[0])

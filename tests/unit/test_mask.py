@@ -1,0 +1,484 @@
+"""Tokens and sealed bodies: what they are, what survives, and what is refused."""
+
+import base64
+import sqlite3
+import traceback
+
+import numpy as np
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl import mask
+from etl.errors import SettingsError, UnmaskError
+from etl.keyring import Keyring
+from etl.mask import MaskedColumn
+
+ONE = bytes(range(64))
+TWO = bytes(range(64, 128))
+RING = Keyring("k1", {"k1": ONE})
+BOTH = Keyring("k2", {"k1": ONE, "k2": TWO})
+PLAN = [MaskedColumn("ip", "masked_ip", "ip"), MaskedColumn("device_id", "masked_device", "device")]
+NOT_A_TOKEN = "not made by this keyring for this column, or changed"
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=70)
+unhurried = settings(deadline=None, database=None, derandomize=True, max_examples=60)
+
+
+def by_hand(value: str, key: bytes = ONE, key_id: str = "k1", context: str = "ip") -> str:
+    """Make a token as the design says, one value at a time, with another library."""
+    padded = value.encode() + b"\x80"
+    padded += bytes(-len(padded) % 16)
+    sealed = AESSIV(key).encrypt(padded, [f"etl:v1:{key_id}:{context}".encode()])
+    return f"{key_id}." + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+
+def forged(padded: bytes) -> str:
+    """Make a token with the right key around any padded bytes."""
+    sealed = AESSIV(ONE).encrypt(padded, [b"etl:v1:k1:ip"])
+    return "k1." + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+
+def logins() -> pd.DataFrame:
+    """Return rows with duplicates and nulls under a shuffled index with duplicate labels."""
+    return pd.DataFrame(
+        {
+            "message_id": ["a", "b", "c", "d", "e", "f"],
+            "ip": pd.Series(["1.2.3.4", None, "::1", "1.2.3.4", "9.9.9.9", None], dtype=object),
+            "locale": pd.Series([None, "RU", "NA", "FR", None, "US"], dtype=object),
+            "device_id": pd.Series([None, "5-6", "5-6", "7-8", "1.2.3.4", "5-6"], dtype=object),
+            "app_version": pd.array([1, None, 3, 4, 5, 6], dtype="Int64"),
+        }
+    ).set_axis([7, 3, 3, 9, 0, 7], axis=0)
+
+
+def refusal(token: object, ring: Keyring = RING, context: str = "ip") -> str:
+    with pytest.raises(UnmaskError) as caught:
+        mask.unmask(token, ring, context)
+    assert caught.value.__context__ is None
+    return str(caught.value)
+
+
+# Tokens
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "1.2.3.4", "x" * 15, "x" * 16, "x" * 17, "x" * 500, "Жук 🐞", "a\0b", "a\nb", "\x80"],
+)
+def test_a_token_is_what_another_library_makes(value):
+    """Around the block borders, empty, and outside ASCII, a token is as the design says."""
+    assert mask.tokens([value], RING, "ip").tolist() == [by_hand(value)]
+
+
+def test_new_tokens_use_the_primary_key():
+    """The key id in front and the key behind it are the primary's."""
+    assert mask.tokens(["1.2.3.4"], BOTH, "ip").tolist() == [by_hand("1.2.3.4", TWO, "k2")]
+
+
+def test_equal_values_have_equal_tokens_and_others_do_not():
+    """Two tokens are equal exactly when their values are."""
+    values = ["a", "b", "a", "a\0", "A", "b"]
+    made = mask.tokens(values, RING, "ip")
+    assert pd.factorize(made)[0].tolist() == pd.factorize(np.array(values, object))[0].tolist()
+
+
+def test_a_context_has_its_own_tokens():
+    """The same value in two columns cannot be matched across them."""
+    assert mask.tokens(["a"], RING, "ip")[0] != mask.tokens(["a"], RING, "device_id")[0]
+
+
+@pytest.mark.parametrize("null", [None, float("nan"), pd.NA, pd.NaT])
+def test_null_stays_null(null):
+    """Whatever pandas takes for null comes out as None."""
+    made = mask.tokens(["a", null, "b"], RING, "ip")
+    assert made.tolist() == [by_hand("a"), None, by_hand("b")]
+
+
+@pytest.mark.parametrize("values", [[], [None, None]])
+def test_a_column_of_nothing_is_masked_to_nothing(values):
+    """No values, or nulls only, make no tokens."""
+    assert mask.tokens(values, RING, "ip").tolist() == values
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        tuple,
+        lambda values: np.array(values, object),
+        lambda values: pd.Series(values, dtype=object),
+        lambda values: pd.Series(values, dtype="str"),
+        lambda values: pd.Series(values, dtype="string"),
+        lambda values: pd.Series(values, dtype="category"),
+        lambda values: pd.Series(values, index=[5, 5, 1], dtype=object),
+    ],
+)
+def test_every_kind_of_sequence_is_masked_by_position(make):
+    """Lists, arrays and Series of each dtype give the same array."""
+    made = mask.tokens(make(["a", None, "b"]), RING, "ip")
+    assert (made.dtype, made.tolist()) == (object, [by_hand("a"), None, by_hand("b")])
+
+
+def test_a_long_column_keeps_its_order_over_chunks():
+    """Chunks change neither places nor tokens, whatever lengths are mixed."""
+    values = [f"{number % 9000}" * (number % 11) for number in range(2 * mask.CHUNK_ROWS + 50)]
+    made = mask.tokens(values, RING, "ip")
+    wanted = {value: by_hand(value) for value in set(values)}
+    assert made.tolist() == [wanted[value] for value in values]
+
+
+@pytest.mark.parametrize("strange", [5, 1.5, True, b"bytes", ["list"], {"a": 1}, (1,)])
+def test_a_value_that_is_no_str_is_named_by_place(strange):
+    """A programming error before the masking is told by column and row, without the value."""
+    frame = logins()
+    frame["ip"] = pd.Series(["1.1.1.1", None, "b", strange, "c", 7], dtype=object).array
+    with pytest.raises(TypeError) as caught:
+        mask.columns(frame, RING, [MaskedColumn("ip", "masked_ip", "other")])
+    assert str(caught.value) == "column 'ip', row 3: only str and null can be masked"
+
+
+def test_a_lone_surrogate_is_named_by_place():
+    """Text that UTF-8 cannot spell is told by column and row, and the value is not behind it."""
+    values = ["fine", None, "secret\ud800"]
+    with pytest.raises(ValueError, match="surrogate") as caught:
+        mask.tokens(values, RING, "ip")
+    assert str(caught.value) == "column 'ip', row 2: a lone surrogate is no text"
+    assert caught.value.__context__ is None
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_row_of_a_fault_counts_from_the_start_of_the_column():
+    """A fault in a later chunk has its position in the column."""
+    values = ["a"] * (mask.CHUNK_ROWS + 5) + [5]
+    with pytest.raises(TypeError, match=f"row {mask.CHUNK_ROWS + 5}:"):
+        mask.tokens(values, RING, "ip")
+
+
+@unhurried
+@given(st.lists(st.none() | texts, max_size=40))
+def test_any_text_comes_back(values):
+    """Values of any Unicode, with nulls and duplicates, survive masking and unmasking."""
+    assert mask.unmask_tokens(mask.tokens(values, BOTH, "ip"), BOTH, "ip").tolist() == values
+
+
+# Columns of a frame
+
+
+def test_columns_puts_each_token_in_the_place_of_its_value():
+    """Shuffled index, duplicate labels, duplicates and nulls: each place has its own token."""
+    frame = logins()
+    masked = mask.columns(frame, RING, PLAN)
+    ips = [None if ip is None else by_hand(ip) for ip in frame["ip"]]
+    devices = [
+        None if one is None else by_hand(one, context="device") for one in frame["device_id"]
+    ]
+    assert masked["masked_ip"].tolist() == ips
+    assert masked["masked_device"].tolist() == devices
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_columns_commutes_with_a_permutation(seed):
+    """Masking a shuffled frame is shuffling the masked frame."""
+    order = np.random.default_rng(seed).permutation(6)
+    shuffled = mask.columns(logins().iloc[order], RING, PLAN)
+    pd.testing.assert_frame_equal(shuffled, mask.columns(logins(), RING, PLAN).iloc[order])
+
+
+def test_columns_keeps_names_in_place_and_the_rest_untouched():
+    """Targets stand where their sources stood; index and other columns are the same."""
+    frame = logins()
+    masked = mask.columns(frame, RING, PLAN)
+    assert masked.columns.tolist() == [
+        "message_id", "masked_ip", "locale", "masked_device", "app_version",
+    ]  # fmt: skip
+    rest = ["message_id", "locale", "app_version"]
+    pd.testing.assert_frame_equal(masked[rest], frame[rest])
+
+
+def test_columns_leaves_no_plain_value():
+    """No cell of the masked frame is one of the plain values."""
+    frame = logins()
+    cells = set(mask.columns(frame, RING, PLAN).astype(object).to_numpy().ravel())
+    assert not cells & {*frame["ip"].dropna(), *frame["device_id"].dropna()}
+
+
+def test_columns_does_not_change_the_frame_it_was_given():
+    """The valid frame is as it was."""
+    frame = logins()
+    mask.columns(frame, RING, [MaskedColumn("ip", "ip", "ip"), PLAN[1]])
+    pd.testing.assert_frame_equal(frame, logins())
+
+
+def test_columns_may_swap_names():
+    """A target may have the name of a source that goes."""
+    plan = [MaskedColumn("ip", "device_id", "ip"), MaskedColumn("device_id", "ip", "device")]
+    masked = mask.columns(logins(), RING, plan)
+    assert masked["device_id"].tolist()[0] == by_hand("1.2.3.4")
+    assert masked["ip"].tolist()[1] == by_hand("5-6", context="device")
+
+
+def test_masked_nulls_arrive_in_sql_as_null():
+    """Token columns are object, so that to_sql binds None as NULL and a token as text."""
+    masked = mask.columns(logins(), RING, PLAN)
+    assert masked["masked_ip"].dtype == object
+    connection = sqlite3.connect(":memory:")
+    masked.to_sql("logins", connection, index=False)
+    kinds = connection.execute("select typeof(masked_ip), masked_ip is null from logins")
+    assert kinds.fetchall() == [
+        ("text", 0), ("null", 1), ("text", 0), ("text", 0), ("text", 0), ("null", 1),
+    ]  # fmt: skip
+    connection.close()
+
+
+def test_columns_masks_a_frame_of_no_rows():
+    """An empty frame keeps its columns."""
+    masked = mask.columns(logins().head(0), RING, PLAN)
+    assert (len(masked), masked["masked_ip"].dtype) == (0, object)
+
+
+@pytest.mark.parametrize(
+    ("plan", "column"),
+    [
+        ([MaskedColumn("gone", "x", "x")], "gone"),
+        ([MaskedColumn("ip", "locale", "x")], "locale"),
+        ([MaskedColumn("ip", "x", "x"), MaskedColumn("device_id", "x", "x")], "x"),
+        ([MaskedColumn("ip", "x", "x"), MaskedColumn("ip", "y", "x")], "x"),
+    ],
+)
+def test_a_plan_that_does_not_fit_the_frame_is_refused(plan, column):
+    """A missing source, a target that is taken, and a source or target used twice are named."""
+    with pytest.raises(ValueError, match=f"^column '{column}' "):
+        mask.columns(logins(), RING, plan)
+
+
+def test_a_source_that_stands_twice_is_refused():
+    """One of two columns of one name would stay plain."""
+    frame = pd.DataFrame([["a", "b"]], columns=["ip", "ip"])
+    with pytest.raises(ValueError, match="'ip' must stand once"):
+        mask.columns(frame, RING, PLAN[:1])
+
+
+# Unmasking
+
+
+def test_unmask_recovers_a_token_made_by_another_library():
+    """The format is the design's, not this program's own."""
+    assert mask.unmask(by_hand("198.51.100.7"), RING, "ip") == "198.51.100.7"
+
+
+def test_every_key_of_the_keyring_unmasks():
+    """Tokens of the former key stay readable, mixed with those of the primary."""
+    mixed = [by_hand("a"), None, by_hand("b", TWO, "k2"), by_hand("c" * 99), by_hand("a")]
+    assert mask.unmask_tokens(mixed, BOTH, "ip").tolist() == ["a", None, "b", "c" * 99, "a"]
+
+
+def test_a_newline_in_a_value_does_not_move_its_neighbours():
+    """Values with newlines unmask as they were, and so do those beside them."""
+    values = ["a", "b\nc", "\n", "", "d\n"]
+    assert mask.unmask_tokens(mask.tokens(values, RING, "ip"), RING, "ip").tolist() == values
+
+
+@pytest.mark.parametrize("value", ["", "1.2.3.4", "Жук" * 9, "x" * 40])
+def test_every_flipped_bit_of_a_token_is_refused(value):
+    """No bit of any character can change, base64's surplus bits and the key id included."""
+    token = by_hand(value)
+    changed = [
+        token[:at] + chr(ord(token[at]) ^ 1 << bit) + token[at + 1 :]
+        for at in range(len(token))
+        for bit in range(8)
+    ]
+    assert {refusal(one) for one in changed} == {NOT_A_TOKEN}
+
+
+WRONG = {
+    "unknown key id": by_hand("a", ONE, "k9"),
+    "wrong key": by_hand("a", TWO, "k1"),
+    "wrong column": by_hand("a", context="device"),
+    "another version": "k1." + base64.urlsafe_b64encode(bytes(32)).decode().rstrip("="),
+    "no key id": by_hand("a")[3:],
+    "no text": "",
+    "key id only": "k1.",
+    "cut short": by_hand("a")[:-1],
+    "a block short": by_hand("x" * 20)[:-22],
+    "one character more": by_hand("a") + "A",
+    "base64 padding": by_hand("a") + "=",
+    "surplus bits": by_hand("a")[:-1] + chr(ord(by_hand("a")[-1]) + 1),
+    "the other alphabet": by_hand("a8").replace("-", "+").replace("_", "/"),
+    "a space": by_hand("a")[:20] + " " + by_hand("a")[21:],
+    "outside ASCII": by_hand("a")[:20] + "é" + by_hand("a")[21:],
+    "a lone surrogate": by_hand("a")[:20] + "\ud800" + by_hand("a")[21:],
+    "a newline": by_hand("a") + "\n",
+    "no padding": forged(b"sixteen bytes ok"),
+    "zeros alone": forged(bytes(16)),
+    "wrong padding": forged(b"fifteen bytes!!\x81"),
+    "padding a block too long": forged(b"a\x80" + bytes(30)),
+    "not UTF-8": forged(b"\xff\x80" + bytes(14)),
+    "an encoded surrogate": forged(b"\xed\xa0\x80\x80" + bytes(12)),
+    "no str": 5,
+    "bytes": by_hand("a").encode(),
+    "a list": [by_hand("a")],
+    "null": None,
+}
+
+
+def test_the_wrong_tokens_are_wrong_in_one_way():
+    """The token of the other alphabet has a character that the alphabets spell differently."""
+    assert WRONG["the other alphabet"] != by_hand("a8")
+    assert mask.unmask(by_hand("a8"), RING, "ip") == "a8"
+    assert mask.unmask(forged(b"fifteen bytes!!\x80"), RING, "ip") == "fifteen bytes!!"
+
+
+@pytest.mark.parametrize("token", WRONG.values(), ids=WRONG.keys())
+def test_every_fault_of_a_token_has_the_same_words(token):
+    """The error does not tell which check failed."""
+    assert refusal(token) == NOT_A_TOKEN
+
+
+@pytest.mark.parametrize(
+    "token", [token for token in WRONG.values() if token is not None], ids=list(WRONG)[:-1]
+)
+def test_a_fault_in_a_column_is_named_by_row(token):
+    """Among good tokens, of other lengths too, the error names the row and nothing else."""
+    column = [by_hand("a"), None, by_hand("b" * 40), by_hand("a"), token, by_hand("c")]
+    with pytest.raises(UnmaskError) as caught:
+        mask.unmask_tokens(pd.Series(column, index=[9] * 6, dtype=object), RING, "ip")
+    assert str(caught.value) == f"row 4: {NOT_A_TOKEN}"
+
+
+def test_the_row_of_a_wrong_token_counts_from_the_start_of_the_column():
+    """A wrong token in a later chunk has its position in the column."""
+    column = [by_hand("a")] * (mask.CHUNK_ROWS + 2) + ["wrong"]
+    with pytest.raises(UnmaskError, match=f"^row {mask.CHUNK_ROWS + 2}: "):
+        mask.unmask_tokens(column, RING, "ip")
+
+
+# Lengths
+
+
+@pytest.mark.parametrize("value_bytes", [0, 1, 14, 15, 16, 31, 32, 47, 48, 159, 160])
+@pytest.mark.parametrize("key_id", ["k", "key-2024-05-01__"])
+def test_token_length_is_the_length_of_a_token(value_bytes, key_id):
+    """The length is known from the bytes of the value and the key id."""
+    (token,) = mask.tokens(["x" * value_bytes], Keyring(key_id, {key_id: ONE}), "ip")
+    assert mask.token_length(value_bytes, len(key_id)) == len(token)
+
+
+@pytest.mark.parametrize("characters", range(46, 300))
+def test_longest_value_is_the_last_that_fits(characters):
+    """The value of the most bytes fits, and one byte more does not."""
+    most = mask.longest_value(characters, 2)
+    assert mask.token_length(most, 2) <= characters < mask.token_length(most + 1, 2)
+
+
+def test_a_column_too_short_for_any_token_is_refused():
+    """The error says how long the column must be."""
+    with pytest.raises(SettingsError, match=r"^45 characters hold no token; .* at least 46$"):
+        mask.longest_value(45, 2)
+
+
+# Sealed bodies
+
+
+bodies = st.lists(st.tuples(st.text(max_size=60) | st.binary(max_size=60), st.text(max_size=40)))
+
+
+@unhurried
+@given(bodies)
+def test_any_body_comes_back(pairs):
+    """Bodies of text with lone surrogates and of bytes survive exactly, type included."""
+    plain, ids = [body for body, _ in pairs], [message_id for _, message_id in pairs]
+    assert mask.unseal(mask.seal(plain, ids, RING), ids, RING) == plain
+
+
+@pytest.mark.parametrize("body", ["\ud800 alone", "\ud83d\ude00", "\x80", "\0", "", b"\x80\0", b""])
+def test_a_body_that_looks_like_padding_or_half_a_pair_comes_back(body):
+    """Nothing is normalised, not even two surrogates that would make a character."""
+    assert mask.unseal(mask.seal([body], ["m1"], RING), ["m1"], RING) == [body]
+
+
+def test_a_long_body_comes_back():
+    """A message of SQS's full size, 1 MiB, is sealed and opened."""
+    body = "0123456789abcdef" * 65_536
+    assert mask.unseal(mask.seal([body], ["m1"], RING), ["m1"], RING) == [body]
+
+
+def test_two_seals_of_one_body_differ():
+    """A sealed body does not tell that it was seen before, at once or later."""
+    sealed = mask.seal(["body"] * 2, ["m1"] * 2, RING) + mask.seal(["body"], ["m1"], RING)
+    assert len({one[20:] for one in sealed}) == 3
+
+
+def test_a_sealed_body_is_what_another_library_opens():
+    """Version, key id, nonce, then RFC 5297 under the derived key and three strings."""
+    (sealed,) = mask.seal(["body"], ["m1"], BOTH)
+    assert sealed[:4] == b"\x01\x02k2"
+    data = [b"etl:v1:k2:quarantine", b"m1", sealed[4:20]]
+    opened = AESSIV(BOTH.derive("quarantine")).decrypt(sealed[20:], data)
+    assert opened == b"tbody\x80" + bytes(10)
+
+
+def test_every_key_of_the_keyring_unseals():
+    """Bodies sealed under the former key open beside those of the primary, in order."""
+    sealed = mask.seal(["new"], ["m1"], BOTH) + mask.seal(["old"], ["m2"], RING)
+    sealed += mask.seal(["newer"], ["m3"], BOTH)
+    assert mask.unseal(sealed, ["m1", "m2", "m3"], BOTH) == ["new", "old", "newer"]
+
+
+def test_unseal_takes_what_the_database_driver_gives():
+    """Bytes of a bytea column come as a memoryview."""
+    assert mask.unseal([memoryview(mask.seal(["body"], ["m1"], RING)[0])], ["m1"], RING) == ["body"]
+
+
+def unseal_refusal(sealed: bytes, message_id: str = "m1", ring: Keyring = RING) -> str:
+    good = mask.seal(["good"], ["m0"], ring)
+    with pytest.raises(UnmaskError) as caught:
+        mask.unseal([*good, sealed], ["m0", message_id], ring)
+    return str(caught.value)
+
+
+NOT_A_BODY = "row 1: not sealed by this keyring for this message, or changed"
+
+
+def test_every_flipped_bit_of_a_sealed_body_is_refused():
+    """Version, key id, nonce, IV and ciphertext cannot change unnoticed."""
+    (sealed,) = mask.seal(["body"], ["m1"], RING)
+    number = int.from_bytes(sealed)
+    changed = [(number ^ 1 << bit).to_bytes(len(sealed)) for bit in range(8 * len(sealed))]
+    assert {unseal_refusal(one) for one in changed} == {NOT_A_BODY}
+
+
+def test_every_cut_of_a_sealed_body_is_refused():
+    """A body that was stored in part is refused in the same words."""
+    (sealed,) = mask.seal(["body"], ["m1"], RING)
+    assert {unseal_refusal(sealed[:length]) for length in range(len(sealed))} == {NOT_A_BODY}
+
+
+def test_a_body_of_another_message_is_refused():
+    """A sealed body is bound to its message id."""
+    assert unseal_refusal(mask.seal(["body"], ["m2"], RING)[0]) == NOT_A_BODY
+
+
+def test_a_body_of_another_keyring_is_refused():
+    """The same key id with another key does not open it."""
+    (sealed,) = mask.seal(["body"], ["m1"], Keyring("k1", {"k1": TWO}))
+    assert unseal_refusal(sealed) == NOT_A_BODY
+
+
+@pytest.mark.parametrize("inside", [b"", b"t", b"x\x80", b"\x80", b"t\xff\x80", b"tbody\x80\x01"])
+def test_a_body_that_was_sealed_wrongly_is_refused(inside):
+    """With the right key around it, what is no typed and padded body is refused too."""
+    nonce = bytes(16)
+    data = [b"etl:v1:k1:quarantine", b"m1", nonce]
+    sealed = AESSIV(RING.derive("quarantine")).encrypt(inside, data)
+    assert unseal_refusal(b"\x01\x02k1" + nonce + sealed) == NOT_A_BODY
+
+
+def test_as_many_message_ids_as_bodies():
+    """A missing id would bind bodies to the wrong messages."""
+    with pytest.raises(ValueError, match="each body needs"):
+        mask.seal(["a", "b"], ["m1"], RING)
+    with pytest.raises(ValueError, match="each sealed body needs"):
+        mask.unseal([b""], [], RING)
