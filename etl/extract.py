@@ -12,13 +12,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from enum import Enum
 from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from etl.frames import ABSENT, Reject, rejects
 from etl.sqs import Message
 
 # json's own limit is a setting of the interpreter that may be off; a longer integer is quadratic
@@ -29,20 +29,6 @@ INTEGER_DIGITS = 1000
 NESTING = 100
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
-
-REJECT_COLUMNS = ["message_id", "column", "check"]
-
-
-class Absent(Enum):
-    """Stands in the raw frame for a field that the event does not have; null is another thing."""
-
-    ABSENT = 0
-
-    def __repr__(self) -> str:
-        return "ABSENT"
-
-
-ABSENT = Absent.ABSENT
 
 
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
@@ -72,7 +58,7 @@ def read(
     known = frozenset(fields)
     readable: list[Message] = []
     events: list[dict[str, Any]] = []
-    unreadable: list[tuple[str, str, str]] = []
+    unreadable: list[Reject] = []
     for message in messages:
         try:
             event = _event(message, envelope)
@@ -90,7 +76,7 @@ def read(
     }
     for field in fields:
         columns[field] = _objects([event.get(field, ABSENT) for event in events])
-    return pd.DataFrame(columns), pd.DataFrame(unreadable, columns=REJECT_COLUMNS, dtype=object)
+    return pd.DataFrame(columns), rejects(unreadable)
 
 
 def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from etl.config import Load, Table
 from etl.errors import QuarantineBudget
-from etl.extract import REJECT_COLUMNS
+from etl.frames import Reject, rejects
 from etl.postgres import RowRefused, target_table, translate
 from etl.schema import table_columns
 
@@ -25,8 +25,6 @@ STAGING = "etl_staging"
 # COPY's text format (PostgreSQL documentation, COPY): what must be escaped in a value.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
-
-Refusals = list[tuple[str, str, str]]  # message_id, column, check
 
 
 def stage(
@@ -64,7 +62,7 @@ def stage(
         )  # fmt: skip
 
     refusals = _bisect(connection, masked["message_id"].tolist(), insert, most_refused)
-    return pd.DataFrame(refusals, columns=REJECT_COLUMNS, dtype=object)
+    return rejects(refusals)
 
 
 def merge(
@@ -101,7 +99,7 @@ def merge(
         connection.execute(statement, {} if every else {"ids": json.dumps(part)})
 
     refusals = _bisect(connection, ids, insert, most_refused)
-    return pd.DataFrame(refusals, columns=REJECT_COLUMNS, dtype=object)
+    return rejects(refusals)
 
 
 def _bisect(
@@ -109,9 +107,9 @@ def _bisect(
     message_ids: Sequence[str],
     insert: Callable[[int, int], None],
     most_refused: int,
-) -> Refusals:
+) -> list[Reject]:
     """Insert all rows, halving wherever the database refuses, down to the rows at fault."""
-    refusals: Refusals = []
+    refusals: list[Reject] = []
     # A stack and not recursion: positions stay in order, and the budget ends it at once.
     parts = [(0, len(message_ids))]
     while parts:

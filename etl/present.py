@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from etl.runs import Summary
 
 def console() -> Console:
     """Make a console on standard output; wide where no terminal sets a width."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def summary(result: Summary) -> None:
@@ -29,7 +30,7 @@ def summary(result: Summary) -> None:
         f"[bold]{what}[/] {result.run_id} stopped: {result.stop_reason}, {result.seconds:.1f} s"
     )
     if result.problem:
-        out.print(f"[bold red]problem[/] {result.problem}", markup=True)
+        out.print(f"[bold red]problem[/] {escape(result.problem)}")
     if result.would:
         out.print(
             f"  would load {result.would.loaded:,} and quarantine {result.would.quarantined:,}"
@@ -71,14 +72,11 @@ def frame(rows: pd.DataFrame, title: str) -> None:
 
 
 def _cell(value: Any) -> str:
-    if value is None or value is pd.NaT or value is pd.NA:
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     if isinstance(value, pd.Timestamp):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, int):
-        return f"{value:,}"
-    from rich.markup import escape
-
+    # Markup in a value from the database would be obeyed.
     return escape(str(value))
 
 

@@ -10,8 +10,8 @@ import pandera.pandas as pa
 import sqlalchemy as sa
 
 from etl.config import Column
-from etl.extract import ABSENT
 from etl.fieldtypes import TYPES, Answers, Values, utc
+from etl.frames import ABSENT
 from etl.mask import longest_value
 
 # Room for the longest key id, so that no rotation makes a token outgrow its column.

@@ -8,7 +8,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from etl.config import Column
-from etl.extract import REJECT_COLUMNS
+from etl.frames import rejects
 from etl.schema import convert
 
 
@@ -30,14 +30,11 @@ def split(
     """
     failures = _failures(raw.reset_index(drop=True), schema)
     message_ids = raw["message_id"].to_numpy()
-    rejects = pd.DataFrame(
-        [(message_ids[row], column, check) for row, column, check in failures],
-        columns=REJECT_COLUMNS,
-        dtype=object,
-    )
     bad = {row for row, _, _ in failures}
     good = raw if not bad else raw.iloc[[row for row in range(len(raw)) if row not in bad]]
-    return _converted(good, columns), rejects
+    return _converted(good, columns), rejects(
+        (message_ids[row], column, check) for row, column, check in failures
+    )
 
 
 def _failures(raw: pd.DataFrame, schema: pa.DataFrameSchema) -> list[tuple[int, str, str]]:

@@ -111,7 +111,7 @@ class Job:
                 for i, body in enumerate(bodies[start : start + 10])
             ]
             answer = self.client.send_message_batch(QueueUrl=self.queue_url, Entries=entries)
-            assert "Failed" not in answer
+            assert not answer.get("Failed")
             for entry in answer["Successful"]:
                 ids[start + int(entry["Id"])] = entry["MessageId"]
         return [ids[i] for i in sorted(ids)]

@@ -33,6 +33,9 @@ REDELIVER_FRACTION = 0.01
 # Short, so that the demo ends soon; a scheduled job has more patience.
 IDLE_SECONDS, WAIT_SECONDS = 3, 1
 
+# A quarter of the demo, so that redeliveries of the first batches still find the job running.
+BATCH_ROWS = 2_500
+
 
 def run(messages: int, *, serve: bool, notebook: bool) -> None:
     """Show the whole job; see ``python -m etl demo --help``.
@@ -66,6 +69,7 @@ def _services() -> Iterator[tuple[dict[str, str], sa.Engine]]:
             **sqs.environment,
             "ETL_QUEUE__URL": url,
             "ETL_QUEUE__WAIT_SECONDS": str(WAIT_SECONDS),
+            "ETL_BATCH__ROWS": str(BATCH_ROWS),
             "ETL_KEYRING_FILE": str(_keyring().absolute()),
         }
         engine = sa.create_engine(driver_url(postgres.url))
@@ -139,8 +143,8 @@ def _show_summary(out: Console, summary: Mapping[str, int]) -> None:
     for sign, part in zip(" =+++", parts, strict=True):
         out.print(f"  {sign} {part.replace('_', ' '):<16}{summary[part]:>8,}")
     out.print(
-        f"\nSQS delivered {summary['already_handled']:,} messages a second time after they had been "
-        "deleted, as it may; the ledger\nknew their ids, so nothing was loaded twice."
+        f"\n{summary['already_handled']:,} times SQS delivered a message again that had been handled "
+        "and deleted, as it may;\nthe ledger knew the ids, so nothing was loaded twice."
     )
 
 

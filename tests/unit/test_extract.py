@@ -7,6 +7,7 @@ import json
 import pytest
 
 from etl import extract
+from etl.frames import ABSENT
 from tests.unit.making import EVENT, FIELDS, SENT_MS, event, message
 
 
@@ -64,7 +65,7 @@ def test_a_readable_message_keeps_its_python_values() -> None:
     values = {"user_id": 7, "app_version": 2.5, "device_type": True, "ip": None, "locale": [1, 2]}
     raw, _ = extract.read([message(json.dumps(values))], FIELDS)
     got = raw.drop(columns=["message_id", "SentTimestamp"]).iloc[0].to_dict()
-    assert got == {**values, "device_id": extract.ABSENT}
+    assert got == {**values, "device_id": ABSENT}
     assert type(got["device_type"]) is bool
 
 

@@ -1,0 +1,35 @@
+"""What the frames between the stages have in common.
+
+raw frame      message_id, SentTimestamp, then the event's fields as decoded, all object
+valid frame    message_id, then the configured columns, checked and converted
+masked frame   message_id, then the table's columns; nothing personal is left
+rejects        message_id, column, check: one row for each check that a message broke
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+import pandas as pd
+
+REJECT_COLUMNS = ["message_id", "column", "check"]
+
+Reject = tuple[str, str, str]  # message_id, column, check
+
+
+class Absent(Enum):
+    """Stands in the raw frame for a field that the event does not have; null is another thing."""
+
+    ABSENT = 0
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = Absent.ABSENT
+
+
+def rejects(rows: Iterable[Reject]) -> pd.DataFrame:
+    """Make a frame of rejects, in the given order; all object."""
+    return pd.DataFrame(list(rows), columns=REJECT_COLUMNS, dtype=object)

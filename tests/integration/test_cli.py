@@ -1,0 +1,165 @@
+"""The commands as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from etl.cli import main
+from etl.keyring import Keyring
+from etl.mask import tokens
+from tests.conftest import Job
+from tests.unit.making import event
+
+
+def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
+    """Every command, as the words that call it."""
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        found.append((*path, name))
+        if isinstance(command, click.Group):
+            found += commands(command, *path, name)
+    return found
+
+
+@pytest.mark.parametrize("path", [(), *commands(main)], ids=" ".join)
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    """Copyable, with the command's own name in it."""
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    if not isinstance(_command(path), click.Group) or not path:
+        assert f"python -m etl {' '.join(path)}".strip() in result.output.split("Example")[1]
+
+
+def _command(path: tuple[str, ...]) -> click.Command:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    return command
+
+
+@pytest.mark.parametrize("path", commands(main), ids=" ".join)
+def test_every_option_is_explained(path: tuple[str, ...]) -> None:
+    """In a sentence."""
+    for parameter in _command(path).params:
+        if isinstance(parameter, click.Option):
+            assert (parameter.help or "").rstrip("]").strip(), parameter.name
+
+
+def test_the_help_tells_the_exit_codes() -> None:
+    """Whoever writes the schedule needs them."""
+    output = CliRunner().invoke(main, ["--help"]).output
+    for code in range(4):
+        assert re.search(rf"^ +{code}  \w", output, re.MULTILINE)
+
+
+def test_the_defaults_in_the_help_of_run_are_those_of_the_settings() -> None:
+    """Options that override settings have no default of their own."""
+    from etl.config import Run
+
+    output = CliRunner().invoke(main, ["run", "--help"]).output
+    assert f"default: {Run().idle_seconds:g}" in " ".join(output.split())
+
+
+def test_a_misspelt_option_is_wrong_usage() -> None:
+    """Exit code 2."""
+    assert CliRunner().invoke(main, ["run", "--idle"]).exit_code == 2
+
+
+def test_keys_new_prints_a_keyring_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard output only, and never the same one twice."""
+    monkeypatch.chdir(tmp_path)
+    first, second = (CliRunner().invoke(main, ["keys", "new"]).stdout for _ in range(2))
+    assert list(tmp_path.iterdir()) == []
+    assert Keyring.parse(first, source="test").primary == "k1"
+    assert first != second
+
+
+def test_unmask_recovers_values_in_order(job: Job, keyring: Keyring) -> None:
+    """With the column named, or found by trying."""
+    made = [
+        *tokens(["198.51.100.7"], keyring, "ip"),
+        *tokens(["593-47-5928"], keyring, "device_id"),
+    ]
+    done = job.command("unmask", *made)
+    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n593-47-5928\n")
+    wrong = job.command("unmask", *made, "--column", "ip")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "token 2" in wrong.stderr
+    assert made[1] not in wrong.stderr
+
+
+def test_unmask_refuses_a_column_that_is_not_masked(job: Job) -> None:
+    """And names those that are."""
+    done = job.command("unmask", "k1.AAAA", "--column", "locale")
+    assert done.returncode == 2
+    assert "ip, device_id" in done.stderr
+
+
+def test_init_creates_the_tables(job: Job) -> None:
+    """Needs no queue and no keyring."""
+    done = job.command("init", ETL_KEYRING="", ETL_QUEUE__URL="")
+    assert done.returncode == 0, done.stderr
+    assert job.rows("select count(*) from user_logins") == [(0,)]
+    assert job.rows("select count(*) from etl.ledger") == [(0,)]
+
+
+def test_send_sends_the_lines_of_a_file(job: Job, tmp_path: Path) -> None:
+    """One body a line; blank lines are skipped."""
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join([event(), "", "not json", event(locale="é")]) + "\n")
+    done = job.command("send", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "sent 3 messages" in done.stderr
+    assert job.left() == 3
+
+
+def test_send_names_the_lines_that_sqs_does_not_take(job: Job, tmp_path: Path) -> None:
+    """The others are sent."""
+    file = tmp_path / "events.jsonl"
+    file.write_text("good\nbad \x01\ngood\n")
+    done = job.command("send", str(file))
+    assert done.returncode == 1
+    assert "number 2" in done.stderr
+    assert job.left() == 2
+
+
+def test_send_wants_a_file_or_a_sample() -> None:
+    """Not both and not none."""
+    runner = CliRunner()
+    assert runner.invoke(main, ["send"]).exit_code == 2
+    assert runner.invoke(main, ["send", "config.yaml", "--sample", "3"]).exit_code == 2
+
+
+def test_the_history_and_the_quarantine_are_listed(job: Job) -> None:
+    """As tables and as JSON lines; bodies never."""
+    job.send(event(), event(ip="canary"), "{canary")
+    summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    listed = job.command("quarantine", "list")
+    assert "IP address" in listed.stdout
+    assert "canary" not in listed.stdout + listed.stderr
+    lines = job.command("quarantine", "list", "--json").stdout.splitlines()
+    found = {(row["column"], row["check"]): row["messages"] for row in map(json.loads, lines)}
+    assert found == {("ip", "IP address"): 1, ("message", "JSON"): 1}
+    (run,) = map(json.loads, job.command("runs", "--json").stdout.splitlines())
+    assert run["run_id"] == summary["run_id"]
+    assert (run["received"], run["loaded"], run["quarantined"]) == (3, 1, 2)
+    assert summary["run_id"][:8] in job.command("runs").stdout
+
+
+def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
+    """On standard output, without --json."""
+    job.send(event(), "{")
+    done = job.command("run", "--idle-seconds", "1")
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    assert "received 2 = loaded 1 + already handled 0 + quarantined 1 + released 0" in words
+    assert "message: JSON" in words
