@@ -65,6 +65,12 @@ def query(url: str, statement: str) -> list[tuple]:
             return cursor.fetchall() if cursor.description else []
 
 
+def with_package() -> dict[str, str]:
+    """Return the environment for a Python that has to find the package."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path}
+
+
 def mode(path: Path) -> str:
     """Return the permission bits of *path* in octal."""
     return oct(path.stat().st_mode & 0o777)
@@ -104,7 +110,7 @@ def ended() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def launcher() -> Iterator[tuple[subprocess.Popen[str], dict]]:
     """Return another process that has started a server, and the facts about that server."""
-    with launched([sys.executable], os.environ | {"PYTHONPATH": str(ROOT)}) as found:
+    with launched([sys.executable], with_package()) as found:
         yield found
 
 
@@ -442,7 +448,7 @@ subprocess.run(["id", "-G"], **run_as(choose_account(pathlib.Path("none"))))
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=with_package(),
         extra_groups=[0, 4],
         capture_output=True,
         text=True,
