@@ -313,6 +313,7 @@ def test_start_says_when_its_port_was_taken(stoppable: EmbeddedPostgres) -> None
     """The url has been given out, so the server waits for its own port."""
     stoppable.stop()
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Postgres does
         other.bind(("127.0.0.1", stoppable.port))
         other.listen()
         with pytest.raises(EmbeddedError, match="could not bind"):
