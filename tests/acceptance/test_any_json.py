@@ -1,0 +1,123 @@
+"""Whatever a message holds, it is loaded or quarantined, and the others do not notice."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pandas as pd
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from etl import config, extract, mask, pipeline, schema, validate
+from tests.conftest import KEYRING, ROOT, Job
+from tests.unit.making import EVENT, FIELDS, event, message
+
+SETTINGS = config.load(ROOT / "config.yaml", {})
+SCHEMA = schema.frame_schema(SETTINGS.table.columns)
+PLAN = pipeline.masking_plan(SETTINGS)
+
+# With what text strategies alone would seldom find: all of Unicode, surrogates and NUL included.
+characters = st.characters() | st.characters(categories=["Cs", "Cc", "Co", "Cn"])
+texts = st.text(characters, max_size=40) | st.sampled_from(["", "\0", "\ud800", "x" * 300, "1.2.3"])
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**63, -(2**63) - 1, 10**999, 10**1000, -(10**4200)])
+    | st.floats(allow_nan=True, allow_infinity=True)
+    | texts
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+# Events with a field replaced, taken out or added come closest to what is loaded.
+events = st.builds(
+    lambda changes, gone, more: {
+        **{k: v for k, v in {**EVENT, **changes}.items() if k not in gone},
+        **more,
+    },
+    st.dictionaries(st.sampled_from(FIELDS), values, max_size=1),
+    st.just(set()) | st.sets(st.sampled_from(FIELDS), max_size=1),
+    st.dictionaries(texts, values, max_size=1),
+)
+
+
+def _dumped(value: Any, ascii_only: bool) -> str:
+    return json.dumps(value, ensure_ascii=ascii_only)
+
+
+logins = st.builds(_dumped, events, st.booleans())
+documents = st.builds(_dumped, values, st.booleans())
+broken = (
+    logins.map(lambda text: text[:-1])
+    | logins.map(lambda text: f'{text[:-1]}, "ip": "192.0.2.1"}}')
+    | texts
+    | st.integers(90, 110).map(lambda depth: "[" * depth + "]" * depth)
+)
+# More often something that comes as far as the checks.
+bodies = st.sampled_from([logins, logins, logins, documents, broken]).flatmap(lambda one: one)
+
+
+def through(texts_of_bodies: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read, check and mask the bodies of m0, m1, ...; masked rows and rejects."""
+    messages = [message(body, number) for number, body in enumerate(texts_of_bodies)]
+    raw, unreadable = extract.read(messages, FIELDS)
+    valid, rejects = validate.split(raw, SCHEMA, SETTINGS.table.columns)
+    return mask.columns(valid, KEYRING, PLAN), pd.concat([unreadable, rejects])
+
+
+NEIGHBOURS = [event(user_id="first"), event(user_id="last", locale=None)]
+ALONE = through(NEIGHBOURS)[0]
+
+
+@given(st.lists(bodies, min_size=2, max_size=12))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_message_is_valid_or_rejected_and_spares_its_neighbours(found: list[str]) -> None:
+    """Exactly one of the two, without an exception, between two good messages."""
+    masked, rejects = through([NEIGHBOURS[0], *found, NEIGHBOURS[1]])
+    ids = [f"m{number}" for number in range(len(found) + 2)]
+    assert sorted([*masked["message_id"], *set(rejects["message_id"])]) == sorted(ids)
+    ours = masked[masked["message_id"].isin([ids[0], ids[-1]])].drop(columns="message_id")
+    expected = ALONE.drop(columns="message_id")
+    pd.testing.assert_frame_equal(ours.reset_index(drop=True), expected)
+
+
+# API_SendMessage: the characters that a message may hold.
+FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def gathered(count: int) -> list[str]:
+    """As many of the bodies as asked for, of those that SQS takes; the same ones every time."""
+    sendable: list[str] = []
+
+    @given(bodies)
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    def gather(body: str) -> None:
+        cleaned = FORBIDDEN.sub("\ufffd", body)
+        if cleaned:
+            sendable.append(cleaned)
+
+    gather()
+    return sendable
+
+
+def test_a_queue_of_anything_is_emptied(job: Job) -> None:
+    """Loaded and quarantined make up what was sent; nothing stops the run."""
+    found = gathered(1_000)
+    assert len(found) > 800
+    job.send(*found, *NEIGHBOURS)
+    summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    assert summary["loaded"] + summary["quarantined"] == len(found) + 2
+    assert summary["loaded"] > 20
+    assert summary["received"] == len(found) + 2
+    assert job.left() == 0

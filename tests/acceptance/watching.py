@@ -1,0 +1,141 @@
+"""Starts jobs, holds them still at a chosen moment, and waits for what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import sqlalchemy as sa
+
+from etl import config
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.embedded.sqs import EmbeddedSqs
+from etl.postgres import create_tables, driver_url
+from tests.conftest import KEYRING, ROOT, Job
+from tests.unit.making import event
+
+WAIT_SECONDS = 60
+LOOK_SECONDS = 0.05
+
+
+@contextmanager
+def new_job(sqs: EmbeddedSqs, postgres: EmbeddedPostgres, **queue: Any) -> Iterator[Job]:
+    """Make a job on a new queue and a new database of these services; the tables are there."""
+    database_url = postgres.new_database()
+    # With a ping, since some tests stop the server.
+    engine = sa.create_engine(driver_url(database_url), pool_pre_ping=True)
+    client = sqs.client()
+    queue_url = sqs.create_queue(f"q-{uuid.uuid4().hex[:12]}", max_receive_count=100, **queue)
+    environment = {
+        "PATH": os.environ["PATH"],
+        **sqs.environment,
+        "DATABASE_URL": database_url,
+        "ETL_QUEUE__URL": queue_url,
+        "ETL_QUEUE__WAIT_SECONDS": "1",
+        "ETL_KEYRING": KEYRING.dump(),
+    }
+    job = Job(environment, queue_url, client, engine)
+    make_tables(job)
+    try:
+        yield job
+    finally:
+        engine.dispose()
+        client.close()
+        postgres.drop_database(database_url)
+
+
+def make_tables(job: Job) -> None:
+    """Create the tables, as ``init`` does."""
+    create_tables(job.engine, config.load(ROOT / "config.yaml", job.environment).table)
+
+
+def logins(count: int) -> list[str]:
+    """Make the bodies of good events, each with a user of its own."""
+    return [event(user_id=f"user {number}") for number in range(count)]
+
+
+def until(happened: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
+    """Wait for an event; the time is generous, for only its coming counts."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "what the test waits for does not happen"
+        time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def running(job: Job, *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run; it ends with the block at the latest."""
+    with job.start("run", *job.arguments, *arguments, **more) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
+    """Wait for the end of a run, expecting an exit code; returns its summary."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    summary: dict[str, Any] = json.loads(out)
+    assert summary["received"] == sum(
+        summary[part] for part in ("loaded", "already_handled", "quarantined", "released")
+    )
+    return summary
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    """End a process as a power failure would."""
+    process.kill()
+    process.communicate()
+
+
+@contextmanager
+def ledger_locked(job: Job) -> Iterator[Callable[[], None]]:
+    """Hold each batch's transaction still between staging and commit; yields what lets it go."""
+    # Not the engine's connection: tests end this one's session, or the server, under it.
+    connection = psycopg2.connect(job.environment["DATABASE_URL"])
+    try:
+        connection.cursor().execute("lock table etl.ledger in access exclusive mode")
+        yield connection.rollback
+    finally:
+        connection.close()
+
+
+def held_sessions(job: Job) -> list[int]:
+    """Server process ids of the transactions that wait for the lock."""
+    statement = (
+        "select pid from pg_stat_activity where datname = current_database() "
+        "and application_name = 'etl' and wait_event_type = 'Lock'"
+    )
+    return [pid for (pid,) in job.rows(statement)]
+
+
+def numbers(job: Job) -> tuple[int, int]:
+    """Messages visible in the queue, and in flight."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = job.client.get_queue_attributes(QueueUrl=job.queue_url, AttributeNames=names)
+    visible, in_flight = (int(answer["Attributes"][name]) for name in names)
+    return visible, in_flight
+
+
+def visible(job: Job) -> int:
+    """Messages that any consumer could receive now."""
+    return numbers(job)[0]
+
+
+def users(job: Job) -> list[str]:
+    """The loaded users, each as often as there are rows."""
+    return sorted(user for (user,) in job.rows("select user_id from user_logins"))
+
+
+def expected_users(count: int) -> list[str]:
+    """What :func:`users` gives when the :func:`logins` are loaded once each."""
+    return sorted(f"user {number}" for number in range(count))
