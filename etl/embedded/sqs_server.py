@@ -545,14 +545,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Join the server."""
+        """Keep the way back to the client."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._server.connections.add(self)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Leave the server, and with it the receive that may be waiting."""
-        self._server.connections.discard(self)
         self._server.abandon(self)
 
     def data_received(self, data: bytes) -> None:
@@ -630,7 +628,6 @@ class Server:
     """Answers requests, and keeps the receives that wait for a message."""
 
     def __init__(self, service: Service) -> None:
-        self.connections: set[Connection] = set()
         self._service = service
         self._receives: dict[Connection, Receive] = {}
         self._closing: set[Connection] = set()
@@ -765,9 +762,8 @@ async def serve(options: argparse.Namespace) -> None:
         lifeline.when_parent_ends(partial(_stop, loop, stopping))
     lifeline.report(endpoint_url=f"http://{host}:{port}")
     await stopping.wait()
+    # The end of the process closes the connections; whoever waits on one sees it break off.
     listener.close()
-    for connection in list(server.connections):
-        connection.close()
 
 
 def _stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
