@@ -388,6 +388,6 @@ def demo(messages: int, serve: bool, notebook: bool) -> None:
 
     Needs the development requirements. The data is made up and stays in .embedded/.
     """
-    from etl.embedded import demo as show
+    from etl.embedded.demo import run as show
 
-    show.run(messages, serve=serve, notebook=notebook)
+    show(messages, serve=serve, notebook=notebook)

@@ -127,8 +127,13 @@ def utc(milliseconds: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC)
 
 
-def _each(convert: Callable[[Any], Any]) -> Callable[[Values], Any]:
-    return lambda values: [None if value is None else convert(value) for value in values]
+def _each(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
+    def each(values: Values) -> list[Any]:
+        # Each distinct text once: versions repeat by the thousand, addresses by the dozen.
+        converted = {value: None if value is None else convert(value) for value in set(values)}
+        return [converted[value] for value in values]
+
+    return each
 
 
 def _array(dtype: str) -> Callable[[Values], Any]:

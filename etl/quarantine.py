@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from etl.fieldtypes import utc
 from etl.keyring import Keyring
-from etl.mask import seal
 from etl.postgres import queries, transaction
+from etl.seal import seal
 from etl.sqs import Message
 
 

@@ -10,12 +10,15 @@ import pandera.pandas as pa
 import sqlalchemy as sa
 
 from etl.config import Column
+from etl.errors import SettingsError
 from etl.fieldtypes import TYPES, Answers, Values, utc
 from etl.frames import ABSENT
-from etl.mask import longest_value
+from etl.tokens import longest_value
 
 # Room for the longest key id, so that no rotation makes a token outgrow its column.
 KEY_ID_LENGTH = 16
+
+DAY_MS = 24 * 3600 * 1000
 
 Check = tuple[str, Callable[[Values], Answers]]
 
@@ -44,16 +47,10 @@ def column_checks(column: Column) -> list[Check]:
     python = (int,) if column.attribute else kind.python
     checks: list[Check] = []
     if column.required:
-        checks.append(("missing", lambda values: [value is not ABSENT for value in values]))
+        checks.append(("missing", lambda values: _none_is(ABSENT, values)))
     if not column.nullable:
-        checks.append(("null", lambda values: [value is not None for value in values]))
-    # type() and not isinstance(): True is an instance of int.
-    checks.append(
-        (
-            "type",
-            lambda values: [v is None or v is ABSENT or type(v) in python for v in values],
-        )
-    )
+        checks.append(("null", lambda values: _none_is(None, values)))
+    checks.append(("type", lambda values: _typed(values, python)))
     if column.attribute:
         return checks
     if python == (str,):
@@ -72,15 +69,38 @@ def _length_check(column: Column) -> Callable[[Values], Answers] | None:
         return None
     if column.mask:
         # The token must fit, so the bound is on the value's bytes.
-        limit_bytes = longest_value(limit, KEY_ID_LENGTH)
+        try:
+            limit_bytes = longest_value(limit, KEY_ID_LENGTH)
+        except SettingsError as error:
+            raise SettingsError(f"column {column.name!r}: {error}") from None
         return lambda values: _of_type(
             values, (str,), lambda v: len(v.encode("utf-8", "surrogatepass")) <= limit_bytes
         )
     return lambda values: _of_type(values, (str,), lambda v: len(v) <= limit)
 
 
+def _none_is(unwanted: object, values: Values) -> Answers:
+    return [value is not unwanted for value in values]
+
+
+def _typed(values: Values, python: tuple[type, ...]) -> Answers:
+    # type() and not isinstance(): True is an instance of int.
+    allowed = {*python, type(None), type(ABSENT)}
+    return [kind in allowed for kind in map(type, values)]
+
+
 def _of_type(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Answers:
+    if python == (str,) and _all_good(values, good):
+        return [True] * len(values)
     return [type(value) not in python or good(value) for value in values]
+
+
+def _all_good(values: Values, good: Callable[[Any], bool]) -> bool:
+    """Look at each distinct text once; in a batch most columns repeat, and most are good."""
+    try:
+        return all(type(value) is not str or good(value) for value in set(values))
+    except TypeError:  # a list or an object, which cannot be in a set
+        return False
 
 
 def _without_nul(values: Values) -> Answers:
@@ -111,11 +131,19 @@ def convert(column: Column, values: list[Any]) -> Any:
     """
     present = [None if value is ABSENT else value for value in values]
     if column.attribute:
-        times = [None if value is None else utc(value) for value in present]
-        return [t.date() if t and column.type == "date" else t for t in times]
+        return _times(present, column.type)
     if column.type == "ip" and not column.canonical:
         return present
     return TYPES[column.type].convert(present)
+
+
+def _times(milliseconds: list[int | None], kind: str) -> list[Any]:
+    if kind == "timestamp":
+        return [None if value is None else utc(value) for value in milliseconds]
+    # A batch spans a day or two; a date is made once for each.
+    days = {None if value is None else value // DAY_MS for value in milliseconds}
+    dates = {day: None if day is None else utc(day * DAY_MS).date() for day in days}
+    return [dates[None if value is None else value // DAY_MS] for value in milliseconds]
 
 
 def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:

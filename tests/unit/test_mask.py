@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import mask
+from etl import mask, seal, tokens
 from etl.errors import SettingsError, UnmaskError
 from etl.keyring import Keyring
 from etl.mask import MaskedColumn
@@ -363,20 +363,20 @@ def test_the_row_of_a_wrong_token_counts_from_the_start_of_the_column():
 def test_token_length_is_the_length_of_a_token(value_bytes, key_id):
     """The length is known from the bytes of the value and the key id."""
     (token,) = mask.tokens(["x" * value_bytes], Keyring(key_id, {key_id: ONE}), "ip")
-    assert mask.token_length(value_bytes, len(key_id)) == len(token)
+    assert tokens.token_length(value_bytes, len(key_id)) == len(token)
 
 
 @pytest.mark.parametrize("characters", range(46, 300))
 def test_longest_value_is_the_last_that_fits(characters):
     """The value of the most bytes fits, and one byte more does not."""
-    most = mask.longest_value(characters, 2)
-    assert mask.token_length(most, 2) <= characters < mask.token_length(most + 1, 2)
+    most = tokens.longest_value(characters, 2)
+    assert tokens.token_length(most, 2) <= characters < tokens.token_length(most + 1, 2)
 
 
 def test_a_column_too_short_for_any_token_is_refused():
     """The error says how long the column must be."""
     with pytest.raises(SettingsError, match=r"^45 characters hold no token; .* at least 46$"):
-        mask.longest_value(45, 2)
+        tokens.longest_value(45, 2)
 
 
 # Sealed bodies
@@ -390,30 +390,30 @@ bodies = st.lists(st.tuples(st.text(max_size=60) | st.binary(max_size=60), st.te
 def test_any_body_comes_back(pairs):
     """Bodies of text with lone surrogates and of bytes survive exactly, type included."""
     plain, ids = [body for body, _ in pairs], [message_id for _, message_id in pairs]
-    assert mask.unseal(mask.seal(plain, ids, RING), ids, RING) == plain
+    assert seal.unseal(seal.seal(plain, ids, RING), ids, RING) == plain
 
 
 @pytest.mark.parametrize("body", ["\ud800 alone", "\ud83d\ude00", "\x80", "\0", "", b"\x80\0", b""])
 def test_a_body_that_looks_like_padding_or_half_a_pair_comes_back(body):
     """Nothing is normalised, not even two surrogates that would make a character."""
-    assert mask.unseal(mask.seal([body], ["m1"], RING), ["m1"], RING) == [body]
+    assert seal.unseal(seal.seal([body], ["m1"], RING), ["m1"], RING) == [body]
 
 
 def test_a_long_body_comes_back():
     """A message of SQS's full size, 1 MiB, is sealed and opened."""
     body = "0123456789abcdef" * 65_536
-    assert mask.unseal(mask.seal([body], ["m1"], RING), ["m1"], RING) == [body]
+    assert seal.unseal(seal.seal([body], ["m1"], RING), ["m1"], RING) == [body]
 
 
 def test_two_seals_of_one_body_differ():
     """A sealed body does not tell that it was seen before, at once or later."""
-    sealed = mask.seal(["body"] * 2, ["m1"] * 2, RING) + mask.seal(["body"], ["m1"], RING)
+    sealed = seal.seal(["body"] * 2, ["m1"] * 2, RING) + seal.seal(["body"], ["m1"], RING)
     assert len({one[20:] for one in sealed}) == 3
 
 
 def test_a_sealed_body_is_what_another_library_opens():
     """Version, key id, nonce, then RFC 5297 under the derived key and three strings."""
-    (sealed,) = mask.seal(["body"], ["m1"], BOTH)
+    (sealed,) = seal.seal(["body"], ["m1"], BOTH)
     assert sealed[:4] == b"\x01\x02k2"
     data = [b"etl:v1:k2:quarantine", b"m1", sealed[4:20]]
     opened = AESSIV(BOTH.derive("quarantine")).decrypt(sealed[20:], data)
@@ -422,20 +422,20 @@ def test_a_sealed_body_is_what_another_library_opens():
 
 def test_every_key_of_the_keyring_unseals():
     """Bodies sealed under the former key open beside those of the primary, in order."""
-    sealed = mask.seal(["new"], ["m1"], BOTH) + mask.seal(["old"], ["m2"], RING)
-    sealed += mask.seal(["newer"], ["m3"], BOTH)
-    assert mask.unseal(sealed, ["m1", "m2", "m3"], BOTH) == ["new", "old", "newer"]
+    sealed = seal.seal(["new"], ["m1"], BOTH) + seal.seal(["old"], ["m2"], RING)
+    sealed += seal.seal(["newer"], ["m3"], BOTH)
+    assert seal.unseal(sealed, ["m1", "m2", "m3"], BOTH) == ["new", "old", "newer"]
 
 
 def test_unseal_takes_what_the_database_driver_gives():
     """Bytes of a bytea column come as a memoryview."""
-    assert mask.unseal([memoryview(mask.seal(["body"], ["m1"], RING)[0])], ["m1"], RING) == ["body"]
+    assert seal.unseal([memoryview(seal.seal(["body"], ["m1"], RING)[0])], ["m1"], RING) == ["body"]
 
 
 def unseal_refusal(sealed: bytes, message_id: str = "m1", ring: Keyring = RING) -> str:
-    good = mask.seal(["good"], ["m0"], ring)
+    good = seal.seal(["good"], ["m0"], ring)
     with pytest.raises(UnmaskError) as caught:
-        mask.unseal([*good, sealed], ["m0", message_id], ring)
+        seal.unseal([*good, sealed], ["m0", message_id], ring)
     return str(caught.value)
 
 
@@ -444,7 +444,7 @@ NOT_A_BODY = "row 1: not sealed by this keyring for this message, or changed"
 
 def test_every_flipped_bit_of_a_sealed_body_is_refused():
     """Version, key id, nonce, IV and ciphertext cannot change unnoticed."""
-    (sealed,) = mask.seal(["body"], ["m1"], RING)
+    (sealed,) = seal.seal(["body"], ["m1"], RING)
     number = int.from_bytes(sealed)
     changed = [(number ^ 1 << bit).to_bytes(len(sealed)) for bit in range(8 * len(sealed))]
     assert {unseal_refusal(one) for one in changed} == {NOT_A_BODY}
@@ -452,18 +452,18 @@ def test_every_flipped_bit_of_a_sealed_body_is_refused():
 
 def test_every_cut_of_a_sealed_body_is_refused():
     """A body that was stored in part is refused in the same words."""
-    (sealed,) = mask.seal(["body"], ["m1"], RING)
+    (sealed,) = seal.seal(["body"], ["m1"], RING)
     assert {unseal_refusal(sealed[:length]) for length in range(len(sealed))} == {NOT_A_BODY}
 
 
 def test_a_body_of_another_message_is_refused():
     """A sealed body is bound to its message id."""
-    assert unseal_refusal(mask.seal(["body"], ["m2"], RING)[0]) == NOT_A_BODY
+    assert unseal_refusal(seal.seal(["body"], ["m2"], RING)[0]) == NOT_A_BODY
 
 
 def test_a_body_of_another_keyring_is_refused():
     """The same key id with another key does not open it."""
-    (sealed,) = mask.seal(["body"], ["m1"], Keyring("k1", {"k1": TWO}))
+    (sealed,) = seal.seal(["body"], ["m1"], Keyring("k1", {"k1": TWO}))
     assert unseal_refusal(sealed) == NOT_A_BODY
 
 
@@ -479,6 +479,6 @@ def test_a_body_that_was_sealed_wrongly_is_refused(inside):
 def test_as_many_message_ids_as_bodies():
     """A missing id would bind bodies to the wrong messages."""
     with pytest.raises(ValueError, match="each body needs"):
-        mask.seal(["a", "b"], ["m1"], RING)
+        seal.seal(["a", "b"], ["m1"], RING)
     with pytest.raises(ValueError, match="each sealed body needs"):
-        mask.unseal([b""], [], RING)
+        seal.unseal([b""], [], RING)

@@ -12,9 +12,10 @@ import pytest
 
 from etl import extract, validate
 from etl.config import Column
+from etl.errors import SettingsError
 from etl.fieldtypes import pack_version
-from etl.mask import token_length
 from etl.schema import frame_schema
+from etl.tokens import token_length
 from tests.unit.making import EVENT, SENT_MS, columns, event, message
 
 
@@ -209,3 +210,10 @@ def test_versions_are_packed_in_their_own_order() -> None:
     ordered = list(product((0, 1, 99, 999, 2146), (0, 1, 99, 999), (0, 1, 99, 999)))
     packed = [pack_version(".".join(map(str, parts))) for parts in ordered]
     assert packed == sorted(set(packed))
+
+
+def test_a_column_too_narrow_for_any_token_is_refused_by_name() -> None:
+    """Before anything is received."""
+    narrow = Column(name="masked", field="f", type="text", max_length=59, mask=True)
+    with pytest.raises(SettingsError, match="'masked'.*at least 60"):
+        frame_schema((narrow,))
