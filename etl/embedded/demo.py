@@ -195,4 +195,10 @@ def _open_jupyter(environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "jupyter", "lab", "--notebook-dir", "notebooks"]
     if os.geteuid() == 0:
         command.append("--allow-root")
-    subprocess.run(command, env={**os.environ, **environment}, check=False)
+    # Notebooks made in any folder can import etl.
+    environment = {**os.environ, **environment, "PYTHONPATH": str(Path.cwd())}
+    # Ctrl-C is Jupyter's: it asks back, and ends by itself. A SIGTERM we pass on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with subprocess.Popen(command, env=environment) as jupyter:
+        signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
+        jupyter.wait()

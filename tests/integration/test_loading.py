@@ -15,7 +15,7 @@ from etl import ledger, load, postgres, quarantine, runs
 from etl.config import Settings
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.keyring import Keyring
-from etl.mask import unseal
+from etl.seal import unseal
 from etl.runs import Counts, Run
 from tests.unit.making import message
 

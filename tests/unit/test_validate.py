@@ -215,5 +215,5 @@ def test_versions_are_packed_in_their_own_order() -> None:
 def test_a_column_too_narrow_for_any_token_is_refused_by_name() -> None:
     """Before anything is received."""
     narrow = Column(name="masked", field="f", type="text", max_length=59, mask=True)
-    with pytest.raises(SettingsError, match="'masked'.*at least 60"):
+    with pytest.raises(SettingsError, match=r"'masked'.*at least 60"):
         frame_schema((narrow,))
