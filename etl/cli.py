@@ -121,6 +121,12 @@ Examples:
     "ETL_RUN__FOREVER]",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Drain with so many processes; more machines need only the same command.  [env var: "
+    "ETL_RUN__WORKERS; default: 1]",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Receive, check, mask and show one batch (or --max-messages), release all of it, write "
@@ -135,6 +141,7 @@ def run(
     max_messages: int | None,
     max_seconds: float | None,
     forever: bool | None,
+    workers: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -151,13 +158,14 @@ def run(
             "run.max_messages": max_messages,
             "run.max_seconds": max_seconds,
             "run.forever": forever,
+            "run.workers": workers,
         },
     )
-    from etl import job, present, progress
+    from etl import dryrun, job, present, progress
 
     with _signals() as stop:
         if dry_run:
-            trial = job.dry_run(settings, os.environ, stop=stop)
+            trial = dryrun.dry_run(settings, os.environ, stop=stop)
             summary = trial.summary
             if not as_json:
                 present.frame(trial.masked, "first masked rows, as they would be loaded")
@@ -241,13 +249,14 @@ def send(config_path: Path, file: Any, sample: int | None, seed: int, bad_share:
     if (file is None) == (sample is None):
         raise click.UsageError("give either FILE or --sample N")
     settings = _settings(config_path)
-    from etl import job, present, samples, sending
+    from etl import present, samples, sending
+    from etl.sqs import open_queue
 
     if sample is not None:
         bodies: Iterator[str] = samples.bodies(sample, seed, bad_share=bad_share)
     else:
         bodies = (line for raw in file if (line := raw.rstrip("\n")).strip())
-    queue = job.open_queue(settings)
+    queue = open_queue(settings.queue)
     sent, refused = sending.send(
         queue, present.track(bodies, "sending", sample), settings.queue.receivers
     )

@@ -197,6 +197,7 @@ class Run(_Section):
     max_messages: Positive | None = Field(None, description="stop after so many messages")
     max_seconds: Seconds | None = Field(None, description="stop after so long")
     forever: bool = Field(False, description="an idle queue does not stop the run")
+    workers: int = Field(1, ge=1, le=64, description="processes that drain the queue together")
 
 
 class Log(_Section):

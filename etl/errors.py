@@ -25,6 +25,7 @@ class EtlError(Exception):
     """Anything this program raises on purpose."""
 
     exit_code = 1
+    stop_reason = "error"  # what etl.runs says of a run that it ended
 
 
 class ConfigurationError(EtlError):
@@ -52,9 +53,13 @@ class Outage(EtlError):  # noqa: N818  (it names a state of the world, not a mis
 class DatabaseUnavailable(Outage):
     """Postgres cannot be reached, or asks to try again."""
 
+    stop_reason = "database unavailable"
+
 
 class QueueUnavailable(Outage):
     """SQS cannot be reached, or asks to try again."""
+
+    stop_reason = "queue unavailable"
 
 
 class Stopped(EtlError):  # noqa: N818
@@ -64,19 +69,26 @@ class Stopped(EtlError):  # noqa: N818
 class DatabaseRefused(Stopped):
     """Postgres refuses the statement itself: a missing privilege, table or column."""
 
+    stop_reason = "database refused"
+
 
 class QueueRefused(Stopped):
     """SQS refuses the call itself: no such queue, no permission, no credentials."""
+
+    stop_reason = "queue refused"
 
 
 class QuarantineBudget(Stopped):
     """More of the run's messages broke a check than the configuration allows."""
 
     exit_code = 3
+    stop_reason = "quarantine budget"
 
 
 class NotReconciled(Stopped):
     """The run's counts do not add up."""
+
+    stop_reason = "not reconciled"
 
 
 class UnmaskError(EtlError):

@@ -64,6 +64,7 @@ class Drain:
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
     run: Run
+    number: Callable[[int], int]  # of the next batch, from the batches done; no two in a run alike
     counts: Counts = field(default_factory=Counts)
     reasons: Counter[str] = field(default_factory=Counter)
     batches: int = 0
@@ -148,7 +149,7 @@ def _load_patiently(job: Drain, batch: Batch) -> Outcome:
         except ledger.CommittedBeforeError:
             # The reply to COMMIT was lost, not the commit: only an attempt that came as far as
             # COMMIT can have claimed these ids, and that is the last one noted.
-            log.info("batch %d had been committed before the connection was lost", job.batches + 1)
+            log.info("the batch had been committed before the connection was lost")
         except DatabaseUnavailable as error:
             if job.stop.give_back:
                 raise
@@ -164,7 +165,7 @@ def _load_patiently(job: Drain, batch: Batch) -> Outcome:
 
 def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
     """Do one batch's transaction: rows, ledger, quarantine and counts commit together."""
-    settings, number = job.settings, job.batches + 1
+    settings, number = job.settings, job.number(job.batches)
     most = _most_quarantined(job, len(batch.messages))
     with transaction(job.engine) as connection:
         connection.exec_driver_sql("set constraints all immediate")
@@ -187,7 +188,7 @@ def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
         )
         reasons = quarantine.reason_counts(rejects)
         _keep_budget(job, counts, reasons)
-        job.run.update(connection, job.counts.plus(counts), number)
+        job.run.add(connection, counts)
         note(Outcome(counts, reasons))
 
 

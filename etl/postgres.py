@@ -81,6 +81,8 @@ def engine(database: Database) -> sa.Engine:
     return sa.create_engine(
         url.difference_update_query(["options"]),
         hide_parameters=True,
+        # Hours may lie between two batches, and what is between us and the database forgets.
+        pool_pre_ping=True,
         pool_size=1,
         max_overflow=1,
         connect_args={

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from etl.errors import EtlError
-from etl.job import Snapshot
+from etl.runs import Snapshot
 from etl.sqs import Queue
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from etl.backoff import Backoff
+from etl.budget import Budget
 from etl.errors import EtlError, QueueUnavailable
 from etl.heartbeat import Heartbeat
 from etl.sqs import TENS, Message, Queue
@@ -28,7 +29,6 @@ class Limits:
     bytes: int
     seconds: float
     idle_seconds: float
-    max_messages: int | None
     max_seconds: float | None
     wait_seconds: int
     retry_seconds: float
@@ -52,12 +52,19 @@ class Receiver:
     """The receiving threads and the batch that they gather."""
 
     def __init__(
-        self, queue: Queue, heartbeat: Heartbeat, limits: Limits, threads: int, stop: Stop
+        self,
+        queue: Queue,
+        heartbeat: Heartbeat,
+        limits: Limits,
+        threads: int,
+        stop: Stop,
+        budget: Budget,
     ) -> None:
         self._queue = queue
         self._heartbeat = heartbeat
         self._limits = limits
         self._stop = stop
+        self._budget = budget
         self._changed = threading.Condition()
         self._buffer: dict[str, Message] = {}
         self._buffer_bytes = 0
@@ -128,7 +135,7 @@ class Receiver:
         now, limits = time.monotonic(), self._limits
         if self.error is not None:
             self._stop.request("queue")
-        elif limits.max_messages is not None and self.received >= limits.max_messages:
+        elif self._budget.left == 0 and self._reserved == 0:
             self._stop.request("max_messages")
         elif limits.max_seconds is not None and now - self._started >= limits.max_seconds:
             self._stop.request("max_seconds")
@@ -161,12 +168,11 @@ class Receiver:
         with self._changed:
             while self._stop.reason is None and self.error is None:
                 room = min(TENS, self._limits.rows - len(self._buffer) - self._reserved)
-                if self._limits.max_messages is not None:
-                    left = self._limits.max_messages - self.received - self._reserved
-                    room = min(room, left)
                 if room > 0 and self._buffer_bytes < self._limits.bytes:
-                    self._reserved += room
-                    return room
+                    room = self._budget.reserve(room)
+                    if room > 0:
+                        self._reserved += room
+                        return room
                 self._was_full = self._was_full or self._is_full()
                 self._changed.wait(TICK_SECONDS)
             return 0
@@ -174,6 +180,7 @@ class Receiver:
     def _add(self, messages: list[Message], room: int) -> None:
         with self._changed:
             self._reserved -= room
+            self._budget.give_back(room - len(messages))
             if not messages:
                 return
             now = time.monotonic()

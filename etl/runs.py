@@ -41,6 +41,18 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands, for a progress display."""
+
+    received: int
+    loaded: int
+    already_handled: int
+    quarantined: int
+    buffered: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """How a run ended."""
 
@@ -85,20 +97,22 @@ class Run:
                 },
             )
 
-    def update(self, connection: sa.Connection, counts: Counts, batches: int) -> None:
-        """Set the counts, in the caller's transaction."""
-        connection.execute(
-            queries()["update_run"],
-            {"run_id": self.run_id, "batches": batches, **asdict(counts)},
-        )
+    def add(self, connection: sa.Connection, counts: Counts) -> None:
+        """Add a batch's counts, in the batch's transaction."""
+        connection.execute(queries()["add_to_run"], {"run_id": self.run_id, **asdict(counts)})
+
+    def committed(self, engine: sa.Engine) -> tuple[Counts, int]:
+        """The counts and the number of batches that the row has; raises as ``transaction``."""
+        with transaction(engine) as connection:
+            row = connection.execute(queries()["run_counts"], {"run_id": self.run_id}).one()
+        *counts, batches = row
+        return Counts(*counts), batches
 
     def finish(self, engine: sa.Engine, counts: Counts, batches: int, stop_reason: str) -> None:
-        """Set the last counts and the reason of the end; raises as ``transaction`` does."""
+        """Set the final counts and the reason of the end; raises as ``transaction`` does."""
+        end = {"run_id": self.run_id, "batches": batches, "stop_reason": stop_reason}
         with transaction(engine) as connection:
-            self.update(connection, counts, batches)
-            connection.execute(
-                queries()["finish_run"], {"run_id": self.run_id, "stop_reason": stop_reason}
-            )
+            connection.execute(queries()["finish_run"], {**end, **asdict(counts)})
 
 
 def history(engine: sa.Engine, limit: int) -> pd.DataFrame:

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from etl.errors import QueueRefused, QueueUnavailable
+from etl.config import Queue as QueueSettings
+from etl.errors import QueueRefused, QueueUnavailable, SettingsError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 Item = TypeVar("Item")
+
+# A call that hangs must not outlast the visibility timeout.
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 
 TENS = 10  # entries in a batch call, and messages in a receive, at most
 LONGEST_VISIBILITY_SECONDS = 12 * 3600  # counted from the receive, however often extended
@@ -178,6 +182,31 @@ class Queue:
                 for entry in answer.get("Failed", [])
             ]
         return refused
+
+
+def open_queue(settings: QueueSettings) -> Queue:
+    """Make the queue of the settings from the standard AWS variables; calls nothing yet.
+
+    :raises SettingsError: no queue URL, or no region
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import NoRegionError
+
+    if not settings.url:
+        raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        # It must outlast a long poll.
+        read_timeout=settings.wait_seconds + ANSWER_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        # Receivers, acknowledgements and the heartbeat each want a connection.
+        max_pool_connections=2 * settings.receivers + 2,
+    )
+    try:
+        return Queue(boto3.client("sqs", config=config), settings.url)
+    except NoRegionError:
+        raise SettingsError("no AWS region: set AWS_REGION") from None
 
 
 def tens(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -143,8 +143,8 @@ def _show_summary(out: Console, summary: Mapping[str, int]) -> None:
     for sign, part in zip(" =+++", parts, strict=True):
         out.print(f"  {sign} {part.replace('_', ' '):<16}{summary[part]:>8,}")
     out.print(
-        f"\n{summary['already_handled']:,} times SQS delivered a message again after it was handled "
-        "and deleted, as it may;\nthe ledger knew the ids, so nothing was loaded twice."
+        f"\n{summary['already_handled']:,} times SQS delivered a message again that had been "
+        "deleted, as it may;\nthe ledger knew the ids, so nothing was loaded twice."
     )
 
 

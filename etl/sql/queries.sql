@@ -40,16 +40,28 @@ order by messages desc, 1, 2
 insert into etl.runs (run_id, version, config_hash, host)
 values (:run_id, :version, :config_hash, :host)
 
--- update_run --
--- The run's counts so far. Absolute numbers: a second attempt at a batch counts nothing twice.
+-- add_to_run --
+-- Add a batch's counts. Several workers add to one row, so these are differences; the numbers that
+-- finish_run sets at the end are absolute.
 update etl.runs
-set received = :received, loaded = :loaded, already_handled = :already_handled,
-    quarantined = :quarantined, released = :released, batches = :batches
+set received = received + :received, loaded = loaded + :loaded,
+    already_handled = already_handled + :already_handled,
+    quarantined = quarantined + :quarantined, released = released + :released,
+    batches = batches + 1
 where run_id = :run_id
 
+-- run_counts --
+-- A run's counts as far as they are committed.
+select received, loaded, already_handled, quarantined, released, batches
+from etl.runs where run_id = :run_id
+
 -- finish_run --
--- The run's end and why.
-update etl.runs set finished_at = now(), stop_reason = :stop_reason where run_id = :run_id
+-- The run's final counts, its end and why.
+update etl.runs
+set received = :received, loaded = :loaded, already_handled = :already_handled,
+    quarantined = :quarantined, released = :released, batches = :batches,
+    finished_at = now(), stop_reason = :stop_reason
+where run_id = :run_id
 
 -- list_runs --
 -- The newest runs.

@@ -15,8 +15,8 @@ from etl import ledger, load, postgres, quarantine, runs
 from etl.config import Settings
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.keyring import Keyring
-from etl.seal import unseal
 from etl.runs import Counts, Run
+from etl.seal import unseal
 from tests.unit.making import message
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -126,7 +126,7 @@ def test_too_many_refused_rows_stop_the_search(ready: Settings, engine: sa.Engin
     """A table that refuses everything must not cost two statements a row."""
     with engine.begin() as connection:
         connection.execute(sa.text("alter table user_logins add check (user_id = '')"))
-    with pytest.raises(QuarantineBudget, match="more than 5 rows.*23514"):
+    with pytest.raises(QuarantineBudget, match=r"more than 5 rows.*23514"):
         load_all(engine, ready, masked(100), most=5)
     assert rows(engine, "select count(*) from user_logins") == [(0,)]
 
@@ -401,7 +401,7 @@ def test_no_database_error_quotes_a_value(ready: Settings, engine: sa.Engine) ->
         'select * from "canary-value"',
     ]
     for statement in statements:
-        with pytest.raises(Exception) as caught, postgres.transaction(engine) as connection:  # noqa: PT011
+        with pytest.raises(Exception) as caught, postgres.transaction(engine) as connection:
             connection.exec_driver_sql(statement)
         error: BaseException | None = caught.value
         assert "canary" not in str(error) + repr(error)

@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 
+from etl.budget import Unlimited
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.heartbeat import Heartbeat
 from etl.receiver import Limits, Receiver, Stop
 from etl.sqs import Handle, Message, Queue
+from etl.worker import budget
 
 LIMITS = Limits(
     rows=100,
     bytes=1_000_000,
     seconds=60,
     idle_seconds=0.5,
-    max_messages=None,
     max_seconds=None,
     wait_seconds=1,
     retry_seconds=5,
@@ -52,10 +53,16 @@ def receiver(queue: Queue) -> Iterator[Callable[..., Receiver]]:
     """Start receivers on the queue; they end with the test."""
     started: list[Receiver] = []
 
-    def start(stop: Stop | None = None, threads: int = 3, **changes: Any) -> Receiver:
+    def start(
+        stop: Stop | None = None,
+        threads: int = 3,
+        max_messages: int | None = None,
+        **changes: Any,
+    ) -> Receiver:
         heartbeat = Heartbeat(queue, 30)
         limits = replace(LIMITS, **changes)
-        started.append(Receiver(queue, heartbeat, limits, threads, stop or Stop()))
+        allowed = budget(max_messages)
+        started.append(Receiver(queue, heartbeat, limits, threads, stop or Stop(), allowed))
         started[-1].start()
         return started[-1]
 
@@ -182,7 +189,7 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
     fill(queue, 1)
     # No heartbeat thread runs, so the message shows again after a second.
     heartbeat = Heartbeat(queue, 1)
-    receiver = Receiver(queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop())
+    receiver = Receiver(queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop(), Unlimited())
     receiver.start()
     while receiver.received < 2:
         time.sleep(0.05)
@@ -196,11 +203,11 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
 def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: EmbeddedSqs) -> None:
     """No waiting mends that."""
     queue = Queue(sqs.client(), sqs.endpoint_url + "/000000000000/nowhere")
-    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop())
+    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), Unlimited())
     receiver.start()
     assert receiver.take() is None
     receiver.end()
-    with pytest.raises(QueueRefused, match="NonExistentQueue|QueueDoesNotExist"):
+    with pytest.raises(QueueRefused, match=r"NonExistentQueue|QueueDoesNotExist"):
         receiver.raise_error()
 
 
@@ -211,7 +218,7 @@ def test_an_sqs_that_is_away_is_waited_for_and_then_given_up() -> None:
         client = own.client()
     queue = Queue(client, url)
     limits = replace(LIMITS, retry_seconds=0.5, idle_seconds=60)
-    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop())
+    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop(), Unlimited())
     receiver.start()
     assert receiver.take() is None
     receiver.end()

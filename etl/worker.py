@@ -1,0 +1,181 @@
+"""One worker: its receiver, heartbeat and connections around the loop of pipeline.py."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+from etl import pipeline, postgres
+from etl.budget import Budget, Limited, Unlimited
+from etl.config import Settings
+from etl.errors import ConfigurationError, EtlError, NotReconciled
+from etl.heartbeat import Heartbeat
+from etl.keyring import Keyring
+from etl.receiver import Limits, Receiver, Stop
+from etl.runs import Counts, Run, Snapshot
+from etl.schema import frame_schema
+from etl.sqs import Queue
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[Callable[[], Snapshot], Queue], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A worker's part of a run: batches are numbered apart, so that the ledger can tell them."""
+
+    run: Run
+    index: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a worker ended."""
+
+    counts: Counts
+    stop_reason: str
+    reasons: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    not_acknowledged: int = 0
+    problem: str | None = None
+    exit_code: int = 0
+
+
+def limits(settings: Settings) -> Limits:
+    """The receiver's limits from the settings."""
+    run, batch = settings.run, settings.batch
+    idle = math.inf if run.forever else run.idle_seconds
+    return Limits(
+        rows=batch.rows,
+        bytes=batch.bytes,
+        seconds=batch.seconds,
+        idle_seconds=idle,
+        max_seconds=run.max_seconds,
+        # A poll longer than the idle time would only delay the end of the run.
+        wait_seconds=min(settings.queue.wait_seconds, max(1, int(min(idle, 20)))),
+        retry_seconds=settings.queue.retry_seconds,
+    )
+
+
+def budget(max_messages: int | None) -> Budget:
+    """The budget of a run from its setting."""
+    return Unlimited() if max_messages is None else Limited(max_messages)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[tuple[Executor, Executor]]:
+    """Make the threads that talk to SQS beside the receivers: many, and one to direct them."""
+    with (
+        ThreadPoolExecutor(count, "acknowledge") as pool,
+        ThreadPoolExecutor(1, "background") as background,
+    ):
+        yield pool, background
+
+
+def visibility_seconds(queue: Queue) -> int:
+    """Ask for the queue's visibility timeout.
+
+    :raises ConfigurationError: it is 0
+    """
+    seconds = queue.state().visibility_seconds
+    if seconds < 1:
+        raise ConfigurationError(
+            "the queue's visibility timeout is 0 s, so every message would come again at once; "
+            "set it to 30 s or more"
+        )
+    return seconds
+
+
+def work(
+    settings: Settings,
+    keyring: Keyring,
+    queue: Queue,
+    share: Share,
+    allowed: Budget,
+    stop: Stop,
+    watch: Watch | None = None,
+) -> Result:
+    """Drain the queue until one of the limits; never raises an EtlError, but tells it."""
+    began = time.monotonic()
+    engine = postgres.engine(settings.database)
+    heartbeat = Heartbeat(queue, visibility_seconds(queue))
+    receiver = Receiver(queue, heartbeat, limits(settings), settings.queue.receivers, stop, allowed)
+    with threads(settings.queue.receivers) as (pool, background):
+        drain = pipeline.Drain(
+            settings=settings,
+            queue=queue,
+            heartbeat=heartbeat,
+            receiver=receiver,
+            stop=stop,
+            pool=pool,
+            background=background,
+            engine=engine,
+            keyring=keyring,
+            schema=frame_schema(settings.table.columns),
+            run=share.run,
+            number=lambda batches: batches * share.workers + share.index + 1,
+        )
+        try:
+            with watch(lambda: _snapshot(drain, began), queue) if watch else nullcontext():
+                problem = _drain(drain)
+        finally:
+            engine.dispose()
+    return _result(drain, problem)
+
+
+def _snapshot(drain: pipeline.Drain, began: float) -> Snapshot:
+    return Snapshot(
+        received=drain.receiver.received,
+        loaded=drain.counts.loaded,
+        already_handled=drain.counts.already_handled,
+        quarantined=drain.counts.quarantined,
+        buffered=drain.receiver.buffered,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _drain(drain: pipeline.Drain) -> EtlError | None:
+    """Run the loop, then give back what it did not take; returns what ended it early."""
+    problem: EtlError | None = None
+    drain.heartbeat.start()
+    drain.receiver.start()
+    try:
+        pipeline.drain(drain)
+    except EtlError as error:
+        # The message is ours and whole; a traceback would add nothing.
+        log.error("%s", error)  # noqa: TRY400
+        problem = error
+    finally:
+        # Also when a bug ended the loop: nothing should wait out its timeout.
+        drain.stop.request("error")
+        pipeline.give_back(drain, drain.receiver.end())
+        drain.heartbeat.stop()
+    return problem
+
+
+def _result(drain: pipeline.Drain, problem: EtlError | None) -> Result:
+    # Two independent numbers: the receiver counted what came, the loop what became of it.
+    counts = replace(drain.counts, received=drain.receiver.received)
+    if not counts.adds_up:
+        problem = NotReconciled(
+            f"received {counts.received} but accounted for {counts.accounted}: this is a bug; "
+            "nothing is lost, since only handled messages are deleted"
+        )
+        log.error("%s", problem)
+    return Result(
+        counts=counts,
+        stop_reason=problem.stop_reason if problem else drain.stop.reason or "idle",
+        reasons=drain.reasons,
+        batches=drain.batches,
+        not_acknowledged=drain.not_acknowledged,
+        problem=str(problem) if problem else None,
+        exit_code=problem.exit_code if problem else 0,
+    )

@@ -1,0 +1,126 @@
+"""Several workers on one queue, from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+
+from etl.embedded.sqs import EmbeddedSqs
+from tests.conftest import Job
+from tests.unit.making import event
+
+WORKERS = ("--workers", "2")
+
+
+def worker_processes(pid: int) -> list[psutil.Process]:
+    """The worker processes of a run."""
+    return [
+        child
+        for child in psutil.Process(pid).children()
+        if "spawn_main" in " ".join(child.cmdline())
+        and "resource_tracker" not in child.cmdline()[-1]
+    ]
+
+
+def test_two_workers_share_a_run(job: Job) -> None:
+    """One reconciliation, one row, each message once."""
+    job.send(*[event(user_id=f"u{i}") for i in range(600)], "{", event(ip="x"))
+    summary = job.run(*WORKERS, ETL_BATCH__ROWS="40")
+    assert (summary["received"], summary["loaded"], summary["quarantined"]) == (602, 600, 2)
+    assert summary["reasons"] == {"message: JSON": 1, "ip: IP address": 1}
+    assert job.rows("select count(*), count(distinct user_id) from user_logins") == [(600, 600)]
+    assert job.rows("select received, loaded, quarantined, batches, stop_reason from etl.runs") == [
+        (602, 600, 2, summary["batches"], "idle")
+    ]
+    assert job.left() == 0
+
+
+def test_two_workers_keep_one_maximum(job: Job) -> None:
+    """Whoever receives; not one message more leaves the queue."""
+    job.send(*[event(user_id=f"u{i}") for i in range(100)])
+    summary = job.run(*WORKERS, "--max-messages", "37")
+    assert (summary["received"], summary["loaded"]) == (37, 37)
+    assert summary["stop_reason"] == "max_messages"
+    assert job.left() == 63
+
+
+def test_a_worker_that_dies_is_reported_and_loses_nothing(sqs: EmbeddedSqs, job: Job) -> None:
+    """Its messages come back by themselves; what it had committed stays counted."""
+    job.queue_url = sqs.create_queue(f"dying-{os.getpid()}", visibility_seconds=3)
+    more = {"ETL_QUEUE__URL": job.queue_url, "ETL_BATCH__ROWS": "20"}
+    job.send(*[event(user_id=f"u{i}") for i in range(400)])
+    process = job.start("run", "--idle-seconds", "2", "--json", *WORKERS, **more)
+    while not _has_runs(job) or len(worker_processes(process.pid)) < 2:
+        time.sleep(0.05)
+    while not job.rows("select from user_logins limit 1"):
+        time.sleep(0.01)
+    worker_processes(process.pid)[0].send_signal(signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "died by signal SIGKILL" in err
+    first = json.loads(out)
+    assert first["stop_reason"] == "worker died"
+    second = job.run("--idle-seconds", "5", **more)
+    assert first["loaded"] + second["loaded"] == 400
+    assert job.rows("select count(*), count(distinct user_id) from user_logins") == [(400, 400)]
+    assert job.left() == 0
+
+
+def _has_runs(job: Job) -> bool:
+    return bool(job.rows("select to_regclass('etl.runs')")[0][0])
+
+
+def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
+    """They give back what they hold."""
+    job.send(*[event(user_id=f"u{i}") for i in range(50)])
+    process = job.start("run", "--forever", *WORKERS, ETL_BATCH__SECONDS="600")
+    while len(group := worker_processes(process.pid)) < 2:
+        time.sleep(0.05)
+    while _visible(job):
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(group, timeout=30)
+    assert not any(worker.is_running() for worker in group)
+    assert _visible(job) == 50
+
+
+def _visible(job: Job) -> int:
+    answer = job.client.get_queue_attributes(
+        QueueUrl=job.queue_url, AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def test_sigterm_stops_all_workers(job: Job) -> None:
+    """In good order, with everything else given back at once."""
+    job.send(*[event(user_id=f"u{i}") for i in range(50)])
+    process = job.start("run", "--forever", "--json", *WORKERS, ETL_BATCH__SECONDS="600")
+    while _visible(job):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    # What one gives back the other may just have received again.
+    assert summary["stop_reason"] == "SIGTERM"
+    assert summary["released"] == summary["received"] >= 50
+    assert _visible(job) == 50
+
+
+def test_no_secret_is_on_a_command_line(job: Job) -> None:
+    """Neither the keyring nor the database's password shows in ps."""
+    password = job.environment["DATABASE_URL"].split(":")[2].split("@")[0]
+    process = job.start("run", "--forever", *WORKERS)
+    while len(group := worker_processes(process.pid)) < 2:
+        time.sleep(0.05)
+    lines = [Path(f"/proc/{one.pid}/cmdline").read_bytes().decode() for one in group]
+    process.terminate()
+    process.communicate(timeout=60)
+    for secret in (password, job.environment["ETL_KEYRING"][40:80]):
+        assert not any(secret in line for line in lines)
