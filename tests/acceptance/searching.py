@@ -9,7 +9,7 @@ import math
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
 
@@ -26,6 +26,7 @@ def spellings(value: str) -> dict[str, bytes]:
         "hex": raw.hex().encode(),
         "HEX": raw.hex().upper().encode(),
         "URL": quote(value, safe="").encode(),
+        "form": quote_plus(value).encode(),
         "UTF-16": value.encode("utf-16-le"),
     }
     for shift in range(3):

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pandas as pd
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from etl import config, extract, mask, pipeline, schema, validate
@@ -18,17 +18,17 @@ SETTINGS = config.load(ROOT / "config.yaml", {})
 SCHEMA = schema.frame_schema(SETTINGS.table.columns)
 PLAN = pipeline.masking_plan(SETTINGS)
 
-# With what text strategies alone would seldom find: all of Unicode, surrogates and NUL included.
+# All of Unicode, and its corners more often than chance would have them.
 characters = st.characters() | st.characters(categories=["Cs", "Cc", "Co", "Cn"])
-texts = st.text(characters, max_size=40) | st.sampled_from(["", "\0", "\ud800", "x" * 300, "1.2.3"])
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.sampled_from([2**63, -(2**63) - 1, 10**999, 10**1000, -(10**4200)])
-    | st.floats(allow_nan=True, allow_infinity=True)
-    | texts
-)
+ODD = [
+    None, True, 0, 2**31, 2**63, -(2**63) - 1, 10**999, 10**1000, -(10**4200),
+    0.1, -0.0, 5e-324, 1.8e308, float("nan"), [], {}, [[None]], {"": {}},
+    "", "\0", "\ud800", "a\udfffb", "\ud83c\udf88", "x" * 300, "é" * 100, "1.2.3", "0.96",
+    "\u0661.\u0662",
+    "NaN", "NA", "null", "\\N", "192.0.2.7", "::1", "fe80::1%eth0", " ", "\u2028", "\ufeff",
+]  # fmt: skip
+texts = st.text(characters, max_size=40) | st.sampled_from([o for o in ODD if isinstance(o, str)])
+scalars = st.booleans() | st.integers() | st.floats() | texts | st.sampled_from(ODD)
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
@@ -40,7 +40,7 @@ events = st.builds(
         **{k: v for k, v in {**EVENT, **changes}.items() if k not in gone},
         **more,
     },
-    st.dictionaries(st.sampled_from(FIELDS), values, max_size=1),
+    st.dictionaries(st.sampled_from(FIELDS), scalars | values, max_size=2),
     st.just(set()) | st.sets(st.sampled_from(FIELDS), max_size=1),
     st.dictionaries(texts, values, max_size=1),
 )
@@ -62,6 +62,10 @@ broken = (
 bodies = st.sampled_from([logins, logins, logins, documents, broken]).flatmap(lambda one: one)
 
 
+# Each odd value once in each field, whatever chance brings.
+SYSTEMATIC = [event(**{field: odd}) for field in FIELDS for odd in ODD]
+
+
 def through(texts_of_bodies: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read, check and mask the bodies of m0, m1, ...; masked rows and rejects."""
     messages = [message(body, number) for number, body in enumerate(texts_of_bodies)]
@@ -74,6 +78,7 @@ NEIGHBOURS = [event(user_id="first"), event(user_id="last", locale=None)]
 ALONE = through(NEIGHBOURS)[0]
 
 
+@example(SYSTEMATIC)
 @given(st.lists(bodies, min_size=2, max_size=12))
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_message_is_valid_or_rejected_and_spares_its_neighbours(found: list[str]) -> None:
@@ -113,8 +118,8 @@ def gathered(count: int) -> list[str]:
 
 def test_a_queue_of_anything_is_emptied(job: Job) -> None:
     """Loaded and quarantined make up what was sent; nothing stops the run."""
-    found = gathered(1_000)
-    assert len(found) > 800
+    found = [*gathered(800), *SYSTEMATIC]
+    assert len(found) > 900
     job.send(*found, *NEIGHBOURS)
     summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
     assert summary["loaded"] + summary["quarantined"] == len(found) + 2
