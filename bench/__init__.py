@@ -1,0 +1,1 @@
+"""What is fast, what it is compared with, and by how much."""

@@ -1,0 +1,102 @@
+"""Peak memory of a run, which the number and the size of the messages should not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bench import markdown, processes, services, turns
+from bench.services import Options, Services
+
+MOST_MB_TARGET, RATIO_TARGET = "< 350", "≤ 1.1"
+LARGE_BYTES = 200_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of queue to drain."""
+
+    name: str
+    messages: int
+    body_bytes: int = 0
+    method: str = "multi"
+
+    @property
+    def what(self) -> str:
+        """The case in words."""
+        size = f" of {self.body_bytes // 1000} KB" if self.body_bytes else ""
+        method = "" if self.method == "multi" else f", method {self.method}"
+        return f"{self.messages:,} messages{size}{method}"
+
+
+def cases(options: Options) -> list[Case]:
+    """Make the cases; ``--messages`` sets the small one, and the big one is ten times that."""
+    small = options.messages or (500 if options.quick else 50_000)
+    return [
+        Case("small", small),
+        Case("big", 10 * small),
+        Case("large", 100 if options.quick else 10_000, LARGE_BYTES),
+        Case("copy", small, method="copy"),
+    ]
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Drain each kind of queue in turns."""
+    chosen = cases(options)
+    with services.opened(max(case.messages for case in chosen)) as here:
+        candidates: dict[str, Callable[[], float]] = {
+            case.name: partial(_peak_mb, here, case) for case in chosen
+        }
+        runs = turns.in_turns(candidates, options.runs)
+    table = {case.name: {"what": case.what, **turns.spread(runs[case.name])} for case in chosen}
+    default = [turns.spread(runs[name]) for name in ("small", "big", "large")]
+    return {
+        "ratios": {
+            "memory.big_over_small": turns.ratio(runs["big"], runs["small"]),
+            "memory.peak_mb": max(default, key=lambda spread: spread["median"]),
+        },
+        "table": table,
+        "runs": runs,
+    }
+
+
+def _peak_mb(here: Services, case: Case) -> float:
+    command = processes.python("-m", "etl", "run", "--idle-seconds", "1", "--json")
+    more = {"ETL_LOAD__METHOD": case.method}
+    cost = services.consume(
+        here, command, case.messages, more, body_bytes=case.body_bytes, memory=True
+    )
+    return float(cost["peak_mb"])
+
+
+def show(part: dict[str, Any]) -> list[str]:
+    """The part in Markdown."""
+    table, ratios = part["table"], part["ratios"]
+    big_over_small = f"{table['big']['what']} / {table['small']['what']}"
+    return [
+        ("Peak of the resident memory of `etl run` at the default settings, but for what is named, "
+        "as the kernel keeps it."),
+        "",
+        *markdown.table(
+            ["queue", "peak, MiB"],
+            [[row["what"], markdown.shown(row, 0)] for row in table.values()],
+        ),
+        "",
+        *markdown.table(
+            ["key", "measured", "target"],
+            [
+                [
+                    f"{big_over_small} (`memory.big_over_small`)",
+                    markdown.shown(ratios["memory.big_over_small"]),
+                    RATIO_TARGET,
+                ],
+                [
+                    "the highest of the first three, MiB (`memory.peak_mb`)",
+                    markdown.shown(ratios["memory.peak_mb"], 0),
+                    MOST_MB_TARGET,
+                ],
+            ],
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,86 @@
+"""The two pictures of RESULTS.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench import drain, load
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+OURS, OTHERS = "#0072B2", "#E69F00"
+
+
+def draw(results: dict[str, Any], folder: Path) -> None:
+    """Draw what was measured into the folder."""
+    parts = results["parts"]
+    if "drain" in parts:
+        _drain(parts["drain"], folder / "drain.png")
+    if "load" in parts:
+        _load(parts["load"], folder / "load.png")
+
+
+def _drain(part: dict[str, Any], path: Path) -> None:
+    spreads = {name: row["cpu_us"] for name, row in part["table"].items()}
+    colours = [OURS if name.startswith("etl") else OTHERS for name in spreads]
+    bare = spreads[drain.BARE]["median"]
+    _bars(
+        spreads, colours, path,
+        title="CPU to drain a message (blue: this job)",
+        unit="CPU of the client, µs a message (median; line: least to most)",
+        line=(bare, "the bare loop"),
+    )  # fmt: skip
+
+
+def _load(part: dict[str, Any], path: Path) -> None:
+    spreads = {
+        name: row["rows_per_second"]
+        for name, row in part["table"].items()
+        if name not in {load.EMPTY, load.FULL}
+    }
+    spreads[f"{load.COPY}, {part['ledger_rows']:,} ids in the ledger"] = part["table"][load.FULL][
+        "rows_per_second"
+    ]
+    colours = [OURS if name.startswith("load stage") else OTHERS for name in spreads]
+    _bars(
+        spreads, colours, path,
+        title="Rows loaded in a second (blue: this job, with its ledger)",
+        unit="rows a second (median; line: least to most)",
+    )  # fmt: skip
+
+
+def _bars(
+    spreads: dict[str, dict[str, float]],
+    colours: list[str],
+    path: Path,
+    *,
+    title: str,
+    unit: str,
+    line: tuple[float, str] | None = None,
+) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
+
+    figure = Figure(figsize=(9, 0.9 + 0.55 * len(spreads)), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    rows = list(spreads.values())
+    medians = [row["median"] for row in rows]
+    ranges = [
+        [row["median"] - row["least"] for row in rows],
+        [row["most"] - row["median"] for row in rows],
+    ]
+    axes.barh(list(spreads), medians, color=colours, height=0.6)
+    axes.errorbar(medians, list(spreads), xerr=ranges, fmt="none", ecolor="black", capsize=3)
+    for row, name in zip(rows, spreads, strict=True):
+        axes.annotate(f"{row['median']:,.0f}", (row["most"], name), (6, 0),
+                      textcoords="offset points", va="center")  # fmt: skip
+    if line is not None:
+        axes.axvline(line[0], color="black", linestyle="--", linewidth=1, label=line[1])
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(row["most"] for row in rows) * 1.15)
+    axes.set_xlabel(unit)
+    axes.set_title(title, loc="left")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)

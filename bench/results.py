@@ -1,0 +1,49 @@
+"""``results.json``: the ratios under their keys, then what they were made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = "results.json"
+FACTS = ("date", "command", "machine", "versions")
+KEYS = (
+    "drain.copy_over_bare",
+    "drain.multi_over_bare",
+    "drain.copy_over_usual",
+    "drain.two_workers_over_one",
+    "mask.values_per_second",
+    "mask.over_best_library",
+    "load.copy_over_psql",
+    "load.full_ledger_over_empty",
+    "memory.big_over_small",
+    "memory.peak_mb",
+    "start.help_over_imports",
+)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read the results so far."""
+    path = folder / FILE
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return results
+
+
+def add(folder: Path, name: str, part: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Put a part in the place of its earlier self; other parts stay as they are."""
+    results = read(folder)
+    parts = results.get("parts", {})
+    if "labels" in part:
+        # Profiles under other labels stay beside the new one.
+        part["labels"] = {**parts.get(name, {}).get("labels", {}), **part["labels"]}
+    parts[name] = {"measured": facts, **part}
+    medians = {
+        key: spread["median"] for own in parts.values() for key, spread in own["ratios"].items()
+    }
+    written = {
+        **{key: medians.get(key) for key in KEYS},
+        **{fact: facts[fact] for fact in FACTS},
+        "parts": parts,
+    }
+    (folder / FILE).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n")

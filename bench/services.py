@@ -1,0 +1,139 @@
+"""What the parts that need services share: a database server, a keyring, a pool of bodies."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from bench import messages, processes
+from bench.stub import Stub
+from etl import config, postgres
+from etl.config import Settings
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.keyring import Keyring
+
+# What an installed Postgres starts with; the embedded one is frugal otherwise.
+SERVER = {"shared_buffers": "128MB"}
+
+# Sessions end a moment after their client, and only then count in the server's CPU.
+SETTLE_SECONDS = 0.2
+
+
+class Wrong(Exception):  # noqa: N818  (the measured program did not do its work)
+    """A program left messages or rows behind, so its speed means nothing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much to measure."""
+
+    runs: int
+    messages: int | None
+    quick: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class Services:
+    """A running database server, a keyring and a file of bodies."""
+
+    server: EmbeddedPostgres
+    keyring: Keyring
+    bodies: Path
+
+    def settings(self, url: str, **changes: Any) -> Settings:
+        """The default settings on this database; ``section__key=value`` changes one."""
+        dotted = {name.replace("__", "."): value for name, value in changes.items()}
+        return config.load(processes.ROOT / "config.yaml", {"DATABASE_URL": url}, dotted)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """An empty database with the tables; gone afterwards."""
+        url = self.server.new_database(f"bench_{secrets.token_hex(6)}")
+        engine = sa.create_engine(postgres.driver_url(url))
+        try:
+            postgres.create_tables(engine, self.settings(url).table)
+            yield url
+        finally:
+            engine.dispose()
+            self.server.drop_database(url)
+
+
+@contextmanager
+def opened(count: int) -> Iterator[Services]:
+    """Start the server and write the bodies for up to *count* messages."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        EmbeddedPostgres(settings=SERVER) as server,
+    ):
+        bodies = Path(folder, "bodies")
+        messages.write_bodies(bodies, count)
+        yield Services(server, Keyring.new(), bodies)
+
+
+def consume(
+    services: Services,
+    command: Sequence[str],
+    count: int,
+    more: Mapping[str, str],
+    *,
+    body_bytes: int = 0,
+    memory: bool = False,
+    stores: bool = True,
+) -> dict[str, Any]:
+    """Let a program drain a fresh queue into a fresh database; returns what it took.
+
+    :param stores: rows are expected in the table
+    :raises Wrong: it did not delete, or not store, every message
+    """
+    with services.database() as url, Stub(services.bodies, count, body_bytes=body_bytes) as stub:
+        variables = {
+            **stub.environment,
+            "DATABASE_URL": url,
+            "ETL_KEYRING": services.keyring.dump(),
+            **more,
+        }
+        before = processes.tree_cpu_seconds(services.server.pid or 0)
+        cost = processes.run(command, variables, memory=memory)
+        time.sleep(SETTLE_SECONDS)
+        server_seconds = processes.tree_cpu_seconds(services.server.pid or 0) - before
+        counts = stub.counts()
+        rows = _rows(url)
+    if counts["deleted"] != count or (stores and rows != count):
+        raise Wrong(f"{' '.join(command[1:])}: {count} messages, {counts['deleted']} deleted, "
+                    f"{rows} rows")  # fmt: skip
+    return {
+        "messages": count,
+        "cpu_seconds": cost.cpu_seconds,
+        "wall_seconds": cost.wall_seconds,
+        "peak_mb": cost.peak_mb,
+        "database_cpu_seconds": server_seconds,
+        "stub_cpu_seconds": counts["cpu_seconds"],
+        "reported": _last_json(cost.output),
+    }
+
+
+def _rows(url: str) -> int:
+    engine = sa.create_engine(postgres.driver_url(url), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text("select count(*) from user_logins")).scalar_one())
+
+
+def _last_json(output: str) -> Any:
+    """The summary that a program printed, if it printed one."""
+    lines = output.strip().splitlines()
+    if not lines or not lines[-1].startswith("{"):
+        return None
+    summary: dict[str, Any] = json.loads(lines[-1])
+    # Random, and of no use to a reader.
+    summary.pop("run_id", None)
+    return summary
