@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from etl import __version__
 from etl.config import Queue as QueueSettings
 from etl.errors import QueueRefused, QueueUnavailable, SettingsError
 
@@ -196,6 +197,10 @@ def open_queue(settings: QueueSettings) -> Queue:
     if not settings.url:
         raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
     config = Config(
+        # Both cost CPU on every call, a fifth together (bench/): the parameters are made in this
+        # module only, and the usual user agent is put together anew for each request.
+        parameter_validation=False,
+        user_agent=f"etl/{__version__}",
         connect_timeout=CONNECT_SECONDS,
         # It must outlast a long poll.
         read_timeout=settings.wait_seconds + ANSWER_SECONDS,
