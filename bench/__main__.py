@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,4 +94,4 @@ def _command(options: argparse.Namespace, name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

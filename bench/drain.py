@@ -59,7 +59,7 @@ def _candidates(here: Services, few: int, many: int) -> dict[str, Callable[[], A
     etl = processes.python("-m", "etl", "run", "--idle-seconds", "1", "--json")
     multi, copy = {"ETL_LOAD__METHOD": "multi"}, {"ETL_LOAD__METHOD": "copy"}
     both = partial(_both, here, few, many)
-    candidates = {
+    candidates: dict[str, Callable[[], Any]] = {
         BARE: partial(both, processes.python("-m", "bench.bare"), {}, stores=False),
         USUAL: partial(both, processes.python("-m", "bench.usual"), {}),
         MULTI: partial(both, etl, multi),
@@ -92,7 +92,7 @@ def _slope(run: dict[str, Any]) -> dict[str, float]:
     more = many["messages"] - few["messages"]
 
     def us(what: str) -> float:
-        return (many[what] - few[what]) / more * 1e6
+        return float(many[what] - few[what]) / more * 1e6
 
     cpu_us = us("cpu_seconds")
     return {

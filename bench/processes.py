@@ -99,7 +99,7 @@ def tree_cpu_seconds(pid: int) -> float:
     """CPU of a process, of its children now, and of those that it has waited for."""
     process = psutil.Process(pid)
     own = process.cpu_times()
-    seconds = own.user + own.system + own.children_user + own.children_system
+    seconds: float = own.user + own.system + own.children_user + own.children_system
     for child in process.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             times = child.cpu_times()

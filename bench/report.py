@@ -66,8 +66,8 @@ def _facts(made: dict[str, Any]) -> list[str]:
 
 def _measured(part: dict[str, Any], made: dict[str, Any]) -> str:
     measured = part["measured"]
-    text = f"Measured on {measured['date']} by `{measured['command']}`, etl "
-    text += measured["versions"]["etl"]
+    commit = measured["versions"]["etl"]
+    text = f"Measured on {measured['date']} by `{measured['command']}`, etl {commit}"
     if measured["machine"] != made["machine"]:
         text += f", on another machine: {measured['machine']}"
     return text + "."

@@ -18,6 +18,7 @@ import os
 import re
 import time
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 
 from etl.embedded import lifeline
@@ -47,12 +48,8 @@ class Messages:
         self._random = os.urandom(16 * count).hex()
         self.count = count
         self.served = 0
-        self._deleted = bytearray(count)
-
-    @property
-    def deleted(self) -> int:
-        """Messages deleted, each counted once."""
-        return sum(self._deleted)
+        self.deleted = 0  # messages, each counted once
+        self._is_deleted = bytearray(count)
 
     def take(self, limit: int, *, attributes: bool) -> bytes:
         """Serve the next messages as the inner part of a JSON list."""
@@ -73,7 +70,8 @@ class Messages:
 
     def delete(self, serial: int) -> None:
         """Note that a message was deleted."""
-        self._deleted[serial] = 1
+        self.deleted += not self._is_deleted[serial]
+        self._is_deleted[serial] = 1
 
 
 def _tail(body: str) -> bytes:
@@ -232,10 +230,14 @@ async def serve(options: argparse.Namespace) -> None:
         bodies = [large(body, options.body_bytes) for body in bodies[:50]]
     service = Service(Messages(bodies, options.messages), options.empty_seconds)
     listener = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
-    lifeline.when_parent_ends(lambda: loop.call_soon_threadsafe(ended.set))
+    lifeline.when_parent_ends(partial(_end, loop, ended))
     port = listener.sockets[0].getsockname()[1]
     lifeline.report(endpoint_url=f"http://127.0.0.1:{port}")
     await ended.wait()
+
+
+def _end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(ended.set)
 
 
 def main() -> None:
