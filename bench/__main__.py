@@ -17,9 +17,9 @@ REPORT = "report"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     folder = _folder(options)
-    names = options.parts or list(report.PARTS)
+    names = parts(options)
     amount = Options(options.runs, options.messages, options.quick, options.label)
     for name in names:
         if name == REPORT:
@@ -31,38 +31,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(folder / report.FILE)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parts(options: argparse.Namespace) -> list[str]:
+    """The parts asked for; all of them when none is named."""
+    return options.parts or list(report.PARTS)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    made = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure how fast the job is, compared with what else could do the work.",
         epilog="A part that is run alone replaces its own results only.",
     )
-    parser.add_argument(
+    made.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
-        choices=[*report.PARTS, REPORT],
+        type=_part,  # not choices, which refuse an empty list
         help=f"{', '.join(report.PARTS)}, or {REPORT} to write RESULTS.md anew without measuring; "
         "default: all parts",
     )
-    parser.add_argument(
+    made.add_argument(
         "--runs", type=_positive, help="turns of each comparison (default: 5, or 2 if quick)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--messages", type=_positive, help="messages, rows or values instead of each part's own"
     )
-    parser.add_argument(
+    made.add_argument(
         "--quick", action="store_true", help="tiny sizes, to try it; the numbers mean nothing"
     )
-    parser.add_argument(
-        "--label", default="now", help="column of the profile (default: %(default)s)"
-    )
-    parser.add_argument(
+    made.add_argument("--label", default="now", help="column of the profile (default: %(default)s)")
+    made.add_argument(
         "--out",
         type=Path,
         help="folder of the results (default: bench/; if quick, a temporary one)",
     )
-    return parser
+    return made
+
+
+def _part(name: str) -> str:
+    if name not in {*report.PARTS, REPORT}:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(report.PARTS)}, {REPORT}")
+    return name
 
 
 def _positive(text: str) -> int:

@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from bench.__main__ import parser, parts
 from bench.messages import write_bodies
 from bench.stub import Stub
 from tests.conftest import ROOT
@@ -90,6 +91,13 @@ def bench(*arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_all_parts_run_when_none_is_named() -> None:
+    """As `make bench` calls it."""
+    every = ["drain", "mask", "load", "memory", "start", "profile"]
+    assert parts(parser().parse_args([])) == every
+    assert parts(parser().parse_args(["mask", "--quick"])) == ["mask"]
 
 
 def test_a_part_replaces_its_own_results_only(tmp_path: Path) -> None:
