@@ -23,7 +23,8 @@ run: $(STAMP) ## send 10,000 sample events through an embedded queue into an emb
 	@$(BIN)/python -m etl demo
 
 test: $(STAMP) ## unit, integration and acceptance tests on embedded services
-	@$(BIN)/python -m pytest
+	@# On two cores; a file at a time, since some share what is costly to make.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## style and formatting
 	@$(BIN)/ruff check .
@@ -32,6 +33,12 @@ lint: $(STAMP) ## style and formatting
 types: $(STAMP) ## static types
 	@$(BIN)/mypy
 
+bench: $(STAMP) ## measure everything again: bench/RESULTS.md (half an hour)
+	@$(BIN)/python -m bench
+
+docs: $(STAMP) ## write the parts of README.md that are made from the code
+	@$(BIN)/python -m docs.generate
+
 notebook: $(STAMP) ## Jupyter on the embedded database with the sample data loaded
 	@$(BIN)/python -m etl demo --notebook
 
@@ -39,4 +46,4 @@ clean: ## remove the environment, the embedded data and the caches
 	rm -rf $(VENV) .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint types notebook clean
+.PHONY: help run test lint types bench docs notebook clean

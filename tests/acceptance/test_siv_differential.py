@@ -1,4 +1,4 @@
-"""100,000 random values and 20,000 tokens against other implementations of RFC 5297."""
+"""100,000 random values, and 20,000 tokens, against other implementations of RFC 5297."""
 
 import base64
 from collections.abc import Iterator, Sequence
@@ -57,21 +57,17 @@ def by_pycryptodome(key: bytes, value: bytes, associated: list[bytes]) -> bytes:
     return synthetic_iv + ciphertext
 
 
-@pytest.mark.parametrize(
-    ("one_by_one", "every", "values"),
-    [(by_cryptography, 1, 100_000), (by_pycryptodome, 5, 20_000)],  # the latter: 0.3 ms a value
-)
-def test_random_values_agree_with_another_implementation(one_by_one, every, values):
+@pytest.mark.parametrize("one_by_one", [by_cryptography, by_pycryptodome])
+def test_100_000_random_values_agree_with_another_implementation(one_by_one):
     """Each value of 0 to 200 bytes under each key size seals to the same bytes, and opens."""
     compared = 0
     for case in cases(seed=5297):
         sealed = siv.seal(case.key, case.values, case.associated)
-        for row in range(0, len(sealed), every):
-            wanted = one_by_one(case.key, case.values[row], case.associated_of(row))
-            assert sealed[row] == wanted
+        for row, value in enumerate(case.values):
+            assert sealed[row] == one_by_one(case.key, value, case.associated_of(row))
             compared += 1
         assert siv.open_(case.key, sealed, case.associated) == case.values
-    assert compared == values
+    assert compared == 100_000
 
 
 def test_20_000_tokens_are_recovered_by_the_key_alone():
