@@ -17,7 +17,7 @@ from typing import IO
 
 import psutil
 
-from etl.embedded.postgres_supervisor import BIN, PACKAGE
+from etl.embedded.postgres_programs import BIN, PACKAGE
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,4 @@
-"""Write the parts of README.md that are made from the code; the tests compare them.
-
-    python docs/generate.py
-"""
+"""Write the parts of README.md that are made from the code, as ``make docs`` does."""
 
 from __future__ import annotations
 

@@ -18,12 +18,16 @@ log = logging.getLogger(__name__)
 TRIES = 4
 PAUSE_SECONDS = 0.2  # doubled from try to try
 
+# When SQS has answered nothing for so long, the rest of the calls is not even tried: a stop must
+# not wait for a thousand calls to fail, each in its own time.
+PATIENCE_SECONDS = 15.0
+
 
 def acknowledge(
-    queue: Queue, heartbeat: Heartbeat, messages: Sequence[Message], pool: Executor
+    queue: Queue, heartbeat: Heartbeat, messages: Sequence[Handle], pool: Executor
 ) -> int:
     """Delete handled messages from the queue; returns how many stay in it."""
-    left = _each_ten(queue.acknowledge, heartbeat.handles(messages), heartbeat, pool)
+    left = _Calls(queue.acknowledge, heartbeat).each_ten(messages, pool)
     if left:
         log.warning(
             "%d handled messages could not be deleted; they come again, and the ledger knows them",
@@ -34,43 +38,56 @@ def acknowledge(
 
 def release(queue: Queue, heartbeat: Heartbeat, messages: Sequence[Message], pool: Executor) -> int:
     """Show messages to other consumers at once; returns how many wait out their timeout."""
-    left = _each_ten(queue.release, heartbeat.handles(messages), heartbeat, pool)
+    left = _Calls(queue.release, heartbeat).each_ten(messages, pool)
     if left:
         log.warning("%d messages could not be released; they come back by themselves", left)
     return left
 
 
-def _each_ten(
-    call: Callable[[Sequence[Handle]], list[Refused]],
-    handles: Sequence[Handle],
-    heartbeat: Heartbeat,
-    pool: Executor,
-) -> int:
-    def one(ten: Sequence[Handle]) -> int:
+class _Calls:
+    """One kind of call for many messages, ten at a time, in the threads of a pool."""
+
+    def __init__(
+        self, call: Callable[[Sequence[Handle]], list[Refused]], heartbeat: Heartbeat
+    ) -> None:
+        self._call = call
+        self._heartbeat = heartbeat
+        self._unanswered_since: float | None = None  # monotonic seconds
+
+    def each_ten(self, messages: Sequence[Message | Handle], pool: Executor) -> int:
+        """Make the calls; returns for how many messages they did not work."""
+        return sum(pool.map(self._ten, tens(self._heartbeat.handles(messages))))
+
+    def _ten(self, ten: Sequence[Handle]) -> int:
         try:
-            return _patiently(call, ten)
+            return self._patiently(ten)
         finally:
-            heartbeat.let_go(ten)
+            self._heartbeat.let_go(ten)
 
-    return sum(pool.map(one, tens(handles)))
+    def _patiently(self, ten: Sequence[Handle]) -> int:
+        final, pause = 0, PAUSE_SECONDS
+        for attempt in range(TRIES):
+            if self._hopeless():
+                break
+            if attempt:
+                time.sleep(pause)
+                pause *= 2
+            try:
+                refused = self._call(ten)
+            except QueueUnavailable:
+                self._unanswered_since = self._unanswered_since or time.monotonic()
+                continue
+            except EtlError as error:
+                log.warning("%s", error)
+                break
+            self._unanswered_since = None
+            # What SQS calls the sender's fault stays refused however often it is sent.
+            final += sum(r.final for r in refused)
+            ten = [r.handle for r in refused if not r.final]
+            if not ten:
+                break
+        return final + len(ten)
 
-
-def _patiently(call: Callable[[Sequence[Handle]], list[Refused]], ten: Sequence[Handle]) -> int:
-    final, pause = 0, PAUSE_SECONDS
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(pause)
-            pause *= 2
-        try:
-            refused = call(ten)
-        except QueueUnavailable:
-            continue
-        except EtlError as error:
-            log.warning("%s", error)
-            break
-        # Per entry: what SQS calls the sender's fault stays refused however often it is sent.
-        final += sum(r.final for r in refused)
-        ten = [r.handle for r in refused if not r.final]
-        if not ten:
-            break
-    return final + len(ten)
+    def _hopeless(self) -> bool:
+        since = self._unanswered_since
+        return since is not None and time.monotonic() - since > PATIENCE_SECONDS

@@ -33,6 +33,9 @@ NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SE
 
 # 63 bytes is Postgres' NAMEDATALEN - 1; longer names would be cut silently.
 Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
+# SQS refuses to deliver more than 120,000 messages that are in flight; other consumers want some.
+MOST_IN_FLIGHT = 100_000
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -47,7 +50,7 @@ class Queue(_Section):
     """Where the messages come from."""
 
     url: str | None = Field(None, description="URL of the SQS queue")
-    receivers: int = Field(4, ge=1, le=32, description="threads that receive in parallel")
+    receivers: int = Field(2, ge=1, le=32, description="threads that receive in parallel")
     wait_seconds: int = Field(
         5, ge=0, le=20, description="length of a long poll; a stop waits for the poll under way"
     )
@@ -221,6 +224,17 @@ class Settings(_Section):
     run: Run = Run()
     log: Log = Log()
 
+    @model_validator(mode="after")
+    def _below_the_limit(self) -> Settings:
+        # Each worker holds the batch that it loads and the one that it gathers.
+        held = 2 * self.run.workers * self.batch.rows
+        if held > MOST_IN_FLIGHT:
+            raise ValueError(
+                f"run.workers x batch.rows may hold {held:,} messages at once, above "
+                f"{MOST_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
+            )
+        return self
+
     @property
     def fingerprint(self) -> str:
         """First 16 hex digits of SHA-256 over all settings but the secrets."""
@@ -313,7 +327,7 @@ def _put(tree: dict[str, Any], section: str, key: str, value: Any, source: str) 
 
 
 def _describe(location: list[str], problem: Any) -> str:
-    name = ".".join(location)
+    name = ".".join(location) or "together"
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{_near(location[-1], _keys(location[:-1]))}"
     if problem["type"] == "missing":

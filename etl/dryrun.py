@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from etl import keyring as keyrings
-from etl import pipeline, worker
+from etl import pipeline, siv, worker
 from etl.acknowledge import release
 from etl.config import Settings
 from etl.heartbeat import Heartbeat
@@ -44,6 +44,7 @@ def dry_run(
     :raises ConfigurationError: nothing was received
     """
     stop = stop or Stop()
+    siv.self_test()
     keyring = keyrings.load(environment)
     queue = open_queue(settings.queue)
     heartbeat = Heartbeat(queue, worker.visibility_seconds(queue))
@@ -72,6 +73,8 @@ def dry_run(
                 would.loaded += len(batch.masked)
                 would.quarantined += batch.rejects["message_id"].nunique()
                 shown.append(batch.masked.head(show_rows))
+                for message in messages:
+                    message.body = ""  # seen; what is held to the end is small
         finally:
             stop.request("error")
             held += receiver.end()

@@ -57,7 +57,7 @@ def read(
     """
     known = frozenset(fields)
     readable: list[Message] = []
-    events: list[dict[str, Any]] = []
+    rows: list[list[Any]] = []
     unreadable: list[Reject] = []
     for message in messages:
         try:
@@ -69,13 +69,14 @@ def read(
             unreadable.append((message.message_id, "message", finding.check))
         else:
             readable.append(message)
-            events.append(event)
+            # Of a large event no more is kept than the columns need.
+            rows.append([event.get(field, ABSENT) for field in fields])
     columns = {
         "message_id": _objects([message.message_id for message in readable]),
         "SentTimestamp": _objects([message.sent_ms for message in readable], default=ABSENT),
     }
-    for field in fields:
-        columns[field] = _objects([event.get(field, ABSENT) for event in events])
+    for position, field in enumerate(fields):
+        columns[field] = _objects([row[position] for row in rows])
     return pd.DataFrame(columns), rejects(unreadable)
 
 

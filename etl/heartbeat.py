@@ -68,7 +68,7 @@ class Heartbeat:
                     now + self._visibility_seconds / 2,
                 )
 
-    def handles(self, messages: Iterable[Message]) -> list[Handle]:
+    def handles(self, messages: Iterable[Message | Handle]) -> list[Handle]:
         """Newest receipt handle of each message, in the order given."""
         with self._lock:
             return [

@@ -22,7 +22,7 @@ from etl.keyring import Keyring
 from etl.postgres import RowRefused, transaction
 from etl.receiver import Receiver, Stop
 from etl.runs import Counts, Run
-from etl.sqs import Message, Queue
+from etl.sqs import Handle, Message, Queue
 
 log = logging.getLogger(__name__)
 
@@ -79,24 +79,35 @@ def drain(job: Drain) -> None:
     """
     acknowledging: Future[int] | None = None
     try:
-        while (messages := job.receiver.take()) is not None:
-            try:
-                batch = prepare(messages, job.settings, job.schema, job.keyring)
-                outcome = _load_patiently(job, batch)
-            except BaseException:
-                give_back(job, messages)
-                raise
-            job.batches += 1
-            job.counts = job.counts.plus(outcome.counts)
-            job.reasons.update(outcome.reasons)
+        while (handled := _load_next(job)) is not None:
             # The acknowledgements of one batch overlap with the loading of the next one.
             _settle(job, acknowledging)
             acknowledging = job.background.submit(
-                acknowledge, job.queue, job.heartbeat, messages, job.pool
+                acknowledge, job.queue, job.heartbeat, handled, job.pool
             )
     finally:
         _settle(job, acknowledging)
     job.receiver.raise_error()
+
+
+def _load_next(job: Drain) -> list[Handle] | None:
+    """Load a batch; returns what to acknowledge, or None when there is no more.
+
+    A function of its own, so that nothing of a batch stays in memory while the next one gathers.
+    """
+    messages = job.receiver.take()
+    if messages is None:
+        return None
+    try:
+        batch = prepare(messages, job.settings, job.schema, job.keyring)
+        outcome = _load_patiently(job, batch)
+    except BaseException:
+        give_back(job, messages)
+        raise
+    job.batches += 1
+    job.counts = job.counts.plus(outcome.counts)
+    job.reasons.update(outcome.reasons)
+    return [Handle(message.message_id, message.receipt_handle) for message in messages]
 
 
 def _settle(job: Drain, acknowledging: Future[int] | None) -> None:

@@ -19,7 +19,7 @@ import psutil
 import psycopg2
 import pytest
 
-from etl.embedded import postgres_supervisor
+from etl.embedded import postgres_programs, postgres_supervisor
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import EmbeddedError
 
@@ -420,7 +420,7 @@ def ordinary_user() -> dict:
     common = {"env": {"PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}, "cwd": "/"}
     if os.geteuid() != 0:
         return common
-    nobody = postgres_supervisor.choose_account(Path("/nonexistent"))
+    nobody = postgres_programs.choose_account(Path("/nonexistent"))
     return common | {"user": nobody.uid, "group": nobody.gid, "extra_groups": []}
 
 
@@ -450,7 +450,7 @@ def test_root_hands_down_none_of_its_groups(tmp_path: Path) -> None:
     """Being in a group of root's, disk or docker for instance, is as good as being root."""
     program = """
 import pathlib, subprocess
-from etl.embedded.postgres_supervisor import choose_account, run_as
+from etl.embedded.postgres_programs import choose_account, run_as
 subprocess.run(["id", "-G"], **run_as(choose_account(pathlib.Path("none"))))
 """
     done = subprocess.run(
@@ -460,7 +460,7 @@ subprocess.run(["id", "-G"], **run_as(choose_account(pathlib.Path("none"))))
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == [str(postgres_supervisor.choose_account(tmp_path / "none").gid)]
+    assert done.stdout.split() == [str(postgres_programs.choose_account(tmp_path / "none").gid)]
 
 
 @ROOT_ONLY
@@ -472,23 +472,23 @@ def test_programs_out_of_reach_are_copied(tmp_path: Path, monkeypatch: pytest.Mo
     for name in (package.name, f"{package.name}.libs"):
         (closed / name).symlink_to(package.with_name(name))
     monkeypatch.syspath_prepend(closed)
-    nobody = postgres_supervisor.choose_account(tmp_path / "none")
+    nobody = postgres_programs.choose_account(tmp_path / "none")
     with tempfile.TemporaryDirectory() as cache:
         Path(cache).chmod(0o755)
-        found = postgres_supervisor.find_binaries(nobody, Path(cache, "etl"))
+        found = postgres_programs.find_binaries(nobody, Path(cache, "etl"))
         assert found.is_relative_to(cache)
         initdb = subprocess.run(
             [found / "initdb", "--version"],
             capture_output=True,
             text=True,
-            **postgres_supervisor.run_as(nobody),
+            **postgres_programs.run_as(nobody),
         )
         assert initdb.stdout.startswith("initdb (PostgreSQL) 18")
 
 
 def tiny_site(folder: Path) -> Path:
     """Make something laid out like the folder of the installed package."""
-    programs = folder / postgres_supervisor.BIN
+    programs = folder / postgres_programs.BIN
     programs.mkdir(parents=True)
     (programs / "postgres").write_text("program")
     (programs / "postgres").chmod(0o700)
@@ -498,7 +498,7 @@ def tiny_site(folder: Path) -> Path:
 def test_copied_programs_are_for_all_to_run_and_for_none_to_change(tmp_path: Path) -> None:
     """The umask of the installation does not matter."""
     copy = tmp_path / "cache" / "copy"
-    postgres_supervisor.copy_binaries(tiny_site(tmp_path / "site"), copy)
+    postgres_programs.copy_binaries(tiny_site(tmp_path / "site"), copy)
     assert {mode(path) for path in (copy, *copy.rglob("*"))} == {"0o755"}
 
 
@@ -513,12 +513,12 @@ def test_copying_at_the_same_time_leaves_one_whole_copy(
         both.wait()
         copytree(*arguments, **options)
 
-    monkeypatch.setattr(postgres_supervisor.shutil, "copytree", copy_when_both_do)
+    monkeypatch.setattr(postgres_programs.shutil, "copytree", copy_when_both_do)
     failures: list[EmbeddedError] = []
 
     def work() -> None:
         try:
-            postgres_supervisor.copy_binaries(site, copy)
+            postgres_programs.copy_binaries(site, copy)
         except EmbeddedError as error:
             failures.append(error)
 
@@ -529,7 +529,7 @@ def test_copying_at_the_same_time_leaves_one_whole_copy(
         thread.join()
     assert failures == []
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
-    assert (copy / postgres_supervisor.BIN / "postgres").read_text() == "program"
+    assert (copy / postgres_programs.BIN / "postgres").read_text() == "program"
 
 
 @pytest.fixture(scope="module")
@@ -575,8 +575,8 @@ def test_kept_cluster_is_durable_and_in_use_only_once(kept: Path) -> None:
 @pytest.fixture
 def bystander(kept: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Return a process of the user that Postgres runs as, but of another program."""
-    owner = postgres_supervisor.choose_account(kept / "cluster")
-    with subprocess.Popen(["sleep", "600"], **postgres_supervisor.run_as(owner)) as process:
+    owner = postgres_programs.choose_account(kept / "cluster")
+    with subprocess.Popen(["sleep", "600"], **postgres_programs.run_as(owner)) as process:
         yield process
         process.kill()
 
@@ -616,7 +616,7 @@ def test_pid_file_with_the_pid_of_another_program_is_no_obstacle(
 @LINUX_ONLY
 def test_folder_of_a_server_started_elsewhere_is_refused(kept: Path) -> None:
     """A server that holds no lock of ours is known by its working directory."""
-    owner = postgres_supervisor.run_as(postgres_supervisor.choose_account(kept / "cluster"))
+    owner = postgres_programs.run_as(postgres_programs.choose_account(kept / "cluster"))
     with subprocess.Popen(["sleep", "600"], **(owner | {"cwd": kept / "cluster"})) as process:
         leave_pid_file(kept, process.pid)
         with pytest.raises(EmbeddedError, match=f"another Postgres, process {process.pid}"):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from etl import acknowledge
 from etl.budget import Unlimited
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.heartbeat import Heartbeat
 from etl.receiver import Limits, Receiver, Stop
-from etl.sqs import Handle, Message, Queue
+from etl.sqs import Handle, Message, Queue, Refused
 from etl.worker import budget
 
 LIMITS = Limits(
@@ -298,3 +300,63 @@ def test_the_receiving_threads_end(queue: Queue, receiver: Callable[..., Receive
     batches(one)
     one.end()
     assert not [t for t in threading.enumerate() if t.name.startswith("receiver")]
+
+
+def test_a_message_is_not_held_beyond_twelve_hours(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQS would refuse; the ledger knows what to do when it comes again."""
+    heartbeat = Heartbeat(queue, 30)
+    heartbeat.hold([Message("m", "", "handle", 0, None)])
+    began = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: began + 12 * 3600 - 20)
+    heartbeat.start()
+    while len(heartbeat):
+        time.sleep(0.01)
+    heartbeat.stop()
+    assert heartbeat.extended == 0
+    assert "message m cannot be held beyond SQS' 12 hours" in caplog.text
+
+
+def test_an_extension_that_fails_is_tried_again(
+    make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the message shows again."""
+    queue = make_queue(visibility_seconds=2)
+    fill(queue, 1)
+    heartbeat = Heartbeat(queue, 2)
+    extend, calls = queue.extend, []
+
+    def failing_once(handles: Any, seconds: int) -> Any:
+        calls.append(len(handles))
+        if len(calls) == 1:
+            raise QueueUnavailable("throttled")
+        return extend(handles, seconds)
+
+    monkeypatch.setattr(queue, "extend", failing_once)
+    heartbeat.hold(queue.receive(1, 1))
+    heartbeat.start()
+    while heartbeat.extended < 1:
+        time.sleep(0.01)
+    heartbeat.stop()
+    assert calls == [1, 1]
+    assert queue.state().visible == 0
+
+
+def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the calls that are left are not tried."""
+    with EmbeddedSqs() as own:
+        queue = Queue(own.client(), own.create_queue("q", dead_letter=False))
+    calls: list[int] = []
+
+    def away(handles: Sequence[Handle]) -> list[Refused]:
+        calls.append(len(handles))
+        raise QueueUnavailable("nobody answers")
+
+    monkeypatch.setattr(queue, "release", away)
+    monkeypatch.setattr(acknowledge, "PATIENCE_SECONDS", 0.5)
+    held = [Message(f"m{i}", "", "handle", 0, None) for i in range(2_000)]
+    with ThreadPoolExecutor(2) as pool:
+        left = acknowledge.release(queue, Heartbeat(queue, 30), held, pool)
+    assert left == 2_000
+    assert len(calls) < 20

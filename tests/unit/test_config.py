@@ -93,6 +93,7 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table("{name: a, field: a, type: integer, mask: true}"), {}, ["can be masked"]),
         (table("{name: a, field: a, type: text, required: false}"), {}, ["must be nullable"]),
         (table("{name: a, attribute: SentTimestamp, type: text}"), {}, ["'date' or 'timestamp'"]),
+        (table() + "run: {workers: 20}", {}, ["400,000", "120,000"]),
         ("- a\n- b", {}, ["must hold sections"]),
         ("table: {columns: [", {}, ["not YAML at line"]),
         ("queue: 7\n" + table(), {"ETL_QUEUE__URL": "x"}, ["'queue' must be a section"]),

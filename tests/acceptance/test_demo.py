@@ -1,0 +1,88 @@
+"""The demo, as ``make run`` runs it, twice in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def demo(folder: Path) -> str:
+    """Run a small demo; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "etl", "demo", "--messages", "1000"],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "ETL_CONFIG": str(ROOT / "config.yaml"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """What a first and a second demo print."""
+    folder = tmp_path_factory.mktemp("demo")
+    return demo(folder), demo(folder)
+
+
+def numbers(output: str) -> dict[str, int]:
+    """The reconciliation."""
+    found = re.findall(
+        r"^  [ =+] (received|loaded|already handled|quarantined|released) +([\d,]+)$",
+        output,
+        re.MULTILINE,
+    )
+    return {name: int(value.replace(",", "")) for name, value in found}
+
+
+def test_the_demo_adds_up(outputs: tuple[str, str]) -> None:
+    """Everything that was sent is accounted for, and something was redelivered."""
+    first = numbers(outputs[0])
+    assert first["loaded"] + first["quarantined"] == 1000
+    assert first["already handled"] > 0
+    assert first["received"] == sum(first.values()) - first["received"]
+
+
+def test_a_second_demo_works_and_tells_redeliveries_from_repeats(
+    outputs: tuple[str, str],
+) -> None:
+    """The same events sent again are new messages, and load."""
+    first, second = map(numbers, outputs)
+    assert second["loaded"] == first["loaded"]
+    assert "1 earlier run" in outputs[1]
+    assert "earlier run" not in outputs[0]
+
+
+def test_the_readme_shows_what_the_demo_prints(outputs: tuple[str, str]) -> None:
+    """Line for line, but for numbers, tokens and what follows from the size."""
+    block = re.search(
+        r"<!-- output of make run -->\n```text\n(.*?)```",
+        (ROOT / "README.md").read_text(),
+        re.DOTALL,
+    )
+    assert block is not None
+    prose = [line for line in map(_shape, block[1].splitlines()) if line]
+    assert len(prose) > 20
+    printed = set(map(_shape, outputs[0].splitlines()))
+    assert [line for line in prose if line not in printed] == []
+
+
+def _shape(line: str) -> str:
+    if "k1." in line:
+        return ""  # a row of the table: user, tokens, counts
+    words = re.sub(r"[\d][\d,.]*", "0", line)
+    return " ".join(re.sub(r"[─\s]+", " ", words).split())

@@ -1,0 +1,77 @@
+"""What README.md says is what the code does."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from docs import generate
+from etl.cli import EXIT_CODES, main
+from etl.keyring import load
+from tests.unit.making import ROOT
+
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_settings_table_is_made_from_the_code() -> None:
+    """After a change, ``make docs`` writes it anew."""
+    assert generate.put(README, "settings", generate.settings_table()) == README
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    """With its options."""
+    calls = re.findall(r"python -m etl ([a-z][^\n`|)&#']*)", README)
+    assert len(calls) >= 6
+    for call in calls:
+        command: click.Command = main
+        for word in call.split():
+            if isinstance(command, click.Group):
+                assert word in command.commands, call
+                command = command.commands[word]
+            elif word.startswith("--"):
+                assert word in {o for p in command.params for o in p.opts}, call
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_help() -> None:
+    """The same numbers in both."""
+    table = set(re.findall(r"^\| (\d) \|", README, re.MULTILINE))
+    assert table == set(re.findall(r"^  (\d)  ", EXIT_CODES, re.MULTILINE)) == set("0123")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: object) -> None:
+    """Inside the repository."""
+    from pathlib import Path
+
+    assert isinstance(page, Path)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_path_named_in_the_documents_exists() -> None:
+    """Files move; their names in the text stay behind."""
+    for page in PAGES:
+        for name in re.findall(r"`((?:etl|tests|bench|docs|notebooks)/[\w./]+)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_every_target_of_make_is_explained() -> None:
+    """``make help`` lists them all."""
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+
+
+def test_the_keyring_of_the_readme_names_its_sources() -> None:
+    """Every variable that the loader reads is in the table."""
+    import inspect
+
+    from etl import keyring
+
+    for variable in set(re.findall(r"ETL_KEYRING\w*", inspect.getsource(keyring))):
+        assert f"`{variable}`" in README
+    assert load.__doc__
