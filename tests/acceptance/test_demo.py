@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 def demo(folder: Path) -> str:
     """Run a small demo; returns what it printed."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "etl", "demo", "--messages", "1000"],
+        [sys.executable, "-W", "error", "-m", "etl", "demo", "--messages", "3000"],
         cwd=folder,
         env={
             "PATH": os.environ["PATH"],
@@ -52,7 +52,7 @@ def numbers(output: str) -> dict[str, int]:
 def test_the_demo_adds_up(outputs: tuple[str, str]) -> None:
     """Everything that was sent is accounted for, and something was redelivered."""
     first = numbers(outputs[0])
-    assert first["loaded"] + first["quarantined"] == 1000
+    assert first["loaded"] + first["quarantined"] == 3000
     assert first["already handled"] > 0
     assert first["received"] == sum(first.values()) - first["received"]
 

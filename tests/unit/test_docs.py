@@ -32,7 +32,7 @@ def test_every_command_of_the_readme_exists() -> None:
                 assert word in command.commands, call
                 command = command.commands[word]
             elif word.startswith("--"):
-                assert word in {o for p in command.params for o in p.opts}, call
+                assert word in {"--help", *(o for p in command.params for o in p.opts)}, call
 
 
 def test_the_exit_codes_of_the_readme_are_those_of_the_help() -> None:
