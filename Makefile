@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-UV     := 0.10.0
+UV     := 0.13.9
 
 .DEFAULT_GOAL := help
 
@@ -14,8 +14,8 @@ $(STAMP): requirements.txt requirements-dev.txt Makefile
 	@$(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned requirements into $(VENV) ..."
 	@# uv installs in a quarter of pip's time; where it cannot be had, pip does the same work.
-	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null \
-	    && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt; then :; \
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV) 2>/dev/null \
+	    && $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python -r requirements-dev.txt; then :; \
 	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; fi
 	@touch $(STAMP)
 

@@ -56,13 +56,24 @@ class _Backlog:
 
 def line(now: Snapshot, backlog: int | None) -> str:
     """One line on where a run stands."""
-    rate = now.received / now.seconds if now.seconds else 0.0
     left = "?" if backlog is None else f"{backlog:,}"
     return (
-        f"{now.received:,} received ({rate:,.0f}/s), {now.loaded:,} loaded, "
+        f"{now.received:,} received ({_rate(now):,.0f}/s), {now.loaded:,} loaded, "
         f"{now.already_handled:,} already handled, {now.quarantined:,} quarantined, "
         f"{now.buffered:,} waiting, {left} left in the queue"
     )
+
+
+def short_line(now: Snapshot, backlog: int | None) -> str:
+    """The same for a terminal of eighty columns, with a bar beside it."""
+    left = "?" if backlog is None else f"{backlog:,}"
+    return (
+        f"{now.loaded:,} loaded, {now.quarantined:,} quarantined, {_rate(now):,.0f}/s, {left} left"
+    )
+
+
+def _rate(now: Snapshot) -> float:
+    return now.received / now.seconds if now.seconds else 0.0
 
 
 def _plain(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
@@ -74,7 +85,7 @@ def _live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.E
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (BarColumn(10), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         task = bar.add_task("", total=None)
         last = False
@@ -87,5 +98,5 @@ def _live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.E
                 task,
                 completed=finished,
                 total=(finished if last else finished + left) or None,
-                description=line(now, backlog.messages),
+                description=short_line(now, backlog.messages),
             )

@@ -1,0 +1,34 @@
+"""The words of the progress display."""
+
+from __future__ import annotations
+
+from etl import progress
+from etl.runs import Snapshot
+
+NOW = Snapshot(
+    received=12_000, loaded=10_000, already_handled=30, quarantined=200, buffered=1_770, seconds=6.0
+)
+
+
+def test_a_plain_line_tells_counts_rate_and_backlog() -> None:
+    """For a log."""
+    assert progress.line(NOW, 5_000) == (
+        "12,000 received (2,000/s), 10,000 loaded, 30 already handled, 200 quarantined, "
+        "1,770 waiting, 5,000 left in the queue"
+    )
+
+
+def test_the_live_line_leaves_room_on_eighty_columns() -> None:
+    """For a bar of ten and the time."""
+    line = progress.short_line(Snapshot(*[9_999_999] * 5, seconds=1.0), 9_999_999)
+    assert len(line) <= 80
+
+
+def test_an_unknown_backlog_is_a_question_mark() -> None:
+    """SQS may not answer."""
+    assert "? left" in progress.line(NOW, None)
+
+
+def test_nothing_is_divided_by_no_time() -> None:
+    """The first look may come at once."""
+    assert "(0/s)" in progress.line(Snapshot(0, 0, 0, 0, 0, 0.0), 0)
