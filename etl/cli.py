@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
@@ -348,15 +349,15 @@ Example:
 """,
 )
 @_config
-@click.option("--run", "run_id", help="Of this run only.")
+@click.option("--run", "run_id", type=click.UUID, help="Of this run only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-def quarantine_list(config_path: Path, run_id: str | None, as_json: bool) -> None:
+def quarantine_list(config_path: Path, run_id: UUID | None, as_json: bool) -> None:
     """Count the quarantined messages by reason. Bodies are never shown."""
     settings = _settings(config_path)
     from etl import postgres, present
     from etl import quarantine as stored
 
-    reasons = stored.reasons(postgres.engine(settings.database), run_id)
+    reasons = stored.reasons(postgres.engine(settings.database), str(run_id) if run_id else None)
     present.table(reasons, "quarantine by reason", as_json=as_json)
 
 

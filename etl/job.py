@@ -17,7 +17,7 @@ from etl import keyring as keyrings
 from etl import ledger, postgres, siv, worker, workers
 from etl.backoff import Backoff
 from etl.config import Settings
-from etl.errors import DatabaseUnavailable, EtlError
+from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, EtlError
 from etl.receiver import Stop
 from etl.runs import Run, Summary
 from etl.sqs import open_queue
@@ -80,6 +80,9 @@ def _begin(settings: Settings, engine: sa.Engine, one_run: Run, stop: Stop) -> N
             if stop.give_back:
                 raise
             backoff.pause(error)
+        except DatabaseRefused as error:
+            # Nothing was received yet, so it is a matter of the configuration.
+            raise ConfigurationError(str(error)) from None
         else:
             return
 

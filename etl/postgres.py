@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
 
+import pandas as pd
 import psycopg2
 import sqlalchemy as sa
 
@@ -55,6 +56,9 @@ _REFUSED = re.compile(
     r"password authentication failed|no pg_hba\.conf entry|no password supplied"
     r'|database ".*" does not exist|role ".*" does not exist|permission denied for database'
 )
+
+
+NO_TABLES = "the job's tables are missing; create them with: python -m etl init"
 
 
 class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
@@ -194,6 +198,23 @@ def queries() -> dict[str, sa.TextClause]:
     }
 
 
+def table_of(
+    source: sa.Engine, query: str, parameters: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Ask one of the named queries about the job's own tables; its columns, a row a row.
+
+    :raises TableError: the tables are not there
+    :raises DatabaseRefused: a privilege is missing
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(source) as connection:
+        if not _own_tables(connection):
+            raise TableError(NO_TABLES)
+        # Not pandas.read_sql: it wraps errors, and their messages carry values.
+        answer = connection.execute(queries()[query], parameters or {})
+        return pd.DataFrame(answer.all(), columns=list(answer.keys()))
+
+
 def create_tables(source: sa.Engine, table: Table) -> None:
     """Create what is absent: the job's own tables and the target. What is there is not altered.
 
@@ -228,7 +249,7 @@ def check_tables(source: sa.Engine, table: Table) -> None:
     name = f"{table.schema_name}.{table.name}"
     with transaction(source) as connection:
         if not _own_tables(connection):
-            raise TableError("the job's tables are missing; create them with: python -m etl init")
+            raise TableError(NO_TABLES)
         inspector = sa.inspect(connection)
         if not inspector.has_table(table.name, schema=table.schema_name):
             raise TableError(f"table {name!r} is missing; create it with: python -m etl init")

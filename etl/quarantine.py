@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from etl.fieldtypes import utc
 from etl.keyring import Keyring
-from etl.postgres import queries, transaction
+from etl.postgres import queries, table_of
 from etl.seal import seal
 from etl.sqs import Message
 
@@ -65,5 +65,4 @@ def reasons(engine: sa.Engine, run_id: str | None = None) -> pd.DataFrame:
 
     :param run_id: of this run only
     """
-    with transaction(engine) as connection:
-        return pd.read_sql(queries()["quarantine_reasons"], connection, params={"run_id": run_id})
+    return table_of(engine, "quarantine_reasons", {"run_id": run_id})

@@ -9,7 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from etl import __version__
-from etl.postgres import queries, transaction
+from etl.postgres import queries, table_of, transaction
 
 
 @dataclass
@@ -117,5 +117,4 @@ class Run:
 
 def history(engine: sa.Engine, limit: int) -> pd.DataFrame:
     """The newest runs, newest first: the columns of ``etl.runs``; one row a run."""
-    with transaction(engine) as connection:
-        return pd.read_sql(queries()["list_runs"], connection, params={"limit": limit})
+    return table_of(engine, "list_runs", {"limit": limit})

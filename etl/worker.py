@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from etl import pipeline, postgres
 from etl.budget import Budget, Limited, Unlimited
 from etl.config import Settings
-from etl.errors import ConfigurationError, EtlError, NotReconciled
+from etl.errors import ConfigurationError, EtlError, NotReconciled, QueueRefused
 from etl.heartbeat import Heartbeat
 from etl.keyring import Keyring
 from etl.receiver import Limits, Receiver, Stop
@@ -81,11 +81,15 @@ def threads(count: int) -> Iterator[tuple[Executor, Executor]]:
 
 
 def visibility_seconds(queue: Queue) -> int:
-    """Ask for the queue's visibility timeout.
+    """Ask for the queue's visibility timeout, before anything is received.
 
-    :raises ConfigurationError: it is 0
+    :raises ConfigurationError: it is 0, or there is no such queue, no permission, no credentials
+    :raises QueueUnavailable: SQS does not answer for now
     """
-    seconds = queue.state().visibility_seconds
+    try:
+        seconds = queue.state().visibility_seconds
+    except QueueRefused as error:
+        raise ConfigurationError(f"{error}; check 'queue.url' and the AWS variables") from None
     if seconds < 1:
         raise ConfigurationError(
             "the queue's visibility timeout is 0 s, so every message would come again at once; "

@@ -163,3 +163,37 @@ def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
     words = " ".join(done.stdout.split())
     assert "received 2 = loaded 1 + already handled 0 + quarantined 1 + released 0" in words
     assert "message: JSON" in words
+
+
+@pytest.mark.parametrize("command", [("runs",), ("quarantine", "list")], ids=" ".join)
+def test_a_database_without_the_tables_is_told_with_the_way_out(
+    job: Job, command: tuple[str, ...]
+) -> None:
+    """Not by a traceback."""
+    done = job.command(*command)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: the job's tables are missing; create them with: python -m etl init"
+    ]
+
+
+def test_a_run_id_that_is_none_is_wrong_usage() -> None:
+    """It never reaches the database."""
+    assert CliRunner().invoke(main, ["quarantine", "list", "--run", "last"]).exit_code == 2
+
+
+def test_a_queue_that_does_not_exist_is_a_matter_of_configuration(job: Job) -> None:
+    """Exit code 2: nothing was received."""
+    done = job.command("run", "--json", ETL_QUEUE__URL=f"{job.queue_url}-not")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "NonExistentQueue" in done.stderr
+    assert "queue.url" in done.stderr
+
+
+def test_a_wrong_password_is_a_matter_of_configuration(job: Job) -> None:
+    """Exit code 2, at once, and without the password."""
+    url = job.environment["DATABASE_URL"].replace("etl:", "etl:hunter2")
+    done = job.command("run", DATABASE_URL=url)
+    assert done.returncode == 2
+    assert "DATABASE_URL" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
