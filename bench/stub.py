@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from etl.embedded.lifeline import Child
-from etl.embedded.sqs import CREDENTIAL, REGION
+from etl.embedded.sqs import variables
 
 
 class Stub:
@@ -30,15 +30,7 @@ class Stub:
     @property
     def environment(self) -> dict[str, str]:
         """The variables by which boto3 and the job find the queue."""
-        return {
-            "AWS_ENDPOINT_URL": self._endpoint_url,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": CREDENTIAL,
-            "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "ETL_QUEUE__URL": self.queue_url,
-        }
+        return {**variables(self._endpoint_url), "ETL_QUEUE__URL": self.queue_url}
 
     def counts(self) -> dict[str, Any]:
         """What the queue has served, and what was deleted."""

@@ -16,6 +16,18 @@ REGION = "us-east-1"
 CREDENTIAL = "embedded"
 
 
+def variables(endpoint_url: str) -> dict[str, str]:
+    """Return the environment variables by which boto3 finds an SQS on this machine."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": CREDENTIAL,
+        "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 class EmbeddedSqs:
     """An SQS in a process of its own, which ends with this object or with this process.
 
@@ -55,14 +67,7 @@ class EmbeddedSqs:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables with which boto3, in any process, reaches this SQS."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": CREDENTIAL,
-            "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return variables(self.endpoint_url)
 
     def client(self) -> SQSClient:
         """Return a new boto3 client of this SQS; close it when done."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from etl.embedded.sqs import EmbeddedSqs
+from tests.acceptance.watching import visible
 from tests.conftest import Job
 from tests.unit.making import event
 
@@ -81,27 +82,20 @@ def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
     process = job.start("run", "--forever", *WORKERS, ETL_BATCH__SECONDS="600")
     while len(group := worker_processes(process.pid)) < 2:
         time.sleep(0.05)
-    while _visible(job):
+    while visible(job):
         time.sleep(0.05)
     process.kill()
     process.communicate()
     psutil.wait_procs(group, timeout=30)
     assert not any(worker.is_running() for worker in group)
-    assert _visible(job) == 50
-
-
-def _visible(job: Job) -> int:
-    answer = job.client.get_queue_attributes(
-        QueueUrl=job.queue_url, AttributeNames=["ApproximateNumberOfMessages"]
-    )
-    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+    assert visible(job) == 50
 
 
 def test_sigterm_stops_all_workers(job: Job) -> None:
     """In good order, with everything else given back at once."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", "--json", *WORKERS, ETL_BATCH__SECONDS="600")
-    while _visible(job):
+    while visible(job):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
@@ -110,7 +104,7 @@ def test_sigterm_stops_all_workers(job: Job) -> None:
     # What one gives back the other may just have received again.
     assert summary["stop_reason"] == "SIGTERM"
     assert summary["released"] == summary["received"] >= 50
-    assert _visible(job) == 50
+    assert visible(job) == 50
 
 
 def test_no_secret_is_on_a_command_line(job: Job) -> None:

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ import pytest
 from etl.embedded import postgres_programs, postgres_supervisor
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import EmbeddedError
+from tests.integration.events import gone, wait_until
 
 ROOT = Path(__file__).parents[2]
 EVENT_SECONDS = 30
@@ -38,22 +38,6 @@ with EmbeddedPostgres() as postgres:
     print(json.dumps(facts | {"supervisor": postgres.supervisor_pid}), flush=True)
     sys.stdin.read()
 """
-
-
-def gone(pid: int) -> bool:
-    """Return whether the process has ended; some containers never collect an orphan's status."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until(fact: Callable[[], bool]) -> bool:
-    """Wait for *fact*, generously; return whether it came true."""
-    deadline = time.monotonic() + EVENT_SECONDS
-    while not fact() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return fact()
 
 
 def query(url: str, statement: str) -> list[tuple]:

@@ -14,9 +14,9 @@ import pytest
 
 from etl.embedded.lifeline import Child
 from etl.errors import EmbeddedError
+from tests.integration.events import gone, wait_until
 
 ROOT = Path(__file__).parents[2]
-EVENT_SECONDS = 20
 
 # Reports, then leaves a mark when its parent has let go.
 OBEDIENT = """
@@ -46,22 +46,6 @@ if sys.argv[2:] == ["fork"]:
 print(child.pid, holder, flush=True)
 signal.pause()
 """
-
-
-def gone(pid: int) -> bool:
-    """Return whether the process has ended; some containers never collect an orphan's status."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until(fact: Callable[[], bool]) -> bool:
-    """Wait for *fact*, generously; return whether it came true."""
-    deadline = time.monotonic() + EVENT_SECONDS
-    while not fact() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return fact()
 
 
 @pytest.fixture
