@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -204,6 +205,10 @@ def _work(settings: Settings, share: Share, allowed: Budget, pipe: Connection) -
         )
     except EtlError as error:
         result = Result(Counts(), error.stop_reason, problem=str(error), exit_code=error.exit_code)
+    except Exception as error:  # noqa: BLE001
+        # A bug. multiprocessing prints what leaves here itself, with the message and its values.
+        sys.stderr.write(logs.places(error))
+        sys.exit(1)
     pipe.send(result)
 
 

@@ -1,0 +1,40 @@
+"""What a worker's process says of a bug."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from typing import Any
+
+import pytest
+
+from etl import config, logs, worker, workers
+from etl.budget import Unlimited
+from etl.keyring import Keyring
+from etl.runs import Run
+from etl.worker import Share
+from tests.unit.making import ROOT
+
+
+def test_a_bug_in_a_worker_is_shown_without_its_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Left to itself multiprocessing would print the whole traceback, and the values in it."""
+
+    def buggy(*_: Any) -> None:
+        raise ValueError("canary-value")
+
+    monkeypatch.setattr(worker, "work", buggy)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(logs, "hide_values_in_tracebacks", lambda: None)
+    monkeypatch.setattr(logs, "start", lambda *_: None)
+    monkeypatch.setenv("ETL_KEYRING", Keyring.new().dump())
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    settings = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
+    ours, theirs = multiprocessing.Pipe()
+    with ours, pytest.raises(SystemExit) as ended:
+        workers._work(settings, Share(Run("run", "hash")), Unlimited(), theirs)
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown
+    assert "canary" not in shown
