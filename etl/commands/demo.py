@@ -1,0 +1,26 @@
+"""``demo``: the whole job on embedded services."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  python -m etl demo
+  python -m etl demo --serve
+"""
+)
+@click.option("--messages", type=click.IntRange(min=100), default=10_000, show_default=True,
+              help="Send so many sample events.")  # fmt: skip
+@click.option("--serve", is_flag=True, help="Leave the services running, until Ctrl-C.")
+@click.option("--notebook", is_flag=True, help="Open Jupyter on the embedded database.")
+def demo(messages: int, serve: bool, notebook: bool) -> None:
+    """Show the whole job on an embedded Postgres and an embedded SQS.
+
+    Needs the development requirements. The data is made up and stays in .embedded/.
+    """
+    from etl.embedded.demo import run as show
+
+    show(messages, serve=serve, notebook=notebook)

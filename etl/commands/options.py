@@ -1,0 +1,41 @@
+"""What the commands share: the option --config, and the settings that it leads to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from etl.config import Settings
+
+
+def config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --config."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path("config.yaml"),
+        show_default=True,
+        envvar="ETL_CONFIG",
+        show_envvar=True,
+        help="Read settings from this file.",
+    )(command)
+
+
+def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read the settings and start the log.
+
+    :param overrides: ``{"section.key": value}`` from the command's own options
+    :raises SettingsError: something is missing, unknown or out of range
+    """
+    from etl import config as settings_file
+    from etl import logs
+
+    settings = settings_file.load(config_path, os.environ, overrides)
+    logs.start(settings.log.level, settings.log.format)
+    return settings
