@@ -190,12 +190,14 @@ def _names(error: Any) -> list[str]:
 
 @cache
 def queries() -> dict[str, sa.TextClause]:
-    """Queries of ``etl/sql/queries.sql`` by name."""
-    text = resources.files("etl").joinpath("sql/queries.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- (\w+) --$", text, flags=re.MULTILINE)
-    return {
-        name: sa.text(body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True)
-    }
+    """Queries of ``etl/sql/*.sql`` by name; what precedes the first name is for readers."""
+    named: dict[str, sa.TextClause] = {}
+    for file in resources.files("etl").joinpath("sql").iterdir():
+        if file.name.endswith(".sql"):
+            parts = re.split(r"^-- (\w+) --$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            bodies = zip(parts[1::2], parts[2::2], strict=True)
+            named |= {name: sa.text(body.strip()) for name, body in bodies}
+    return named
 
 
 def table_of(
