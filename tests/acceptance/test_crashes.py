@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from tests.acceptance.proxy import Fate, Proxy
 from tests.acceptance.watching import (
     ended,
     expected_users,
@@ -31,6 +30,7 @@ from tests.acceptance.watching import (
     users,
     visible,
 )
+from tests.chaos.proxy import Fate, Proxy, detour
 from tests.conftest import Job
 
 MESSAGES = 60
@@ -81,12 +81,9 @@ def test_a_run_killed_before_its_acknowledgements_loads_nothing_twice(
         port = urlsplit(sqs.endpoint_url).port
         assert port
         with Proxy(port, lose_deletes) as proxy:
-            detour = {
-                name: value.replace(f":{port}", f":{proxy.port}")
-                for name, value in job.environment.items()
-                if name in ("AWS_ENDPOINT_URL", "ETL_QUEUE__URL")
-            }
-            with running(job, **one_batch(), **detour) as process:
+            names = ("AWS_ENDPOINT_URL", "ETL_QUEUE__URL")
+            by_proxy = {name: detour(job.environment[name], proxy.port) for name in names}
+            with running(job, **one_batch(), **by_proxy) as process:
                 until(asked.is_set)
                 assert users(job) == expected_users(MESSAGES)
                 killed(process)
@@ -190,8 +187,8 @@ def test_a_lost_reply_to_commit_is_looked_up_in_the_ledger(job: Job) -> None:
     url = sa.make_url(job.environment["DATABASE_URL"])
     assert url.port
     with Proxy(url.port, lose_a_reply) as proxy:
-        detour = url.set(port=proxy.port).render_as_string(hide_password=False)
-        summary = job.run(DATABASE_URL=detour, **one_batch())
+        by_proxy = detour(job.environment["DATABASE_URL"], proxy.port)
+        summary = job.run(DATABASE_URL=by_proxy, **one_batch())
     assert seen == ["claim", "commit", "claim", "claim"]  # the same batch again, then the next one
     assert parts(summary) == {"received": MESSAGES + 1, "loaded": MESSAGES, "quarantined": 1}
     assert summary["batches"] == 2
