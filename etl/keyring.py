@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
 SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_NUMBERED = re.compile(r"k([0-9]{1,14})")
 _NEW = "make a keyring with: python -m etl keys new"
 
 
@@ -68,6 +69,24 @@ class Keyring:
     def key_ids(self) -> tuple[str, ...]:
         """Every key id, in the keyring's order."""
         return tuple(self._keys)
+
+    def with_new(self, key_id: str | None = None) -> "Keyring":
+        """Return a keyring with one more random key, which is its primary.
+
+        :param key_id: of the new key; by default the first of k1, k2, ... after all there are
+        :raises KeyringError: the key id is taken, or is none
+        """
+        name = key_id or _next_id(self._keys)
+        if name in self._keys:
+            raise KeyringError(f"key id {name!r} is taken; tokens name their key, so take a new id")
+        return Keyring(name, {**self._keys, name: os.urandom(KEY_BYTES)})
+
+    def with_primary(self, key_id: str) -> "Keyring":
+        """Return a keyring of the same keys that masks with this one.
+
+        :raises KeyringError: no key has this id
+        """
+        return Keyring(key_id, self._keys)
 
     def key(self, key_id: str) -> bytes:
         """Return the 64 bytes of a key.
@@ -182,6 +201,11 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
             )
     if primary not in keys:
         raise KeyringError(f"primary {_named(primary)} is not among its keys")
+
+
+def _next_id(key_ids: Iterable[str]) -> str:
+    numbers = [int(match[1]) for match in map(_NUMBERED.fullmatch, key_ids) if match]
+    return f"k{max(numbers, default=0) + 1}"
 
 
 def _check_key(key_id: str, key: bytes) -> None:

@@ -151,6 +151,35 @@ def test_a_keyring_is_frozen():
     assert ring.key("k1") == ONE
 
 
+@pytest.mark.parametrize(
+    ("ids", "new_id"),
+    [(["k1"], "k2"), (["k9", "k10"], "k11"), (["old"], "k1"), (["k007", "x"], "k8")],
+)
+def test_with_new_makes_a_random_key_primary_and_keeps_the_others(ids, new_id):
+    """Its id comes after all that are there."""
+    ring = Keyring(ids[0], {key_id: bytes([n]) + ONE[1:] for n, key_id in enumerate(ids, 1)})
+    one, other = ring.with_new(), ring.with_new()
+    assert (one.primary, one.key_ids) == (new_id, (*ids, new_id))
+    assert [one.key(key_id) for key_id in ids] == [ring.key(key_id) for key_id in ids]
+    assert one.key(new_id) != other.key(new_id)
+
+
+def test_with_new_refuses_an_id_that_is_taken():
+    """Tokens name their key, so an id stands for one key for ever."""
+    with pytest.raises(KeyringError, match="'k1' is taken"):
+        Keyring.new().with_new("k1")
+    with pytest.raises(KeyringError, match="key id 2 must be 1 to 16"):
+        Keyring.new().with_new("k.2")
+
+
+def test_with_primary_changes_nothing_else():
+    """The keys stay, and so does the order of their ids."""
+    ring = Keyring("k2", {"k1": ONE, "k2": TWO}).with_primary("k1")
+    assert (ring.primary, ring.key_ids, ring.key("k2")) == ("k1", ("k1", "k2"), TWO)
+    with pytest.raises(KeyringError, match="'k9' is not among its keys"):
+        ring.with_primary("k9")
+
+
 def test_an_unknown_key_id_is_named():
     """Asking for a key that is not there is an error that names it."""
     with pytest.raises(KeyringError, match="no key 'k9' in the keyring"):

@@ -27,6 +27,7 @@ LEVELS = [
     {"sqs", "tokens"},
     {"schema", "heartbeat", "samples"},
     {"acknowledge", "extract", "mask", "postgres", "receiver", "seal", "sending", "validate"},
+    {"lookup"},
     {"ledger", "load", "quarantine", "runs"},
     {"pipeline"},
     {"worker"},

@@ -1,0 +1,123 @@
+"""Values and rows looked up over every key of a keyring, and which keys the stored tokens need.
+
+After a rotation equal values have as many tokens as there are keys, until `rekey` has brought all
+rows under the primary one. So whoever looks for a value looks for each of its tokens, and whoever
+compares rows first asks whether they are all of one key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from etl import mask
+from etl.config import Column, Table
+from etl.errors import SettingsError
+from etl.keyring import Keyring
+from etl.postgres import table_of, target_table, transaction
+from etl.schema import column_checks, convert
+
+# A key id and the 43 characters or more that the shortest token has (see tokens.py). Whatever is
+# not of this shape may be a plain value, so that nothing of it is shown.
+_TOKEN = r"^([A-Za-z0-9_-]{1,16})\.[A-Za-z0-9_-]{43,}$"  # noqa: S105
+
+
+def masked_columns(table: Table) -> list[Column]:
+    """The columns of the table that hold tokens."""
+    return [column for column in table.columns if column.mask]
+
+
+def masked_column(table: Table, name: str) -> Column:
+    """The masked column of this name, or the one that is made from the field of this name.
+
+    :raises SettingsError: there is none; names those that there are
+    """
+    for column in masked_columns(table):
+        if name in (column.source, column.name):
+            return column
+    known = ", ".join(column.source for column in masked_columns(table)) or "none"
+    raise SettingsError(f"{name!r} is no masked field; masked are {known}")
+
+
+def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
+    """The token of a value under every key, by key id, the primary key's first.
+
+    The value is checked and brought into the column's one spelling, as the loader does it.
+
+    :raises SettingsError: the loader would have rejected the value; names the check
+    """
+    for check, answers in column_checks(column):
+        if not all(answers([value])):
+            raise SettingsError(
+                f"the value breaks the check {check!r} of {column.source!r}, so that no row has it"
+            )
+    (canonical,) = convert(column, [value])
+    ids = sorted(keyring.key_ids, key=lambda key_id: key_id != keyring.primary)
+    return {
+        key_id: str(
+            mask.tokens([canonical], keyring.with_primary(key_id), column.masking_context)[0]
+        )
+        for key_id in ids
+    }
+
+
+def rows(
+    engine: sa.Engine, table: Table, column: Column, tokens: dict[str, str], limit: int
+) -> pd.DataFrame:
+    """The rows that have one of the tokens in the column: the table's columns, in no order.
+
+    :param limit: most rows to return
+    :raises DatabaseRefused: the table is missing, or a privilege
+    :raises DatabaseUnavailable: an outage
+    """
+    target = target_table(table)
+    wanted = sa.select(target).where(target.c[column.name].in_(tokens.values())).limit(limit)
+    return _frame(engine, wanted)
+
+
+def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
+    """How many rows have a token of which key: ``column``, ``key_id``, ``rows``.
+
+    Reads the whole table once. Null values count nowhere; what is no token counts under the key id
+    None. Rows that cannot be compared with each other are those of different key ids of a column.
+
+    :raises DatabaseRefused: the table is missing, or a privilege
+    :raises DatabaseUnavailable: an outage
+    """
+    masked = masked_columns(table)
+    if not masked:
+        return pd.DataFrame(columns=["column", "key_id", "rows"])
+    target = target_table(table)
+    cells = sa.values(
+        sa.column("column", sa.Text), sa.column("token", sa.Text), name="cells"
+    ).data([(column.name, target.c[column.name]) for column in masked]).lateral()  # fmt: skip
+    counted = (
+        sa.select(
+            cells.c.column,
+            sa.func.substring(cells.c.token, _TOKEN).label("key_id"),
+            sa.func.count().label("rows"),
+        )
+        .select_from(target.join(cells, sa.true()))
+        .where(cells.c.token.is_not(None))
+        .group_by(sa.text("1"), sa.text("2"))
+        .order_by(sa.text("1"), sa.text("2"))
+    )
+    return _frame(engine, counted)
+
+
+def quarantine_usage(engine: sa.Engine) -> pd.DataFrame:
+    """How many quarantined bodies are sealed under which key: ``key_id``, ``entries``.
+
+    :raises TableError: the tables are not there
+    :raises DatabaseRefused: a privilege is missing
+    :raises DatabaseUnavailable: an outage
+    """
+    return table_of(engine, "quarantine_keys")
+
+
+def _frame(engine: sa.Engine, statement: sa.Select[Any]) -> pd.DataFrame:
+    with transaction(engine) as connection:
+        answer = connection.execute(statement)
+        return pd.DataFrame(answer.all(), columns=list(answer.keys()))

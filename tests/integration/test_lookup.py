@@ -1,0 +1,136 @@
+"""Looking values up over every key, and counting which keys the stored tokens need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from etl import lookup, postgres
+from etl.config import Column, Settings, Table
+from etl.errors import SettingsError
+from etl.keyring import Keyring
+from etl.mask import tokens, unmask
+from etl.seal import seal
+from tests.unit.making import columns
+
+OLD = Keyring.new("old")
+RING = OLD.with_new("new")
+IP, DEVICE = columns("ip", "device_id")
+
+
+@pytest.fixture
+def table(settings: Callable[..., Settings], engine: sa.Engine) -> Iterator[Table]:
+    """The default table, empty, and the job's own."""
+    made = settings().table
+    postgres.create_tables(engine, made)
+    return made
+
+
+def put(engine: sa.Engine, *rows: tuple[str | None, str | None]) -> None:
+    """Insert rows of masked_ip and masked_device_id."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("insert into user_logins (masked_ip, masked_device_id) values (:ip, :device)"),
+            [{"ip": ip, "device": device} for ip, device in rows],
+        )
+
+
+def ip_token(value: str, ring: Keyring) -> str:
+    """The token of an address under the primary key."""
+    return str(tokens([value], ring, "ip")[0])
+
+
+def test_tokens_of_gives_the_token_of_every_key_the_primary_first() -> None:
+    """Each of them unmasks to the value."""
+    found = lookup.tokens_of("198.51.100.7", IP, RING)
+    assert list(found) == ["new", "old"]
+    assert found == {"new": ip_token("198.51.100.7", RING), "old": ip_token("198.51.100.7", OLD)}
+    assert {unmask(token, RING, "ip") for token in found.values()} == {"198.51.100.7"}
+
+
+def test_tokens_of_spells_the_value_as_the_loader_does() -> None:
+    """Every spelling of an address has the same tokens; text is left as it is."""
+    wanted = lookup.tokens_of("2001:db8::1", IP, RING)
+    assert lookup.tokens_of("2001:DB8:0::0:1", IP, RING) == wanted
+    assert lookup.tokens_of("::ffff:1.2.3.4", IP, RING) == lookup.tokens_of("1.2.3.4", IP, RING)
+    assert lookup.tokens_of("A", DEVICE, RING) != lookup.tokens_of("a", DEVICE, RING)
+
+
+def test_tokens_of_leaves_an_address_that_is_not_canonical_as_it_is() -> None:
+    """As the column is configured."""
+    column = IP.model_copy(update={"canonical": False})
+    assert lookup.tokens_of("::FF", column, OLD) == {"old": ip_token("::FF", OLD)}
+
+
+@pytest.mark.parametrize(
+    ("value", "check", "column"),
+    [
+        ("canary", "IP address", IP),
+        ("can\0ary", "NUL character", DEVICE),
+        ("canary \ud800", "lone surrogate", DEVICE),
+        ("canary" * 100, "length", DEVICE),
+    ],
+)
+def test_tokens_of_refuses_what_the_loader_rejects(value: str, check: str, column: Column) -> None:
+    """The check is named, and the value is not."""
+    with pytest.raises(SettingsError, match=f"check '{check}'") as caught:
+        lookup.tokens_of(value, column, RING)
+    assert "canary" not in str(caught.value)
+
+
+def test_rows_finds_a_value_under_every_key(engine: sa.Engine, table: Table) -> None:
+    """The old key's row and the new key's, and no other's."""
+    put(
+        engine,
+        *[(ip_token(ip, ring), None) for ip in ("1.1.1.1", "2.2.2.2") for ring in (OLD, RING)],
+    )
+    wanted = lookup.tokens_of("1.1.1.1", IP, RING)
+    found = lookup.rows(engine, table, IP, wanted, 10)
+    assert sorted(found["masked_ip"]) == sorted(wanted.values())
+    assert list(found) == [column.name for column in table.columns]
+    assert len(lookup.rows(engine, table, IP, wanted, 1)) == 1
+
+
+def test_key_usage_counts_the_rows_of_each_key(engine: sa.Engine, table: Table) -> None:
+    """By column; nulls nowhere, and what is no token without a word of it."""
+    old, new = ip_token("1.1.1.1", OLD), ip_token("1.1.1.1", RING)
+    put(engine, (old, None), (old, old), (new, "593-47-5928"), (None, "1.2.3.4"))
+    used = lookup.key_usage(engine, table)
+    assert used.astype(object).where(used.notna(), None).to_numpy().tolist() == [
+        ["masked_device_id", "old", 1],
+        ["masked_device_id", None, 2],
+        ["masked_ip", "new", 1],
+        ["masked_ip", "old", 2],
+    ]
+
+
+def test_key_usage_of_an_empty_table_has_its_columns(engine: sa.Engine, table: Table) -> None:
+    """And no row; nor has a table without masked columns."""
+    plain = table.model_copy(update={"columns": columns("user_id")})
+    for one in (table, plain):
+        used = lookup.key_usage(engine, one)
+        assert (list(used), len(used)) == (["column", "key_id", "rows"], 0)
+
+
+def test_quarantine_usage_counts_the_bodies_of_each_key(engine: sa.Engine, table: Table) -> None:
+    """What is no body counts without a key id."""
+    bodies = [
+        *seal(["a"] * 2, ["m"] * 2, OLD),
+        *seal(["a"], ["m"], RING),
+        b"",
+        b"\x01\0x",
+        b"\x01\xffx",
+    ]
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into etl.quarantine (message_id, run_id, reasons, body) "
+                "values ('m', gen_random_uuid(), '[]', :body)"
+            ),
+            [{"body": body} for body in bodies],
+        )
+    used = lookup.quarantine_usage(engine)
+    found = used.astype(object).where(used.notna(), None).to_numpy().tolist()
+    assert found == [["new", 1], ["old", 2], [None, 3]]
