@@ -33,6 +33,8 @@ NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SE
 
 # 63 bytes is Postgres' NAMEDATALEN - 1; longer names would be cut silently.
 Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
+# Columns of the raw frame that are no fields of the event.
+FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
 # SQS refuses to deliver more than 120,000 messages that are in flight; other consumers want some.
 MOST_IN_FLIGHT = 100_000
 
@@ -108,7 +110,7 @@ class Column(_Section):
             raise ValueError(
                 "an attribute makes a 'date' or 'timestamp' column, never a masked one"
             )
-        if self.field in ("message_id", "SentTimestamp"):
+        if self.field in FIELDS_OF_THE_JOB:
             raise ValueError(f"field {self.field!r} is a name that the job needs for itself")
         if self.mask and self.type not in ("text", "ip"):
             raise ValueError("only 'text' and 'ip' can be masked")
@@ -166,13 +168,33 @@ class Load(_Section):
 
 
 class Ledger(_Section):
-    """The memory of message ids already handled."""
+    """The memory of what has been handled already."""
 
+    key: str = Field(
+        "message_id",
+        description="what else than its message id tells that an event was handled: "
+        "`field:<event field>`, a business id, or `body`",
+    )
     retention_days: int = Field(
         35,
         ge=1,
         description="age at which ids are forgotten; above queue plus dead-letter retention",
     )
+
+    @field_validator("key")
+    @classmethod
+    def _known(cls, key: str) -> str:
+        kind, _, field = key.partition(":")
+        if key not in ("message_id", "body") and not (kind == "field" and field):
+            raise ValueError("must be message_id, body, or field: and the name of an event's field")
+        if field in FIELDS_OF_THE_JOB:
+            raise ValueError(f"field {field!r} is a name that the job needs for itself")
+        return key
+
+    @property
+    def field(self) -> str | None:
+        """The event's field that identifies it, if one does."""
+        return self.key.partition(":")[2] or None
 
 
 class Quarantine(_Section):
@@ -234,6 +256,12 @@ class Settings(_Section):
                 f"{MOST_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
             )
         return self
+
+    @property
+    def event_fields(self) -> list[str]:
+        """The fields of the event that are read: the columns', and the ledger key's."""
+        fields = [column.field for column in self.table.columns if column.field]
+        return list(dict.fromkeys([*fields, *([self.ledger.field] if self.ledger.field else [])]))
 
     @property
     def fingerprint(self) -> str:

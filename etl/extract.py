@@ -93,13 +93,21 @@ def _event(message: Message, envelope: str) -> dict[str, Any]:
         raise Unreadable("empty body")
     if message.md5 is not None and message.md5 != body_md5(message.body):
         raise Unreadable("MD5 of body")
-    event = _decode(message.body)
-    if envelope == "sns":
-        inner = event.get("Message")
-        if event.get("Type") != "Notification" or not isinstance(inner, str):
-            raise Unreadable("SNS notification")
-        event = _decode(inner)
-    return event
+    return _decode(event_text(message.body, envelope))
+
+
+def event_text(body: str, envelope: str) -> str:
+    """The event's own text in a message body.
+
+    :raises Unreadable: the body is no SNS notification, though it should be
+    """
+    if envelope != "sns":
+        return body
+    notification = _decode(body)
+    inner = notification.get("Message")
+    if notification.get("Type") != "Notification" or not isinstance(inner, str):
+        raise Unreadable("SNS notification")
+    return inner
 
 
 def body_md5(body: str) -> str:

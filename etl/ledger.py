@@ -7,7 +7,7 @@ that either both are there or none.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -37,6 +37,33 @@ def claim(
         if connection.execute(queries()["committed_before"], parameters).scalar_one():
             raise CommittedBeforeError
     return fresh
+
+
+def claim_keys(
+    connection: sa.Connection,
+    message_ids: Sequence[str],
+    keys: Mapping[str, tuple[str, ...]],
+    run_id: str,
+    batch: int,
+) -> list[str]:
+    """Enter the further keys of messages whose ids were claimed in this transaction.
+
+    :param keys: by message id
+    :returns: in order, the first message of each set of keys that are all new
+    """
+    first: dict[tuple[str, ...], str] = {}
+    for message_id in message_ids:
+        first.setdefault(keys[message_id], message_id)
+    # Ids before keys, and each of them sorted: one order for all workers.
+    ordered = sorted({key for each in first for key in each})
+    parameters = {"message_ids": json.dumps(ordered), "run_id": run_id, "batch": batch}
+    fresh = set(connection.execute(queries()["claim_messages"], parameters).scalars())
+    return [message_id for each, message_id in first.items() if fresh.issuperset(each)]
+
+
+def free(connection: sa.Connection, keys: Collection[str]) -> None:
+    """Take back keys that were claimed in this transaction."""
+    connection.execute(queries()["free_keys"], {"keys": json.dumps(list(keys))})
 
 
 def prune(connection: sa.Connection, retention_days: int) -> int:

@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from etl import extract, ledger, load, mask, quarantine, validate
+from etl import extract, ledger, ledgerkeys, load, mask, quarantine, validate
 from etl.acknowledge import acknowledge, release
 from etl.backoff import Backoff
 from etl.config import Settings
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
+from etl.frames import rejects
 from etl.heartbeat import Heartbeat
 from etl.keyring import Keyring
 from etl.postgres import RowRefused, transaction
@@ -34,6 +35,7 @@ class Batch:
     messages: dict[str, Message]
     masked: pd.DataFrame
     rejects: pd.DataFrame  # message_id, column, check
+    keys: dict[str, ledgerkeys.Fingerprints]  # by message id; none if ``ledger.key`` is message_id
 
     @property
     def deliveries(self) -> int:
@@ -120,17 +122,20 @@ def prepare(
 ) -> Batch:
     """Read, check and mask: everything before the database."""
     columns = settings.table.columns
+    envelope = settings.queue.envelope
     raw, unreadable = extract.read(
         messages,
-        [column.field for column in columns if column.field],
-        envelope=settings.queue.envelope,
+        settings.event_fields,
+        envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
     )
-    valid, rejects = validate.split(raw, schema, columns)
+    keys, nameless = ledgerkeys.make(messages, raw, settings.ledger, keyring, envelope=envelope)
+    valid, unfit = validate.split(raw, schema, columns)
     return Batch(
         messages={message.message_id: message for message in messages},
         masked=mask.columns(valid, keyring, masking_plan(settings)),
-        rejects=pd.concat([unreadable, rejects], ignore_index=True),
+        rejects=pd.concat([unreadable, nameless, unfit], ignore_index=True),
+        keys=keys,
     )
 
 
@@ -184,23 +189,45 @@ def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
         fresh = ledger.claim(connection, list(batch.messages), job.run.run_id, number)
         unfit = {*batch.rejects["message_id"], *refused["message_id"]}
         ids = [i for i in batch.masked["message_id"] if i in fresh and i not in unfit]
-        broken = load.merge(connection, ids, settings.table, len(batch.masked) - len(refused), most)
-        rejects = pd.concat([batch.rejects, refused, broken], ignore_index=True)
-        rejects = rejects[rejects["message_id"].isin(fresh)]
+        staged = len(batch.masked) - len(refused)
+        loaded, broken = _merge(job, connection, batch, ids, staged, most)
+        rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
+        rejected = rejected[rejected["message_id"].isin(fresh)]
         quarantined = quarantine.store(
-            connection, rejects, batch.messages, job.keyring, job.run.run_id
+            connection, rejected, batch.messages, job.keyring, job.run.run_id
         )
-        loaded = len(ids) - len(broken)
         counts = Counts(
             received=batch.deliveries,
             loaded=loaded,
             quarantined=quarantined,
             already_handled=batch.deliveries - loaded - quarantined,
         )
-        reasons = quarantine.reason_counts(rejects)
+        reasons = quarantine.reason_counts(rejected)
         _keep_budget(job, counts, reasons)
         job.run.add(connection, counts)
         note(Outcome(counts, reasons))
+
+
+def _merge(
+    job: Drain, connection: sa.Connection, batch: Batch, ids: list[str], staged: int, most: int
+) -> tuple[int, pd.DataFrame]:
+    """Move the rows, of those with one further key the first; returns how many, and the refused."""
+    table, run_id, number = job.settings.table, job.run.run_id, job.number(job.batches)
+    if not batch.keys:
+        broken = load.merge(connection, ids, table, staged, most)
+        return len(ids) - len(broken), broken
+    loaded, refusals = 0, [rejects(())]
+    while ids:
+        new = ledger.claim_keys(connection, ids, batch.keys, run_id, number)
+        broken = load.merge(connection, new, table, staged, most)
+        loaded += len(new) - len(broken)
+        refusals.append(broken)
+        refused = set(broken["message_id"])
+        freed = {batch.keys[message_id] for message_id in refused}
+        ledger.free(connection, [key for keys in freed for key in keys])
+        # Another message of a refused row's key may be good, so it gets its turn.
+        ids = [i for i in ids if i not in refused and batch.keys[i] in freed]
+    return loaded, pd.concat(refusals, ignore_index=True)
 
 
 def _most_quarantined(job: Drain, rows: int) -> int:

@@ -9,6 +9,11 @@ from jsonb_array_elements_text(cast(:message_ids as jsonb)) as ids (message_id)
 on conflict (message_id) do nothing
 returning message_id
 
+-- free_keys --
+-- Take back keys claimed in this transaction, whose rows were refused.
+delete from etl.ledger
+where message_id in (select jsonb_array_elements_text(cast(:keys as jsonb)))
+
 -- committed_before --
 -- Whether an earlier attempt at this very batch has committed after all.
 select exists (

@@ -3,7 +3,8 @@
 create schema if not exists etl;
 
 -- Message ids already handled: loaded, or in quarantine. "C" so that the database sorts them as
--- Python does; run_id and batch settle a COMMIT whose reply was lost.
+-- Python does; run_id and batch settle a COMMIT whose reply was lost. With another ledger.key than
+-- message_id there are fingerprints beside the ids: see etl/ledgerkeys.py.
 create table if not exists etl.ledger (
     message_id text collate "C" primary key,
     run_id     uuid        not null,

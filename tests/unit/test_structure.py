@@ -28,7 +28,7 @@ LEVELS = [
     {"schema", "heartbeat", "samples"},
     {"acknowledge", "extract", "mask", "postgres", "receiver", "seal", "sending", "validate"},
     {"lookup"},
-    {"ledger", "load", "quarantine", "runs"},
+    {"ledger", "ledgerkeys", "load", "quarantine", "runs"},
     {"pipeline"},
     {"worker"},
     {"dryrun", "workers"},

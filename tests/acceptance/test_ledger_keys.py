@@ -1,0 +1,243 @@
+"""An event that a producer sends twice is loaded once, where ``ledger.key`` asks for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from etl import job as etl_job
+from etl import ledger, postgres
+from etl.config import Settings
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.embedded.sqs import EmbeddedSqs
+from etl.keyring import Keyring
+from etl.runs import Summary
+from tests.acceptance.searching import search, tables
+from tests.acceptance.watching import make_tables, new_job
+from tests.chaos.proxy import Fate, Proxy, commits, detour
+from tests.conftest import KEYRING, Job
+from tests.unit.making import event
+
+KEYS = ("field:login_id", "body")
+MODES = pytest.mark.parametrize("key", KEYS)
+COUNT = 40
+PARTS = ("received", "loaded", "already_handled", "quarantined", "released")
+
+Drain = Callable[..., Summary]
+
+
+@pytest.fixture
+def drain(
+    job: Job,
+    settings: Callable[..., Settings],
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Drain]:
+    """Runs the job in this process, by default with one batch for all."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    make_tables(job)
+
+    def run(key: str, keyring: Keyring = KEYRING, **changes: Any) -> Summary:
+        made = settings(**{"ledger__key": key, "run__idle_seconds": 1, **changes})
+        return etl_job.run(made, {**environment, "ETL_KEYRING": keyring.dump()})
+
+    yield run
+
+
+def logins(count: int = COUNT) -> list[str]:
+    """Good events with a business id each."""
+    return [event(user_id=f"user {n}", login_id=f"login {n}") for n in range(count)]
+
+
+def parts(summary: Summary) -> dict[str, int]:
+    """The counts that are not zero."""
+    assert summary.exit_code == 0, summary.problem
+    return {name: n for name in PARTS if (n := getattr(summary.counts, name))}
+
+
+def loaded(job: Job) -> list[Any]:
+    """Rows, and users among them."""
+    return job.rows("select count(*), count(distinct user_id) from user_logins")
+
+
+def test_by_default_an_event_sent_twice_is_two_events(job: Job, drain: Drain) -> None:
+    """Duplicates are what the analysts look for."""
+    job.send(*logins(), *logins())
+    assert parts(drain("message_id")) == {"received": 2 * COUNT, "loaded": 2 * COUNT}
+
+
+@MODES
+@pytest.mark.parametrize("batch_rows", [4 * COUNT, 16])
+def test_an_event_sent_twice_is_loaded_once(
+    key: str, batch_rows: int, job: Job, drain: Drain
+) -> None:
+    """In one batch or in several; in a later run too, as after a redrive with new message ids."""
+    job.send(*logins(), *logins()[::-1])
+    first = drain(key, batch__rows=batch_rows)
+    assert parts(first) == {"received": 2 * COUNT, "loaded": COUNT, "already_handled": COUNT}
+    job.send(*logins(), event(user_id="new", login_id="new"))
+    second = parts(drain(key, batch__rows=batch_rows))
+    assert second == {"received": COUNT + 1, "loaded": 1, "already_handled": COUNT}
+    assert loaded(job) == [(COUNT + 1, COUNT + 1)]
+
+
+@MODES
+def test_two_workers_with_the_same_events_load_each_once(key: str, job: Job, drain: Drain) -> None:
+    """Whoever comes first; the other counts it as handled already."""
+    job.send(*logins(150), *logins(150)[::-1])
+    summary = parts(drain(key, batch__rows=20, run__workers=2))
+    assert summary == {"received": 300, "loaded": 150, "already_handled": 150}
+    assert loaded(job) == [(150, 150)]
+
+
+def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
+    job: Job, drain: Drain, engine: sa.Engine
+) -> None:
+    """Ids before keys, and each of them sorted; unsorted keys deadlock within a few rounds."""
+    count = 3_000
+    names = [f"{n:05d}" for n in range(count)]
+    fresh: list[list[str]] = []
+    errors: list[BaseException] = []
+
+    def work(worker: str, order: list[str]) -> None:
+        ids = {f"{worker} {name}": (f"k1:{name}",) for name in order}
+        run_id = f"00000000-0000-4000-8000-00000000000{worker}"
+        try:
+            with postgres.transaction(engine) as connection:
+                ledger.claim(connection, list(ids), run_id, 1)
+                fresh.append(ledger.claim_keys(connection, list(ids), ids, run_id, 1))
+        except BaseException as error:  # noqa: BLE001  (shown by the test)
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=work, args=("1", names)),
+        threading.Thread(target=work, args=("2", names[::-1])),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(map(len, fresh)) == [0, count]
+
+
+@MODES
+def test_a_lost_reply_to_commit_is_looked_up_here_too(key: str, job: Job, drain: Drain) -> None:
+    """Rows count as loaded and duplicates as handled, as in the attempt that committed."""
+    job.send(*logins(), *logins(), "no JSON")
+    seen: list[str] = []
+
+    def lose_a_reply(request: bytes) -> Fate:
+        if b"insert into etl.ledger" in request:
+            seen.append("claim")
+        elif commits(request) and seen == ["claim", "claim"]:
+            seen.append("commit")
+            return Fate.UNANSWERED
+        return Fate.PASSED
+
+    url = job.environment["DATABASE_URL"]
+    with Proxy(sa.make_url(url).port or 0, lose_a_reply) as proxy:
+        by_proxy = {"DATABASE_URL": detour(url, proxy.port), "ETL_LEDGER__KEY": key}
+        summary = job.run(**by_proxy)
+        assert proxy.fired == {"unanswered": 1}
+    assert seen == ["claim", "claim", "commit", "claim"]
+    assert [summary[part] for part in PARTS] == [2 * COUNT + 1, COUNT, COUNT, 1, 0]
+    assert loaded(job) == [(COUNT, COUNT)]
+
+
+def test_an_event_without_its_business_id_is_quarantined(job: Job, drain: Drain) -> None:
+    """With a reason, once, and its neighbours load."""
+    odd = [event(login_id=value) for value in (None, "", [], True)] + [event()]
+    job.send(*logins(), *odd)
+    summary = drain("field:login_id")
+    assert parts(summary) == {
+        "received": COUNT + len(odd), "loaded": COUNT, "quarantined": len(odd)
+    }  # fmt: skip
+    assert summary.reasons == {"login_id: ledger key": len(odd)}
+
+
+def test_a_field_that_no_column_reads_is_known_when_it_is_the_key(job: Job, drain: Drain) -> None:
+    """Though unknown fields are refused."""
+    job.send(*logins(3), event(login_id="x", more=1))
+    summary = drain("field:login_id", event__unknown_fields="reject")
+    assert parts(summary) == {"received": 4, "loaded": 3, "quarantined": 1}
+
+
+def test_a_rejected_event_may_be_sent_again_corrected(job: Job, drain: Drain) -> None:
+    """A reject occupies no business id; a bad event that comes twice is quarantined twice."""
+    job.send(*[event(ip="x", user_id="u", login_id="l")] * 2)
+    changes = {"quarantine__max_fraction": 1}
+    assert parts(drain("field:login_id", **changes)) == {"received": 2, "quarantined": 2}
+    job.send(event(user_id="u", login_id="l"))
+    assert parts(drain("field:login_id")) == {"received": 1, "loaded": 1}
+
+
+def test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next(
+    job: Job, drain: Drain, engine: sa.Engine
+) -> None:
+    """The next in the same batch, and the next in a later one."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table user_logins add check (user_id not like 'bad%')"))
+    job.send(*[event(user_id=user, login_id="l") for user in ("bad 1", "bad 2", "good", "late")])
+    job.send(event(user_id="bad 3", login_id="m"), event(user_id="good too", login_id="n"))
+    summary = drain("field:login_id", queue__receivers=1)
+    assert summary.counts.loaded == 2
+    assert summary.counts.quarantined + summary.counts.already_handled == 4
+    job.send(event(user_id="good at last", login_id="m"), event(user_id="x", login_id="l"))
+    assert parts(drain("field:login_id")) == {"received": 2, "loaded": 1, "already_handled": 1}
+    users = {user for (user,) in job.rows("select user_id from user_logins")}
+    assert len(users) == 3
+    assert {"good too", "good at last"} < users
+
+
+@MODES
+def test_no_ledger_holds_a_value(key: str, job: Job, drain: Drain) -> None:
+    """Not even of a personal field; nor does a row tell what was a bad business id."""
+    canary = "593-47-canary"
+    key = "field:device_id" if key.startswith("field") else key
+    job.send(event(device_id=canary), event(device_id=canary, user_id="\0"))
+    drain(key)
+    assert search(tables(job), [canary]) == set()
+    assert job.rows("select count(*) from etl.ledger where message_id like 'k1:%'") == [(1,)]
+
+
+@MODES
+def test_a_rotation_of_the_keyring_forgets_nothing(key: str, job: Job, drain: Drain) -> None:
+    """What was loaded under the old key is known under both, and then under the new one alone."""
+    new = Keyring.new().key("k1")
+    job.send(*logins())
+    drain(key)
+    both = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": new})
+    for keyring in (both, Keyring("k2", {"k2": new})):
+        job.send(*logins())
+        assert parts(drain(key, keyring)) == {"received": COUNT, "already_handled": COUNT}
+
+
+@MODES
+def test_a_key_is_forgotten_with_the_retention(key: str, job: Job, drain: Drain) -> None:
+    """As a message id is: what comes again after that is new."""
+    job.send(*logins(2))
+    drain(key)
+    with job.engine.begin() as connection:
+        aged = "update etl.ledger set handled_at = now() - interval '36 days'"
+        connection.execute(sa.text(aged))
+    job.send(event(user_id="user 9", login_id="login 9"))
+    drain(key)  # forgets at its end
+    job.send(*logins(2))
+    assert parts(drain(key)) == {"received": 2, "loaded": 2}
+
+
+def test_a_change_of_the_setting_loads_no_message_twice(postgres: EmbeddedPostgres) -> None:
+    """Message ids are in the ledger whatever the key is."""
+    with EmbeddedSqs(redeliver_fraction=1.0) as sqs, new_job(sqs, postgres) as job:
+        job.send(*logins(3))
+        # The queue delivers each message once more after it was deleted, to the second run.
+        first = job.run("--max-messages", "3", ETL_LEDGER__KEY="body")
+        second = job.run(ETL_LEDGER__KEY="message_id")
+    assert [first[part] for part in PARTS] == [3, 3, 0, 0, 0]
+    assert [second[part] for part in PARTS] == [3, 0, 3, 0, 0]
