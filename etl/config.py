@@ -225,6 +225,17 @@ class Run(_Section):
     workers: int = Field(1, ge=1, le=64, description="processes that drain the queue together")
 
 
+class Report(_Section):
+    """How the duplicate report reads the table."""
+
+    entity: Identifier | None = Field(
+        None, description="column that says whose row it is; default: the first"
+    )
+    time: Identifier | None = Field(
+        None, description="column that says when; default: the first date or timestamp"
+    )
+
+
 class Log(_Section):
     """Log lines, on standard error."""
 
@@ -244,6 +255,7 @@ class Settings(_Section):
     quarantine: Quarantine = Quarantine()
     database: Database = Database()
     run: Run = Run()
+    report: Report = Report()
     log: Log = Log()
 
     @model_validator(mode="after")
@@ -255,6 +267,17 @@ class Settings(_Section):
                 f"run.workers x batch.rows may hold {held:,} messages at once, above "
                 f"{MOST_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _reported_columns(self) -> Settings:
+        types = {column.name: column.type for column in self.table.columns}
+        for key in ("entity", "time"):
+            name = getattr(self.report, key)
+            if name is not None and name not in types:
+                raise ValueError(f"report.{key} is {name!r}, which is no column of the table")
+        if self.report.time and types[self.report.time] not in ("date", "timestamp"):
+            raise ValueError(f"report.time is {self.report.time!r}, neither 'date' nor 'timestamp'")
         return self
 
     @property

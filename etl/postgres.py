@@ -200,6 +200,19 @@ def queries() -> dict[str, sa.TextClause]:
     return named
 
 
+def identifier(*names: str) -> str:
+    """Quote the parts of a name, whatever they hold, to stand in :func:`sqlalchemy.text`."""
+    # A colon would begin a parameter; the percent sign is SQLAlchemy's to escape.
+    quoted = (name.replace('"', '""').replace(":", "\\:") for name in names)
+    return ".".join(f'"{name}"' for name in quoted)
+
+
+def filled(query: str, fragments: Mapping[str, str]) -> str:
+    """Put SQL into the ``{places}`` of a named query, once: what is put in is not looked at."""
+    text = queries()[query].text
+    return re.sub(r"\{(\w+)\}", lambda place: fragments[place[1]], text)
+
+
 def table_of(
     source: sa.Engine, query: str, parameters: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:

@@ -1,0 +1,134 @@
+"""Users linked through the values that they share: connected components, and what ties them.
+
+Postgres finds the links and numbers the users; the links come as a stream of pairs of numbers, and
+only the forest of :mod:`etl.components` is held: 4 bytes for each user that shares something. Then
+Postgres is asked about the groups that were chosen. Both answers are of one moment, so the numbers
+are the same; neither needs more than the right to read the table, on a replica too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from etl import postgres
+from etl.components import Components, Nodes
+from etl.postgres import identifier
+from etl.source import Source
+
+LINKS_AT_ONCE = 200_000
+TOP, MOST_TIES, MOST_USERS = 20, 20, 50
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Groups of linked users, the largest first; they are numbered from 1.
+
+    groups  ``group``, ``users``, ``values`` (that tie it), ``why`` (``"2 masked_ip, 1 masked_id"``)
+    ties    ``group``, ``column``, ``value``, ``users``, ``rows``: what ties the group, most users
+            first; all that the group is tied by, up to a limit
+    edges   ``group``, ``column``, ``value``, ``user``, ``rows``: who has those values, most rows
+            first; up to a limit for each value
+    total   one row about all groups, shown or not: ``groups``, ``users`` (in them), ``largest``
+    """
+
+    groups: pd.DataFrame
+    ties: pd.DataFrame
+    edges: pd.DataFrame
+    total: pd.DataFrame
+
+
+def linked(
+    source: Source,
+    by: str | None = None,
+    *,
+    exclude_shared: int | None = None,
+    min_users: int = 2,
+    top: int = TOP,
+    most_ties: int = MOST_TIES,
+    most_users: int = MOST_USERS,
+) -> Linked:
+    """Connect the users that share a value, directly or through others.
+
+    :param by: a column to go by; by default every masked one ties
+    :param exclude_shared: a value that so many users or more share ties nobody (the address of a
+        large network)
+    :param min_users: leave out smaller groups
+    :param top: groups to describe, the largest first
+    :param most_ties: values to name in a group; of each column that ties it, one is always named
+    :param most_users: users to name for each of these values
+    """
+    columns = source.asked(by)
+    tied = _tied(source, columns)
+    with source.snapshot() as still:
+        labels = _labels(still, tied, exclude_shared)
+        leaders, sizes = np.unique(labels, return_counts=True)
+        large = sizes >= max(min_users, 2)
+        leaders, sizes = leaders[large], sizes[large]
+        # The largest first; those of one size by the name of their first user.
+        chosen = np.argsort(-sizes, kind="stable")[:top]
+        members = np.flatnonzero(np.isin(labels, leaders[chosen]))
+        place = {int(leader): nth for nth, leader in enumerate(leaders[chosen], 1)}
+        answer = still.ask(
+            "linked",
+            {"tied": tied},
+            exclude_shared=exclude_shared,
+            members=members.tolist(),
+            groups=[place[label] for label in labels[members].tolist()],
+            most_ties=most_ties,
+            most_users=most_users,
+        )
+    total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
+    answer.insert(1, "column", answer["position"].map(dict(enumerate(columns))).astype("str"))
+    ties = answer.drop_duplicates(["group", "column", "value"])
+    return Linked(
+        groups=_groups(ties, sizes[chosen]),
+        ties=ties[["group", "column", "value", "users", "rows"]].reset_index(drop=True),
+        edges=answer[["group", "column", "value", "user", "user_rows"]].rename(
+            columns={"user_rows": "rows"}
+        ),
+        total=pd.DataFrame([total]),
+    )
+
+
+def _groups(ties: pd.DataFrame, sizes: Nodes) -> pd.DataFrame:
+    counted = ties.drop_duplicates(["group", "column"]).sort_values(["group", "position"])
+    by_group = counted.groupby("group", sort=True)
+    pairs = zip(counted["values_here"], counted["column"], strict=True)
+    words = pd.Series([f"{n:,} {column}" for n, column in pairs], counted.index, dtype="str")
+    return pd.DataFrame(
+        {
+            "group": np.arange(1, sizes.size + 1),
+            "users": sizes.astype("int64"),
+            "values": by_group["values_here"].sum().to_numpy(dtype="int64"),
+            "why": words.groupby(counted["group"]).agg(", ".join).to_numpy(),
+        }
+    ).astype({"why": "str"})
+
+
+def _tied(source: Source, columns: list[str]) -> str:
+    places = source.places()
+    parts = [
+        postgres.filled("pairs", {**places, "position": str(i), "value": identifier(name)})
+        for i, name in enumerate(columns)
+    ]
+    return postgres.filled("tied", {"pairs": " union all ".join(parts)})
+
+
+def _labels(source: Source, tied: str, exclude_shared: int | None) -> Nodes:
+    """The least number of each user's group, by the user's number."""
+    components = Components()
+    text = sa.text(postgres.filled("links", {"tied": tied}))
+    with source.reading() as connection:
+        answer = connection.execute(
+            text,
+            {**source.bounds, "exclude_shared": exclude_shared},
+            execution_options={"yield_per": LINKS_AT_ONCE},
+        )
+        for links in answer.partitions():
+            one, other = np.array(links, dtype=np.int32).T
+            components.join(one, other)
+    return components.labels()

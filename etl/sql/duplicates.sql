@@ -1,0 +1,174 @@
+-- The duplicate report. What stands in braces are names of the table in question, quoted by
+-- etl.postgres.identifier: {logins} its rows, {user} whose they are, {value} a masked column,
+-- {time} when, {columns} all of them. They get names of our own before anything else is done, since a
+-- table may call its columns as we do. Texts are put in order by their bytes ("C"): it is the same
+-- in every database, and the quickest.
+
+-- headline --
+-- Rows, users and the time they span; rows that repeat another one in every column.
+select coalesce(sum(copies), 0)::bigint as rows,
+       (select count(distinct {user}) from {logins}) as users,
+       min(time) as first, max(time) as last,
+       coalesce(sum(copies - 1), 0)::bigint as surplus_rows
+from (select {time} as time, count(*) as copies from {logins} group by {columns}) as distinct_rows
+
+-- exact_rows --
+-- Rows that are equal in every column; null equals null.
+select {columns}, count(*) as {copies}
+from {logins}
+group by {columns}
+having count(*) > 1
+order by count(*) desc, {columns}
+limit cast(:top as bigint)
+
+-- rows_over_time --
+-- Rows of each day, and how many of them repeat another one in every column.
+select date_trunc('day', cast(time as timestamp)) as day,
+       sum(copies)::bigint as rows, sum(copies - 1)::bigint as surplus_rows
+from (select {time} as time, count(*) as copies from {logins} group by {columns}) as distinct_rows
+where time is not null
+group by 1
+order by 1
+
+-- column_totals --
+-- What a column holds, and how many users share its values.
+select coalesce(sum(rows), 0)::bigint as rows, count(*) as values,
+       count(*) filter (where users > 1) as shared_values, coalesce(max(users), 0) as most_users
+from (
+    select value, count(*) as users, sum(rows) as rows
+    from (select {value} as value, {user} as entity, count(*) as rows
+          from {logins} where {value} is not null and {user} is not null group by 1, 2) as pairs
+    group by value
+) as by_value
+
+-- shared_values --
+-- Values that several users have.
+select cast(value as text) as value, count(*) as users, sum(rows)::bigint as rows,
+       min(first) as first, max(last) as last
+from (
+    select {value} as value, {user} as entity, count(*) as rows,
+           min({time}) as first, max({time}) as last
+    from {logins} where {value} is not null and {user} is not null group by 1, 2
+) as pairs
+group by pairs.value
+having count(*) >= :min_users
+order by users desc, rows desc, cast(pairs.value as text) collate "C"
+limit cast(:top as bigint)
+
+-- users_with_many --
+-- Users that have several values.
+select cast(entity as text) as "user", count(*) as values, sum(rows)::bigint as rows,
+       min(first) as first, max(last) as last
+from (
+    select {user} as entity, {value} as value, count(*) as rows,
+           min({time}) as first, max({time}) as last
+    from {logins} where {value} is not null and {user} is not null group by 1, 2
+) as pairs
+group by entity
+having count(*) >= :min_values
+order by values desc, rows desc, cast(entity as text) collate "C"
+limit cast(:top as bigint)
+
+-- distribution --
+-- How many values have so many users.
+select users, count(*) as values
+from (
+    select value, count(*) as users
+    from (select distinct {value} as value, {user} as entity
+          from {logins} where {value} is not null and {user} is not null) as pairs
+    group by value
+) as by_value
+group by users
+order by users
+
+-- repeats --
+-- Rows of one user that agree in every masked column and follow one another closely; a longer pause
+-- begins another repeat. Nulls agree.
+select cast(entity as text) as "user", {names}, count(*) as rows, min(time) as first,
+       max(time) as last, cast(max(epoch) - min(epoch) as double precision) as seconds
+from (
+    select *, sum(begins) over (partition by entity, {names} order by epoch) as repeat
+    from (
+        select *, case when epoch - lag(epoch) over (partition by entity, {names} order by epoch)
+                            <= :within_seconds then 0 else 1 end as begins
+        from (
+            select {user} as entity, {named}, {time} as time, extract(epoch from {time}) as epoch
+            from {logins} where {user} is not null and {time} is not null
+        ) as timed
+    ) as paused
+) as numbered
+group by entity, {names}, repeat
+having count(*) > 1
+order by rows desc, first, cast(entity as text) collate "C", {names}
+limit cast(:top as bigint)
+
+-- token_keys --
+-- Under which keys a column's tokens are. Equal values are equal tokens under one key only.
+select split_part(value, '.', 1) as key_id, sum(rows)::bigint as rows, count(*) as values
+from (select {value} as value, count(*) as rows
+      from {logins} where {value} is not null group by 1) as tokens
+group by 1
+order by 2 desc, 1
+
+-- deliveries --
+-- What became of all deliveries; those that were handled already never became rows.
+select count(*) as runs, coalesce(sum(received), 0)::bigint as received,
+       coalesce(sum(loaded), 0)::bigint as loaded,
+       coalesce(sum(already_handled), 0)::bigint as already_handled,
+       coalesce(sum(quarantined), 0)::bigint as quarantined
+from etl.runs
+
+-- pairs --
+-- Part of the next: who has which values of one column, by its position.
+select {position} as position, cast({user} as text) as entity, cast({value} as text) as value,
+       count(*) as rows
+from {logins} where {value} is not null and {user} is not null group by 2, 3
+
+-- tied --
+-- Part of the next: who has the values that tie users, the users numbered by name. A value that too
+-- many share ties nobody.
+pairs as ({pairs}),
+shared as (
+    select position, value from pairs group by position, value
+    having count(*) > 1 and count(*) < coalesce(cast(:exclude_shared as bigint), count(*) + 1)
+),
+tied as (
+    select position, value, entity, rows,
+           dense_rank() over (order by entity collate "C") - 1 as number
+    from pairs join shared using (position, value)
+)
+
+-- links --
+-- Each user that shares a value, with the first of those who share it.
+with {tied}
+select number, first
+from (select number, min(number) over (partition by position, value) as first from tied) as linked
+where number <> first
+
+-- linked --
+-- What ties the chosen groups: the values that most users share, for each column one at least, and
+-- the users that have them.
+with {tied},
+chosen as (
+    select * from unnest(cast(:members as integer[]), cast(:groups as integer[]))
+        as chosen (number, "group")
+),
+edges as materialized (
+    select "group", position, value, entity, rows,
+           row_number() over (partition by "group", position, value
+                              order by rows desc, entity collate "C") as place
+    from tied join chosen using (number)
+),
+ties as (
+    select "group", position, value, count(*) as users, sum(rows)::bigint as rows,
+           row_number() over (partition by "group" order by count(*) desc, sum(rows) desc,
+                              position, value collate "C") as nth,
+           row_number() over (partition by "group", position order by count(*) desc) as nth_here,
+           count(*) over (partition by "group", position) as values_here
+    from edges group by "group", position, value
+)
+select "group", position, value, users, ties.rows, values_here, entity as "user",
+       edges.rows as user_rows
+from ties join edges using ("group", position, value)
+where (nth <= :most_ties or nth_here = 1) and place <= :most_users
+order by "group", nth, place

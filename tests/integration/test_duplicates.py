@@ -1,0 +1,203 @@
+"""The duplicate report's answers, against pandas on random tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+import etl
+from etl import duplicates, postgres
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.errors import SettingsError, TableError
+from etl.source import Source, open_source
+from tests.conftest import ROOT
+from tests.integration import duplicates_by_pandas as slowly
+from tests.integration.duplicates_by_pandas import rows_of
+
+# Names that would break out of quotes, pass for parameters or places, or collide with our own.
+HOSTILE = {
+    "schema": 'ет"l :y %',
+    "table": 'a"; drop table x; --',
+    "user": "%(x)s",
+    "masked": ["value", ":x"],
+    "other": "{logins} \\:z ' 用户",
+    "time": "copies",
+}
+DAY = dt.datetime(2026, 3, 29, tzinfo=dt.UTC)  # clocks change in Europe
+SLOW = [HealthCheck.too_slow]
+
+
+def hostile_config(folder: Path) -> Path:
+    """Write a configuration whose names are hostile, with a timestamp."""
+    names = HOSTILE
+    text = {"max_length": 128, "type": "text", "nullable": True}
+    columns = [
+        {"name": names["user"], "field": "a", **text},
+        *({"name": n, "field": f"m{n}", "mask": True, **text} for n in names["masked"]),
+        {"name": names["other"], "field": "c", **text},
+        {"name": names["time"], "field": "d", "type": "timestamp", "nullable": True},
+    ]
+    table = {"schema": names["schema"], "name": names["table"], "columns": columns}
+    file = folder / "hostile.yaml"
+    file.write_text(yaml.safe_dump({"table": table}), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module", params=["default", "hostile"])
+def source(
+    request: pytest.FixtureRequest,
+    postgres: EmbeddedPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Source]:
+    """A table to ask about: the default one, and one with hostile names and a timestamp."""
+    file = ROOT / "config.yaml"
+    if request.param == "hostile":
+        file = hostile_config(tmp_path_factory.mktemp("config"))
+    url = postgres.new_database()
+    made = open_source(file, {"DATABASE_URL": url})
+    _create(made)
+    yield made
+    made.engine.dispose()
+    postgres.drop_database(url)
+
+
+def _create(source: Source) -> None:
+    table = source.settings.table
+    with source.engine.begin() as connection:
+        if table.schema_name != "public":
+            connection.execute(sa.schema.CreateSchema(table.schema_name))
+    postgres.create_tables(source.engine, table)
+
+
+def fill(source: Source, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Put rows into the emptied table; returns it as a frame of objects."""
+    table = postgres.target_table(source.settings.table)
+    with source.engine.begin() as connection:
+        connection.execute(sa.delete(table))
+        if rows:
+            connection.execute(sa.insert(table), rows)
+    return pd.DataFrame(rows, columns=list(source.columns), dtype=object)
+
+
+def names(source: Source) -> tuple[str, list[str], str]:
+    """The columns of the user, of the tokens and of the time."""
+    assert source.time is not None
+    return source.entity.name, source.masked, source.time.name
+
+
+def one_of(*values: Any) -> st.SearchStrategy[Any]:
+    """One of these or null; few, so that most repeat."""
+    return st.sampled_from([None, *values])
+
+
+def tables(source: Source) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Draw the rows of a table."""
+    user, masked, time = names(source)
+    seconds = [0, 1, 59, 60, 61, 120, 86_399, 86_400, 200_000]
+    moments = [DAY + dt.timedelta(seconds=s) for s in seconds]
+    if source.columns[time].type == "date":
+        moments = [moment.date() for moment in moments]
+    drawn: dict[str, st.SearchStrategy[Any]] = {}
+    for name, column in source.columns.items():
+        if name == user:
+            drawn[name] = one_of(*"abcdefgh", "Ä", "é", "Z", "%s")
+        elif name in masked:
+            drawn[name] = one_of(*(f"k1.{i}" for i in range(6)), "k2.0", "k2.1")
+        elif name == time:
+            drawn[name] = one_of(*moments)
+        elif column.type == "version":
+            drawn[name] = one_of(1, 2)
+        else:
+            drawn[name] = one_of("x", "y")
+    return st.lists(st.fixed_dictionaries(drawn), max_size=40)
+
+
+@examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_every_answer_is_that_of_pandas(source: Source, data: st.DataObject) -> None:
+    """On tables full of duplicates, nulls and ties."""
+    table = fill(source, data.draw(tables(source)))
+    least = data.draw(st.integers(2, 4))
+    user, masked, time = names(source)
+    with source.snapshot() as still:
+        assert rows_of(duplicates.headline(still)) == slowly.headline(table, user, time)
+        assert _copies(duplicates.exact_rows(still)) == slowly.exact_rows(table)
+        for name in masked:
+            shared = duplicates.shared_values(still, name, min_users=least)
+            assert rows_of(shared.drop(columns="column")) == slowly.shared_values(
+                table, user, name, time, least
+            )
+            many = duplicates.users_with_many(still, name, min_values=least)
+            assert rows_of(many.drop(columns="column")) == slowly.users_with_many(
+                table, user, name, time, least
+            )
+            spread = duplicates.distribution(still, name)
+            assert rows_of(spread.drop(columns="column")) == slowly.distribution(table, user, name)
+
+
+def _copies(frame: pd.DataFrame) -> Counter[Any]:
+    assert frame.iloc[:, -1].is_monotonic_decreasing
+    return Counter({row[:-1]: row[-1] for row in rows_of(frame)})
+
+
+@examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_repeats_are_those_of_a_walk_through_time(source: Source, data: st.DataObject) -> None:
+    """A pause of exactly the limit still belongs to the repeat."""
+    table = fill(source, data.draw(tables(source)))
+    seconds = data.draw(st.sampled_from([0, 1, 60, 86_400]))
+    user, masked, time = names(source)
+    found = duplicates.repeats(source, within_seconds=seconds)
+    assert list(found.columns[1:-4]) == masked
+    assert Counter(rows_of(found)) == slowly.repeats(table, user, masked, time, seconds)
+
+
+@examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_groups_are_those_of_merging_sets(source: Source, data: st.DataObject) -> None:
+    """Their users, their order, what ties them and why."""
+    table = fill(source, data.draw(tables(source)))
+    most = data.draw(st.sampled_from([None, 2, 3, 5]))
+    user, masked, _ = names(source)
+    found = duplicates.linked(source, exclude_shared=most, most_ties=100, most_users=100)
+    expected = slowly.groups(table, user, masked, most)
+    assert found.groups["users"].tolist() == [len(group) for group in expected]
+    members = found.edges.groupby("group")["user"].agg(set) if len(found.edges) else pd.Series([])
+    assert members.tolist() == expected
+    assert found.groups["why"].tolist() == slowly.why(table, user, masked, most)
+
+
+def test_connect_is_one_line(
+    source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From a folder below the one that holds config.yaml."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setenv("DATABASE_URL", source.engine.url.render_as_string(hide_password=False))
+    made = etl.connect()
+    assert made.name == "public.user_logins"
+
+
+def test_a_missing_table_is_told_by_its_name(database_url: str) -> None:
+    """With the command that makes it."""
+    empty = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    with pytest.raises(TableError, match=r"'public.user_logins' is missing; .*init"):
+        duplicates.headline(empty)
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are(source: Source) -> None:
+    """Before anything is asked."""
+    with pytest.raises(SettingsError, match="'shoe size' is no column to go by; there are"):
+        duplicates.shared_values(source, "shoe size")
