@@ -134,6 +134,9 @@ class Table(_Section):
 
     schema_name: Identifier = Field("public", alias="schema", description="schema of the table")
     name: Identifier = Field("user_logins", description="target table, created if absent")
+    token_check: bool = Field(
+        False, description="the table is created with a CHECK that masked columns hold tokens"
+    )
     columns: tuple[Column, ...] = Field(description="its columns, in order")
 
     @field_validator("columns")
@@ -206,6 +209,13 @@ class Quarantine(_Section):
     min_messages: int = Field(100, ge=1, description="messages seen before that share counts")
 
 
+class Unmask(_Section):
+    """How much is recovered at once."""
+
+    max_rows: int = Field(1000, ge=1, description="most rows that unmask shows; more are refused")
+    statement_seconds: Seconds = Field(30, description="how long a condition on the table may take")
+
+
 class Database(_Section):
     """The Postgres to load into; its address is DATABASE_URL."""
 
@@ -253,6 +263,7 @@ class Settings(_Section):
     load: Load = Load()
     ledger: Ledger = Ledger()
     quarantine: Quarantine = Quarantine()
+    unmask: Unmask = Unmask()
     database: Database = Database()
     run: Run = Run()
     report: Report = Report()

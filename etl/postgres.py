@@ -60,6 +60,15 @@ _REFUSED = re.compile(
 
 NO_TABLES = "the job's tables are missing; create them with: python -m etl init"
 
+# The newest column of each of the job's tables: without it the table is absent, or an earlier
+# version of this program made it.
+_NEWEST = {
+    "ledger": "handled_at",
+    "quarantine": "closed_as",
+    "runs": "command",
+    "unmask_audit": "fingerprint",
+}
+
 
 class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
     """A row cannot be stored; says the SQLSTATE and the constraint or column, never the value."""
@@ -223,35 +232,57 @@ def table_of(
     :raises DatabaseUnavailable: an outage
     """
     with transaction(source) as connection:
-        if not _own_tables(connection):
-            raise TableError(NO_TABLES)
+        _check_own_tables(connection)
         # Not pandas.read_sql: it wraps errors, and their messages carry values.
         answer = connection.execute(queries()[query], parameters or {})
         return pd.DataFrame(answer.all(), columns=list(answer.keys()))
 
 
 def create_tables(source: sa.Engine, table: Table) -> None:
-    """Create what is absent: the job's own tables and the target. What is there is not altered.
+    """Create what is absent: the job's own tables, or what an earlier version's lack; the target.
+
+    A target that is there is not altered. Where nothing is absent no privilege is needed.
 
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
-    own = resources.files("etl").joinpath("sql/tables.sql").read_text(encoding="utf-8")
     with transaction(source) as connection:
         # Two runs that start at once would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
-        if not _own_tables(connection):
-            connection.exec_driver_sql(own)
+        if _lacking(connection):
+            script(connection, sql_file("tables.sql"))
         target = target_table(table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)
 
 
+def sql_file(name: str) -> str:
+    """Read a file of ``etl/sql``."""
+    return resources.files("etl").joinpath("sql", name).read_text(encoding="utf-8")
+
+
+def script(connection: sa.Connection, statements: str) -> None:
+    """Execute statements as they stand, in the caller's transaction: no % and no : is special."""
+    connection.execution_options(no_parameters=True).exec_driver_sql(statements)
+
+
 def target_table(table: Table) -> sa.Table:
     """Describe the target table as configured."""
-    return sa.Table(
+    described = sa.Table(
         table.name, sa.MetaData(), *table_columns(table.columns), schema=table.schema_name
     )
+    if table.token_check:
+        for column in table.columns:
+            if column.mask:
+                described.append_constraint(_token_check(described, column))
+    return described
+
+
+def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
+    # 63 bytes is the longest name; Postgres would cut a longer one in silence.
+    name = f"{column.name.encode()[:54].decode(errors='ignore')}_is_token"
+    call = sa.func.etl.check_token(described.c[column.name], name)
+    return sa.CheckConstraint(call, name=name)
 
 
 def check_tables(source: sa.Engine, table: Table) -> None:
@@ -263,8 +294,7 @@ def check_tables(source: sa.Engine, table: Table) -> None:
     """
     name = f"{table.schema_name}.{table.name}"
     with transaction(source) as connection:
-        if not _own_tables(connection):
-            raise TableError(NO_TABLES)
+        _check_own_tables(connection)
         inspector = sa.inspect(connection)
         if not inspector.has_table(table.name, schema=table.schema_name):
             raise TableError(f"table {name!r} is missing; create it with: python -m etl init")
@@ -285,9 +315,21 @@ def check_tables(source: sa.Engine, table: Table) -> None:
             )
 
 
-def _own_tables(connection: sa.Connection) -> bool:
-    there = set(sa.inspect(connection).get_table_names(schema="etl"))
-    return {"ledger", "quarantine", "runs"} <= there
+def _check_own_tables(connection: sa.Connection) -> None:
+    lacking = _lacking(connection)
+    if len(lacking) == len(_NEWEST):
+        raise TableError(NO_TABLES)
+    if lacking:
+        raise TableError(
+            f"table 'etl.{lacking[0]}' is missing, or of an earlier version; bring it up to date "
+            "with: python -m etl init"
+        )
+
+
+def _lacking(connection: sa.Connection) -> list[str]:
+    """Which of the job's own tables are absent or of an earlier version."""
+    there = {tuple(pair) for pair in connection.execute(queries()["own_columns"])}
+    return [table for table, column in _NEWEST.items() if (table, column) not in there]
 
 
 def _takes(there: sa.types.TypeEngine[Any], column: Column) -> bool:

@@ -1,4 +1,4 @@
-"""``init``: make the tables."""
+"""``init``: make the tables, and the roles."""
 
 from __future__ import annotations
 
@@ -11,24 +11,36 @@ from etl.commands import options
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
   python -m etl init
+  DATABASE_URL=postgresql://postgres@localhost/etl python -m etl init --roles
 """
 )
 @options.config
-def init(config_path: Path) -> None:
+@click.option(
+    "--roles",
+    "with_roles",
+    is_flag=True,
+    help="Make the roles etl_loader, etl_analyst and etl_officer too, each with the least it "
+    "needs; wants a user that may create roles and owns the tables.",
+)
+def init(config_path: Path, with_roles: bool) -> None:
     """Create the tables that are absent: schema etl, and the target table.
 
-    A target table that is there stays as it is, and is checked against the configuration.
+    Tables of an earlier version get what they lack. A target table that is there stays as it is,
+    and is checked against the configuration.
     """
     settings = options.load_settings(config_path)
-    from etl import postgres
+    from etl import postgres, roles
 
     engine = postgres.engine(settings.database)
     postgres.create_tables(engine, settings.table)
     postgres.check_tables(engine, settings.table)
     click.echo(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
-        "etl.runs",
+        "etl.runs, etl.unmask_audit",
         err=True,
     )
+    if with_roles:
+        roles.create(engine, settings.table)
+        click.echo(f"roles: {', '.join(roles.ROLES)}", err=True)

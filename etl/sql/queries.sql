@@ -1,5 +1,12 @@
 -- Each query is headed by its name between dashes and by what it is for.
 
+-- own_columns --
+-- The columns of the job's own tables. The catalogue is open to every role.
+select c.relname, a.attname
+from pg_attribute a join pg_class c on c.oid = a.attrelid
+where c.relnamespace = to_regnamespace('etl') and c.relkind = 'r' and a.attnum > 0
+  and not a.attisdropped
+
 -- claim_messages --
 -- Enter the ids that the ledger does not hold yet; answers those. The ids come sorted, so that two
 -- workers with the same messages wait for each other instead of locking each other out.

@@ -46,3 +46,55 @@ create table if not exists etl.runs (
     config_hash     text        not null,
     host            text        not null
 );
+
+-- From here on: what databases of earlier versions lack.
+
+-- An entry of the quarantine is open while it has its body. Closed it stays as a tombstone that
+-- says what became of it: replayed, discarded or forgotten.
+alter table etl.quarantine
+    alter column body drop not null,
+    add column if not exists closed_at timestamptz,
+    add column if not exists closed_as text,
+    add column if not exists closed_by text,  -- the database user
+    add column if not exists note text;
+
+alter table etl.quarantine drop constraint if exists quarantine_open_or_closed;
+alter table etl.quarantine add constraint quarantine_open_or_closed check (
+    (body is null) = (closed_as is not null) and (body is null) = (closed_at is not null)
+);
+
+create index if not exists quarantine_open on etl.quarantine (quarantine_id) where body is not null;
+
+-- run, or replay of the quarantine. A replay has received what it took out of the quarantine, and
+-- has quarantined again what stayed there.
+alter table etl.runs add column if not exists command text not null default 'run';
+
+-- Who saw or removed plain values. The row is committed before the first value is shown. When and
+-- by which database user are the database's own words: no role may write these columns.
+create table if not exists etl.unmask_audit (
+    audit_id    bigint generated always as identity primary key,
+    asked_at    timestamptz not null default now(),
+    db_user     text        not null default session_user,
+    os_user     text        not null,
+    host        text        not null,
+    action      text        not null,  -- unmask, quarantine show, forget
+    reason      text        not null check (btrim(reason) <> ''),
+    scope       text        not null,  -- what it was about; no value
+    columns     text[]      not null,  -- fields of the event
+    count       bigint      not null,
+    key_id      text        not null,  -- whose derived key made the fingerprint
+    fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/audit.py
+);
+
+-- For CHECK constraints on masked columns (table.token_check). It raises by itself: a CHECK that
+-- only says false makes Postgres quote the row, to the client and in the server's log.
+create or replace function etl.check_token(value text, constraint_name text) returns boolean
+language plpgsql immutable as $$
+begin
+    if value is null or value ~ '^[A-Za-z0-9_-]{1,16}\.[A-Za-z0-9_-]{43,}$' then
+        return true;
+    end if;
+    raise exception using
+        errcode = 'check_violation', message = 'not a token', constraint = constraint_name;
+end
+$$;

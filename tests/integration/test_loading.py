@@ -340,7 +340,7 @@ def test_the_default_table_is_the_one_promised(ready: Settings, engine: sa.Engin
         ("alter table user_logins alter app_version type text", "'app_version'.*TEXT.*INTEGER"),
         ("alter table user_logins alter user_id type varchar(64)", "'user_id'.*64.*128"),
         ("alter table user_logins alter create_date type timestamp", "'create_date'"),
-        ("drop table etl.ledger", "job's tables are missing.*init"),
+        ("drop table etl.ledger", "'etl.ledger' is missing.*init"),
     ],
 )
 def test_a_table_that_cannot_take_the_rows_is_refused_by_name(

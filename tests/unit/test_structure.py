@@ -29,7 +29,7 @@ LEVELS = [
     {"schema", "heartbeat", "samples"},
     {"acknowledge", "extract", "mask", "postgres", "receiver", "seal", "sending", "validate"},
     {"lookup"},
-    {"ledger", "ledgerkeys", "load", "quarantine", "runs", "source"},
+    {"ledger", "ledgerkeys", "load", "quarantine", "roles", "runs", "source"},
     {"linked"},
     {"duplicates"},
     {"__init__"},  # etl.connect(), for those who import the package

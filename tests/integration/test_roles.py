@@ -1,0 +1,323 @@
+"""What each role may do to each table, tried out; tables of an earlier version; the token check."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from etl import config, postgres, roles
+from etl.config import Settings
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.errors import TableError
+from etl.postgres import driver_url
+from tests.conftest import Job
+from tests.unit.making import event
+
+TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
+VERBS = ("select", "insert", "update", "delete", "truncate")
+
+# Everything that is not here is refused.
+ALLOWED = {
+    "etl_loader": {
+        "user_logins": {"insert"},
+        "etl.ledger": {"select", "insert", "delete"},
+        "etl.quarantine": {"insert"},
+        "etl.runs": {"select", "insert", "update"},
+        "etl.unmask_audit": set(),
+    },
+    "etl_analyst": {
+        "user_logins": {"select"},
+        "etl.ledger": set(),
+        "etl.quarantine": set(),
+        "etl.runs": {"select"},
+        "etl.unmask_audit": set(),
+    },
+    "etl_officer": {
+        "user_logins": {"select", "insert", "update", "delete"},
+        "etl.ledger": {"select", "insert", "delete"},
+        "etl.quarantine": {"select", "insert", "update"},
+        "etl.runs": {"select", "insert", "update"},
+        "etl.unmask_audit": {"select", "insert"},
+    },
+}
+
+# A column of each table that the one who may update may update.
+UPDATED = {
+    "user_logins": "masked_ip",
+    "etl.ledger": "batch",
+    "etl.quarantine": "body",
+    "etl.runs": "loaded",
+    "etl.unmask_audit": "reason",
+}
+
+
+def as_superuser(server: EmbeddedPostgres, database_url: str) -> str:
+    """The address of a database for the superuser."""
+    superuser = sa.make_url(server.superuser_url)
+    url = sa.make_url(database_url).set(username=superuser.username, password=superuser.password)
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def superuser(postgres: EmbeddedPostgres, database_url: str) -> Iterator[sa.Engine]:
+    """The one who makes the roles."""
+    made = sa.create_engine(driver_url(as_superuser(postgres, database_url)))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def with_roles(
+    engine: sa.Engine, superuser: sa.Engine, settings: Callable[..., Settings]
+) -> sa.Engine:
+    """A database with tables and roles."""
+    table = settings().table
+    postgres.create_tables(engine, table)
+    roles.create(superuser, table)
+    return superuser
+
+
+def attempt(verb: str, table: str) -> str:
+    """A statement that wants this one right."""
+    return {
+        "select": f"select from {table} limit 0",
+        "insert": f"insert into {table} default values",
+        "update": f"update {table} set {UPDATED[table]} = null where false",
+        "delete": f"delete from {table} where false",
+        "truncate": f"truncate {table}",
+    }[verb]
+
+
+def permitted(engine: sa.Engine, role: str, statement: str) -> bool:
+    """Whether a role may do it; a row that is refused for what is in it was permitted."""
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"set role {role}"))
+        try:
+            connection.execute(sa.text(statement))
+        except sa.exc.DBAPIError as error:
+            assert isinstance(error.orig, psycopg2.Error)
+            assert error.orig.pgcode in ("42501", "23502"), statement
+            return error.orig.pgcode == "23502"
+        return True
+
+
+def matrix(engine: sa.Engine) -> dict[str, dict[str, set[str]]]:
+    """What each role may do to each table."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for role, table, verb in itertools.product(roles.ROLES, TABLES, VERBS):
+        allowed = found.setdefault(role, {}).setdefault(table, set())
+        if permitted(engine, role, attempt(verb, table)):
+            allowed.add(verb)
+    return found
+
+
+def test_each_role_may_do_what_it_needs_and_nothing_else(with_roles: sa.Engine) -> None:
+    """Every role on every table by every verb."""
+    assert matrix(with_roles) == ALLOWED
+
+
+def test_roles_are_brought_back_to_the_least(
+    with_roles: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """Making them again takes away what somebody gave."""
+    with with_roles.begin() as connection:
+        connection.execute(sa.text("grant all on user_logins, etl.quarantine to etl_analyst"))
+        connection.execute(sa.text("grant select (body) on etl.quarantine to etl_loader"))
+    assert matrix(with_roles) != ALLOWED
+    roles.create(with_roles, settings().table)
+    assert matrix(with_roles) == ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("etl_officer", "update etl.quarantine set message_id = 'x'"),
+        ("etl_officer", "update user_logins set user_id = 'x'"),
+        ("etl_officer", "insert into etl.unmask_audit (asked_at) values (now())"),
+        ("etl_officer", "insert into etl.unmask_audit (db_user) values ('other')"),
+        ("etl_loader", "create table etl.x ()"),
+        ("etl_officer", "create table etl.x ()"),
+        ("etl_analyst", "create table etl.x ()"),
+    ],
+)
+def test_no_role_may_reach_further(with_roles: sa.Engine, role: str, statement: str) -> None:
+    """Not beyond its columns, not into the audit's own words, not to new tables."""
+    assert not permitted(with_roles, role, statement)
+
+
+def test_init_makes_the_roles(job: Job, postgres: EmbeddedPostgres) -> None:
+    """Twice, with the tables, by one command."""
+    url = as_superuser(postgres, job.environment["DATABASE_URL"])
+    for _ in range(2):
+        done = job.command("init", "--roles", DATABASE_URL=url, ETL_KEYRING="")
+        assert done.returncode == 0, done.stderr
+    found = job.rows("select rolname, rolcanlogin from pg_roles where rolname ~ '^etl_' order by 1")
+    assert found == [("etl_analyst", False), ("etl_loader", False), ("etl_officer", False)]
+
+
+def test_who_may_make_no_roles_is_told(job: Job) -> None:
+    """Exit code 1; the tables are there."""
+    done = job.command("init", "--roles", ETL_TABLE__NAME="other")
+    assert done.returncode == 1
+    assert "42501" in done.stderr
+
+
+def test_a_target_of_any_name_gets_its_rights(
+    superuser: sa.Engine, engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """Quotes, colons and braces in it."""
+    table = settings(table__name="o'\"dd :x {y}").table
+    postgres.create_tables(engine, table)
+    roles.create(superuser, table)
+    with superuser.connect() as connection:
+        connection.execute(sa.text("set role etl_analyst"))
+        target = postgres.target_table(table)
+        assert connection.execute(sa.select(sa.func.count()).select_from(target)).scalar() == 0
+
+
+# The tables as the first version made them.
+FIRST_VERSION = """
+create schema etl;
+create table etl.ledger (
+    message_id text collate "C" primary key, run_id uuid not null, batch integer not null,
+    handled_at timestamptz not null default now()
+);
+create table etl.quarantine (
+    quarantine_id bigint generated always as identity primary key,
+    message_id text collate "C" not null, run_id uuid not null, sent_at timestamptz,
+    quarantined_at timestamptz not null default now(), reasons jsonb not null, body bytea not null
+);
+create table etl.runs (
+    run_id uuid primary key, started_at timestamptz not null default now(),
+    finished_at timestamptz, received bigint not null default 0, loaded bigint not null default 0,
+    already_handled bigint not null default 0, quarantined bigint not null default 0,
+    released bigint not null default 0, batches integer not null default 0, stop_reason text,
+    version text not null, config_hash text not null, host text not null
+);
+insert into etl.quarantine (message_id, run_id, reasons, body)
+values ('m1', '00000000-0000-4000-8000-000000000001', '[{"column": "ip", "check": "null"}]', 'x');
+insert into etl.runs (run_id, version, config_hash, host)
+values ('00000000-0000-4000-8000-000000000001', '0.1.0', 'x', 'y');
+"""
+
+
+def test_tables_of_the_first_version_get_what_they_lack(
+    engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """And keep what stands in them."""
+    table = settings().table
+    with engine.begin() as connection:
+        connection.exec_driver_sql(FIRST_VERSION)
+    with pytest.raises(TableError, match=r"etl\.quarantine.*earlier version.*etl init"):
+        postgres.check_tables(engine, table)
+    postgres.create_tables(engine, table)
+    postgres.check_tables(engine, table)
+    with engine.connect() as connection:
+        kept = connection.execute(sa.text("select message_id, closed_as from etl.quarantine"))
+        assert kept.all() == [("m1", None)]
+        assert connection.execute(sa.text("select command from etl.runs")).all() == [("run",)]
+    upgraded = columns(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop schema etl cascade"))
+    postgres.create_tables(engine, table)
+    assert columns(engine) == upgraded
+
+
+def columns(engine: sa.Engine) -> set[tuple[str, ...]]:
+    """The columns of the job's own tables, with what is known of them."""
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.text(
+                "select table_name, column_name, data_type, is_nullable, column_default "
+                "from information_schema.columns where table_schema = 'etl'"
+            )
+        )
+        return {tuple(map(str, row)) for row in found}
+
+
+def test_tables_that_are_up_to_date_need_no_right_to_change_them(
+    with_roles: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """So the loader may run with database.create_tables as it is."""
+    url = with_roles.url.update_query_dict({"options": "-c role=etl_loader"})
+    loader = sa.create_engine(url)
+    postgres.create_tables(loader, settings().table)
+    postgres.check_tables(loader, settings().table)
+    loader.dispose()
+
+
+def as_role(database_url: str, role: str) -> str:
+    """The address of a database under a role."""
+    return f"{database_url}?options=-c%20role%3D{role}"
+
+
+@pytest.mark.parametrize("create_tables", ["true", "false"])
+@pytest.mark.parametrize("method", ["multi", "copy"])
+def test_the_job_runs_as_the_loader(
+    create_tables: str, method: str, job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
+) -> None:
+    """Rows, rejects, the ledger's memory and its pruning, the run's row."""
+    url = as_superuser(postgres, job.environment["DATABASE_URL"])
+    more = {
+        "DATABASE_URL": as_role(url, "etl_loader"),
+        "ETL_DATABASE__CREATE_TABLES": create_tables,
+        "ETL_LOAD__METHOD": method,
+    }
+    with with_roles.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into etl.ledger values "
+                "('old', '00000000-0000-4000-8000-000000000001', 1, now() - interval '1 year')"
+            )
+        )
+    job.send(event(), event(locale="DE"), "{")
+    summary = job.run(**more)
+    assert (summary["loaded"], summary["quarantined"]) == (2, 1)
+    assert job.rows("select count(*) from etl.ledger") == [(3,)]
+    assert job.rows("select count(*) from user_logins") == [(2,)]
+
+
+def test_a_value_that_is_no_token_is_refused_by_name_only(
+    engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """No DETAIL comes with it; null and tokens of any key id are taken."""
+    table = settings(table__token_check=True).table
+    postgres.create_tables(engine, table)
+    good = "a" * 16 + "." + "A" * 43
+    with engine.begin() as connection:
+        for value in (None, good, f"k.{'_-' * 60}"):
+            connection.execute(
+                sa.text("insert into user_logins (masked_ip) values (:v)"), {"v": value}
+            )
+    for value in ("192.0.2.7", "", f"{good}\n", "." + "A" * 43, "k1." + "A" * 42):
+        with pytest.raises(sa.exc.IntegrityError) as caught, engine.begin() as connection:
+            connection.execute(
+                sa.text("insert into user_logins (masked_ip) values (:v)"), {"v": value}
+            )
+        assert isinstance(caught.value.orig, psycopg2.Error)
+        diagnosis = caught.value.orig.diag
+        assert diagnosis.constraint_name == "masked_ip_is_token"
+        assert diagnosis.message_primary == "not a token"
+        assert diagnosis.message_detail is None
+        assert "192" not in (diagnosis.context or "")
+
+
+def test_a_long_or_odd_column_name_gets_its_token_check(
+    engine: sa.Engine,
+) -> None:
+    """Names of constraints are cut at 63 bytes."""
+    columns = [
+        {"name": name, "field": f"f{i}", "type": "text", "mask": True, "nullable": True}
+        for i, name in enumerate(["ö" * 31, "it's :x"])
+    ]
+    table = config.Table.model_validate({"name": "odd", "columns": columns, "token_check": True})
+    postgres.create_tables(engine, table)
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.text("select conname from pg_constraint where conrelid = 'odd'::regclass")
+        )
+        assert set(found.scalars()) == {"ö" * 27 + "_is_token", "it's :x_is_token"}
