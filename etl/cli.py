@@ -11,6 +11,7 @@ import sys
 import click
 
 from etl import __version__
+from etl.commands.audit import audit
 from etl.commands.demo import demo
 from etl.commands.init import init
 from etl.commands.keys import keys
@@ -63,5 +64,5 @@ def main() -> None:
     """
 
 
-for command in (run, init, send, keys, unmask, quarantine, runs, demo):
+for command in (run, init, send, keys, unmask, audit, quarantine, runs, demo):
     main.add_command(command)

@@ -92,7 +92,14 @@ class NotReconciled(Stopped):
 
 
 class UnmaskError(EtlError):
-    """A token or sealed body was not made by this keyring for this column, or was changed."""
+    """A token or sealed body was not made by this keyring for this column, or was changed.
+
+    :param row: position of the first such one, from 0
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class EmbeddedError(EtlError):

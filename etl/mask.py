@@ -105,7 +105,8 @@ def unmask_tokens(tokens: Any, keyring: Keyring, context: str) -> Texts:
         values, opened = _open(distinct, keyring, context)
         wrong = np.flatnonzero(~opened[codes])
         if wrong.size:
-            raise UnmaskError(f"row {rows.start + wrong[0]}: {_NOT_A_TOKEN}")
+            row = rows.start + int(wrong[0])
+            raise UnmaskError(f"row {row}: {_NOT_A_TOKEN}", row)
         plain[rows] = values[codes]
     return plain
 

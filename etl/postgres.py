@@ -250,7 +250,7 @@ def create_tables(source: sa.Engine, table: Table) -> None:
         # Two runs that start at once would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
         if _lacking(connection):
-            script(connection, sql_file("tables.sql"))
+            connection.exec_driver_sql(sql_file("tables.sql"))
         target = target_table(table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)
@@ -259,11 +259,6 @@ def create_tables(source: sa.Engine, table: Table) -> None:
 def sql_file(name: str) -> str:
     """Read a file of ``etl/sql``."""
     return resources.files("etl").joinpath("sql", name).read_text(encoding="utf-8")
-
-
-def script(connection: sa.Connection, statements: str) -> None:
-    """Execute statements as they stand, in the caller's transaction: no % and no : is special."""
-    connection.execution_options(no_parameters=True).exec_driver_sql(statements)
 
 
 def target_table(table: Table) -> sa.Table:

@@ -80,6 +80,16 @@ def _cell(value: Any) -> str:
     return escape(str(value))
 
 
+def visible(text: str) -> str:
+    """Spell out the control characters that a terminal would obey; no change elsewhere."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
 def track(items: Iterable[str], what: str, total: int | None) -> Iterator[str]:
     """Pass the items on, under a progress bar on standard error if that is a terminal."""
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from etl.config import Table
-from etl.postgres import script, sql_file, transaction
+from etl.postgres import identifier, sql_file, transaction
 
 ROLES = ("etl_loader", "etl_analyst", "etl_officer")
 
@@ -18,14 +18,12 @@ def create(engine: sa.Engine, table: Table) -> None:
     :raises DatabaseRefused: whose tables these are not, or who may not make roles
     :raises DatabaseUnavailable: an outage
     """
-    quote = engine.dialect.identifier_preparer.quote
-    schema = quote(table.schema_name)
-    target = f"{schema}.{quote(table.name)}"
-    masked = ", ".join(quote(column.name) for column in table.columns if column.mask)
+    target = identifier(table.schema_name, table.name)
+    masked = ", ".join(identifier(column.name) for column in table.columns if column.mask)
     statements = sql_file("roles.sql").format(
         target=target,
-        target_schema=schema,
+        target_schema=identifier(table.schema_name),
         grant_masked=f"grant update ({masked}) on {target} to etl_officer;" if masked else "",
     )
     with transaction(engine) as connection:
-        script(connection, statements)
+        connection.execute(sa.text(statements))

@@ -74,7 +74,7 @@ def unseal(
     bodies = [_body(value) for value in opened]
     for row, body in enumerate(bodies):
         if body is None:
-            raise UnmaskError(f"row {row}: {_NOT_A_BODY}")
+            raise UnmaskError(f"row {row}: {_NOT_A_BODY}", row)
     return [body for body in bodies if body is not None]
 
 

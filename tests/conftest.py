@@ -78,11 +78,14 @@ class Job:
     engine: sa.Engine
     arguments: tuple[str, ...] = field(default=("--idle-seconds", "1", "--json"))
 
-    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, stdin: int | None = None, **more: str
+    ) -> subprocess.Popen[str]:
         """Start a command as a process."""
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "etl", *arguments],
             env={**self.environment, **more},
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

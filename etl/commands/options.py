@@ -27,6 +27,23 @@ def config(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def reason(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --reason, for the audit."""
+    return click.option(
+        "--reason",
+        required=True,
+        callback=_text,
+        help="Why, for the audit; put no personal value into it.",
+    )(command)
+
+
+def _text(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    # A lone surrogate stands for a byte of the command line that is no UTF-8.
+    if not value.strip() or "\0" in value or value.encode(errors="replace").decode() != value:
+        raise click.BadParameter("must be a text that is not blank", param=parameter)
+    return value.strip()
+
+
 def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) -> Settings:
     """Read the settings and start the log.
 

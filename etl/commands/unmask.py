@@ -2,52 +2,153 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from etl.commands import options
-from etl.errors import SettingsError, UnmaskError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from etl.config import Column, Settings
+    from etl.recovery import Asking
 
 
 @click.command(
     epilog="""\b
-Example:
-  python -m etl unmask k1.Zm9vYmFy... --column ip
+Examples:
+  python -m etl unmask k1.Zm9vYmFy... --column ip --reason "ticket 4711"
+  python -m etl unmask --reason "ticket 4711" < tokens.txt
+  python -m etl unmask --in masked.csv --out plain.csv --reason "ticket 4711"
+  python -m etl unmask --where "user_id = 'u1'" --out plain.csv --reason "ticket 4711"
 """
 )
 @options.config
-@click.argument("tokens", nargs=-1, required=True, metavar="TOKEN...")
+@options.reason
+@click.argument("tokens", nargs=-1, metavar="[TOKEN]...")
 @click.option(
-    "--column", help="Field the tokens were made from; by default each masked one is tried."
+    "--column",
+    help="Field the tokens were made from; by default each masked one is tried, or in a table "
+    "each masked one is recovered.",
 )
-def unmask(config_path: Path, tokens: tuple[str, ...], column: str | None) -> None:
-    """Recover the plain values of tokens, one a line on standard output. Needs the keyring."""
-    settings = options.load_settings(config_path)
-    from etl import keyring, mask
+@click.option(
+    "--in",
+    "in_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Recover the columns of tokens in this CSV file, named as in the table or as the field.",
+)
+@click.option(
+    "--where",
+    "condition",
+    metavar="CONDITION",
+    help="Recover the rows of the table that meet this SQL condition, as CSV. It runs read only, "
+    "with your rights in the database.",
+)
+@click.option(
+    "--out",
+    "out_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this new file, readable by its owner only, in place of standard output.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Show at most so many; more are refused.  [env var: ETL_UNMASK__MAX_ROWS; default: 1000]",
+)
+def unmask(
+    config_path: Path,
+    reason: str,
+    tokens: tuple[str, ...],
+    column: str | None,
+    in_path: Path | None,
+    condition: str | None,
+    out_path: Path | None,
+    limit: int | None,
+) -> None:
+    """Recover the plain values of tokens: of TOKENs or lines of standard input, a CSV, the table.
 
-    contexts = {c.source: c.masking_context for c in settings.table.columns if c.mask}
-    if column is not None and column not in contexts:
-        known = ", ".join(contexts)
-        raise SettingsError(f"{column!r} is no masked field; masked are {known}")
-    wanted = [contexts[column]] if column else list(dict.fromkeys(contexts.values()))
-    ring = keyring.load(os.environ)
-    # All or none: a half-printed list invites counting lines.
-    plain = [
-        _unmask_one(token, number, wanted, ring, mask) for number, token in enumerate(tokens, 1)
-    ]
-    for value in plain:
-        click.echo(value)
+    All or none is shown. Who asked, when, why, for which columns and how many stands in
+    etl.unmask_audit before the first value appears, or nothing does. Needs the keyring.
+    """
+    if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
+        raise click.UsageError("give one of TOKEN, --in and --where")
+    settings = options.load_settings(config_path, {"unmask.max_rows": limit})
+    from etl import keyring, lookup, postgres, privatefile
+    from etl.recovery import Asking
+
+    if column is None:
+        columns = lookup.masked_columns(settings.table)
+    else:
+        columns = [lookup.masked_column(settings.table, column)]
+    if out_path is not None:
+        privatefile.check_new(out_path)
+    engine = postgres.engine(settings.database)
+    asking = Asking(engine, keyring.load(os.environ), reason, settings.unmask.max_rows)
+    if in_path is not None:
+        _put(_csv(_from_file(in_path, columns, asking)), out_path)
+    elif condition is not None:
+        _put(_csv(_from_table(settings, condition, columns, asking)), out_path)
+    else:
+        _put(_lines(tokens, columns, asking), out_path)
 
 
-def _unmask_one(token: str, number: int, contexts: list[str], ring: Any, mask: Any) -> str:
-    for context in contexts:
-        try:
-            return str(mask.unmask(token, ring, context))
-        except UnmaskError:
-            continue
-    raise UnmaskError(
-        f"token {number} was not made by this keyring for this column, or was changed"
-    )
+def _lines(tokens: tuple[str, ...], columns: list[Column], asking: Asking) -> str:
+    from etl import recovery
+
+    if not tokens:
+        if sys.stdin.isatty():
+            raise click.UsageError("give TOKENs, or send them on standard input, one a line")
+        lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
+        tokens = tuple(islice((line for line in lines if line), asking.max_rows + 1))
+    return "".join(f"{value}\n" for value in recovery.values(tokens, columns, asking))
+
+
+def _from_file(path: Path, columns: list[Column], asking: Asking) -> pd.DataFrame:
+    from etl import recovery
+    from etl.errors import SettingsError
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            masked = recovery.read_csv(file, asking.max_rows)
+    except OSError as error:
+        raise SettingsError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    wanted = recovery.token_columns(list(masked.columns), columns)
+    return recovery.frame(masked, wanted, "file", asking)
+
+
+def _from_table(
+    settings: Settings, condition: str, columns: list[Column], asking: Asking
+) -> pd.DataFrame:
+    from etl import recovery
+    from etl.condition import rows
+
+    masked = rows(asking.engine, settings.table, condition, settings.unmask)
+    scope = f"rows of {settings.table.schema_name}.{settings.table.name}"
+    return recovery.frame(masked, {column.name: column for column in columns}, scope, asking)
+
+
+def _csv(plain: pd.DataFrame) -> str:
+    import csv
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(plain.columns)
+    writer.writerows(plain.itertuples(index=False))
+    return text.getvalue()
+
+
+def _put(text: str, out_path: Path | None) -> None:
+    from etl import present, privatefile
+
+    if out_path is None:
+        click.echo(present.visible(text), nl=False)
+        return
+    with privatefile.new_file(out_path) as file:
+        file.write(text.encode())
+    click.echo(f"written: {out_path}", err=True)

@@ -184,7 +184,8 @@ def test_a_planted_leak_is_found_in_every_place(
     """Output of real commands, text and binary columns, dump, server log, files."""
     with new_job(sqs, postgres) as job:
         left = Left(job, tmp_path)
-        left.do("unmask", "unmask", token(job.environment["ETL_KEYRING"], "device_id", PLANTED))
+        made = token(job.environment["ETL_KEYRING"], "device_id", PLANTED)
+        left.do("unmask", "unmask", made, "--reason", "a planted leak")
         word = PLANTED.split()[0]
         left.do("wrong", "run", **{f"ETL_QUEUE__{word.upper()}": "1"})
         (tmp_path / "leak").write_text(PLANTED)

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from etl.cli import main
 from etl.keyring import Keyring
-from etl.mask import tokens
 from tests.conftest import Job
 from tests.unit.making import event
 
@@ -81,27 +80,6 @@ def test_keys_new_prints_a_keyring_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     assert Keyring.parse(first, source="test").primary == "k1"
     assert first != second
-
-
-def test_unmask_recovers_values_in_order(job: Job, keyring: Keyring) -> None:
-    """With the column named, or found by trying."""
-    made = [
-        *tokens(["198.51.100.7"], keyring, "ip"),
-        *tokens(["593-47-5928"], keyring, "device_id"),
-    ]
-    done = job.command("unmask", *made)
-    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n593-47-5928\n")
-    wrong = job.command("unmask", *made, "--column", "ip")
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert "token 2" in wrong.stderr
-    assert made[1] not in wrong.stderr
-
-
-def test_unmask_refuses_a_column_that_is_not_masked(job: Job) -> None:
-    """And names those that are."""
-    done = job.command("unmask", "k1.AAAA", "--column", "locale")
-    assert done.returncode == 2
-    assert "ip, device_id" in done.stderr
 
 
 def test_init_creates_the_tables(job: Job) -> None:

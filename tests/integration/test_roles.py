@@ -169,8 +169,8 @@ def test_who_may_make_no_roles_is_told(job: Job) -> None:
 def test_a_target_of_any_name_gets_its_rights(
     superuser: sa.Engine, engine: sa.Engine, settings: Callable[..., Settings]
 ) -> None:
-    """Quotes, colons and braces in it."""
-    table = settings(table__name="o'\"dd :x {y}").table
+    """Quotes, percent signs, colons and braces in it."""
+    table = settings(table__name="o'\"dd %s :x {y}").table
     postgres.create_tables(engine, table)
     roles.create(superuser, table)
     with superuser.connect() as connection:
@@ -312,7 +312,7 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
     """Names of constraints are cut at 63 bytes."""
     columns = [
         {"name": name, "field": f"f{i}", "type": "text", "mask": True, "nullable": True}
-        for i, name in enumerate(["ö" * 31, "it's :x"])
+        for i, name in enumerate(["ö" * 31, "it's %s :x"])
     ]
     table = config.Table.model_validate({"name": "odd", "columns": columns, "token_check": True})
     postgres.create_tables(engine, table)
@@ -320,4 +320,4 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
         found = connection.execute(
             sa.text("select conname from pg_constraint where conrelid = 'odd'::regclass")
         )
-        assert set(found.scalars()) == {"ö" * 27 + "_is_token", "it's :x_is_token"}
+        assert set(found.scalars()) == {"ö" * 27 + "_is_token", "it's %s :x_is_token"}

@@ -1,0 +1,91 @@
+"""Who saw or removed plain values, when and why: ``etl.unmask_audit``.
+
+The row is committed before the first value is shown. Where it cannot be, nothing is.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import sqlalchemy as sa
+
+from etl.errors import DatabaseRefused, EtlError
+from etl.keyring import Keyring
+from etl.postgres import RowRefused, queries, table_of, transaction
+
+_PURPOSE = "audit"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is about to be done with plain values; holds none of them."""
+
+    action: str  # the command
+    reason: str  # in the words of who asks
+    scope: str  # what it is about
+    columns: Sequence[str]  # fields of the event
+    count: int  # of tokens, rows or bodies
+
+
+def write(engine: sa.Engine, entry: Entry, subjects: Iterable[str], keyring: Keyring) -> None:
+    """Commit an audit row, so that afterwards the values may be shown.
+
+    :param subjects: the tokens, or the ids of sealed bodies, for the fingerprint
+    :raises EtlError: it could not be written, or perhaps was not; nothing may be shown
+    """
+    try:
+        with transaction(engine) as connection:
+            # Some servers answer a COMMIT before it is on disk.
+            connection.exec_driver_sql("set local synchronous_commit = on")
+            add(connection, entry, subjects, keyring)
+    except (EtlError, RowRefused) as error:
+        kind = type(error) if isinstance(error, EtlError) else DatabaseRefused
+        raise kind(f"nothing is shown, since the audit row cannot be written: {error}") from None
+
+
+def add(connection: sa.Connection, entry: Entry, subjects: Iterable[str], keyring: Keyring) -> None:
+    """Add an audit row in the caller's transaction."""
+    connection.execute(
+        queries()["add_audit"],
+        {
+            "os_user": _os_user(),
+            "host": socket.gethostname(),
+            "action": entry.action,
+            "reason": entry.reason,
+            "scope": entry.scope,
+            "columns": list(entry.columns),
+            "count": entry.count,
+            "key_id": keyring.primary,
+            "fingerprint": fingerprint(subjects, keyring),
+        },
+    )
+
+
+def fingerprint(subjects: Iterable[str], keyring: Keyring) -> str:
+    """HMAC-SHA-256 (RFC 2104), in hex, of the distinct subjects in order, as a JSON array.
+
+    The key is derived from the primary key, so that with the keyring it can be told whether a row
+    is about given tokens, and without it nothing can be tried.
+    """
+    listed = json.dumps(sorted(set(subjects)))
+    return hmac.digest(keyring.derive(_PURPOSE), listed.encode(), "sha256").hex()
+
+
+def history(engine: sa.Engine, limit: int) -> pd.DataFrame:
+    """The newest audit rows, newest first: the columns of ``etl.unmask_audit``."""
+    return table_of(engine, "list_audit", {"limit": limit})
+
+
+def _os_user() -> str:
+    # Not getpass: it believes the environment first.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

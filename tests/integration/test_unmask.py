@@ -1,0 +1,264 @@
+"""Recovery of plain values: by token, by file, by condition; and the audit that comes first."""
+
+from __future__ import annotations
+
+import csv
+import hmac
+import io
+import json
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from etl.cli import main
+from etl.keyring import Keyring
+from etl.mask import tokens
+from tests.acceptance.watching import make_tables
+from tests.conftest import Job
+from tests.unit.making import event
+
+WHY = ("--reason", "ticket 4711")
+
+
+@pytest.fixture
+def ready(job: Job) -> Job:
+    """A job whose tables are there."""
+    make_tables(job)
+    return job
+
+
+def audited(job: Job) -> list[Any]:
+    """What the audit says."""
+    return job.rows("select action, reason, columns, count from etl.unmask_audit order by audit_id")
+
+
+def test_tokens_are_recovered_in_order(ready: Job, keyring: Keyring) -> None:
+    """With the column named, or found by trying; from arguments or lines."""
+    ip, device = *tokens(["198.51.100.7"], keyring, "ip"), *tokens(["5\n9"], keyring, "device_id")
+    done = ready.command("unmask", ip, device, *WHY)
+    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\n9\n")
+    done = piped(ready, f"{ip}\n\n {ip} \n", "unmask", "--column", "masked_ip", *WHY)
+    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n" * 2)
+    assert audited(ready) == [
+        ("unmask", "ticket 4711", ["ip", "device_id"], 2),
+        ("unmask", "ticket 4711", ["ip"], 2),
+    ]
+
+
+def piped(job: Job, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with something on its standard input."""
+    with job.start(*arguments, stdin=subprocess.PIPE) as process:
+        out, err = process.communicate(text, timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def test_one_wrong_token_and_none_is_shown(ready: Job, keyring: Keyring) -> None:
+    """Of another key, of another column, changed, garbage: the same words, and its position."""
+    good = tokens(["198.51.100.7"], keyring, "ip")[0]
+    wrong = [
+        tokens(["198.51.100.8"], Keyring.new("k1"), "ip")[0],
+        tokens(["198.51.100.8"], Keyring.new("k9"), "ip")[0],
+        tokens(["593-47-5928"], keyring, "device_id")[0],
+        good[:-1] + ("A" if good[-1] != "A" else "B"),
+        "198.51.100.9",
+        "",
+    ]
+    said = set()
+    for token in wrong:
+        done = ready.command("unmask", good, token, "--column", "ip", *WHY)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert not token or token not in done.stderr
+        said.add(done.stderr)
+    assert said == {"error: token 2 was not made by this keyring for this column, or was changed\n"}
+    assert len(audited(ready)) == len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("ddl", "word"),
+    [
+        ("drop table etl.unmask_audit", "etl.unmask_audit"),
+        ("revoke insert on etl.unmask_audit from etl", "42501"),
+        ("alter table etl.unmask_audit add check (reason = '')", "23514"),
+        ("drop schema etl cascade", "42P01"),
+    ],
+)
+def test_without_the_audit_row_nothing_is_shown(
+    ready: Job, keyring: Keyring, tmp_path: Path, ddl: str, word: str
+) -> None:
+    """Neither on standard output nor in a file, and the exit code says so."""
+    with ready.engine.begin() as connection:
+        connection.execute(sa.text(ddl))
+    token = tokens(["198.51.100.7"], keyring, "ip")[0]
+    out = tmp_path / "out"
+    for more in ((), ("--out", str(out))):
+        done = ready.command("unmask", token, *more, *WHY)
+        assert done.returncode in (1, 2)
+        assert done.stdout == ""
+        assert "nothing is shown" in done.stderr
+        assert word in done.stderr or word == "etl.unmask_audit"
+        assert "198.51" not in done.stderr
+    assert not out.exists()
+
+
+def test_without_a_database_nothing_is_shown(ready: Job, keyring: Keyring) -> None:
+    """Exit code 1."""
+    token = tokens(["198.51.100.7"], keyring, "ip")[0]
+    done = ready.command("unmask", token, *WHY, DATABASE_URL="postgresql://a@127.0.0.1:1/none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing is shown" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "reason", [(), ("--reason", ""), ("--reason", " "), ("--reason", "\udcff")]
+)
+def test_a_reason_is_wanted(reason: tuple[str, ...]) -> None:
+    """Exit code 2, before anything is looked at."""
+    assert CliRunner().invoke(main, ["unmask", "k1.AAAA", *reason]).exit_code == 2
+
+
+def test_more_than_the_limit_is_refused(ready: Job, keyring: Keyring, tmp_path: Path) -> None:
+    """By tokens, by file, by condition, and without an audit row."""
+    made = list(tokens(["198.51.100.7", "198.51.100.8"], keyring, "ip"))
+    file = tmp_path / "in.csv"
+    file.write_text("masked_ip\n" + "\n".join(made) + "\n")
+    insert(ready, [{"masked_ip": token} for token in made])
+    for what in (made, ["--in", str(file)], ["--where", "true"]):
+        done = ready.command("unmask", *what, "--limit", "1", *WHY)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "more than 1" in done.stderr
+        assert ready.command("unmask", *what, *WHY, ETL_UNMASK__MAX_ROWS="2").returncode == 0
+    assert len(audited(ready)) == 3
+
+
+def insert(job: Job, rows: list[dict[str, Any]]) -> None:
+    """Put rows into the target."""
+    target = sa.table("user_logins", *map(sa.column, rows[0]))
+    with job.engine.begin() as connection:
+        connection.execute(sa.insert(target), rows)
+
+
+def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Path) -> None:
+    """The columns of tokens under their fields' names; all else as it is; private, and new."""
+    (ip,), (device,) = (
+        tokens(["2001:db8::1"], keyring, "ip"),
+        tokens(['a,"b'], keyring, "device_id"),
+    )
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = [["masked_ip", "n", "device_id"], [ip, "NA", device], ["", "007", ""]]
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    source.write_text("\ufeff" + text.getvalue(), newline="")
+    done = ready.command("unmask", "--in", str(source), "--out", str(out), *WHY)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    with out.open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["ip", "n", "device_id"], ["2001:db8::1", "NA", 'a,"b'], ["", "007", ""],
+        ]  # fmt: skip
+    assert sorted(tmp_path.iterdir()) == [source, out]
+    assert audited(ready) == [("unmask", "ticket 4711", ["ip", "device_id"], 2)]
+    again = ready.command("unmask", "--in", str(source), "--out", str(out), *WHY)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    assert len(audited(ready)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("masked_ip\n{ip}\nsecret\n", "the token of 'masked_ip' in row 2 was not made"),
+        ("n\n1\n", "no column of the table holds tokens"),
+        ("masked_ip,ip\n{ip},{ip}\n", "one name"),
+        ("masked_ip,masked_ip\n{ip},{ip}\n", "header"),
+        ("masked_ip\n{ip},secret\n", "row 1 has 2 cells"),
+        ('masked_ip\n"secret', "line 3 is no CSV"),
+        ("", "header"),
+    ],
+)
+def test_a_wrong_file_is_refused_whole(
+    ready: Job, keyring: Keyring, tmp_path: Path, text: str, words: str
+) -> None:
+    """By the number of the row, never by what stands in it."""
+    file = tmp_path / "in.csv"
+    file.write_text(text.format(ip=tokens(["192.0.2.1"], keyring, "ip")[0]))
+    done = ready.command("unmask", "--in", str(file), *WHY)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_rows_that_meet_a_condition_come_back_plain(ready: Job) -> None:
+    """One column or all masked ones; percent signs, colons and quotes go through."""
+    ready.send(event(user_id="u1"), event(user_id="it's 100% :x", locale=None))
+    ready.run()
+    done = ready.command("unmask", "--where", "user_id like 'it''s 100% :x'", *WHY)
+    assert done.returncode == 0, done.stderr
+    head, row = csv.reader(io.StringIO(done.stdout))
+    assert head[:4] == ["user_id", "device_type", "ip", "device_id"]
+    assert row[:6] == ["it's 100% :x", "android", "199.172.111.135", "593-47-5928", "", "2003000"]
+    done = ready.command("unmask", "--where", "user_id = 'u1'", "--column", "ip", *WHY)
+    assert "199.172.111.135" in done.stdout
+    assert "593-47-5928" not in done.stdout
+    assert audited(ready)[1] == ("unmask", "ticket 4711", ["ip"], 1)
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "words"),
+    [
+        ("user_id::int = 1", 2, "22P02"),
+        ("1 / (app_version - app_version) = 1", 2, "22012"),
+        ("user_id", 1, "42804"),
+        ("secret = 1", 1, "42703"),
+        ("true; drop table user_logins", 2, "semicolon"),
+        ("pg_sleep(5) is null", 2, "statement_seconds"),
+        ("nextval('numbers') > 0", 1, "25006"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_told_without_a_value(
+    ready: Job, condition: str, code: int, words: str
+) -> None:
+    """The SQLSTATE only; the transaction reads and ends in time."""
+    insert(ready, [{"user_id": "secret value", "app_version": 1}])
+    with ready.engine.begin() as connection:
+        connection.execute(sa.text("create sequence numbers"))
+    done = ready.command("unmask", "--where", condition, *WHY, ETL_UNMASK__STATEMENT_SECONDS="0.5")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "secret" not in done.stderr
+    assert ready.rows("select count(*) from user_logins") == [(1,)]
+    assert audited(ready) == []
+
+
+def test_the_audit_tells_who_and_what_by_a_keyed_fingerprint(ready: Job, keyring: Keyring) -> None:
+    """Of the distinct tokens, in order; the database says by whom and when."""
+    made = list(tokens(["198.51.100.7", "198.51.100.8", "198.51.100.7"], keyring, "ip"))
+    ready.command("unmask", *made, *WHY, USER="mallory", LOGNAME="mallory")
+    done = ready.command("audit", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = map(json.loads, done.stdout.splitlines())
+    listed = json.dumps(sorted(set(made))).encode()
+    expected = hmac.digest(keyring.derive("audit"), listed, "sha256").hex()
+    assert row["fingerprint"] == expected
+    assert (row["db_user"], row["key_id"], row["count"]) == ("etl", "k1", 3)
+    assert row["os_user"] not in ("", "mallory")
+    assert row["columns"] == "ip, device_id"
+    assert "ticket 4711" in ready.command("audit").stdout
+
+
+def test_a_column_that_is_not_masked_is_refused(job: Job) -> None:
+    """And those that are get named."""
+    done = job.command("unmask", "k1.AAAA", "--column", "locale", *WHY)
+    assert done.returncode == 2
+    assert "ip, device_id" in done.stderr
+
+
+def test_only_one_source_at_a_time() -> None:
+    """Wrong usage, exit code 2."""
+    for two in (["k1.A", "--where", "true"], ["--in", "x", "--where", "true"]):
+        assert CliRunner().invoke(main, ["unmask", *two, *WHY]).exit_code == 2

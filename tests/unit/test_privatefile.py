@@ -1,0 +1,50 @@
+"""Private files: whole or not there, and never in another's place."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from etl.errors import SettingsError
+from etl.privatefile import new_file
+
+
+def test_the_file_appears_whole_and_private(tmp_path: Path) -> None:
+    """Its name comes last."""
+    path = tmp_path / "new"
+    with new_file(path) as file:
+        file.write(b"one")
+        assert not path.exists()
+        assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600]
+    assert path.read_bytes() == b"one"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    """Neither the file nor a part of it."""
+    with pytest.raises(RuntimeError), new_file(tmp_path / "new") as file:
+        file.write(b"one")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    """Even what comes while the file is written, and a link that leads nowhere."""
+    path, link = tmp_path / "new", tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SettingsError, match="already"), new_file(link):
+        pass
+    with pytest.raises(SettingsError, match="cannot be written"), new_file(path) as file:
+        file.write(b"mine")
+        path.write_bytes(b"another's")
+    assert path.read_bytes() == b"another's"
+    assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """By name."""
+    with pytest.raises(SettingsError, match="no folder"), new_file(tmp_path / "a" / "b"):
+        pass
