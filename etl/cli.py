@@ -15,7 +15,9 @@ from etl.commands.audit import audit
 from etl.commands.demo import demo
 from etl.commands.init import init
 from etl.commands.keys import keys
+from etl.commands.lookup import rows, token
 from etl.commands.quarantine import quarantine
+from etl.commands.rekey import rekey
 from etl.commands.run import run, runs
 from etl.commands.send import send
 from etl.commands.unmask import unmask
@@ -64,5 +66,7 @@ def main() -> None:
     """
 
 
-for command in (run, init, send, keys, unmask, audit, quarantine, runs, demo):
+for command in (
+    run, init, send, keys, rekey, token, rows, unmask, audit, quarantine, runs, demo
+):  # fmt: skip
     main.add_command(command)

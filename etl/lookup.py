@@ -7,6 +7,7 @@ compares rows first asks whether they are all of one key.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -107,6 +108,15 @@ def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
     return _frame(engine, counted)
 
 
+def incomparable(usage: pd.DataFrame, column: Column, key_ids: Collection[str]) -> int:
+    """How many rows have a value in the column that none of these keys made.
+
+    Columns in: ``column``, ``key_id``, ``rows``, as :func:`key_usage` gives them.
+    """
+    others = (usage["column"] == column.name) & ~usage["key_id"].isin(key_ids)
+    return int(usage.loc[others, "rows"].sum())
+
+
 def quarantine_usage(engine: sa.Engine) -> pd.DataFrame:
     """How many quarantined bodies are sealed under which key: ``key_id``, ``entries``.
 
@@ -115,6 +125,39 @@ def quarantine_usage(engine: sa.Engine) -> pd.DataFrame:
     :raises DatabaseUnavailable: an outage
     """
     return table_of(engine, "quarantine_keys")
+
+
+def key_list(keyring: Keyring, usage: Mapping[str, Mapping[Any, int]]) -> pd.DataFrame:
+    """The keys, and those that only the database names: ``key_id``, ``status``, then the places.
+
+    :param usage: by place, how many values there are of each key id; None for what is no token
+    """
+    found = dict.fromkeys(key_id for counts in usage.values() for key_id in counts)
+    unknown = sorted(set(found) - {*keyring.key_ids, None})
+    ids = [*keyring.key_ids, *unknown, *([None] if None in found else [])]
+    status = {
+        **dict.fromkeys(keyring.key_ids, "kept"),
+        **dict.fromkeys(unknown, "not in the keyring"),
+        None: "no token",
+        keyring.primary: "primary",
+    }
+    counted = {place: [counts.get(key_id, 0) for key_id in ids] for place, counts in usage.items()}
+    return pd.DataFrame({"key_id": ids, "status": [status[key_id] for key_id in ids], **counted})
+
+
+def usage_by_place(engine: sa.Engine, table: Table) -> dict[str, dict[Any, int]]:
+    """What :func:`key_usage` and :func:`quarantine_usage` count, for :func:`key_list`."""
+    places: dict[str, dict[Any, int]] = {
+        f"{table.name}.{c.name}": {} for c in masked_columns(table)
+    }
+    for column, key_id, count in key_usage(engine, table).itertuples(index=False):
+        places[f"{table.name}.{column}"][_none(key_id)] = count
+    entries = quarantine_usage(engine).itertuples(index=False)
+    return {**places, "etl.quarantine": {_none(key_id): count for key_id, count in entries}}
+
+
+def _none(key_id: Any) -> str | None:
+    return None if pd.isna(key_id) else str(key_id)
 
 
 def _frame(engine: sa.Engine, statement: sa.Select[Any]) -> pd.DataFrame:

@@ -111,6 +111,22 @@ def unmask_tokens(tokens: Any, keyring: Keyring, context: str) -> Texts:
     return plain
 
 
+def remask(tokens: Any, keyring: Keyring, context: str) -> Texts:
+    """Put tokens of the primary key in the place of those of any key.
+
+    As many come out, in the same order; None for each null, and for each token that cannot be
+    unmasked, whatever is wrong with it.
+    """
+    masked = _objects(tokens)
+    made = np.empty(len(masked), dtype=object)
+    for rows in _chunks(len(masked)):
+        codes, distinct = pd.factorize(_only_text(masked[rows]))
+        values, opened = _open(distinct, keyring, context)
+        values[~opened] = None
+        made[rows] = _mask(values, keyring, context)[codes]
+    return made
+
+
 def _renamed(frame: pd.DataFrame, plan: Sequence[MaskedColumn]) -> dict[str, str]:
     """Check that the plan fits the frame; return the new column names by the old."""
     new_names = {column.source: column.target for column in plan}

@@ -78,9 +78,10 @@ class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds t
         self.check = check
 
 
-def engine(database: Database) -> sa.Engine:
-    """Make an engine with one connection; connects to nothing yet.
+def engine(database: Database, connections: int = 1) -> sa.Engine:
+    """Make an engine; connects to nothing yet.
 
+    :param connections: that it keeps open
     :raises SettingsError: DATABASE_URL is missing or no Postgres URL
     """
     if database.url is None:
@@ -96,7 +97,7 @@ def engine(database: Database) -> sa.Engine:
         hide_parameters=True,
         # Hours may lie between two batches, and what is between us and the database forgets.
         pool_pre_ping=True,
-        pool_size=1,
+        pool_size=connections,
         max_overflow=1,
         connect_args={
             **_CONNECTION,

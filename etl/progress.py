@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -100,3 +101,32 @@ def _live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.E
                 total=(finished if last else finished + left) or None,
                 description=short_line(now, backlog.messages),
             )
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far some work has come; yields what to tell: steps done, all steps, a line."""
+    if not sys.stderr.isatty():
+        yield _PlainSteps()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(20), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=text
+        )
+
+
+class _PlainSteps:
+    """A log line every few seconds."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + LINE_SECONDS
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        if time.monotonic() >= self._due:
+            log.info("%s, step %d of %d", text, done, total)
+            self._due = time.monotonic() + LINE_SECONDS

@@ -44,7 +44,7 @@ def seal(
         [_pad_one(_typed_bytes(body)) for body in bodies],
         _seal_data(key_id, message_ids, nonces),
     )
-    head = bytes([_VERSION, len(key_id)]) + key_id.encode()
+    head = header(key_id)
     return [head + nonce + rest for nonce, rest in zip(nonces, sealed, strict=True)]
 
 
@@ -55,6 +55,20 @@ def unseal(
 
     :raises UnmaskError: names the first row position that cannot be opened, in the same words
         whatever is wrong with it
+    :raises ValueError: there are not as many message ids as sealed bodies
+    """
+    bodies = unseal_each(sealed, message_ids, keyring)
+    for row, body in enumerate(bodies):
+        if body is None:
+            raise UnmaskError(f"row {row}: {_NOT_A_BODY}", row)
+    return [body for body in bodies if body is not None]
+
+
+def unseal_each(
+    sealed: Sequence[bytes], message_ids: Sequence[str], keyring: Keyring
+) -> list[str | bytes | None]:
+    """Decrypt sealed bodies; None stands in the place of one that cannot be opened.
+
     :raises ValueError: there are not as many message ids as sealed bodies
     """
     if len(sealed) != len(message_ids):
@@ -71,11 +85,12 @@ def unseal(
         )
         for row, value in zip(at, values, strict=True):
             opened[row] = value
-    bodies = [_body(value) for value in opened]
-    for row, body in enumerate(bodies):
-        if body is None:
-            raise UnmaskError(f"row {row}: {_NOT_A_BODY}", row)
-    return [body for body in bodies if body is not None]
+    return [_body(value) for value in opened]
+
+
+def header(key_id: str) -> bytes:
+    """Return what every body sealed under this key begins with."""
+    return bytes([_VERSION, len(key_id)]) + key_id.encode()
 
 
 def _typed_bytes(body: str | bytes) -> bytes:

@@ -1,13 +1,24 @@
-"""``keys``: make keys."""
+"""``keys``: make keys, and see which are in use."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
+
+from etl.commands import options
+from etl.errors import KeyringError
+
+KEEP = (
+    "keep this where only the job and key holders can read it, with a copy apart from the "
+    "database: without the key no token can be recovered"
+)
 
 
 @click.group()
 def keys() -> None:
-    """Make keys."""
+    """Make keys, and see which are in use."""
 
 
 @keys.command(
@@ -26,8 +37,65 @@ def keys_new(key_id: str) -> None:
     from etl.keyring import Keyring
 
     click.echo(Keyring.new(key_id).dump())
-    click.echo(
-        "keep this where only the job and key holders can read it, with a copy apart from the "
-        "database: without the key no token can be recovered",
-        err=True,
-    )
+    click.echo(KEEP, err=True)
+
+
+@keys.command(
+    "rotate",
+    epilog="""\b
+Examples:
+  python -m etl keys rotate --in-place
+  (umask 077 && python -m etl keys rotate > keyring-2.json)
+""",
+)
+@click.option("--key-id", help="Id of the new key.  [default: the next of k1, k2, ...]")
+@click.option(
+    "--in-place",
+    is_flag=True,
+    help="Rewrite the file that ETL_KEYRING_FILE names, at once or not at all, and print nothing.",
+)
+def keys_rotate(key_id: str | None, in_place: bool) -> None:
+    """Add a new random key to the keyring and make it the primary one; the old keys stay.
+
+    Prints the new keyring on standard output. Then give it to every reader and every job, and run
+    `rekey`.
+    """
+    from etl import keyfile, keyring
+
+    if in_place:
+        if not os.environ.get("ETL_KEYRING_FILE"):
+            raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
+        keyring.load(os.environ)
+        ring = keyfile.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
+    else:
+        ring = keyring.load(os.environ).with_new(key_id)
+        click.echo(ring.dump())
+    click.echo(f"new primary key {ring.primary!r}; {KEEP}", err=True)
+
+
+@keys.command(
+    "list",
+    epilog="""\b
+Examples:
+  python -m etl keys list
+  python -m etl keys list --json
+""",
+)
+@options.config
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def keys_list(config_path: Path, as_json: bool) -> None:
+    """Show the keys by id, and how many rows and quarantined bodies still need each of them.
+
+    Key ids that only the database knows are listed too: what they made cannot be recovered with
+    this keyring. No key material is shown. Reads the whole table once; without DATABASE_URL only
+    the keyring is shown.
+    """
+    settings = options.load_settings(config_path)
+    from etl import keyring, lookup, postgres, present
+
+    ring, usage = keyring.load(os.environ), {}
+    if settings.database.url is None:
+        click.echo("DATABASE_URL is not set, so that nobody knows who uses the keys", err=True)
+    else:
+        usage = lookup.usage_by_place(postgres.engine(settings.database), settings.table)
+    present.table(lookup.key_list(ring, usage), "keys", as_json=as_json)

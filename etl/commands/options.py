@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,3 +57,27 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     settings = settings_file.load(config_path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
     return settings
+
+
+def value(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument VALUE and the option --column."""
+    column = click.option(
+        "--column", required=True, help="Masked column, or the field that it is made from."
+    )
+    return click.argument("value", required=False)(column(command))
+
+
+def read_value(given: str | None) -> str:
+    """The value: as given, from standard input for -, or asked for on the terminal.
+
+    :raises click.UsageError: there is none
+    """
+    if given is None and sys.stdin.isatty():
+        return str(click.prompt("value", hide_input=True, err=True))
+    if given not in (None, "-"):
+        return str(given)
+    # One newline is echo's; any other belongs to the value.
+    read = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    if not read:
+        raise click.UsageError("no value on standard input")
+    return read.removesuffix("\n")

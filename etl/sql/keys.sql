@@ -12,3 +12,48 @@ from etl.quarantine
 where body is not null
 group by 1
 order by 1
+
+-- quarantine_of_other_keys --
+-- Lock the next bodies that do not begin as those of the primary key do: so many entries, and no
+-- more than an entry above so many bytes.
+select quarantine_id, message_id, body
+from (
+    select quarantine_id, message_id, body,
+           sum(octet_length(body)) over (order by quarantine_id) - octet_length(body) as bytes_before
+    from (
+        select quarantine_id, message_id, body
+        from etl.quarantine
+        where quarantine_id > :after and substring(body from 1 for length(:header)) <> :header
+        order by quarantine_id
+        limit :entries
+        for update
+    ) as locked
+) as measured
+where bytes_before < :bytes
+order by quarantine_id
+
+-- put_sealed_bodies --
+-- Put the bodies of the batch in the place of those that were locked.
+update etl.quarantine as entry
+set body = batch.body
+from etl_reseal as batch
+where entry.quarantine_id = batch.quarantine_id
+
+-- count_bodies_of_other_keys --
+-- How many bodies do not begin as those of the primary key do.
+select count(*) from etl.quarantine where substring(body from 1 for length(:header)) <> :header
+
+-- table_parts --
+-- The tables that hold the rows of a table: itself, or its partitions and heirs; with their size.
+with recursive part as (
+    select pg_class.oid
+    from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+    where nspname = :schema and relname = :name
+    union
+    select inhrelid from pg_inherits join part on inhparent = part.oid
+)
+select nspname as schema, relname as name, cast(relkind as text) as kind,
+       pg_relation_size(pg_class.oid) / cast(current_setting('block_size') as bigint) as blocks
+from part join pg_class using (oid) join pg_namespace on pg_namespace.oid = relnamespace
+where relkind <> 'p'
+order by 1, 2

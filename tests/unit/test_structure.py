@@ -25,7 +25,7 @@ LEVELS = [
         "siv",
         "fieldtypes",
     },
-    {"privatefile", "sqs", "tokens"},
+    {"keyfile", "privatefile", "sqs", "tokens"},
     {"schema", "heartbeat", "samples"},
     {"acknowledge", "extract", "mask", "postgres", "receiver", "seal", "sending", "validate"},
     {"lookup"},
@@ -35,7 +35,8 @@ LEVELS = [
     {"linked"},
     {"duplicates"},
     {"__init__"},  # etl.connect(), for those who import the package
-    {"pipeline"},
+    {"pipeline", "remasking", "resealing"},
+    {"rekey"},
     {"worker"},
     {"dryrun", "workers"},
     {"job"},

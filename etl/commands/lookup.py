@@ -1,0 +1,81 @@
+"""``token`` and ``rows``: look a value up under every key."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.commands import options
+
+if TYPE_CHECKING:
+    from etl.config import Column, Settings
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  printf %s 198.51.100.7 | python -m etl token - --column ip
+  python -m etl token --column ip
+"""
+)
+@options.config
+@options.value
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def token(config_path: Path, value: str | None, column: str, as_json: bool) -> None:
+    """Print the token of VALUE under every key of the keyring, the primary key's first.
+
+    VALUE comes from standard input: piped in with - as VALUE, or asked for without it. As an
+    argument it would stand in the shell's history and in every process list.
+    """
+    settings = options.load_settings(config_path)
+    _, tokens = _tokens(settings, column, value)
+    for key_id, made in tokens.items():
+        click.echo(json.dumps({"key_id": key_id, "token": made}) if as_json else made)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  printf %s 198.51.100.7 | python -m etl rows - --column ip
+  python -m etl rows --column device_id --json
+"""
+)
+@options.config
+@options.value
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True,
+              help="Show so many rows at most.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
+    """Find the rows that have VALUE, under every key of the keyring. They stay masked.
+
+    VALUE comes from standard input: piped in with - as VALUE, or asked for without it. Rows that
+    cannot be compared, because no key of this keyring made their token, are counted on standard
+    error.
+    """
+    settings = options.load_settings(config_path)
+    from etl import lookup, postgres, present
+
+    masked, tokens = _tokens(settings, column, value)
+    engine = postgres.engine(settings.database)
+    found = lookup.rows(engine, settings.table, masked, tokens, limit)
+    present.table(found, f"rows with this {masked.source}", as_json=as_json)
+    if len(found) == limit:
+        click.echo(f"only the first {limit:,} rows are shown; see --limit", err=True)
+    unknown = lookup.incomparable(lookup.key_usage(engine, settings.table), masked, tokens)
+    if unknown:
+        click.echo(
+            f"{unknown:,} rows were not compared: their {masked.name!r} was made by no key of this "
+            "keyring; `keys list` shows by which",
+            err=True,
+        )
+
+
+def _tokens(settings: Settings, name: str, value: str | None) -> tuple[Column, dict[str, str]]:
+    from etl import keyring, lookup
+
+    column, ring = lookup.masked_column(settings.table, name), keyring.load(os.environ)
+    return column, lookup.tokens_of(options.read_value(value), column, ring)

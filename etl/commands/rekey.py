@@ -1,0 +1,80 @@
+"""``rekey``: bring what is stored under the primary key."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.commands import options
+
+if TYPE_CHECKING:
+    from etl.rekey import Outcome, Stand
+
+
+@click.command(
+    epilog="""\b
+Exit codes:
+  0  everything is under the primary key
+  1  something is not: values that no key opens, or others were still being written
+\b
+Examples:
+  python -m etl keys list
+  python -m etl rekey
+"""
+)
+@options.config
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON line.")
+@click.pass_context
+def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
+    """Mask stored rows and seal quarantined bodies of other keys anew, under the primary key.
+
+    Many small transactions; it may be killed and started again at any moment, and run beside a
+    load. A value that no key of the keyring opens is left as it is and counted.
+    """
+    settings = options.load_settings(config_path)
+    from etl import keyring, progress
+    from etl.rekey import rekey as bring
+
+    ring = keyring.load(os.environ)
+    with progress.steps() as show:
+
+        def watch(stand: Stand) -> None:
+            done = stand.tally
+            show(
+                stand.done,
+                stand.total,
+                f"pass {stand.number}: {done.rows:,} rows, {done.entries:,} quarantined bodies",
+            )
+
+        outcome = bring(settings, ring, watch)
+    click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
+    for problem in _problems(outcome):
+        click.echo(f"error: {problem}", err=True)
+    context.exit(outcome.exit_code)
+
+
+def _sentence(outcome: Outcome) -> str:
+    return (
+        f"brought {outcome.rows:,} rows and {outcome.entries:,} quarantined bodies under key "
+        f"{outcome.key_id!r} in {outcome.seconds:.1f} s"
+    )
+
+
+def _problems(outcome: Outcome) -> list[str]:
+    problems = []
+    if outcome.unopened:
+        places = ", ".join(f"{place} {count:,}" for place, count in outcome.unopened.items())
+        problems.append(
+            f"left as they are, for no key of this keyring opens them: {places}; `keys list` shows "
+            "which keys they name"
+        )
+    if outcome.remaining:
+        problems.append(
+            f"{outcome.remaining:,} values of other keys came in meanwhile: give every job the new "
+            "keyring, start it again, then rekey again"
+        )
+    return problems

@@ -1,0 +1,332 @@
+"""Bringing tokens and bodies under the primary key, on tables of every kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from etl import lookup, postgres, remasking
+from etl.config import Column, Settings
+from etl.errors import DatabaseRefused, TableError
+from etl.keyring import Keyring
+from etl.mask import tokens, unmask_tokens
+from etl.rekey import Stand, rekey
+from etl.seal import seal, unseal
+
+FIRST = Keyring.new("k1")
+SECOND = FIRST.with_new()
+THIRD = SECOND.with_new("the-third-key")
+ALONE = Keyring("k2", {"k2": SECOND.key("k2")})
+
+Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def made(settings: Make, engine: sa.Engine) -> Settings:
+    """The default settings; the tables are there."""
+    default = settings()
+    postgres.create_tables(engine, default.table)
+    return default
+
+
+def mixed(values: list[Any], context: str, *rings: Keyring) -> list[Any]:
+    """The tokens of the values, by each of the keyrings in turn."""
+    by_ring = [tokens(values, ring, context) for ring in rings]
+    return [by_ring[at % len(rings)][at] for at in range(len(values))]
+
+
+def put(engine: sa.Engine, table: str, **columns: list[Any]) -> None:
+    """Insert rows, given by column."""
+    names = ", ".join(columns)
+    places = ", ".join(f":{name}" for name in columns)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"insert into {table} ({names}) values ({places})"), rows)
+
+
+def column(engine: sa.Engine, name: str, table: str = "user_logins", by: str = "user_id") -> Any:
+    """What stands in a column, in the order of another one."""
+    with engine.connect() as connection:
+        found = connection.execute(sa.text(f"select {name} from {table} order by {by}"))
+        return np.array([row[0] for row in found], dtype=object)
+
+
+IPS = [None if at % 7 == 0 else f"10.0.{at % 5}.{at % 50}" for at in range(400)]
+DEVICES = [None if at % 11 == 0 else "é" * (at % 40) for at in range(400)]
+USERS = [f"{at:05d}" for at in range(400)]
+
+
+def fill(engine: sa.Engine, *rings: Keyring) -> None:
+    """Insert 400 rows, whose tokens are made by each of the keyrings in turn."""
+    put(
+        engine, "user_logins", user_id=USERS,
+        masked_ip=mixed(IPS, "ip", *rings),
+        masked_device_id=mixed(DEVICES, "device_id", *rings[::-1]),
+    )  # fmt: skip
+
+
+def test_every_row_comes_under_the_primary_key(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three keys; values, nulls and all else stay, and equal values are equal again."""
+    monkeypatch.setattr(remasking, "BLOCKS", 2)
+    fill(engine, FIRST, SECOND, THIRD)
+    outcome = rekey(made, THIRD)
+    assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
+    assert (
+        column(engine, "masked_device_id").tolist() == tokens(DEVICES, THIRD, "device_id").tolist()
+    )
+    assert (outcome.exit_code, outcome.unopened, outcome.remaining, outcome.passes) == (0, {}, 0, 1)
+    changed = [
+        any(value is not None and at % 3 != which for value, which in ((ip, 2), (device, 0)))
+        for at, (ip, device) in enumerate(zip(IPS, DEVICES, strict=True))
+    ]
+    assert outcome.rows == sum(changed)
+
+
+def test_a_second_time_there_is_nothing_to_do(made: Settings, engine: sa.Engine) -> None:
+    """No row is written again."""
+    fill(engine, FIRST, SECOND)
+    assert rekey(made, SECOND).rows > 0
+    before = column(engine, "xmin::text")
+    assert rekey(made, SECOND).rows == 0
+    assert column(engine, "xmin::text").tolist() == before.tolist()
+
+
+def test_an_empty_table_is_done_at_once(made: Settings) -> None:
+    """With the outcome of nothing to do."""
+    outcome = rekey(made, SECOND)
+    assert (outcome.exit_code, outcome.rows, outcome.entries) == (0, 0, 0)
+
+
+def test_bodies_come_under_the_primary_key(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text, bytes and tombstones, however few fit into a transaction; reasons stay."""
+    monkeypatch.setattr("etl.resealing.ENTRIES", 3)
+    monkeypatch.setattr("etl.resealing.ENTRY_BYTES", 1000)
+    bodies: list[str | bytes] = [
+        b"\xff" * 900 * (at % 3) if at % 2 else f"é {at}" for at in range(20)
+    ]
+    ids = [f"m{at}" for at in range(20)]
+    sealed = [
+        seal([b], [i], (FIRST, SECOND)[at % 2])[0]
+        for at, (b, i) in enumerate(zip(bodies, ids, strict=True))
+    ]
+    put(
+        engine, "etl.quarantine", message_id=ids, run_id=["0" * 32] * 20,
+        reasons=[json.dumps([{"column": "ip", "check": str(at)}]) for at in range(20)], body=sealed,
+    )  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(sa.text(
+            "update etl.quarantine set body = null, closed_as = 'discarded', closed_at = now() "
+            "where message_id = 'm4'"
+        ))  # fmt: skip
+    reasons = column(engine, "reasons", "etl.quarantine", "quarantine_id")
+    outcome = rekey(made, SECOND)
+    assert (outcome.exit_code, outcome.entries) == (0, 9)
+    left = [at for at in range(20) if at != 4]
+    stored = column(engine, "body", "etl.quarantine where body is not null", "quarantine_id")
+    assert unseal(stored, [ids[at] for at in left], ALONE) == [bodies[at] for at in left]
+    assert column(engine, "reasons", "etl.quarantine", "quarantine_id").tolist() == reasons.tolist()
+
+
+def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine) -> None:
+    """Garbage, a plain value, a token of another column or of an unknown key; the rest is done."""
+    ip = "10.0.0.1"
+    stranger = tokens([ip], Keyring.new("k9"), "ip")[0]
+    changed = tokens([ip], FIRST, "ip")[0][:-2] + "AA"
+    elsewhere = tokens([ip], FIRST, "device_id")[0]
+    odd = [stranger, changed, elsewhere, ip, "", "k1.", "a\tb\\N\n\r\\", "é\\N", "\\N"]
+    good = tokens([ip], FIRST, "ip")[0]
+    put(
+        engine, "user_logins", user_id=[f"{at}" for at in range(10)], masked_ip=[*odd, good],
+        masked_device_id=[elsewhere] * 10,
+    )  # fmt: skip
+    put(
+        engine, "etl.quarantine", message_id=["a", "b"], run_id=["0" * 32] * 2,
+        reasons=["[]"] * 2, body=[seal(["canary"], ["another"], FIRST)[0], b"junk"],
+    )  # fmt: skip
+    outcome = rekey(made, SECOND)
+    assert (outcome.exit_code, outcome.remaining) == (1, 0)
+    assert outcome.unopened == {"masked_ip": len(odd), "quarantine": 2}
+    assert column(engine, "masked_ip").tolist() == [*odd, tokens([ip], SECOND, "ip")[0]]
+    assert set(column(engine, "masked_device_id")) == {tokens([ip], SECOND, "device_id")[0]}
+    assert rekey(made, SECOND).rows == 0
+
+
+def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine: sa.Engine) -> None:
+    """And nothing of the batch is changed."""
+    narrow = tokens(["10.0.0.1"], FIRST, "ip")[0]
+    put(engine, "user_logins", user_id=["1"], masked_ip=[narrow], masked_device_id=[None])
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(f"alter table user_logins alter masked_ip type varchar({len(narrow)})")
+        )
+    columns = [
+        c.model_copy(update={"max_length": len(narrow)}) if c.name == "masked_ip" else c
+        for c in made.table.columns
+    ]
+    fitting = made.model_copy(
+        update={"table": made.table.model_copy(update={"columns": tuple(columns)})}
+    )
+    with pytest.raises(TableError, match=r"'masked_ip' holds 46 characters.*need 57"):
+        rekey(fitting, THIRD)
+    assert column(engine, "masked_ip").tolist() == [narrow]
+    assert rekey(fitting, SECOND).rows == 1
+
+
+def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
+    made: Settings, engine: sa.Engine
+) -> None:
+    """The constraint is named."""
+    fill(engine, FIRST)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("alter table user_logins add constraint old_only check (masked_ip like 'k1.%')")
+        )
+    with pytest.raises(DatabaseRefused, match=r"23514.*'old_only'") as caught:
+        rekey(made, SECOND)
+    assert "k2." not in str(caught.value)
+
+
+ODD = 'o%d "q" :n {x} \\ é'
+
+
+def odd_settings(made: Settings, **changes: Any) -> Settings:
+    """A table of odd names, whose masked columns share a context; one has no limit."""
+    columns = (
+        Column(name="id", field="id", type="integer"),
+        Column(name=ODD, field="a", type="text", mask=True, context="shared", nullable=True),
+        Column(name="B b", field="b", type="ip", mask=True, context="shared", max_length=90),
+        Column(name="select", field="c", type="text", mask=True, max_length=300, nullable=True),
+    )
+    table = {"name": f"T {ODD}", "schema_name": f"S {ODD}", "columns": columns, **changes}
+    return made.model_copy(update={"table": made.table.model_copy(update=table)})
+
+
+def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa.Engine) -> None:
+    """Schema, table and columns are quoted wherever they stand."""
+    odd = odd_settings(made)
+    schema = postgres.identifier(odd.table.schema_name).replace("%", "%%").replace("\\:", ":")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"create schema {schema}")
+    postgres.create_tables(engine, odd.table)
+    target = postgres.target_table(odd.table)
+    values = [["x", "10.0.0.1", None], [None, "10.0.0.1", "y" * 100], ["10.0.0.1", "::1", "z"]]
+    contexts = ["shared", "shared", "c"]
+    masked = [
+        [tokens([v], FIRST, c)[0] for v, c in zip(row, contexts, strict=True)] for row in values
+    ]
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(target),
+            [dict(zip(target.c.keys(), [at, *row], strict=True)) for at, row in enumerate(masked)],
+        )
+    assert rekey(odd, SECOND).rows == 3
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(target).order_by(target.c.id)).all()
+    stored = [list(row)[1:] for row in rows]
+    assert [
+        [unmask_tokens([t], ALONE, c)[0] for t, c in zip(row, contexts, strict=True)]
+        for row in stored
+    ] == values
+    assert stored[2][0] == stored[0][1] == stored[1][1]
+    used = lookup.key_usage(engine, odd.table)
+    assert set(used["key_id"]) == {"k2"}
+
+
+def test_partitions_are_rekeyed_each_in_its_place(made: Settings, engine: sa.Engine) -> None:
+    """Of a partitioned table, whose rows may stand at equal places of different parts."""
+    with engine.begin() as connection:
+        # With public, for the role etl would make its tables in the schema etl.
+        connection.exec_driver_sql(
+            "alter table user_logins rename to whole;"
+            "create table public.user_logins (like whole) partition by list (device_type);"
+            "create table public.a partition of user_logins for values in ('a');"
+            "create table public.b partition of user_logins for values in ('b')"
+            " partition by list (locale);"
+            "create table public.b_default partition of b default"
+        )
+    put(
+        engine, "user_logins", user_id=USERS, device_type=["a", "b"] * 200,
+        masked_ip=mixed(IPS, "ip", FIRST),
+    )  # fmt: skip
+    rekey(made, SECOND)
+    assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
+    assert set(column(engine, "tableoid::regclass::text")) == {"a", "b_default"}
+
+
+def test_a_view_is_refused(made: Settings, engine: sa.Engine) -> None:
+    """The table behind it is what is to be named."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "alter table user_logins rename to behind;"
+            "create view public.user_logins as table behind"
+        )
+    with pytest.raises(TableError, match="'user_logins' is a view"):
+        rekey(made, SECOND)
+
+
+def test_a_table_without_masked_columns_leaves_the_quarantine_to_do(
+    made: Settings, engine: sa.Engine
+) -> None:
+    """Its bodies are sealed all the same."""
+    columns = tuple(c for c in made.table.columns if not c.mask)
+    plain = made.model_copy(update={"table": made.table.model_copy(update={"columns": columns})})
+    put(
+        engine, "etl.quarantine", message_id=["a"], run_id=["0" * 32], reasons=["[]"],
+        body=seal(["x"], ["a"], FIRST),
+    )  # fmt: skip
+    outcome = rekey(plain, SECOND)
+    assert (outcome.rows, outcome.entries, outcome.exit_code) == (0, 1, 0)
+
+
+def test_a_change_that_comes_in_between_is_not_overwritten(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a forgotten value nor a row deleted nor one moved, between reading and writing."""
+    fill(engine, FIRST)
+    remask = remasking.mask.remask
+    statements = [
+        "update user_logins set masked_ip = null, masked_device_id = null where user_id < '00100'",
+        "delete from user_logins where user_id between '00100' and '00199'",
+        "update user_logins set locale = 'XX' where user_id between '00200' and '00299'",
+    ]
+
+    def disturbed(*arguments: Any) -> Any:
+        if statements:
+            with engine.begin() as connection:
+                connection.execute(sa.text(statements.pop()))
+        return remask(*arguments)
+
+    monkeypatch.setattr(remasking.mask, "remask", disturbed)
+    monkeypatch.setattr(remasking, "BLOCKS", 4)
+    outcome = rekey(made, SECOND)
+    assert (outcome.exit_code, statements) == (0, [])
+    kept = [at for at in range(400) if not 100 <= at < 200]
+    wanted = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
+    assert column(engine, "masked_ip").tolist() == wanted.tolist()
+    assert column(engine, "locale").tolist() == ["XX" if 200 <= at < 300 else None for at in kept]
+
+
+def test_tokens_that_keep_coming_are_told(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer with the old keyring outlasts every pass; the outcome says so."""
+    fill(engine, FIRST)
+    late = tokens(["10.9.9.9"], FIRST, "ip")[0]
+
+    def write(stand: Stand) -> None:
+        if stand.done == stand.total:
+            put(engine, "user_logins", user_id=[f"late {stand.number}"], masked_ip=[late])
+
+    outcome = rekey(made, SECOND, write)
+    assert (outcome.exit_code, outcome.remaining, outcome.passes) == (1, 1, 5)
+    assert rekey(made, SECOND).exit_code == 0
+    assert set(lookup.key_usage(engine, made.table)["key_id"]) == {"k2"}
