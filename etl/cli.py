@@ -18,6 +18,7 @@ from etl.commands.keys import keys
 from etl.commands.lookup import rows, token
 from etl.commands.quarantine import quarantine
 from etl.commands.rekey import rekey
+from etl.commands.report import report
 from etl.commands.run import run, runs
 from etl.commands.send import send
 from etl.commands.unmask import unmask
@@ -67,6 +68,6 @@ def main() -> None:
 
 
 for command in (
-    run, init, send, keys, rekey, token, rows, unmask, audit, quarantine, runs, demo
+    run, init, send, keys, rekey, token, rows, unmask, audit, quarantine, runs, report, demo
 ):  # fmt: skip
     main.add_command(command)

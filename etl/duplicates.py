@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
+from etl import lookup
 from etl.linked import Linked, linked
 from etl.postgres import identifier
 from etl.source import Source
@@ -40,7 +41,6 @@ __all__ = [
 ]
 
 DELIVERIES = ["runs", "received", "loaded", "already_handled", "quarantined"]
-TOKEN_KEYS = ["column", "key_id", "rows", "values"]
 
 
 def headline(source: Source) -> pd.DataFrame:
@@ -59,7 +59,8 @@ def exact_rows(source: Source, *, top: int | None = None) -> pd.DataFrame:
     column of that name).
     """
     copies = _free("copies", source.columns)
-    return source.ask("exact_rows", {"copies": identifier(copies)}, top=top)
+    frame = source.ask("exact_rows", {"copies": identifier(copies)}, top=top)
+    return _shown(source, frame, {name: name for name in source.columns})
 
 
 def over_time(source: Source) -> pd.DataFrame:
@@ -126,22 +127,21 @@ def repeats(
     named = (f"{identifier(name)} as {alias}" for alias, name in aliases.items())
     places = {"names": ", ".join(aliases), "named": ", ".join(named)}
     frame = source.ask("repeats", places, within_seconds=within_seconds, top=top)
+    frame = _shown(source, frame, {"user": source.entity.name, **aliases})
     return frame.rename(
-        columns={alias: _free(name, frame.columns.tolist()) for alias, name in aliases.items()}
+        columns={a: _free(name, frame.columns.tolist()) for a, name in aliases.items()}
     )
 
 
 def token_keys(source: Source) -> pd.DataFrame:
-    """Under which keys the tokens of each masked column are.
+    """Under which keys the tokens of each masked column are, in the whole table at any time.
 
     Equal values are equal tokens under one key only, so rows under different keys are not joined by
     any of the functions here.
 
-    Columns: ``column``, ``key_id``, ``rows``, ``values`` (distinct tokens).
+    Columns: ``column``, ``key_id`` (null for what is no token), ``rows``.
     """
-    masked = [name for name, column in source.columns.items() if column.mask]
-    parts = [_of_column(source, name, "token_keys", {}) for name in masked]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=TOKEN_KEYS)
+    return lookup.key_usage(source.engine, source.settings.table)
 
 
 def deliveries(source: Source) -> pd.DataFrame:
@@ -159,13 +159,20 @@ def deliveries(source: Source) -> pd.DataFrame:
 
 def _by_column(source: Source, by: str | None, query: str, **parameters: Any) -> pd.DataFrame:
     parts = [_of_column(source, name, query, parameters) for name in source.asked(by)]
-    return pd.concat(parts, ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True)
+    frame.attrs["query"] = ";\n\n".join(part.attrs["query"] for part in parts)
+    return frame
 
 
 def _of_column(source: Source, column: str, query: str, parameters: dict[str, Any]) -> pd.DataFrame:
     frame = source.ask(query, {"value": identifier(column)}, **parameters)
     frame.insert(0, "column", pd.Series(column, index=frame.index, dtype="str"))
-    return frame
+    own = {"value": column, "user": source.entity.name}
+    return _shown(source, frame, {name: own[name] for name in own if name in frame})
+
+
+def _shown(source: Source, frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    return frame.assign(**{name: source.shown(c, frame[name]) for name, c in columns.items()})
 
 
 def _free(name: str, taken: Container[str]) -> str:

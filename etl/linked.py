@@ -83,15 +83,23 @@ def linked(
         )
     total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
     answer.insert(1, "column", answer["position"].map(dict(enumerate(columns))).astype("str"))
-    ties = answer.drop_duplicates(["group", "column", "value"])
-    return Linked(
-        groups=_groups(ties, sizes[chosen]),
-        ties=ties[["group", "column", "value", "users", "rows"]].reset_index(drop=True),
-        edges=answer[["group", "column", "value", "user", "user_rows"]].rename(
+    first = ~answer.duplicated(["group", "column", "value"])
+    answer["user"] = source.shown(source.entity.name, answer["user"])
+    for name in columns:
+        here = answer["column"] == name
+        answer.loc[here, "value"] = source.shown(name, answer.loc[here, "value"])
+    ties = answer[first]
+    frames = {
+        "groups": _groups(ties, sizes[chosen]),
+        "ties": ties[["group", "column", "value", "users", "rows"]].reset_index(drop=True),
+        "edges": answer[["group", "column", "value", "user", "user_rows"]].rename(
             columns={"user_rows": "rows"}
         ),
-        total=pd.DataFrame([total]),
-    )
+        "total": pd.DataFrame([total]),
+    }
+    for frame in frames.values():
+        frame.attrs["query"] = answer.attrs["query"]
+    return Linked(**frames)
 
 
 def _groups(ties: pd.DataFrame, sizes: Nodes) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from etl.schema import column_checks, convert
 
 # A key id and the 43 characters or more that the shortest token has (see tokens.py). Whatever is
 # not of this shape may be a plain value, so that nothing of it is shown.
-_TOKEN = r"^([A-Za-z0-9_-]{1,16})\.[A-Za-z0-9_-]{43,}$"  # noqa: S105
+TOKEN = r"^([A-Za-z0-9_-]{1,16})\.[A-Za-z0-9_-]{43,}$"  # noqa: S105
 
 
 def masked_columns(table: Table) -> list[Column]:
@@ -97,7 +97,7 @@ def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
     counted = (
         sa.select(
             cells.c.column,
-            sa.func.substring(cells.c.token, _TOKEN).label("key_id"),
+            sa.func.substring(cells.c.token, TOKEN).label("key_id"),
             sa.func.count().label("rows"),
         )
         .select_from(target.join(cells, sa.true()))

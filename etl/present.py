@@ -14,7 +14,14 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from etl.report import Report
 from etl.runs import Summary
+
+# What of a report is printed: the rest is for pictures and further work.
+REPORTED = (
+    "columns", "exact_rows", "shared_values", "users_with_many", "repeats", "groups", "ties",
+)  # fmt: skip
+TIES_A_GROUP = 3
 
 
 def console() -> Console:
@@ -48,6 +55,21 @@ def summary(result: Summary) -> None:
         frame(reasons, "broken checks")
 
 
+def report(made: Report) -> None:
+    """Print a duplicate report: the headline, what to know, and the tables."""
+    out = console()
+    out.print(f"[bold]duplicates[/] in {escape(made.table)}, {made.time:%Y-%m-%d %H:%M:%S} UTC")
+    out.print(f"  rows {made.rows:,}, users {made.users:,}, surplus rows {made.surplus_rows:,}")
+    for note in made.notes:
+        out.print(f"  {escape(note)}")
+    for name in REPORTED:
+        section = made.sections[name]
+        rows = section.frame
+        if name == "ties":
+            rows = rows.groupby("group").head(TIES_A_GROUP)
+        frame(rows, section.title.lower())
+
+
 def table(rows: pd.DataFrame, title: str, *, as_json: bool) -> None:
     """Print a frame as a table, or as JSON lines with ISO times."""
     if as_json:
@@ -75,7 +97,8 @@ def _cell(value: Any) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     if isinstance(value, pd.Timestamp):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
+        # What the server has without a zone are days.
+        return value.strftime("%Y-%m-%d" if value.tzinfo is None else "%Y-%m-%d %H:%M:%S")
     # Markup in a value from the database would be obeyed.
     return escape(str(value))
 

@@ -16,9 +16,12 @@ import sqlalchemy as sa
 
 from etl import config, postgres
 from etl.config import Column, Settings
-from etl.errors import SettingsError, TableError
+from etl.errors import DatabaseRefused, SettingsError, TableError
+from etl.lookup import TOKEN
+from etl.postgres import RowRefused
 
 FILE = "config.yaml"
+NO_TOKEN = "(no token)"  # noqa: S105
 NO_TIME = "cast(null as timestamptz)"
 Moment = dt.date | dt.datetime | str
 
@@ -119,10 +122,13 @@ class Source:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         table = self.settings.table
-        with postgres.transaction(engine) as connection:
-            if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
-                raise TableError(f"table {self.name!r} is missing; python -m etl init creates it")
-            yield connection
+        try:
+            with postgres.transaction(engine) as connection:
+                if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
+                    raise TableError(f"table {self.name!r} is missing; python -m etl init makes it")
+                yield connection
+        except RowRefused as error:
+            raise DatabaseRefused(f"the database refuses the question: {error.check}") from None
 
     def asked(self, by: str | None = None) -> list[str]:
         """The columns that a question is about: *by*, or else all masked ones.
@@ -151,7 +157,16 @@ class Source:
         text = postgres.filled(query, {**self.places(), **(places or {})})
         with self.reading() as connection:
             answer = connection.execute(sa.text(text), {**self.bounds, **parameters})
-            return _frame(answer)
+            frame = _frame(answer)
+        # As a person would send it: only there is a colon of a name set apart by a backslash.
+        frame.attrs["query"] = text.replace("\\:", ":")
+        return frame
+
+    def shown(self, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+        """What may be shown of a column: of a masked one, tokens only; all else may be plain."""
+        if not self.columns[column].mask:
+            return values
+        return values.where(values.isna() | values.str.fullmatch(TOKEN), NO_TOKEN)
 
     @property
     def bounds(self) -> dict[str, dt.datetime]:

@@ -102,14 +102,6 @@ having count(*) > 1
 order by rows desc, first, cast(entity as text) collate "C", {names}
 limit cast(:top as bigint)
 
--- token_keys --
--- Under which keys a column's tokens are. Equal values are equal tokens under one key only.
-select split_part(value, '.', 1) as key_id, sum(rows)::bigint as rows, count(*) as values
-from (select {value} as value, count(*) as rows
-      from {logins} where {value} is not null group by 1) as tokens
-group by 1
-order by 2 desc, 1
-
 -- deliveries --
 -- What became of all deliveries; those that were handled already never became rows.
 select count(*) as runs, coalesce(sum(received), 0)::bigint as received,

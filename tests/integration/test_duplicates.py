@@ -96,6 +96,11 @@ def names(source: Source) -> tuple[str, list[str], str]:
     return source.entity.name, source.masked, source.time.name
 
 
+def token(number: int, key_id: str = "k1") -> str:
+    """Make something of the shape of a token."""
+    return f"{key_id}.{number:043d}"
+
+
 def one_of(*values: Any) -> st.SearchStrategy[Any]:
     """One of these or null; few, so that most repeat."""
     return st.sampled_from([None, *values])
@@ -113,7 +118,7 @@ def tables(source: Source) -> st.SearchStrategy[list[dict[str, Any]]]:
         if name == user:
             drawn[name] = one_of(*"abcdefgh", "Ä", "é", "Z", "%s")
         elif name in masked:
-            drawn[name] = one_of(*(f"k1.{i}" for i in range(6)), "k2.0", "k2.1")
+            drawn[name] = one_of(*(token(i) for i in range(6)), token(0, "k2"), token(1, "k2"))
         elif name == time:
             drawn[name] = one_of(*moments)
         elif column.type == "version":

@@ -34,6 +34,7 @@ LEVELS = [
     {"ledger", "ledgerkeys", "load", "quarantine", "roles", "runs", "source"},
     {"linked"},
     {"duplicates"},
+    {"report"},
     {"__init__"},  # etl.connect(), for those who import the package
     {"pipeline", "remasking", "resealing"},
     {"rekey"},

@@ -1,0 +1,68 @@
+"""``report``: what analysts look at, for a schedule or a terminal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from etl.commands import options
+
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group()
+def report() -> None:
+    """Look for duplicates in the loaded table."""
+
+
+@report.command(
+    "duplicates",
+    epilog="""\b
+Examples:
+  python -m etl report duplicates
+  python -m etl report duplicates --by masked_device_id --min-users 3 --exclude-shared 50
+  python -m etl report duplicates --since 2026-11-01 --until 2026-12-01 --html duplicates.html
+""",
+)
+@options.config
+@click.option("--by", metavar="COLUMN", help="Go by this column; by default by each masked one.")
+@click.option("--since", type=TIME, metavar="TIME", help="Rows of this time (UTC) or later only.")
+@click.option("--until", type=TIME, metavar="TIME", help="Rows before this time (UTC) only.")
+@click.option("--min-users", type=click.IntRange(min=2), default=2, show_default=True,
+              help="Leave out values and groups of fewer users.")  # fmt: skip
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
+              help="Show so many rows of each table, of each column.")  # fmt: skip
+@click.option("--exclude-shared", type=click.IntRange(min=2), metavar="N",
+              help="A value that N users or more share ties nobody: an office, a mobile network. "
+              "By default every value ties.")  # fmt: skip
+@click.option("--within", "within_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
+              help="Longest pause between two repeats of a login.  [default: 60, or the same day "
+              "where the table knows only dates]")  # fmt: skip
+def report_duplicates(
+    config_path: Path,
+    by: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    min_users: int,
+    top: int,
+    exclude_shared: int | None,
+    within_seconds: float | None,
+) -> None:
+    """Report duplicates: equal rows, shared values, repeats, and groups of linked users.
+
+    Reads the table and nothing else, in one read-only transaction; needs no key. Redeliveries are
+    not among them: those never become rows.
+    """
+    settings = options.load_settings(config_path)
+    from etl import postgres, present
+    from etl import report as reports
+    from etl.source import Source
+
+    source = Source(postgres.engine(settings.database), settings).between(since, until)
+    choice = reports.Choice(by, min_users, top, exclude_shared, within_seconds)
+    made = reports.build(source, choice)
+    present.report(made)
