@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
-from typing import Any
+from contextlib import closing
 
 import psycopg2
 import sqlalchemy as sa
 
-from bench import markdown, processes, services, turns
-from bench.services import Options, Services
-from etl import duplicates
-from etl.config import Settings
-from etl.source import Source
+from bench import turns
 
 ROWS, QUICK_ROWS = 1_000_000, 5_000
 TIMES = 10  # the big table beside the small one

@@ -8,6 +8,7 @@ are the same; neither needs more than the right to read the table, on a replica 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,8 +77,8 @@ def linked(
             "linked",
             {"tied": tied},
             exclude_shared=exclude_shared,
-            members=members.tolist(),
-            groups=[place[label] for label in labels[members].tolist()],
+            members=_array(members),
+            groups=_array([place[label] for label in labels[members].tolist()]),
             most_ties=most_ties,
             most_users=most_users,
         )
@@ -115,6 +116,11 @@ def _groups(ties: pd.DataFrame, sizes: Nodes) -> pd.DataFrame:
             "why": words.groupby(counted["group"]).agg(", ".join).to_numpy(),
         }
     ).astype({"why": "str"})
+
+
+def _array(numbers: Iterable[int]) -> str:
+    # As text: the driver would make an object of each of what may be a million numbers.
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _tied(source: Source, columns: list[str]) -> str:

@@ -23,6 +23,10 @@ from etl.schema import column_checks, convert
 # A key id and the 43 characters or more that the shortest token has (see tokens.py). Whatever is
 # not of this shape may be a plain value, so that nothing of it is shown.
 TOKEN = r"^([A-Za-z0-9_-]{1,16})\.[A-Za-z0-9_-]{43,}$"  # noqa: S105
+# The same in parts, for whole tables: Postgres takes 56 us a value for the counted repetitions
+# above, and 1.5 us without them.
+_CHARACTERS = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
+_LONGEST_ID, _SHORTEST_REST = 16, 43
 
 
 def masked_columns(table: Table) -> list[Column]:
@@ -97,7 +101,7 @@ def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
     counted = (
         sa.select(
             cells.c.column,
-            sa.func.substring(cells.c.token, TOKEN).label("key_id"),
+            _key_id(cells.c.token).label("key_id"),
             sa.func.count().label("rows"),
         )
         .select_from(target.join(cells, sa.true()))
@@ -115,6 +119,16 @@ def incomparable(usage: pd.DataFrame, column: Column, key_ids: Collection[str]) 
     """
     others = (usage["column"] == column.name) & ~usage["key_id"].isin(key_ids)
     return int(usage.loc[others, "rows"].sum())
+
+
+def _key_id(value: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    dot = sa.func.strpos(value, ".")
+    shaped = sa.and_(
+        value.collate("C").regexp_match(_CHARACTERS),
+        dot <= _LONGEST_ID + 1,
+        sa.func.length(value) - dot >= _SHORTEST_REST,
+    )
+    return sa.case((shaped, sa.func.split_part(value, ".", 1)))
 
 
 def quarantine_usage(engine: sa.Engine) -> pd.DataFrame:
