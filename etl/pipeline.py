@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from etl import extract, ledger, ledgerkeys, load, mask, quarantine, validate
 from etl.acknowledge import acknowledge, release
 from etl.backoff import Backoff
-from etl.config import Settings
+from etl.config import Settings, Table
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
 from etl.heartbeat import Heartbeat
@@ -41,6 +41,21 @@ class Batch:
     def deliveries(self) -> int:
         """Deliveries behind the messages."""
         return sum(message.deliveries for message in self.messages.values())
+
+
+class Place(NamedTuple):
+    """Where the ledger finds a batch."""
+
+    run_id: str
+    number: int  # of the batch in its run
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch's new messages; what is in neither was handled under another key."""
+
+    loaded: list[str]  # message ids
+    rejects: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -184,45 +199,75 @@ def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
     settings, number = job.settings, job.number(job.batches)
     most = _most_quarantined(job, len(batch.messages))
     with transaction(job.engine) as connection:
-        connection.exec_driver_sql("set constraints all immediate")
-        refused = load.stage(connection, batch.masked, settings.table, settings.load, most)
-        fresh = ledger.claim(connection, list(batch.messages), job.run.run_id, number)
-        unfit = {*batch.rejects["message_id"], *refused["message_id"]}
-        ids = [i for i in batch.masked["message_id"] if i in fresh and i not in unfit]
-        staged = len(batch.masked) - len(refused)
-        loaded, broken = _merge(job, connection, batch, ids, staged, most)
-        rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
-        rejected = rejected[rejected["message_id"].isin(fresh)]
-        quarantined = quarantine.store(
-            connection, rejected, batch.messages, job.keyring, job.run.run_id
+        place = Place(job.run.run_id, number)
+        stored = store(
+            connection,
+            batch,
+            settings,
+            place,
+            most,
+            lambda ids: ledger.claim(connection, ids, *place),
         )
+        quarantined = quarantine.store(
+            connection, stored.rejects, batch.messages, job.keyring, job.run.run_id
+        )
+        loaded = len(stored.loaded)
         counts = Counts(
             received=batch.deliveries,
             loaded=loaded,
             quarantined=quarantined,
             already_handled=batch.deliveries - loaded - quarantined,
         )
-        reasons = quarantine.reason_counts(rejected)
+        reasons = quarantine.reason_counts(stored.rejects)
         _keep_budget(job, counts, reasons)
         job.run.add(connection, counts)
         note(Outcome(counts, reasons))
 
 
+def store(
+    connection: sa.Connection,
+    batch: Batch,
+    settings: Settings,
+    place: Place,
+    most: int,
+    claim: Callable[[list[str]], set[str]],
+) -> Stored:
+    """Stage, claim, merge: the new messages' rows, in the caller's transaction.
+
+    :param most: refused rows at which to give up
+    :param claim: says which of the batch's message ids are new
+    """
+    connection.exec_driver_sql("set constraints all immediate")
+    refused = load.stage(connection, batch.masked, settings.table, settings.load, most)
+    fresh = claim(list(batch.messages))
+    unfit = {*batch.rejects["message_id"], *refused["message_id"]}
+    ids = [i for i in batch.masked["message_id"] if i in fresh and i not in unfit]
+    staged = len(batch.masked) - len(refused)
+    loaded, broken = _merge(connection, batch, settings.table, place, ids, staged, most)
+    rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
+    return Stored(loaded, rejected[rejected["message_id"].isin(fresh)])
+
+
 def _merge(
-    job: Drain, connection: sa.Connection, batch: Batch, ids: list[str], staged: int, most: int
-) -> tuple[int, pd.DataFrame]:
-    """Move the rows, of those with one further key the first; returns how many, and the refused."""
-    table, run_id, number = job.settings.table, job.run.run_id, job.number(job.batches)
-    if not batch.keys:
-        broken = load.merge(connection, ids, table, staged, most)
-        return len(ids) - len(broken), broken
-    loaded, refusals = 0, [rejects(())]
+    connection: sa.Connection,
+    batch: Batch,
+    table: Table,
+    place: Place,
+    ids: list[str],
+    staged: int,
+    most: int,
+) -> tuple[list[str], pd.DataFrame]:
+    """Move the rows, of those with one further key the first; returns which, and the refused."""
+    loaded: list[str] = []
+    refusals = [rejects(())]
     while ids:
-        new = ledger.claim_keys(connection, ids, batch.keys, run_id, number)
+        new = ledger.claim_keys(connection, ids, batch.keys, *place) if batch.keys else ids
         broken = load.merge(connection, new, table, staged, most)
-        loaded += len(new) - len(broken)
         refusals.append(broken)
         refused = set(broken["message_id"])
+        loaded += [message_id for message_id in new if message_id not in refused]
+        if not batch.keys:
+            break
         freed = {batch.keys[message_id] for message_id in refused}
         ledger.free(connection, [key for keys in freed for key in keys])
         # Another message of a refused row's key may be good, so it gets its turn.

@@ -224,9 +224,9 @@ def filled(query: str, fragments: Mapping[str, str]) -> str:
 
 
 def table_of(
-    source: sa.Engine, query: str, parameters: Mapping[str, Any] | None = None
+    source: sa.Engine, query: str | sa.TextClause, parameters: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
-    """Ask one of the named queries about the job's own tables; its columns, a row a row.
+    """Ask a query, named or as it is, about the job's own tables; its columns, a row a row.
 
     :raises TableError: the tables are not there
     :raises DatabaseRefused: a privilege is missing
@@ -235,7 +235,8 @@ def table_of(
     with transaction(source) as connection:
         _check_own_tables(connection)
         # Not pandas.read_sql: it wraps errors, and their messages carry values.
-        answer = connection.execute(queries()[query], parameters or {})
+        statement = queries()[query] if isinstance(query, str) else query
+        answer = connection.execute(statement, parameters or {})
         return pd.DataFrame(answer.all(), columns=list(answer.keys()))
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from etl.fieldtypes import utc
 from etl.keyring import Keyring
-from etl.postgres import queries, table_of
+from etl.postgres import queries
 from etl.seal import seal
 from etl.sqs import Message
 
@@ -30,9 +30,7 @@ def store(
     """
     if rejects.empty:
         return 0
-    reasons: dict[str, list[dict[str, str]]] = {}
-    for message_id, column, check in rejects.itertuples(index=False):
-        reasons.setdefault(message_id, []).append({"column": column, "check": check})
+    reasons = by_message(rejects)
     rejected = [messages[message_id] for message_id in reasons]
     bodies = seal([m.body for m in rejected], [m.message_id for m in rejected], keyring)
     connection.execute(
@@ -51,6 +49,14 @@ def store(
     return len(rejected)
 
 
+def by_message(rejects: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
+    """Reasons as they are stored, by message id, in the order of its first row."""
+    reasons: dict[str, list[dict[str, str]]] = {}
+    for message_id, column, check in rejects.itertuples(index=False):
+        reasons.setdefault(message_id, []).append({"column": column, "check": check})
+    return reasons
+
+
 def reason_counts(rejects: pd.DataFrame) -> dict[str, int]:
     """Messages for each reason, most frequent first, as ``column: check``."""
     if rejects.empty:
@@ -58,11 +64,3 @@ def reason_counts(rejects: pd.DataFrame) -> dict[str, int]:
     counted: Sequence[Any] = rejects.groupby(["column", "check"], sort=True).size().items()  # type: ignore[assignment]
     pairs = sorted(counted, key=lambda pair: -pair[1])
     return {f"{column}: {check}": int(count) for (column, check), count in pairs}
-
-
-def reasons(engine: sa.Engine, run_id: str | None = None) -> pd.DataFrame:
-    """Stored rejects by reason: ``column``, ``check``, ``messages``, ``oldest``, ``newest``.
-
-    :param run_id: of this run only
-    """
-    return table_of(engine, "quarantine_reasons", {"run_id": run_id})

@@ -83,6 +83,7 @@ class Run:
 
     run_id: str  # a UUID
     config_hash: str
+    command: str = "run"
 
     def start(self, engine: sa.Engine) -> None:
         """Enter the run; raises as :func:`etl.postgres.transaction` does."""
@@ -91,6 +92,7 @@ class Run:
                 queries()["start_run"],
                 {
                     "run_id": self.run_id,
+                    "command": self.command,
                     "version": __version__,
                     "config_hash": self.config_hash,
                     "host": socket.gethostname(),

@@ -33,24 +33,10 @@ select exists (
 -- Forget ids older than the retention.
 delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
 
--- store_reject --
--- Keep one reject with its sealed body.
-insert into etl.quarantine (message_id, run_id, sent_at, reasons, body)
-values (:message_id, :run_id, :sent_at, cast(:reasons as jsonb), :body)
-
--- quarantine_reasons --
--- How many messages stand in quarantine for each reason, and since when.
-select reason ->> 'column' as "column", reason ->> 'check' as "check",
-       count(*) as messages, min(quarantined_at) as oldest, max(quarantined_at) as newest
-from etl.quarantine, jsonb_array_elements(reasons) as reason
-where cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid)
-group by 1, 2
-order by messages desc, 1, 2
-
 -- start_run --
 -- Enter a run that begins.
-insert into etl.runs (run_id, version, config_hash, host)
-values (:run_id, :version, :config_hash, :host)
+insert into etl.runs (run_id, command, version, config_hash, host)
+values (:run_id, :command, :version, :config_hash, :host)
 
 -- add_to_run --
 -- Add a batch's counts. Several workers add to one row, so these are differences; the numbers that
@@ -77,8 +63,8 @@ where run_id = :run_id
 
 -- list_runs --
 -- The newest runs.
-select run_id, started_at, finished_at, received, loaded, already_handled, quarantined, released,
-       batches, stop_reason, version, config_hash, host
+select run_id, command, started_at, finished_at, received, loaded, already_handled, quarantined,
+       released, batches, stop_reason, version, config_hash, host
 from etl.runs
 order by started_at desc
 limit :limit

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from etl import ledger, load, postgres, quarantine, runs
+from etl import entries, ledger, load, postgres, quarantine, runs
 from etl.config import Settings
+from etl.entries import Selection
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.keyring import Keyring
 from etl.runs import Counts, Run
@@ -269,9 +270,9 @@ def test_reasons_are_counted_by_message(
     messages = {f"m{i}": message("{}", i) for i in (1, 2)}
     with postgres.transaction(engine) as connection:
         quarantine.store(connection, rejects, messages, keyring, RUN)
-    counted = quarantine.reasons(engine)[["column", "check", "messages"]]
+    counted = entries.reasons(engine, Selection())[["column", "check", "messages"]]
     assert counted.to_numpy().tolist() == [["ip", "IP address", 2], ["locale", "length", 1]]
-    assert quarantine.reasons(engine, OTHER).empty
+    assert entries.reasons(engine, Selection(run_id=OTHER)).empty
 
 
 def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa.Engine) -> None:

@@ -36,8 +36,8 @@ LEVELS = [
     {"duplicates"},
     {"report"},
     {"__init__"},  # etl.connect(), for those who import the package
-    {"pipeline", "remasking", "resealing"},
-    {"rekey"},
+    {"entries", "pipeline", "remasking", "resealing"},
+    {"export", "reading", "rekey", "replay"},
     {"worker"},
     {"dryrun", "workers"},
     {"job"},

@@ -1,0 +1,80 @@
+-- Of etl.quarantine. An entry is open while it has its body.
+
+-- store_reject --
+-- Keep one reject with its sealed body.
+insert into etl.quarantine (message_id, run_id, sent_at, reasons, body)
+values (:message_id, :run_id, :sent_at, cast(:reasons as jsonb), :body)
+
+-- selected_entries --
+-- Which entries are meant: put into the queries below. Every list of reasons contains the empty one.
+reasons @> cast(:reasons as jsonb)
+and (cast(:ids as bigint[]) is null or quarantine_id = any(cast(:ids as bigint[])))
+and (cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid))
+and (cast(:older_days as float) is null
+     or quarantined_at < now() - cast(:older_days as float) * interval '1 day')
+and (cast(:newer_days as float) is null
+     or quarantined_at > now() - cast(:newer_days as float) * interval '1 day')
+
+-- quarantine_reasons --
+-- How many messages stand in quarantine for each reason, and since when.
+select reason ->> 'column' as "column", reason ->> 'check' as "check",
+       count(*) as messages, min(quarantined_at) as oldest, max(quarantined_at) as newest
+from etl.quarantine, jsonb_array_elements(reasons) as reason
+where (body is null) = :closed and {selected}
+group by 1, 2
+order by messages desc, 1, 2
+
+-- quarantine_entries --
+-- The next entries, without their bodies.
+select quarantine_id, message_id, run_id, sent_at, quarantined_at, reasons,
+       octet_length(body) as sealed_bytes, closed_at, closed_as, closed_by, note
+from etl.quarantine
+where (body is null) = :closed and quarantine_id > :after and {selected}
+order by quarantine_id
+limit :limit
+
+-- quarantine_bodies --
+-- Entries that are still open, with their bodies.
+select quarantine_id, message_id, run_id, sent_at, quarantined_at, reasons, body
+from etl.quarantine
+where quarantine_id = any(:ids) and body is not null
+order by quarantine_id
+
+-- superseded_entries --
+-- Those whose message another run has handled since, when the ledger had forgotten it.
+select message_id
+from etl.quarantine join etl.ledger using (message_id)
+where quarantine_id = any(:ids)
+  and ledger.run_id not in (quarantine.run_id, cast(:run_id as uuid))
+
+-- keep_entries --
+-- The reasons for which entries stay.
+update etl.quarantine
+set reasons = kept.reasons
+from jsonb_to_recordset(cast(:kept as jsonb)) as kept (id bigint, reasons jsonb)
+where quarantine_id = kept.id
+
+-- close_entries --
+-- Leave a tombstone of each that is still open.
+update etl.quarantine
+set body = null, closed_at = now(), closed_as = :closed_as, closed_by = session_user, note = :note
+where quarantine_id = any(:ids) and body is not null
+returning quarantine_id
+
+-- import_entries --
+-- Take entries from a file whose messages the ledger does not know. Batch 0 is no run's.
+with listed as (
+    select *
+    from jsonb_to_recordset(cast(:entries as jsonb)) as one (
+        message_id text, run_id uuid, sent_at timestamptz, quarantined_at timestamptz,
+        reasons jsonb, body text
+    )
+), fresh as (
+    insert into etl.ledger (message_id, run_id, batch)
+    select message_id, run_id, 0 from listed order by message_id collate "C"
+    on conflict (message_id) do nothing
+    returning message_id
+)
+insert into etl.quarantine (message_id, run_id, sent_at, quarantined_at, reasons, body)
+select message_id, run_id, sent_at, quarantined_at, reasons, decode(body, 'base64')
+from listed join fresh using (message_id)
