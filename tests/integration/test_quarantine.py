@@ -61,7 +61,8 @@ class Stored:
         assert summary.counts.adds_up
         row = self.rows(
             "select command, received, loaded, already_handled, quarantined, released, "
-            f"stop_reason from etl.runs where run_id = '{summary.run_id}' and batches > 0"
+            "stop_reason from etl.runs where finished_at is not null "
+            f"and run_id = '{summary.run_id}'"
         )
         assert row == [("replay", *vars(summary.counts).values(), "replayed")]
         return summary
