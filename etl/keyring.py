@@ -242,14 +242,17 @@ def _read_file(path: Path) -> str:
 def _read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     """Read the secret's string; the AWS variables say from where and as whom."""
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     # boto3 itself reads AWS_DEFAULT_REGION only; the other AWS tools read AWS_REGION.
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     answer: Mapping[str, Any] = {}
     problem = "has no SecretString; store the keyring's JSON as text"
+    # botocore's own patience is five minutes.
+    patience = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3})
     try:
-        client: Any = boto3.client("secretsmanager", region_name=region)
+        client: Any = boto3.client("secretsmanager", region_name=region, config=patience)
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
         problem = f"cannot be read: {error.response['Error']['Code']}"

@@ -1,0 +1,269 @@
+"""The commands around keys, as their user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from moto.server import ThreadedMotoServer
+
+from etl.cli import main
+from etl.keyring import Keyring
+from etl.mask import tokens, unmask
+from tests.acceptance.watching import make_tables
+from tests.conftest import KEYRING, Job
+
+SECOND = KEYRING.with_new()
+
+
+def call(*arguments: str, text: bytes = b"", **environment: str) -> Result:
+    """Call a command that needs no service, without settings of the caller's environment."""
+    unset = {name: None for name in os.environ if name.startswith(("ETL_", "DATABASE_URL"))}
+    return CliRunner().invoke(main, arguments, input=text, env={**unset, **environment})
+
+
+def material(ring: Keyring) -> list[str]:
+    """The keys as they are spelt in a keyring."""
+    return list(json.loads(ring.dump())["keys"].values())
+
+
+def test_rotate_prints_the_new_keyring_and_nothing_of_it_elsewhere() -> None:
+    """The old key is in it, and the new one is primary."""
+    done = call("keys", "rotate", "--key-id", "new", ETL_KEYRING=KEYRING.dump())
+    ring = Keyring.parse(done.stdout, source="test")
+    assert (ring.primary, ring.key_ids) == ("new", ("k1", "new"))
+    assert ring.key("k1") == KEYRING.key("k1")
+    assert not any(key in done.stderr for key in material(ring))
+
+
+def test_rotate_in_place_prints_no_key(tmp_path: Path) -> None:
+    """It stands in the file, and its id on standard error."""
+    path = tmp_path / "keyring.json"
+    path.write_text(KEYRING.dump())
+    path.chmod(0o600)
+    done = call("keys", "rotate", "--in-place", ETL_KEYRING_FILE=str(path))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "'k2'" in done.stderr
+    assert not any(key in done.stderr for key in json.loads(path.read_text())["keys"].values())
+
+
+@pytest.mark.parametrize("source", ["ETL_KEYRING", None])
+def test_rotate_in_place_wants_the_file(source: str | None) -> None:
+    """A variable cannot be rewritten."""
+    done = call("keys", "rotate", "--in-place", **({source: KEYRING.dump()} if source else {}))
+    assert done.exit_code != 0
+    assert "set ETL_KEYRING_FILE" in str(done.exception)
+
+
+def test_list_without_a_database_shows_the_keyring() -> None:
+    """And says that it does not know the rest."""
+    done = call("keys", "list", "--json", ETL_KEYRING=SECOND.dump())
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"key_id": "k1", "status": "kept"},
+        {"key_id": "k2", "status": "primary"},
+    ]
+    assert "DATABASE_URL is not set" in done.stderr
+    assert not any(key in done.output for key in material(SECOND))
+
+
+def put(job: Job, *ips: Any, device: Any = None) -> None:
+    """Insert a row for each token of an address."""
+    for ip in ips:
+        with job.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "insert into user_logins (masked_ip, masked_device_id) values (%s, %s)",
+                (ip, device),
+            )
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
+    """The JSON lines that a command printed."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def ip(ring: Keyring, value: str = "198.51.100.7") -> str:
+    """The token of an address."""
+    return str(tokens([value], ring, "ip")[0])
+
+
+def test_list_shows_what_still_needs_each_key(job: Job) -> None:
+    """Rows by column, bodies, a key that the keyring lacks, and what is no token; no material."""
+    job.send("{canary", "{")
+    job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    stranger = Keyring.new("k9")
+    put(job, ip(KEYRING), ip(SECOND), ip(stranger), device="canary")
+    done = job.command("keys", "list", "--json", ETL_KEYRING=SECOND.dump())
+    places = ["user_logins.masked_ip", "user_logins.masked_device_id", "etl.quarantine"]
+    assert [list(line.values()) for line in lines(done)] == [
+        ["k1", "kept", 1, 0, 2],
+        ["k2", "primary", 1, 0, 0],
+        ["k9", "not in the keyring", 1, 0, 0],
+        [None, "no token", 0, 3, 0],
+    ]
+    assert list(lines(done)[0]) == ["key_id", "status", *places]
+    shown = job.command("keys", "list", ETL_KEYRING=SECOND.dump()).stdout
+    for text in (shown, done.stdout + done.stderr):
+        assert not any(secret in text for secret in [*material(SECOND), "canary"])
+
+
+@pytest.mark.parametrize("argument", [["-"], []])
+def test_token_reads_standard_input(argument: list[str]) -> None:
+    """An address in any spelling; prints its tokens, the primary key's first."""
+    done = call(
+        "token", *argument, "--column", "ip", text=b"2001:DB8:0::1\n", ETL_KEYRING=SECOND.dump()
+    )
+    wanted = f"{ip(SECOND, '2001:db8::1')}\n{ip(KEYRING, '2001:db8::1')}\n"
+    assert (done.exit_code, done.stdout) == (0, wanted)
+
+
+def test_token_takes_an_argument_too() -> None:
+    """And the column by its own name; JSON names the keys."""
+    done = call("token", "::1", "--column", "masked_ip", "--json", ETL_KEYRING=SECOND.dump())
+    found = {line["key_id"]: line["token"] for line in map(json.loads, done.stdout.splitlines())}
+    assert found == {"k1": ip(KEYRING, "::1"), "k2": ip(SECOND, "::1")}
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "problem"),
+    [
+        (b"canary", "ip", "check 'IP address'"),
+        (b"", "ip", "no value on standard input"),
+        (b"canary", "locale", "masked are ip, device_id"),
+        (b"canary\xff", "device_id", "check 'lone surrogate'"),
+    ],
+)
+def test_token_refuses_a_value_without_repeating_it(text: bytes, column: str, problem: str) -> None:
+    """With the check or the column named, as wrong usage."""
+    done = call("token", "-", "--column", column, text=text, ETL_KEYRING=KEYRING.dump())
+    # cli.start() prints an error of ours, and exits with its code.
+    code = getattr(done.exception, "exit_code", done.exit_code)
+    said = f"{done.exception} {done.output}"
+    assert (code, done.stdout) == (2, "")
+    assert problem in said
+    assert "canary" not in said
+
+
+def test_token_keeps_a_value_of_several_lines() -> None:
+    """Only one newline at the end is not the value's."""
+    done = call(
+        "token", "-", "--column", "device_id", text=b"one\ntwo\n\n", ETL_KEYRING=KEYRING.dump()
+    )
+    assert unmask(done.stdout.strip(), KEYRING, "device_id") == "one\ntwo\n"
+
+
+def test_rows_finds_a_value_under_every_key(job: Job) -> None:
+    """And says how many rows it could not compare."""
+    make_tables(job)
+    put(
+        job,
+        ip(KEYRING),
+        ip(SECOND),
+        ip(SECOND, "198.51.100.8"),
+        ip(Keyring.new("k9")),
+        "plain",
+        None,
+    )
+    arguments = ["rows", "198.51.100.7", "--column", "ip", "--json"]
+    done = job.command(*arguments, ETL_KEYRING=SECOND.dump())
+    assert sorted(line["masked_ip"] for line in lines(done)) == sorted([ip(KEYRING), ip(SECOND)])
+    assert "2 rows were not compared" in done.stderr
+    few = job.command(*arguments, "--limit", "1", ETL_KEYRING=SECOND.dump())
+    assert len(lines(few)) == 1
+    assert "only the first 1 rows" in few.stderr
+
+
+def test_rows_says_nothing_when_all_were_compared(job: Job) -> None:
+    """Not even with nothing found."""
+    make_tables(job)
+    put(job, ip(KEYRING), None)
+    done = job.command("rows", "192.0.2.1", "--column", "ip", "--json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_rekey_leaves_the_old_key_unused(job: Job) -> None:
+    """Rows and bodies; `keys list` shows it, and the exit code says whether all is done."""
+    job.send("{canary")
+    job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    put(job, ip(KEYRING), ip(SECOND), None)
+    ring = {"ETL_KEYRING": SECOND.dump()}
+    (outcome,) = lines(job.command("rekey", "--json", **ring))
+    assert outcome.pop("seconds") > 0
+    assert outcome == {
+        "key_id": "k2", "rows": 1, "entries": 1, "unopened": {}, "remaining": 0, "passes": 1,
+    }  # fmt: skip
+    used = lines(job.command("keys", "list", "--json", **ring))
+    assert [list(line.values())[2:] for line in used] == [[0, 0, 0], [2, 0, 1]]
+    put(job, ip(Keyring.new("k9")))
+    done = job.command("rekey", **ring)
+    assert (done.returncode, done.stdout.split(" in ")[0]) == (
+        1, "brought 0 rows and 0 quarantined bodies under key 'k2'",
+    )  # fmt: skip
+    assert "no key of this keyring opens them: masked_ip 1" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[dict[str, str]]:
+    """AWS Secrets Manager, played by moto over HTTP; its variables."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_REGION": "eu-west-3",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "NO_PROXY": "127.0.0.1",
+    }
+    server.stop()
+
+
+def secrets_manager(aws: dict[str, str]) -> Any:
+    """A client of it."""
+    return boto3.client(
+        "secretsmanager", region_name="eu-west-3", endpoint_url=aws["AWS_ENDPOINT_URL"],
+        aws_access_key_id="testing", aws_secret_access_key="testing",
+    )  # fmt: skip
+
+
+def test_a_secret_is_read_over_http_and_rotated(job: Job, aws: dict[str, str]) -> None:
+    """The job reads the current version, and no other; `keys rotate` prints the next one."""
+    client = secrets_manager(aws)
+    client.create_secret(Name="etl/keyring", SecretString=KEYRING.dump())
+    own = {**aws, "ETL_KEYRING": "", "ETL_KEYRING_SECRET": "etl/keyring"}
+    made = job.command("token", "198.51.100.7", "--column", "ip", **own)
+    assert (made.stdout, made.stderr) == (f"{ip(KEYRING)}\n", "")
+    rotated = job.command("keys", "rotate", **own)
+    client.put_secret_value(SecretId="etl/keyring", SecretString=rotated.stdout)
+    client.close()
+    new, old = job.command("token", "198.51.100.7", "--column", "ip", **own).stdout.splitlines()
+    assert new == ip(Keyring.parse(rotated.stdout, source="test"))
+    assert old == ip(KEYRING)
+
+
+def test_a_secret_that_is_not_there_is_told_over_http(job: Job, aws: dict[str, str]) -> None:
+    """As a matter of configuration."""
+    done = job.command(
+        "token", "-", "--column", "ip", **aws, ETL_KEYRING="", ETL_KEYRING_SECRET="gone"
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: keyring secret 'gone' cannot be read: ResourceNotFoundException\n"
+
+
+def test_a_secrets_manager_that_is_away_is_told_soon(job: Job, aws: dict[str, str]) -> None:
+    """Not by a traceback."""
+    away = {**aws, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    done = job.command(
+        "token", "-", "--column", "ip", **away, ETL_KEYRING="", ETL_KEYRING_SECRET="a"
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: keyring secret 'a' cannot be read: EndpointConnectionError"
+    )

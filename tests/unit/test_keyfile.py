@@ -1,0 +1,126 @@
+"""The keyring's file is replaced whole, once, and keeps what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from etl import keyfile, keyring
+from etl.errors import KeyringError
+from etl.keyring import Keyring
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A keyring's file, with one key."""
+    made = tmp_path / "keyring.json"
+    made.write_text(Keyring.new().dump())
+    made.chmod(0o600)
+    return made
+
+
+def read(path: Path) -> Keyring:
+    """The keyring in a file, as a job reads it."""
+    return keyring.load({"ETL_KEYRING_FILE": str(path)})
+
+
+def test_rotate_adds_a_primary_key_and_keeps_the_old(path: Path) -> None:
+    """What it returns is what stands in the file, and nothing else is left in the folder."""
+    old = read(path)
+    ring = keyfile.rotate(path)
+    assert (ring.primary, ring.key_ids) == ("k2", ("k1", "k2"))
+    assert ring.key("k1") == old.key("k1")
+    assert read(path).dump() == ring.dump()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_rotate_keeps_the_mode_whatever_the_umask(path: Path, mode: int) -> None:
+    """A file that its owner may not write is replaced all the same: the folder counts."""
+    path.chmod(mode)
+    before = os.umask(0)
+    try:
+        keyfile.rotate(path, "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_rotate_keeps_the_owner(path: Path) -> None:
+    """When root rotates the key of a job's account, the job can still read it."""
+    os.chown(path, 12345, 54321)
+    keyfile.rotate(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
+
+
+def test_rotate_refuses_a_symbolic_link(path: Path) -> None:
+    """It would be replaced by a file, and what it led to would keep the old keyring."""
+    link = path.with_name("link.json")
+    link.symlink_to(path)
+    with pytest.raises(KeyringError, match="Too many levels of symbolic links"):
+        keyfile.rotate(link)
+    assert link.is_symlink()
+    assert read(path).key_ids == ("k1",)
+
+
+def test_rotate_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
+    """And does not wait for a pipe's other end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(KeyringError, match="no regular file"):
+        keyfile.rotate(pipe)
+
+
+@pytest.mark.parametrize(
+    ("key_id", "mode", "problem"),
+    [("k1", 0o600, "is taken"), ("k.2", 0o600, "must be 1 to 16"), (None, 0o640, "has mode 0640")],
+)
+def test_a_refused_rotation_leaves_the_file(
+    path: Path, key_id: str | None, mode: int, problem: str
+) -> None:
+    """As it was, with nothing beside it."""
+    path.chmod(mode)
+    before = path.read_bytes()
+    with pytest.raises(KeyringError, match=problem):
+        keyfile.rotate(path, key_id)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "fchmod"])
+def test_a_full_disk_leaves_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The new one was not whole, so it is gone; the error holds no key."""
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(KeyringError, match="No space left on device"):
+        keyfile.rotate(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_rotations_at_once_lose_no_key(path: Path) -> None:
+    """Each adds its own to those of the others."""
+    rings: list[Keyring] = []
+    threads = [
+        threading.Thread(target=lambda: rings.append(keyfile.rotate(path))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read(path).key_ids == tuple(f"k{number}" for number in range(1, 10))
+    keys = json.loads(path.read_text())["keys"]
+    for ring in rings:
+        assert json.loads(ring.dump())["keys"].items() <= keys.items()
