@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from etl import lookup, postgres, remasking
+from etl import lookup, postgres, remasking, resealing
 from etl.config import Column, Settings
 from etl.errors import DatabaseRefused, TableError
 from etl.keyring import Keyring
@@ -108,8 +108,8 @@ def test_bodies_come_under_the_primary_key(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Text, bytes and tombstones, however few fit into a transaction; reasons stay."""
-    monkeypatch.setattr("etl.resealing.ENTRIES", 3)
-    monkeypatch.setattr("etl.resealing.ENTRY_BYTES", 1000)
+    monkeypatch.setattr(resealing, "ENTRIES", 3)
+    monkeypatch.setattr(resealing, "ENTRY_BYTES", 1000)
     bodies: list[str | bytes] = [
         b"\xff" * 900 * (at % 3) if at % 2 else f"é {at}" for at in range(20)
     ]
@@ -129,11 +129,29 @@ def test_bodies_come_under_the_primary_key(
         ))  # fmt: skip
     reasons = column(engine, "reasons", "etl.quarantine", "quarantine_id")
     outcome = rekey(made, SECOND)
-    assert (outcome.exit_code, outcome.entries) == (0, 9)
+    assert (outcome.exit_code, outcome.entries, outcome.passes) == (0, 9, 1)
     left = [at for at in range(20) if at != 4]
     stored = column(engine, "body", "etl.quarantine where body is not null", "quarantine_id")
     assert unseal(stored, [ids[at] for at in left], ALONE) == [bodies[at] for at in left]
     assert column(engine, "reasons", "etl.quarantine", "quarantine_id").tolist() == reasons.tolist()
+
+
+def test_few_large_bodies_are_sealed_at_once(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many bytes and the entry that goes above them; always one."""
+    monkeypatch.setattr(resealing, "ENTRY_BYTES", 1000)
+    ids = ["a", "b", "c", "d"]
+    put(
+        engine, "etl.quarantine", message_id=ids, run_id=["0" * 32] * 4, reasons=["[]"] * 4,
+        body=seal(["x" * 900, "y" * 900, "z" * 5000, ""], ids, FIRST),
+    )  # fmt: skip
+    done, after = [], 0
+    while after is not None:
+        with postgres.transaction(engine) as connection:
+            changed, _, after = resealing.reseal_entries(connection, after, SECOND)
+        done.append(changed)
+    assert done == [2, 1, 1, 0]
 
 
 def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine) -> None:
@@ -313,6 +331,33 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
     wanted = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
     assert column(engine, "masked_ip").tolist() == wanted.tolist()
     assert column(engine, "locale").tolist() == ["XX" if 200 <= at < 300 else None for at in kept]
+
+
+def test_another_row_that_has_taken_the_place_is_left_alone(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows deleted and vacuumed away between reading and writing, and others at their places."""
+    fill(engine, FIRST)
+    places = column(engine, "ctid::text", by="ctid").tolist()
+    others = [f"192.0.2.{at % 256}" for at in range(400)]
+    remask = remasking.mask.remask
+
+    todo = [True]
+
+    def replaced(*arguments: Any) -> Any:
+        if todo and todo.pop():
+            autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+            with autocommit.connect() as connection:
+                connection.execute(sa.text("delete from user_logins"))
+                connection.execute(sa.text("vacuum (truncate off) user_logins"))
+            put(engine, "user_logins", user_id=USERS, masked_ip=tokens(others, FIRST, "ip"))
+        return remask(*arguments)
+
+    monkeypatch.setattr(remasking.mask, "remask", replaced)
+    rekey(made, SECOND)
+    assert set(places) & set(column(engine, "ctid::text", by="ctid"))
+    assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
+    assert set(column(engine, "masked_device_id")) == {None}
 
 
 def test_tokens_that_keep_coming_are_told(

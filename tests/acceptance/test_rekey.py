@@ -1,0 +1,224 @@
+"""Rekey killed at every point, beside a load, and beside itself: no value is lost or told apart."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import psycopg2
+import pytest
+
+from etl import config, lookup
+from etl.keyring import Keyring
+from etl.mask import tokens, unmask_tokens
+from etl.rekey import Outcome, rekey
+from etl.seal import seal, unseal
+from tests.acceptance.watching import (
+    ended,
+    expected_users,
+    held_sessions,
+    killed,
+    ledger_locked,
+    logins,
+    make_tables,
+    running,
+    until,
+    users,
+)
+from tests.conftest import KEYRING, ROOT, Job
+
+SECOND = KEYRING.with_new()
+THIRD = SECOND.with_new()
+
+ROWS, ENTRIES = 3000, 30
+IPS = [None if at % 7 == 0 else f"10.0.{at % 9}.{at % 250}" for at in range(ROWS)]
+DEVICES = [f"device {at % 40}" * (1 + at % 3) for at in range(ROWS)]
+BODIES = [f"body {at}" for at in range(ENTRIES)]
+
+# As `python -m etl`, but with batches of a block: many points to be killed at.
+SMALL = """
+import etl.remasking, etl.resealing, etl.cli
+etl.remasking.BLOCKS, etl.resealing.ENTRIES = 1, 2
+etl.cli.start()
+"""
+
+
+@contextmanager
+def rekeying(job: Job, ring: Keyring) -> Iterator[subprocess.Popen[str]]:
+    """Start a rekey of small batches; it ends with the block at the latest."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SMALL, "rekey", "--json"],
+        env={**job.environment, "ETL_KEYRING": ring.dump()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def to_the_end(job: Job, ring: Keyring) -> Outcome:
+    """Rekey in this process."""
+    return rekey(config.load(ROOT / "config.yaml", job.environment), ring)
+
+
+@pytest.fixture
+def filled(job: Job) -> Job:
+    """A job whose rows and bodies are all of the first key."""
+    make_tables(job)
+    rows = zip(
+        range(ROWS), tokens(IPS, KEYRING, "ip"), tokens(DEVICES, KEYRING, "device_id"), strict=True
+    )
+    ids = [f"m{at}" for at in range(ENTRIES)]
+    with job.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into user_logins (user_id, masked_ip, masked_device_id) values (%s, %s, %s)",
+            list(rows),
+        )
+        connection.exec_driver_sql(
+            "insert into etl.quarantine (message_id, run_id, reasons, body) "
+            "values (%s, gen_random_uuid(), '[]', %s)",
+            list(zip(ids, seal(BODIES, ids, KEYRING), strict=True)),
+        )
+    return job
+
+
+def check(job: Job, ring: Keyring) -> None:
+    """See that every row and every body is there once and opens to its own value."""
+    rows = job.rows(
+        "select cast(user_id as integer), masked_ip, masked_device_id from user_logins order by 1"
+    )
+    assert [row[0] for row in rows] == list(range(ROWS))
+    assert unmask_tokens([row[1] for row in rows], ring, "ip").tolist() == IPS
+    assert unmask_tokens([row[2] for row in rows], ring, "device_id").tolist() == DEVICES
+    entries = job.rows("select message_id, body from etl.quarantine order by quarantine_id")
+    assert unseal([bytes(body) for _, body in entries], [i for i, _ in entries], ring) == BODIES
+
+
+def check_done(job: Job, ring: Keyring) -> None:
+    """See that everything is of the primary key, and equal values are equal."""
+    check(job, ring)
+    rows = np.array(
+        job.rows(
+            "select masked_ip, masked_device_id from user_logins order by cast(user_id as integer)"
+        ),
+        dtype=object,
+    )
+    assert rows[:, 0].tolist() == tokens(IPS, ring, "ip").tolist()
+    assert rows[:, 1].tolist() == tokens(DEVICES, ring, "device_id").tolist()
+    assert lookup.quarantine_usage(job.engine)["key_id"].tolist() == [ring.primary]
+
+
+# What another session does to hold a rekey still, and how many rows are then of the new key.
+HOLDS = {
+    "reading": "lock table user_logins in access exclusive mode",
+    "writing": "select from user_logins where user_id = '1500' for update",
+    "committing": "select pg_advisory_xact_lock(4)",
+    "sealing": "select from etl.quarantine where message_id = 'm15' for update",
+}
+# The last moment of a transaction is when deferred constraints are looked at.
+AT_COMMIT = """
+create function wait() returns trigger language plpgsql
+as 'begin perform pg_advisory_xact_lock_shared(4); return null; end';
+create constraint trigger wait after update on user_logins
+deferrable initially deferred for each row when (old.user_id = '1500') execute function wait()
+"""
+
+
+@pytest.mark.parametrize("point", HOLDS)
+def test_a_rekey_killed_at_a_point_is_taken_up_by_the_next(filled: Job, point: str) -> None:
+    """Before COPY, between COPY and the end of the update, in COMMIT, among the bodies."""
+    with filled.engine.begin() as connection:
+        connection.exec_driver_sql(AT_COMMIT)
+    holder = psycopg2.connect(filled.environment["DATABASE_URL"])
+    try:
+        holder.cursor().execute(HOLDS[point])
+        with rekeying(filled, SECOND) as process:
+            until(lambda: held_sessions(filled))
+            killed(process)
+    finally:
+        holder.close()
+    # The server may not have noticed yet, and a COMMIT that it has begun it ends.
+    until(lambda: not held_sessions(filled))
+    check(filled, SECOND)
+    outcome = to_the_end(filled, SECOND)
+    assert outcome.exit_code == 0
+    assert outcome.entries > 0
+    check_done(filled, SECOND)
+
+
+def test_rows_come_through_three_keys_and_kills_at_any_moment(filled: Job) -> None:
+    """Killed four times on the way to each of two new keys, before the first is through."""
+    draw = random.Random(4)
+    for ring, last in ((SECOND, ROWS * 2 // 3), (THIRD, ROWS)):
+        for share in sorted(draw.random() for _ in range(4)):
+            with rekeying(filled, ring) as process:
+                until(
+                    lambda: of_key(filled, ring) >= share * last or process.poll() is not None  # noqa: B023
+                )
+                killed(process)
+            check(filled, ring)
+    assert 0 < of_key(filled, THIRD) <= ROWS
+    assert to_the_end(filled, THIRD).exit_code == 0
+    check_done(filled, THIRD)
+
+
+def of_key(job: Job, ring: Keyring) -> int:
+    """How many rows are of the primary key."""
+    statement = "select count(*) from user_logins where masked_device_id like :start"
+    return int(job.rows(statement, start=f"{ring.primary}.%")[0][0])
+
+
+def test_two_rekeys_at_once_change_each_row_once(filled: Job) -> None:
+    """They meet at every block, and neither undoes, repeats or misses the other's work."""
+    with rekeying(filled, SECOND) as one, rekeying(filled, SECOND) as other:
+        outcomes = []
+        for process in (one, other):
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            outcomes.append(json.loads(out))
+    check_done(filled, SECOND)
+    assert sum(outcome["rows"] for outcome in outcomes) == ROWS
+    assert sum(outcome["entries"] for outcome in outcomes) == ENTRIES
+
+
+def test_a_load_with_the_old_keyring_is_neither_held_up_nor_missed(job: Job) -> None:
+    """In the middle of its transaction a rekey runs to its end; the rest is for the next one."""
+    make_tables(job)
+    job.send(*logins(60)[:30])
+    job.run()
+    job.send(*logins(60)[30:])
+    with ledger_locked(job) as release, running(job) as process:
+        until(lambda: held_sessions(job))
+        assert to_the_end(job, SECOND).rows == 30
+        release()
+        assert ended(process)["loaded"] == 30
+    assert to_the_end(job, SECOND).rows == 30
+    assert users(job) == expected_users(60)
+    one_device = job.rows("select distinct masked_ip, masked_device_id from user_logins")
+    assert [token[:3] for row in one_device for token in row] == ["k2.", "k2."]
+
+
+def test_loads_and_rekeys_go_on_beside_each_other(job: Job) -> None:
+    """Rekeys run one after the other for as long as a load with the old keyring does."""
+    make_tables(job)
+    job.send(*logins(500))
+    outcomes = []
+    with running(job, ETL_BATCH__ROWS="20", ETL_LOAD__METHOD="copy") as process:
+        while process.poll() is None:
+            outcomes.append(to_the_end(job, SECOND))
+        assert ended(process)["loaded"] == 500
+    outcomes.append(to_the_end(job, SECOND))
+    assert outcomes[-1].exit_code == 0
+    assert sum(outcome.rows for outcome in outcomes) == 500
+    assert users(job) == expected_users(500)
+    assert len(job.rows("select distinct masked_ip, masked_device_id from user_logins")) == 1
