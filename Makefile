@@ -36,6 +36,9 @@ types: $(STAMP) ## static types
 bench: $(STAMP) ## measure everything again: bench/RESULTS.md (half an hour)
 	@$(BIN)/python -m bench
 
+bites: $(STAMP) ## plant known bugs in copies of the project and see the tests catch them (minutes)
+	@$(BIN)/python -m tests.chaos.bites
+
 docs: $(STAMP) ## write the parts of README.md that are made from the code
 	@$(BIN)/python -m docs.generate
 
@@ -46,4 +49,4 @@ clean: ## remove the environment, the embedded data and the caches
 	rm -rf $(VENV) .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint types bench docs notebook clean
+.PHONY: help run test lint types bench bites docs notebook clean

@@ -51,6 +51,10 @@ REFUSALS = frozenset(
         "UnsupportedOperation",
     }
 )
+# How AWS begins its text when a request was signed five minutes or more before or after it came,
+# under the codes InvalidSignatureException and SignatureDoesNotMatch, which a wrong key has too. It
+# passes when the clock is set, or when it was the process that stood still.
+OUT_OF_TIME = ("Signature expired", "Signature not yet current")
 
 
 @dataclass(slots=True, eq=False)
@@ -237,8 +241,14 @@ def _call(call: Callable[..., Any], **arguments: Any) -> Any:
     try:
         return call(**arguments)
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
+        told = error.response.get("Error", {})
+        code = told.get("Code", "unknown")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if str(told.get("Message", "")).startswith(OUT_OF_TIME):
+            raise QueueUnavailable(
+                f"SQS refuses the time of a signature (HTTP {status}, {_name(call)!r}): set this "
+                "machine's clock, unless the process stood still"
+            ) from None
         # The error's own text can repeat what was sent; its code cannot.
         kind = QueueRefused if code in REFUSALS else QueueUnavailable
         raise kind(f"SQS answered {code!r} (HTTP {status}) to {_name(call)!r}") from None

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 
 from etl import acknowledge
 from etl.budget import Unlimited
@@ -360,3 +361,24 @@ def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.Monkey
         left = acknowledge.release(queue, Heartbeat(queue, 30), held, pool)
     assert left == 2_000
     assert len(calls) < 20
+
+
+SIGNED_AT = "20260101T000000Z is now earlier than 20260101T060000Z (20260101T060500Z - 5 min.)"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "kind", "told"),
+    [
+        ("InvalidSignatureException", f"Signature expired: {SIGNED_AT}", QueueUnavailable, "clock"),
+        ("SignatureDoesNotMatch", "Signature not yet current: ...", QueueUnavailable, "clock"),
+        ("InvalidSignatureException", "The request signature we", QueueRefused, "InvalidSig"),
+    ],
+)
+def test_a_clock_that_is_off_is_told_from_a_wrong_key(
+    code: str, words: str, kind: type[Exception], told: str, queue: Queue
+) -> None:
+    """The one passes when the clock is set; the other does not."""
+    with Stubber(queue._client) as stubber:
+        stubber.add_client_error("receive_message", code, words, http_status_code=403)
+        with pytest.raises(kind, match=told):
+            queue.receive(10, 0)

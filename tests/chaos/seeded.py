@@ -1,0 +1,237 @@
+"""Bugs to be found: each is a replacement of exact text, and the tests that must notice it.
+
+The text must stand in its file exactly once; ``tests/chaos/test_bites.py`` says when it no longer
+does. Then the code has changed, and the bug is to be written into the new code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CRASHES = "tests/acceptance/test_crashes.py"
+FAULTS = "tests/chaos/test_database_faults.py"
+KEYS = "tests/acceptance/test_ledger_keys.py"
+LOADING = "tests/integration/test_loading.py"
+RECEIVING = "tests/integration/test_receiving.py"
+CANARY = "tests/acceptance/test_canary.py"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One bug: *new* for *old* in *file*."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+BUGS = (
+    Bug(
+        "acknowledges before the commit",
+        "etl/pipeline.py",
+        "        outcome = _load_patiently(job, batch)\n",
+        "        early = [Handle(m.message_id, m.receipt_handle) for m in messages]\n"
+        "        acknowledge(job.queue, job.heartbeat, early, job.pool)\n"
+        "        outcome = _load_patiently(job, batch)\n",
+        (f"{CRASHES}::test_a_run_killed_before_its_commit_loses_nothing",),
+    ),
+    Bug(
+        "does not ask the ledger",
+        "etl/ledger.py",
+        "    if len(fresh) < len(ordered):\n",
+        "    fresh = set(ordered)\n    if len(fresh) < len(ordered):\n",
+        (f"{CRASHES}::test_a_run_killed_before_its_acknowledgements_loads_nothing_twice",),
+    ),
+    Bug(
+        "claims ids unsorted",
+        "etl/ledger.py",
+        "ordered = sorted(message_ids)",
+        "ordered = list(message_ids)",
+        (f"{LOADING}::test_two_claims_in_opposite_orders_do_not_lock_each_other_out",),
+    ),
+    Bug(
+        "inserts again after an unclear COMMIT",
+        "etl/ledger.py",
+        "            raise CommittedBeforeError\n",
+        "            return set(ordered)\n",
+        (f"{CRASHES}::test_a_lost_reply_to_commit_is_looked_up_in_the_ledger",),
+    ),
+    Bug(
+        "takes an unclear COMMIT for somebody else's",
+        "etl/ledger.py",
+        "            raise CommittedBeforeError\n",
+        "            return fresh\n",
+        (f"{CRASHES}::test_a_lost_reply_to_commit_is_looked_up_in_the_ledger",),
+    ),
+    Bug(
+        "ignores the failed entries of a batch call",
+        "etl/sqs.py",
+        'answer.get("Failed", [])\n            ]\n        return refused',
+        "()\n            ]\n        return refused",
+        (f"{RECEIVING}::test_a_refused_entry_is_reported_though_the_call_succeeds",),
+    ),
+    Bug(
+        "keeps the oldest receipt handle",
+        "etl/heartbeat.py",
+        "held.receipt_handle if held else m.receipt_handle",
+        "m.receipt_handle",
+        (f"{CRASHES}::test_a_message_delivered_three_times_is_loaded_once",),
+    ),
+    Bug(
+        "extends no visibility",
+        "etl/heartbeat.py",
+        "        self._thread.start()\n",
+        "",
+        (f"{CRASHES}::test_a_load_slower_than_the_visibility_timeout_keeps_its_messages",),
+    ),
+    Bug(
+        "gives nothing back",
+        "etl/pipeline.py",
+        "        release(job.queue, job.heartbeat, messages, job.pool)\n",
+        "",
+        (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
+    ),
+    Bug(
+        "counts a message that came twice once",
+        "etl/pipeline.py",
+        "            already_handled=batch.deliveries - loaded - quarantined,\n",
+        "            already_handled=len(batch.messages) - loaded - quarantined,\n",
+        (f"{CRASHES}::test_a_message_delivered_three_times_is_loaded_once",),
+    ),
+    Bug(
+        "trusts the count of to_sql",
+        "etl/pipeline.py",
+        "        return len(ids) - len(broken), broken\n",
+        "        return staged - len(broken), broken\n",
+        (f"{CRASHES}::test_two_runs_at_once_load_each_message_once",),
+    ),
+    Bug(
+        "exhausts the stack on deep nesting",
+        "etl/extract.py",
+        '    if text.count("[") + text.count("{") > NESTING and _depth(text) > NESTING:\n',
+        "    if False:\n",
+        ("tests/unit/test_extract.py",),
+    ),
+    Bug(
+        "takes true for the integer 1",
+        "etl/schema.py",
+        "    return [kind in allowed for kind in map(type, values)]\n",
+        "    return [isinstance(value, tuple(allowed)) for value in values]\n",
+        ("tests/unit/test_validate.py",),
+    ),
+    Bug(
+        "lets a lone surrogate through to the database",
+        "etl/schema.py",
+        "    return _of_type(values, (str,), lambda value: value.isascii() or _encodes(value))\n",
+        "    return [True for _ in values]\n",
+        ("tests/unit/test_validate.py",),
+    ),
+    Bug(
+        "binds tokens to no column",
+        "etl/mask.py",
+        "\n    key, bound_to = keyring.key(key_id), [associated_data(key_id, context)]\n",
+        "\n    key, bound_to = keyring.key(key_id), []\n",
+        ("tests/unit/test_mask.py::test_a_token_is_what_another_library_makes",),
+    ),
+    Bug(
+        "opens forged tokens",
+        "etl/siv.py",
+        "    genuine = differences == 0\n",
+        "    genuine = differences >= 0\n",
+        ("tests/unit/test_siv.py::test_every_flipped_bit_is_told",),
+    ),
+    Bug(
+        "seals under one nonce",
+        "etl/seal.py",
+        "os.urandom(_NONCE_BYTES * len(bodies))",
+        "bytes(_NONCE_BYTES * len(bodies))",
+        ("tests/unit/test_mask.py::test_two_seals_of_one_body_differ",),
+    ),
+    Bug(
+        "quarantines bodies in the open",
+        "etl/quarantine.py",
+        '                "body": body,\n',
+        '                "body": message.body.encode("utf-8", "surrogatepass"),\n',
+        (f"{CANARY}::test_no_canary_is_found_anywhere",),
+    ),
+    Bug(
+        "logs what pandera says",
+        "etl/validate.py",
+        "        cases = errors.failure_cases\n",
+        "        cases = errors.failure_cases\n"
+        '        __import__("logging").getLogger("etl").warning("%s", errors)\n',
+        (f"{CANARY}::test_no_canary_is_found_anywhere",),
+    ),
+    Bug(
+        "keeps the database's own words as the cause",
+        "etl/postgres.py",
+        "        raise translated from None\n",
+        "        raise translated from error\n",
+        (f"{LOADING}::test_no_database_error_quotes_a_value",),
+    ),
+    Bug(
+        "looks at no cause behind an error",
+        "etl/postgres.py",
+        'error = getattr(error, "orig", None) or error.__cause__ or error.__context__',
+        'error = getattr(error, "orig", None)',
+        (f"{LOADING}::test_rows_that_only_the_database_refuses_are_found",),
+    ),
+    Bug(
+        "goes on without its savepoint",
+        "etl/load.py",
+        "        savepoint.rollback()\n",
+        "",
+        (f"{LOADING}::test_rows_that_only_the_database_refuses_are_found",),
+    ),
+    Bug(
+        "blames the rows for a full disk",
+        "etl/postgres.py",
+        'ROW_CLASSES = ("22", "23", "54")',
+        'ROW_CLASSES = ("22", "23", "53", "54")',
+        (f"{LOADING}::test_a_database_error_is_told_by_its_sqlstate",),
+    ),
+    Bug(
+        "gives up at a deadlock",
+        "etl/postgres.py",
+        'OUTAGE_CLASSES = ("08", "53", "57", "40", "58")',
+        'OUTAGE_CLASSES = ("08", "53", "57", "58")',
+        (f"{FAULTS}::test_a_deadlock_is_tried_again",),
+    ),
+    Bug(
+        "gives up at a read-only failover",
+        "etl/postgres.py",
+        'OUTAGE_CODES = ("25006", ',
+        "OUTAGE_CODES = (",
+        (f"{FAULTS}::test_a_read_only_failover_is_waited_out",),
+    ),
+    Bug(
+        "tries again on a connection from before the outage",
+        "etl/postgres.py",
+        "            source.dispose()\n",
+        "            pass\n",
+        (f"{FAULTS}::test_a_read_only_failover_is_waited_out",),
+    ),
+    Bug(
+        "leaves a business id to the row that was refused",
+        "etl/pipeline.py",
+        "        ledger.free(connection, [key for keys in freed for key in keys])\n",
+        "",
+        (f"{KEYS}::test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next",),
+    ),
+    Bug(
+        "knows events by the primary key only",
+        "etl/ledgerkeys.py",
+        "for key_id in keyring.key_ids]",
+        "for key_id in [keyring.primary]]",
+        (f"{KEYS}::test_a_rotation_of_the_keyring_forgets_nothing",),
+    ),
+    Bug(
+        "forgets ids as soon as the run ends",
+        "etl/sql/queries.sql",
+        "where handled_at < now() - make_interval(days => :retention_days)",
+        "where :retention_days > 0",
+        (f"{LOADING}::test_old_ids_are_forgotten",),
+    ),
+)
