@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,10 +79,12 @@ def outcome(folder: Path, tests: Iterable[str]) -> int:
     return done.returncode
 
 
-def sound(tests: Iterable[str]) -> dict[str, bool]:
+def sound(tests: Iterable[str], pool: Executor) -> dict[str, bool]:
     """Which of the tests pass on an unmodified copy."""
+    names = sorted(set(tests))
     with copy_of_the_project() as copy:
-        return {test: outcome(copy, [test]) == PASSED for test in sorted(set(tests))}
+        codes = pool.map(lambda test: outcome(copy, [test]), names)
+        return {test: code == PASSED for test, code in zip(names, codes, strict=True)}
 
 
 def bite(bug: Bug, passing: dict[str, bool]) -> Bite:
@@ -114,13 +116,12 @@ def _verdict(bug: Bug, passing: dict[str, bool]) -> str:
 def main(words: tuple[str, ...], jobs: int) -> None:
     """Plant every bug, or those whose names hold one of WORDS, and say which are caught."""
     bugs = [bug for bug in BUGS if not words or any(word in bug.name for word in words)]
-    passing = sound(test for bug in bugs for test in bug.tests)
+    bites = []
     with ThreadPoolExecutor(jobs) as pool:
-        bites = list(pool.map(lambda bug: bite(bug, passing), bugs))
-    for one in bites:
-        click.echo(f"{one.verdict:8} {one.seconds:5.1f} s  {one.bug}")
-        for test in one.tests:
-            click.echo(f"{'':18}{test}")
+        passing = sound((test for bug in bugs for test in bug.tests), pool)
+        for one in pool.map(lambda bug: bite(bug, passing), bugs):
+            bites.append(one)
+            click.echo(f"{one.verdict:8} {one.seconds:5.1f} s  {one.bug}")
     caught = sum(one.verdict == "caught" for one in bites)
     result = {"bugs": len(bites), "caught": caught, "bites": [asdict(one) for one in bites]}
     if not words:
