@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 BAD_SHARE = 0.02
@@ -24,6 +24,9 @@ LOCALES = (
     (None, 33),
 )
 REPEAT_SHARE = 0.01  # a producer that sends an event twice: two messages, one content
+
+# Accounts that one hand works; not in the default sample.
+RINGS, RING_USERS, RING_DEVICES, RING_ADDRESSES = 3, 8, 3, 2
 
 Event = dict[str, Any]
 
@@ -44,6 +47,16 @@ class _World:
             "ip": self._address(user),
             "locale": self._pick(LOCALES),
             "device_id": self._device(user) if draw.random() < 0.96 else self._shared_device(),
+        }
+
+    def ring_event(self) -> Event:
+        """A login of an account that takes turns with others on a few devices and addresses."""
+        ring, draw = self._draw.randrange(RINGS), self._draw
+        return {
+            **self.event(),
+            "user_id": self._uuid(f"ring {ring}", draw.randrange(RING_USERS)),
+            "ip": f"198.51.100.{10 * ring + draw.randrange(RING_ADDRESSES) + 1}",
+            "device_id": f"800-{ring:02d}-{draw.randrange(RING_DEVICES):04d}",
         }
 
     def _user(self) -> int:
@@ -124,11 +137,22 @@ BAD: dict[str, Callable[[Event], str]] = {
 }
 
 
-def bodies(count: int, seed: int, *, bad_share: float = BAD_SHARE) -> Iterator[str]:
-    """Yield *count* message bodies; the same seed gives the same bodies."""
+def bodies(
+    count: int,
+    seed: int,
+    *,
+    bad_share: float = BAD_SHARE,
+    bad_kinds: Sequence[str] = tuple(BAD),
+    rings: bool = False,
+) -> Iterator[str]:
+    """Yield *count* message bodies; the same seed gives the same bodies.
+
+    :param bad_kinds: keys of ``BAD``, the ways in which the bad ones are bad
+    :param rings: of accounts that share a few devices and addresses, and of nobody else
+    """
     draw = random.Random(seed)  # noqa: S311  (samples, not secrets)
     world = _World(draw)
-    kinds = list(BAD.values())
+    kinds = [BAD[kind] for kind in bad_kinds]
     bad = 0
     body = ""
     for _ in range(count):
@@ -139,5 +163,5 @@ def bodies(count: int, seed: int, *, bad_share: float = BAD_SHARE) -> Iterator[s
         elif body and draw.random() < REPEAT_SHARE:
             yield body
         else:
-            body = json.dumps(world.event())
+            body = json.dumps(world.ring_event() if rings else world.event())
             yield body

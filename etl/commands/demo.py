@@ -15,12 +15,15 @@ Examples:
 @click.option("--messages", type=click.IntRange(min=100), default=10_000, show_default=True,
               help="Send so many sample events.")  # fmt: skip
 @click.option("--serve", is_flag=True, help="Leave the services running, until Ctrl-C.")
-@click.option("--notebook", is_flag=True, help="Open Jupyter on the embedded database.")
-def demo(messages: int, serve: bool, notebook: bool) -> None:
+@click.option("--week", is_flag=True, help="Load a week of nights before it, some with faults.")
+@click.option(
+    "--notebook", is_flag=True, help="Open Jupyter on the embedded database, week and all."
+)
+def demo(messages: int, serve: bool, week: bool, notebook: bool) -> None:
     """Show the whole job on an embedded Postgres and an embedded SQS.
 
     Needs the development requirements. The data is made up and stays in .embedded/.
     """
     from etl.embedded.demo import run as show
 
-    show(messages, serve=serve, notebook=notebook)
+    show(messages, serve=serve, notebook=notebook, week=week)

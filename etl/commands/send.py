@@ -10,6 +10,7 @@ import click
 
 from etl.commands import options
 from etl.errors import EtlError
+from etl.samples import BAD
 
 
 @click.command(
@@ -30,7 +31,22 @@ Examples:
     show_default=True,
     help="Share of made-up events that break a check.",
 )
-def send(config_path: Path, file: Any, sample: int | None, seed: int, bad_share: float) -> None:
+@click.option(
+    "--bad-kind",
+    type=click.Choice(list(BAD)),
+    metavar="CHECK",
+    help="The check that they break, as 'column: check'; without it all kinds come in turn.",
+)
+@click.option("--rings", is_flag=True, help="Let few accounts share fewer devices and addresses.")
+def send(
+    config_path: Path,
+    file: Any,
+    sample: int | None,
+    seed: int,
+    bad_share: float,
+    bad_kind: str | None,
+    rings: bool,
+) -> None:
     """Send messages to the queue: a FILE with one body a line, or a sample.
 
     Blank lines are skipped.
@@ -42,7 +58,10 @@ def send(config_path: Path, file: Any, sample: int | None, seed: int, bad_share:
     from etl.sqs import open_queue
 
     if sample is not None:
-        bodies: Iterator[str] = samples.bodies(sample, seed, bad_share=bad_share)
+        kinds = (bad_kind,) if bad_kind else tuple(BAD)
+        bodies: Iterator[str] = samples.bodies(
+            sample, seed, bad_share=bad_share, bad_kinds=kinds, rings=rings
+        )
     else:
         bodies = (line for raw in file if (line := raw.rstrip("\n")).strip())
     queue = open_queue(settings.queue)

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from etl import present
+from etl.embedded import nights
+from etl.embedded.nights import call
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from etl.errors import EmbeddedError
 from etl.keyring import Keyring
 from etl.postgres import driver_url
 
@@ -37,7 +38,7 @@ IDLE_SECONDS, WAIT_SECONDS = 3, 1
 BATCH_ROWS = 2_500
 
 
-def run(messages: int, *, serve: bool, notebook: bool) -> None:
+def run(messages: int, *, serve: bool, notebook: bool, week: bool) -> None:
     """Show the whole job; see ``python -m etl demo --help``.
 
     :raises EmbeddedError: a service did not start, or the job failed
@@ -45,10 +46,14 @@ def run(messages: int, *, serve: bool, notebook: bool) -> None:
     out = present.console()
     with _services() as (environment, engine):
         if notebook:
-            if _runs(engine) == 0:
+            fresh = _runs(engine) == 0
+            _load_week(out, environment, engine)
+            if fresh:
                 _show_job(out, environment, engine, messages)
             _open_jupyter(environment)
             return
+        if week:
+            _load_week(out, environment, engine)
         _show_job(out, environment, engine, messages)
         _show_tables(out, engine)
         _show_next(out)
@@ -88,20 +93,6 @@ def _keyring() -> Path:
     return path
 
 
-def _etl(environment: Mapping[str, str], *arguments: str) -> str:
-    """Run one of our commands as a user would; returns what it printed on standard output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "etl", *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise EmbeddedError(f"'python -m etl {' '.join(arguments)}' ended with {done.returncode}")
-    return done.stdout
-
-
 def _runs(engine: sa.Engine) -> int:
     """How many runs the kept database has seen."""
     with engine.connect() as connection:
@@ -120,10 +111,10 @@ def _show_job(
     # The seed does not change: a second demo sends the same events again.
     command = ["send", "--sample", str(messages), "--seed", "1"]
     out.print(f"[bold]$ python -m etl {' '.join(command)}[/]")
-    _etl(environment, *command)
+    call(environment, *command)
     command = ["run", "--idle-seconds", str(IDLE_SECONDS), "--json"]
     out.print(f"[bold]$ python -m etl {' '.join(command)}[/]")
-    summary = json.loads(_etl(environment, *command))
+    summary = json.loads(call(environment, *command))
     _show_summary(out, summary)
     if earlier:
         out.print(
@@ -132,6 +123,13 @@ def _show_job(
             "a message that SQS delivers twice, not an\nevent that a producer sends twice. Those "
             "are duplicates, and for the analyst to find."
         )
+
+
+def _load_week(out: Console, environment: Mapping[str, str], engine: sa.Engine) -> None:
+    missing = nights.missing(engine)
+    if missing:
+        out.print(f"[bold]a week[/] {len(missing)} made-up nights, some with faults")
+        nights.load(environment, missing)
 
 
 def _show_summary(out: Console, summary: Mapping[str, int]) -> None:

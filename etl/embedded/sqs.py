@@ -38,12 +38,18 @@ class EmbeddedSqs:
     :raises EmbeddedError: the process did not start, or it refused to create a queue.
     """
 
-    def __init__(self, redeliver_fraction: float = 0.0, seed: int = 0) -> None:
-        """Start it; a *redeliver_fraction* of what is deleted comes once more, chosen by *seed*."""
+    def __init__(
+        self, redeliver_fraction: float = 0.0, seed: int = 0, *, days_behind: int = 0
+    ) -> None:
+        """Start it; a *redeliver_fraction* of what is deleted comes once more, chosen by *seed*.
+
+        :param days_behind: how far its clock, and with it each SentTimestamp, is in the past
+        """
         self._child = Child(
             "etl.embedded.sqs_server",
             *("--redeliver-fraction", str(redeliver_fraction)),
             *("--seed", str(seed)),
+            *("--days-behind", str(days_behind)),
         )
         self.endpoint_url: str = self._child.ready["endpoint_url"]
         self._creator: SQSClient | None = None

@@ -35,6 +35,7 @@ TARGET_PREFIX = "AmazonSQS."
 MAXIMUM_HEADER_BYTES = 65_536
 # JSON writes some characters in six bytes, and a batch too long shall get AWS's own refusal.
 MAXIMUM_REQUEST_BYTES = 64 * MAXIMUM_BYTES
+DAY_NS = 86_400 * 10**9
 HTTP_STATUS = {"InternalFailure": 500, "OverLimit": 403, "ReceiptHandleIsInvalid": 404}
 HTTP_REASONS = {
     200: "OK",
@@ -295,9 +296,9 @@ def _next_look_ms(receive: Receive) -> int:
     return receive.deadline_ms if change_ms is None else min(receive.deadline_ms, change_ms)
 
 
-def clock() -> Callable[[], int]:
+def clock(days_behind: int = 0) -> Callable[[], int]:
     """Return a clock of milliseconds since the epoch that a change of the system's time spares."""
-    offset = time.time_ns() - time.monotonic_ns()
+    offset = time.time_ns() - time.monotonic_ns() - days_behind * DAY_NS
     return lambda: (time.monotonic_ns() + offset) // 1_000_000
 
 
@@ -307,7 +308,7 @@ async def serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     account = Account(Redelivery(options.redeliver_fraction, options.seed))
-    server = Server(Service(account, clock()))
+    server = Server(Service(account, clock(options.days_behind)))
     listener = await loop.create_server(lambda: Connection(server), options.host, options.port)
     port = listener.sockets[0].getsockname()[1]
     host = f"[{options.host}]" if ":" in options.host else options.host
@@ -350,6 +351,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="decides which messages come once more"
+    )
+    parser.add_argument(
+        "--days-behind", type=int, default=0, metavar="D", help="live so many days in the past"
     )
     parser.add_argument(
         "--foreground",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 
@@ -65,3 +66,28 @@ def test_a_third_of_the_locales_is_null_and_na_is_a_country() -> None:
     locales = Counter(json.loads(body)["locale"] for body in samples.bodies(5_000, 1, bad_share=0))
     assert 0.28 < locales[None] / 5_000 < 0.38
     assert locales["NA"] > 0
+
+
+def test_bad_events_can_all_be_of_one_kind() -> None:
+    """As when a producer's new release gets one field wrong."""
+    kind = "app_version: version"
+    found = reasons(list(samples.bodies(300, 1, bad_share=0.5, bad_kinds=[kind])))
+    assert Counter(map(frozenset, found)).keys() == {frozenset(), frozenset({kind})}
+
+
+def test_ring_accounts_share_a_few_devices_and_addresses() -> None:
+    """All of a ring's accounts hang together, and with nobody else."""
+    events = [json.loads(body) for body in samples.bodies(400, 1, bad_share=0, rings=True)]
+    users: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        users[event["device_id"]].add(event["user_id"])
+        users[event["ip"]].add(event["user_id"])
+    assert len(users) == samples.RINGS * (samples.RING_DEVICES + samples.RING_ADDRESSES)
+    assert set(map(len, users.values())) == {samples.RING_USERS}
+    assert len(set(map(frozenset, users.values()))) == samples.RINGS
+
+
+def test_the_default_sample_is_what_it_was() -> None:
+    """README shows numbers of it."""
+    text = "\n".join(samples.bodies(1_000, 1))
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("295edc18bc60da54")
