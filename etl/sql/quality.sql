@@ -1,0 +1,55 @@
+-- How the runs went and what broke the checks. Replays of the quarantine are left out, for they say
+-- nothing about what comes in; what was replayed or discarded keeps its reasons, and counts.
+
+-- quality_runs --
+-- The newest runs in the order of their start, with their shares and rates.
+select row_number() over (order by started_at, run_id) as run,
+       cast(run_id as text) as run_id,
+       started_at,
+       cast(extract(epoch from finished_at - started_at) as float8) as seconds,
+       received, loaded, already_handled, quarantined, released,
+       cast(quarantined as float8) / nullif(loaded + quarantined, 0) as quarantined_share,
+       received = loaded + already_handled + quarantined + released as adds_up,
+       stop_reason
+from (
+    select * from etl.runs where command = 'run' order by started_at desc, run_id limit :most
+) as newest
+order by run
+
+-- quality_checks --
+-- The checks that messages of the newest runs broke, those with the most messages first.
+with newest as (
+    select run_id, started_at from etl.runs where command = 'run'
+    order by started_at desc, run_id limit :most
+)
+select reason ->> 'column' as "column", reason ->> 'check' as "check",
+       count(*) as messages, count(distinct run_id) as runs, max(started_at) as latest_run_at
+from etl.quarantine
+join newest using (run_id), jsonb_array_elements(reasons) as reason
+group by 1, 2
+order by messages desc, 1, 2
+
+-- quality_checks_by_run --
+-- How many messages broke each check in each of the newest runs; zeros too.
+with newest as (
+    select row_number() over (order by started_at, run_id) as run,
+           run_id, loaded + quarantined as all_messages
+    from (
+        select * from etl.runs where command = 'run' order by started_at desc, run_id limit :most
+    ) as newest
+),
+broken as (
+    select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",
+           count(*) as messages
+    from etl.quarantine
+    join newest using (run_id), jsonb_array_elements(reasons) as reason
+    group by 1, 2, 3
+),
+checks as (select distinct "column", "check" from broken)
+select run, "column", "check",
+       coalesce(messages, 0) as messages,
+       cast(coalesce(messages, 0) as float8) / nullif(all_messages, 0) as share
+from newest
+cross join checks
+left join broken using (run_id, "column", "check")
+order by run, "column", "check"
