@@ -13,6 +13,7 @@
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
     │   ├── QuarantineBudget        too many messages broke a check              exit code 3
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
+    ├── NotebookError               a cell of a notebook failed; no page was made of it
     ├── UnmaskError                 a token or sealed body that this keyring cannot open
     └── EmbeddedError               a development service did not start or answer
 
@@ -89,6 +90,10 @@ class NotReconciled(Stopped):
     """The run's counts do not add up."""
 
     stop_reason = "not reconciled"
+
+
+class NotebookError(EtlError):
+    """A cell of a notebook failed."""
 
 
 class UnmaskError(EtlError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 
 import click
 
 from etl.commands import options
+from etl.errors import EtlError, NotebookError
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -16,7 +18,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group()
 def report() -> None:
-    """Look for duplicates in the loaded table."""
+    """Look for duplicates in the loaded table; make pages of notebooks."""
 
 
 @report.command(
@@ -66,3 +68,55 @@ def report_duplicates(
     choice = reports.Choice(by, min_users, top, exclude_shared, within_seconds)
     made = reports.build(source, choice)
     present.report(made)
+
+
+@report.command(
+    "notebook",
+    epilog="""\b
+Examples:
+  python -m etl report notebook notebooks/04_quality.ipynb
+  python -m etl report notebook notebooks/*.ipynb --folder reports
+""",
+)
+@click.argument(
+    "paths",
+    metavar="NOTEBOOK...",
+    nargs=-1,
+    required=True,
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Write the pages there, each under the name of its notebook; made if absent.  "
+    "[default: the working directory]",
+)
+@click.option("--code", is_flag=True, help="Show the code of the cells too.")
+@click.option(
+    "--cell-seconds",
+    type=click.IntRange(min=1),
+    default=600,
+    show_default=True,
+    help="Give up when a cell takes longer than so many seconds.",
+)
+def report_notebook(paths: tuple[Path, ...], folder: Path, code: bool, cell_seconds: int) -> None:
+    """Run notebooks and write each as one self-contained HTML page, for a schedule.
+
+    They run from top to bottom in a process of their own, which gets DATABASE_URL and no key. When
+    a cell fails no page is written, the others are, and the exit code is 1.
+    """
+    from etl import notebook
+
+    failed = []
+    for path in paths:
+        try:
+            done = notebook.run(path, os.environ, cell_seconds=cell_seconds)
+        except NotebookError as error:
+            failed.append(str(error))
+            continue
+        page = folder / f"{path.stem}.html"
+        notebook.write(notebook.html(done, path.stem, code=code), page)
+        click.echo(f"wrote {page}", err=True)
+    if failed:
+        raise EtlError("; ".join(failed))

@@ -1,0 +1,454 @@
+"""The pictures of the notebooks: each function draws one frame and shows it.
+
+What the frames hold is worked out in ``etl``, and documented there. Colours are those of Okabe and
+Ito, told apart by every kind of colour vision; marks and positions say the same once more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.ticker import PercentFormatter
+
+if TYPE_CHECKING:
+    from etl.duplicates import Linked
+
+Looks = dict[str, tuple[str, str]]  # colour and marker
+Places = dict[str, Sequence[float]]  # of the nodes
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+FAINT, PALE = "#aaaaaa", "#dddddd"
+
+GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
+LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (PINK, "v"), (SKY, "^"))
+COLUMN_LOOKS = LOOKS[1:]  # of masked columns: the first is the users'
+
+HEIGHT_INCHES = 3.8
+DURATIONS = {"a second": 1, "a minute": 60, "an hour": 3_600, "a day": 86_400}
+SPACES = {"all device ids 000-00-0000": 10**9, "all IPv4 addresses": 2**32}
+WIDTHS = {"IPv6": (2, 39), "device id": (11, 11), "IPv4": (7, 15)}
+
+
+def style() -> None:
+    """Set how all pictures look."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.figsize": (8, HEIGHT_INCHES),
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "axes.titlesize": 12,
+            "axes.titlelocation": "left",
+            "axes.titlepad": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+        }
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: 1 user, 2,000 users."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _nothing(frame: pd.DataFrame) -> bool:
+    if frame.empty:
+        print("no rows yet, so there is nothing to draw")
+    return frame.empty
+
+
+# 01_first_look
+
+
+def locales(logins: pd.DataFrame) -> None:
+    """Draw ``locale``, ``absent``, ``logins`` and ``share`` as bars; what names none stands out."""
+    if _nothing(logins):
+        return
+    absent = logins.loc[logins["absent"], "share"].sum()
+    _, axes = plt.subplots()
+    colours = np.where(logins["absent"], GREY, BLUE).tolist()
+    bars = axes.barh(logins["locale"], logins["logins"], color=colours)
+    axes.bar_label(bars, [f"{share:.0%}" for share in logins["share"]], padding=4)
+    axes.set(
+        title=f"{absent:.0%} of the logins name no locale (NA is Namibia)",
+        xlabel="logins",
+        ylabel="locale",
+    )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    plt.show()
+
+
+def versions(logins: pd.DataFrame) -> None:
+    """Draw ``major``, ``minor`` and ``logins``, a panel for each major version."""
+    if _nothing(logins):
+        return
+    majors = logins["major"].unique()
+    figure, panels = plt.subplots(1, len(majors), sharey=True, squeeze=False)
+    for axes, major in zip(panels[0], majors, strict=True):
+        part = logins[logins["major"] == major]
+        axes.bar(part["minor"], part["logins"], color=BLUE)
+        axes.set(xlabel=f"minor version of {major}.x")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[0][0].set(ylabel="logins")
+    panels[0][0].yaxis.set_major_formatter("{x:,.0f}")
+    most = logins.loc[logins["logins"].idxmax()]
+    figure.suptitle(
+        f"{len(logins)} releases are in use; the most used, {most['major']}.{most['minor']}, has "
+        f"{most['logins'] / logins['logins'].sum():.1%} of the logins",
+        x=0.01, ha="left", fontsize=12,
+    )  # fmt: skip
+    plt.show()
+
+
+# 02_duplicates
+
+
+def over_time(days: pd.DataFrame) -> None:
+    """Draw ``duplicates.over_time``: rows, and below them those that repeat another."""
+    if _nothing(days):
+        return
+    worst = days.loc[days["surplus_rows"].idxmax()]
+    _, panels = plt.subplots(2, sharex=True, figsize=(8, 4.6))
+    for axes, part, colour in ((panels[0], "rows", GREY), (panels[1], "surplus_rows", ORANGE)):
+        bars = axes.bar(days["day"].dt.strftime("%d %b"), days[part], color=colour)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+        axes.set(ylabel=part.replace("_", " "))
+        axes.margins(y=0.2)
+        axes.yaxis.set_major_formatter("{x:,g}")
+    panels[0].set(
+        title=f"{worst['surplus_rows']:,} of {count(days['surplus_rows'].sum(), 'surplus row')} "
+        f"came on {worst['day']:%d %b}"
+    )
+    panels[1].set(xlabel="day (UTC)")
+    panels[1].tick_params("x", rotation=0 if len(days) < 12 else 90)
+    plt.show()
+
+
+def users_per_value(distribution: pd.DataFrame) -> None:
+    """Draw ``duplicates.distribution``, added up from the right, on logarithmic axes."""
+    if _nothing(distribution):
+        return
+    _, axes = plt.subplots(figsize=(8, 4.4))
+    for (column, part), (colour, marker) in zip(
+        distribution.groupby("column", sort=False), itertools.cycle(COLUMN_LOOKS), strict=False
+    ):
+        at_least = part["values"][::-1].cumsum()[::-1]
+        axes.loglog(
+            part["users"], at_least, color=colour, marker=marker, ms=5, label=column,
+            drawstyle="steps-pre",
+        )  # fmt: skip
+    shared = distribution.loc[distribution["users"] > 1, "values"].sum()
+    axes.set(
+        title=f"{shared:,} of {count(distribution['values'].sum(), 'value')} have several users, "
+        f"one has {distribution['users'].max():,}",
+        xlabel="users, at least",
+        ylabel="values with so many users",
+    )
+    _plain_numbers(axes)
+    axes.grid(which="major", color=PALE)
+    axes.legend()
+    plt.show()
+
+
+def linked_groups(linked: Linked, most: int = 6) -> None:
+    """Draw the largest groups of ``duplicates.linked`` as networks of users and what ties them."""
+    if _nothing(linked.groups):
+        return
+    shown = linked.groups.head(most)
+    columns = list(dict.fromkeys(linked.ties["column"]))
+    looks = dict(zip(columns, itertools.cycle(COLUMN_LOOKS), strict=False))
+    figure, panels = plt.subplots(-(-most // 3), 3, figsize=(8, 2.9 * -(-most // 3)))
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, group in zip(panels.flat, shown.itertuples(), strict=False):
+        axes.set_title(f"group {group.group}: {count(group.users, 'user')}", fontsize=11)
+        _network(axes, linked.edges[linked.edges["group"] == group.group], looks)
+    keys = [plt.Line2D([], [], color=BLUE, marker="o", ls="", label="user")]
+    keys += [
+        plt.Line2D([], [], color=colour, marker=marker, ls="", label=name)
+        for name, (colour, marker) in looks.items()
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
+    figure.suptitle(
+        f"The largest {len(shown)} of {count(linked.total['groups'].sum(), 'linked group')}",
+        x=0.01, ha="left", fontsize=12,
+    )  # fmt: skip
+    plt.show()
+
+
+def _network(axes: Axes, edges: pd.DataFrame, looks: Looks) -> None:
+    users = "user " + edges["user"].astype(str)
+    values = edges["column"] + " " + edges["value"].astype(str)
+    graph = nx.Graph(list(zip(users, values, strict=True)))
+    places = nx.spring_layout(graph, seed=1, iterations=200)
+    nx.draw_networkx_edges(graph, places, ax=axes, edge_color=FAINT)
+    _nodes(axes, places, users, BLUE, "o", 45)
+    for column, (colour, marker) in looks.items():
+        _nodes(axes, places, values[edges["column"] == column], colour, marker, 75)
+    axes.margins(0.12)
+
+
+def _nodes(
+    axes: Axes, places: Places, names: pd.Series, colour: str, marker: str, size: int
+) -> None:
+    points = np.reshape([places[name] for name in names.unique()], (-1, 2))
+    axes.scatter(*points.T, size, colour, marker, zorder=2)
+
+
+# 03_masking
+
+
+def few_values(guesses: pd.DataFrame) -> None:
+    """Draw ``exposure.guesses_by_rank`` of a column of few values as pairs of bars."""
+    _, axes = plt.subplots()
+    for offset, part, label, colour in (
+        (-0.2, "known_share", "plain, from elsewhere", GREY),
+        (0.2, "share", "tokens, in the masked column", BLUE),
+    ):
+        axes.bar(guesses["rank"] + offset, guesses[part], width=0.4, color=colour, label=label)
+    highest = guesses[["share", "known_share"]].max(axis=1)
+    for rank, height, right in zip(guesses["rank"], highest, guesses["right"], strict=True):
+        axes.annotate(
+            "right" if right else "wrong", (rank, height), (0, 4), textcoords="offset points",
+            ha="center", color="black" if right else ORANGE,
+        )  # fmt: skip
+    axes.set(
+        title=f"Rank alone gives {guesses['right'].sum()} of {count(len(guesses), 'value')} away, "
+        f"in {_share_of_right(guesses)} of the rows",
+        xlabel="rank by frequency",
+        ylabel="share of the rows",
+        xticks=guesses["rank"],
+    )
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend()
+    plt.show()
+
+
+def many_values(guesses: pd.DataFrame) -> None:
+    """Draw ``exposure.guesses_by_rank`` of a column of many values on logarithmic axes."""
+    _, axes = plt.subplots()
+    for right, label, colour, marker in (
+        (False, "guessed wrong", GREY, "."),
+        (True, "guessed right", ORANGE, "D"),
+    ):
+        part = guesses[guesses["right"] == right]
+        axes.loglog(part["rank"], part["rows"], marker, color=colour, ms=7, label=label)
+    axes.set(
+        title=f"Rank alone gives {guesses['right'].sum():,} of {count(len(guesses), 'value')} "
+        f"away, in {_share_of_right(guesses)} of the rows",
+        xlabel="rank by frequency",
+        ylabel="rows with the token",
+    )
+    _plain_numbers(axes)
+    axes.legend()
+    plt.show()
+
+
+def search_time(times: pd.DataFrame) -> None:
+    """Draw ``exposure.search_times``, and where its rate leads for whole kinds of values."""
+    _, axes = plt.subplots(figsize=(8, 4.4))
+    last = times.iloc[-1]
+    rate = last["tried"] / last["seconds"]
+    most = max(SPACES.values())
+    axes.loglog(
+        [last["tried"], most],
+        [last["seconds"], most / rate],
+        "--",
+        color=GREY,
+        label="at this rate",
+    )
+    axes.loglog(times["tried"], times["seconds"], "o-", color=BLUE, label="measured")
+    for space, size in SPACES.items():
+        axes.plot(size, size / rate, "D", color=ORANGE)
+        axes.annotate(f"{space}: {_duration(size / rate)}", (size, size / rate), (12, -8),
+                      textcoords="offset points", va="center")  # fmt: skip
+    for name, seconds in DURATIONS.items():
+        axes.axhline(seconds, color=PALE, zorder=0)
+        axes.annotate(name, (times["tried"].min(), seconds), (0, 2), textcoords="offset points",
+                      color=GREY, fontsize=9)  # fmt: skip
+    axes.set(
+        title=f"One core tries all IPv4 addresses in {_duration(most / rate)}",
+        xlabel="values tried",
+        ylabel="seconds, one core",
+        xlim=(times["tried"].min() / 2, most * 20_000),  # room for the words on the right
+        xticks=[10**power for power in (4, 6, 8, 10)],
+    )
+    axes.minorticks_off()
+    axes.legend(loc="lower right")
+    plt.show()
+
+
+def token_lengths(lengths: pd.DataFrame) -> None:
+    """Draw ``exposure.lengths`` as steps, above the widths that addresses and device ids have."""
+    _, (above, below) = plt.subplots(2, sharex=True, figsize=(8, 4.6), height_ratios=(4, 1.3))
+    for part, label, look in (
+        ("characters", "as it is: values padded to whole blocks", {"color": BLUE, "lw": 2}),
+        ("unpadded", "were they not padded", {"color": GREY, "ls": "--"}),
+    ):
+        above.step(lengths["value_bytes"], lengths[part], where="mid", label=label, **look)
+    above.set(
+        title="The length of a token tells the length of its value in steps of 16 bytes",
+        ylabel="characters in the token",
+        ylim=(0, None),
+    )
+    above.legend(loc="lower right")
+    for name, (least, most) in WIDTHS.items():
+        below.plot([least, most], [name, name], "|-", color=ORANGE, lw=3, ms=9)
+    below.margins(y=0.3)
+    below.set(xlabel="bytes in the value", xticks=range(0, lengths["value_bytes"].max() + 2, 8))
+    plt.show()
+
+
+def _share_of_right(guesses: pd.DataFrame) -> str:
+    return f"{100 * guesses.loc[guesses['right'], 'share'].sum():.3g}%"
+
+
+def _plain_numbers(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds in the largest unit that they fill: 42 seconds, 36 minutes."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+# 04_quality
+
+
+def quarantined_share(runs: pd.DataFrame) -> None:
+    """Draw the share kept out of each of ``quality.runs``, and what is usual."""
+    runs = runs.dropna(subset=["quarantined_share"])
+    if _nothing(runs):
+        return
+    usual = runs["quarantined_share"].median()
+    worst = runs.loc[runs["quarantined_share"].idxmax()]
+    _, axes = plt.subplots()
+    bars = axes.bar(runs["run"], runs["quarantined_share"], color=BLUE)
+    axes.axhline(usual, color=ORANGE, ls="--", label=f"median, {usual:.1%}")
+    numbers = axes.bar_label(bars, [f"{number:,}" for number in runs["quarantined"]], padding=3)
+    plt.setp(numbers, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+    axes.set(
+        title=f"Run {worst['run']} kept most out: {worst['quarantined_share']:.1%} of its messages",
+        xlabel="run, the oldest first (above the bars: messages kept out)",
+        ylabel="share kept out",
+        xticks=runs["run"],
+    )
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend()
+    plt.show()
+
+
+def checks_that_fail_most(checks: pd.DataFrame, most: int = 12) -> None:
+    """Draw the head of ``quality.checks`` as bars."""
+    if _nothing(checks):
+        return
+    head = checks.head(most).iloc[::-1]
+    _, axes = plt.subplots(figsize=(8, 1.3 + 0.27 * len(head)))
+    bars = axes.barh(_names(head), head["messages"], color=BLUE)
+    labels = [f"{row.messages:,} in {count(row.runs, 'run')}" for row in head.itertuples()]
+    axes.bar_label(bars, labels, padding=4)
+    axes.set(
+        title=f"{count(checks['messages'].sum(), 'fault')} of {count(len(checks), 'kind')}; the "
+        f"first makes {checks['messages'].max() / checks['messages'].sum():.0%} of them",
+        xlabel="messages",
+        ylabel="column: check",
+        xlim=(0, head["messages"].max() * 1.25),
+    )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    plt.show()
+
+
+def checks_by_run(by_run: pd.DataFrame) -> None:
+    """Draw ``quality.checks_by_run`` as a table whose darkness is the share."""
+    if _nothing(by_run):
+        return
+    named = by_run.assign(name=_names(by_run))
+    shares = named.pivot_table(index="name", columns="run", values="share", dropna=False)
+    messages = named.pivot_table(index="name", columns="run", values="messages", aggfunc="sum")
+    order = messages.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    shares, messages = shares.loc[order], messages.loc[order]
+    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.27 * len(order)))
+    # By the square root, for shares of a few in a thousand and of a fifth in one picture.
+    image = axes.imshow(shares, cmap="Blues", aspect="auto", norm=PowerNorm(0.5, vmin=0))
+    dark = shares > shares.max().max() / 3
+    for (row, column), number in zip(
+        np.ndindex(messages.shape), messages.to_numpy().flat, strict=True
+    ):
+        colour = "white" if dark.iat[row, column] else "black"
+        axes.text(column, row, f"{number:,}" if number else "·", ha="center", va="center",
+                  color=colour, fontsize=9)  # fmt: skip
+    axes.set(
+        title="Messages that broke each check, by run",
+        xlabel="run, the oldest first",
+        xticks=range(len(messages.columns)),
+        xticklabels=messages.columns,
+        yticks=range(len(order)),
+        yticklabels=order,
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, label="share of the run's messages", format=PercentFormatter(1))
+    plt.show()
+
+
+def check_trends(by_run: pd.DataFrame, surges: pd.DataFrame) -> None:
+    """Draw the share of each check over the runs; those that surged stand out."""
+    if _nothing(by_run):
+        return
+    _, axes = plt.subplots(figsize=(8, 4.2))
+    named = by_run.assign(name=_names(by_run))
+    surged = list(dict.fromkeys(_names(surges)))
+    looks = dict(zip(surged, itertools.cycle(LOOKS), strict=False))
+    for name, part in named.groupby("name", sort=False):
+        if name not in looks:
+            axes.plot(part["run"], part["share"], color=FAINT, lw=1, zorder=0)
+    for name, (colour, marker) in looks.items():
+        part = named[named["name"] == name]
+        axes.plot(part["run"], part["share"], color=colour, marker=marker, label=name)
+    axes.plot([], [], color=FAINT, label="every other check")
+    axes.set(
+        title=f"{count(len(surged), 'check')} rose far above the usual",
+        xlabel="run, the oldest first",
+        ylabel="share of the run's messages",
+        xticks=named["run"].unique(),
+        ylim=(0, None),
+    )
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend()
+    plt.show()
+
+
+def run_speed(runs: pd.DataFrame) -> None:
+    """Draw how many messages each of ``quality.runs`` received, and how long it took."""
+    if _nothing(runs):
+        return
+    _, panels = plt.subplots(2, sharex=True, figsize=(8, 4.6))
+    for axes, part, label, colour in (
+        (panels[0], "received", "deliveries received", BLUE),
+        (panels[1], "seconds", "seconds, start to end", GREY),
+    ):
+        bars = axes.bar(runs["run"], runs[part], color=colour)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+        axes.set(ylabel=label)
+        axes.margins(y=0.2)
+        axes.yaxis.set_major_formatter("{x:,g}")
+    panels[0].set(title=f"{runs['received'].sum():,} deliveries in {count(len(runs), 'run')}")
+    panels[1].set(xlabel="run, the oldest first", xticks=runs["run"])
+    plt.show()
+
+
+def _names(checks: pd.DataFrame) -> pd.Series:
+    return checks["column"] + ": " + checks["check"]
