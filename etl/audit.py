@@ -42,8 +42,6 @@ def write(engine: sa.Engine, entry: Entry, subjects: Iterable[str], keyring: Key
     """
     try:
         with transaction(engine) as connection:
-            # Some servers answer a COMMIT before it is on disk.
-            connection.exec_driver_sql("set local synchronous_commit = on")
             add(connection, entry, subjects, keyring)
     except (EtlError, RowRefused) as error:
         kind = type(error) if isinstance(error, EtlError) else DatabaseRefused
@@ -52,6 +50,8 @@ def write(engine: sa.Engine, entry: Entry, subjects: Iterable[str], keyring: Key
 
 def add(connection: sa.Connection, entry: Entry, subjects: Iterable[str], keyring: Keyring) -> None:
     """Add an audit row in the caller's transaction."""
+    # Some servers answer a COMMIT before it is on disk.
+    connection.exec_driver_sql("set local synchronous_commit = on")
     connection.execute(
         queries()["add_audit"],
         {

@@ -13,6 +13,7 @@ import click
 from etl import __version__
 from etl.commands.audit import audit
 from etl.commands.demo import demo
+from etl.commands.forget import forget
 from etl.commands.init import init
 from etl.commands.keys import keys
 from etl.commands.lookup import rows, token
@@ -68,6 +69,6 @@ def main() -> None:
 
 
 for command in (
-    run, init, send, keys, rekey, token, rows, unmask, audit, quarantine, runs, report, demo
+    run, init, send, keys, rekey, token, rows, unmask, audit, forget, quarantine, runs, report, demo
 ):  # fmt: skip
     main.add_command(command)

@@ -161,10 +161,10 @@ def keep(connection: sa.Connection, reasons: Mapping[int, Any]) -> None:
 
 def close(
     connection: sa.Connection, ids: Collection[int], fate: Fate, note: str | None = None
-) -> int:
-    """Leave tombstones of those that are open, in the caller's transaction; returns how many."""
+) -> list[int]:
+    """Leave tombstones of those that are open, in the caller's transaction; returns which."""
     parameters = {"ids": list(ids), "closed_as": fate, "note": note}
-    return len(connection.execute(queries()["close_entries"], parameters).all())
+    return sorted(connection.execute(queries()["close_entries"], parameters).scalars())
 
 
 def discard(engine: sa.Engine, chosen: Selection, reason: str, most_bytes: int) -> int:
@@ -172,5 +172,5 @@ def discard(engine: sa.Engine, chosen: Selection, reason: str, most_bytes: int) 
     discarded = 0
     for page in pages(engine, chosen, most_bytes):
         with transaction(engine) as connection:
-            discarded += close(connection, page, "discarded", reason)
+            discarded += len(close(connection, page, "discarded", reason))
     return discarded

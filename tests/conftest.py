@@ -92,10 +92,13 @@ class Job:
             cwd=ROOT,
         )
 
-    def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        with self.start(*arguments, **more) as process:
-            out, err = process.communicate(timeout=120)
+    def command(
+        self, *arguments: str, piped: str | None = None, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, with something on its standard input."""
+        stdin = None if piped is None else subprocess.PIPE
+        with self.start(*arguments, stdin=stdin, **more) as process:
+            out, err = process.communicate(piped, timeout=120)
             return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def run(self, *arguments: str, code: int = 0, **more: str) -> dict[str, Any]:

@@ -33,12 +33,13 @@ def reason(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--reason",
         required=True,
-        callback=_text,
+        callback=text,
         help="Why, for the audit; put no personal value into it.",
     )(command)
 
 
-def _text(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+def text(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check that an option's value is a text that can be stored, and not blank."""
     # A lone surrogate stands for a byte of the command line that is no UTF-8.
     if not value.strip() or "\0" in value or value.encode(errors="replace").decode() != value:
         raise click.BadParameter("must be a text that is not blank", param=parameter)

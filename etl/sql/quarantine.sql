@@ -55,11 +55,18 @@ from jsonb_to_recordset(cast(:kept as jsonb)) as kept (id bigint, reasons jsonb)
 where quarantine_id = kept.id
 
 -- close_entries --
--- Leave a tombstone of each that is still open.
-update etl.quarantine
+-- Leave a tombstone of each that is still open. Locked in order, lest two of these lock each other
+-- out.
+with locked as (
+    select quarantine_id from etl.quarantine
+    where quarantine_id = any(:ids) and body is not null
+    order by quarantine_id for update
+)
+update etl.quarantine as entry
 set body = null, closed_at = now(), closed_as = :closed_as, closed_by = session_user, note = :note
-where quarantine_id = any(:ids) and body is not null
-returning quarantine_id
+from locked
+where entry.quarantine_id = locked.quarantine_id
+returning entry.quarantine_id
 
 -- import_entries --
 -- Take entries from a file whose messages the ledger does not know. Batch 0 is no run's.

@@ -7,7 +7,6 @@ import hmac
 import io
 import json
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +41,12 @@ def test_tokens_are_recovered_in_order(ready: Job, keyring: Keyring) -> None:
     ip, device = *tokens(["198.51.100.7"], keyring, "ip"), *tokens(["5\n9"], keyring, "device_id")
     done = ready.command("unmask", ip, device, *WHY)
     assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\n9\n")
-    done = piped(ready, f"{ip}\n\n {ip} \n", "unmask", "--column", "masked_ip", *WHY)
+    done = ready.command("unmask", "--column", "masked_ip", *WHY, piped=f"{ip}\n\n {ip} \n")
     assert (done.returncode, done.stdout) == (0, "198.51.100.7\n" * 2)
     assert audited(ready) == [
         ("unmask", "ticket 4711", ["ip", "device_id"], 2),
         ("unmask", "ticket 4711", ["ip"], 2),
     ]
-
-
-def piped(job: Job, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with something on its standard input."""
-    with job.start(*arguments, stdin=subprocess.PIPE) as process:
-        out, err = process.communicate(text, timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def test_one_wrong_token_and_none_is_shown(ready: Job, keyring: Keyring) -> None:

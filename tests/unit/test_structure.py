@@ -37,7 +37,7 @@ LEVELS = [
     {"report"},
     {"__init__"},  # etl.connect(), for those who import the package
     {"entries", "pipeline", "remasking", "resealing"},
-    {"export", "reading", "rekey", "replay"},
+    {"export", "forget", "reading", "rekey", "replay"},
     {"worker"},
     {"dryrun", "workers"},
     {"job"},

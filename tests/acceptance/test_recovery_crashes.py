@@ -1,0 +1,116 @@
+"""A replay and a forget killed between any two statements: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from etl.config import Settings
+from etl.entries import Selection
+from etl.keyring import Keyring
+from etl.mask import tokens
+from tests.acceptance.watching import held_sessions, killed, until
+from tests.conftest import ROOT, Job
+from tests.integration.test_quarantine import Stored
+from tests.unit.making import event
+
+IP = "192.0.2.7"
+GOOD = 6
+
+
+@pytest.fixture
+def stored(engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings]) -> Stored:
+    """An empty quarantine."""
+    return Stored(engine, keyring, settings())
+
+
+def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
+    """What was seen after each death, and after the last attempt, which lived."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.acceptance.dying", command],
+        env={**job.environment, **more}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["lived"] for one in seen] == [False] * (len(seen) - 1) + [True]
+    return seen
+
+
+def test_a_replay_killed_anywhere_loses_and_doubles_nothing(job: Job, stored: Stored) -> None:
+    """After each death every message is in the table once or open; at last all is done."""
+    users = [f"u{number}" for number in range(GOOD)]
+    stored.add(*(event(user_id=user) for user in users), event(user_id="bad", ip="x"), "{")
+    # Two entries a page, so that there are committed and uncommitted ones.
+    seen = deaths(job, "replay", ETL_BATCH__BYTES="1024")
+    assert len(seen) > 40
+    for one in seen:
+        replayed = [
+            user for user, fate in zip(users, one["fates"], strict=False) if fate == "replayed"
+        ]
+        assert one["users"] == replayed
+        assert set(one["fates"]) <= {"open", "replayed"}
+        assert one["fates"][GOOD:] == ["open", "open"]
+    assert seen[0]["users"] == []
+    assert seen[-1]["users"] == users
+    assert any(0 < len(one["users"]) < GOOD for one in seen)
+    assert stored.replay(Selection()).counts.loaded == 0
+
+
+def test_a_forget_killed_anywhere_has_happened_or_has_not(
+    job: Job, stored: Stored, keyring: Keyring
+) -> None:
+    """Rows, entries and audit row together; what was done once is not done again."""
+    token = tokens([IP], keyring, "ip")[0]
+    with stored.engine.begin() as connection:
+        for user in ("a", "b"):
+            connection.execute(
+                sa.text("insert into user_logins (user_id, masked_ip) values (:user, :token)"),
+                {"user": user, "token": token},
+            )
+        connection.execute(sa.text("insert into user_logins (user_id) values ('other')"))
+    stored.add(event(ip=f"{IP} "), event(ip="192.0.2.8"), "{" + IP)
+    seen = deaths(job, "forget", VALUE=IP)
+    before = {"users": ["a", "b", "other"], "fates": ["open"] * 3, "audit": 0}
+    after = {"users": ["other"], "fates": ["forgotten", "open", "forgotten"]}
+    assert len(seen) > 15
+    done = [one["audit"] > 0 for one in seen]
+    assert done == sorted(done)
+    for one in seen:
+        expected = {**after, "audit": one["audit"]} if one["audit"] else before
+        assert {name: one[name] for name in expected} == expected
+    assert not done[0]
+    assert done[-2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "table"),
+    [
+        (("quarantine", "replay", "--all"), "etl.ledger"),
+        (("quarantine", "discard", "--all", "--reason", "x"), "etl.quarantine"),
+        (("forget", IP, "--column", "ip", "--yes"), "etl.unmask_audit"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value[:2]),
+)
+def test_a_command_killed_while_it_waits_for_a_lock_has_done_nothing(
+    job: Job, stored: Stored, keyring: Keyring, arguments: tuple[str, ...], table: str
+) -> None:
+    """The real command, held still in the middle of its transaction; the next one does it all."""
+    stored.add(event(user_id="a", ip=IP), event(user_id="b", ip=IP))
+    with stored.engine.connect() as holder:
+        holder.exec_driver_sql(f"lock table {table} in share row exclusive mode")
+        with job.start(*arguments) as process:
+            until(lambda: held_sessions(job))
+            killed(process)
+    until(lambda: not held_sessions(job))
+    assert stored.users() == []
+    assert stored.fates() == [None, None]
+    done = job.command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert None not in stored.fates()
+    assert stored.users() == (["a", "b"] if "replay" in arguments else [])

@@ -1,0 +1,236 @@
+"""A person's rows and quarantined messages, found under every key and taken away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from etl import entries, export, forget, postgres
+from etl.config import Settings
+from etl.entries import Selection
+from etl.errors import DatabaseRefused, SettingsError
+from etl.forget import Found, Search
+from etl.keyring import Keyring
+from etl.lookup import masked_column
+from etl.mask import tokens
+from tests.acceptance.watching import until
+from tests.conftest import Job
+from tests.integration.test_quarantine import BYTES, Stored
+from tests.unit.making import event
+
+IP = "2001:db8::1"
+NEW = Keyring.new("k2")
+
+
+@pytest.fixture
+def stored(engine: sa.Engine, settings: Callable[..., Settings], keyring: Keyring) -> Stored:
+    """An empty database, and a keyring of two keys."""
+    both = Keyring("k2", {"k1": keyring.key("k1"), "k2": NEW.key("k2")})
+    return Stored(engine, both, settings())
+
+
+def search(stored: Stored, value: str = IP, field: str = "ip", **changes: Any) -> Search:
+    """A search for a value."""
+    settings = stored.settings.model_copy(update=changes)
+    column = masked_column(settings.table, field)
+    return Search(stored.engine, settings, stored.keyring, column, value)
+
+
+def put(stored: Stored, user: str, ip: str, keyring: Keyring, **more: str) -> None:
+    """Put a row into the target."""
+    row = {"user_id": user, "masked_ip": tokens([ip], keyring, "ip")[0], **more}
+    with stored.engine.begin() as connection:
+        connection.execute(
+            sa.text("insert into user_logins (user_id, masked_ip) values (:user_id, :masked_ip)"),
+            row,
+        )
+
+
+def fill(stored: Stored, keyring: Keyring) -> None:
+    """Three rows of the person under two keys, one of somebody else."""
+    put(stored, "a", IP, keyring)
+    put(stored, "a", IP, stored.keyring)
+    put(stored, "b", IP, keyring)
+    put(stored, "other", "2001:db8::2", keyring)
+
+
+def test_rows_of_every_key_are_found_and_deleted(stored: Stored, keyring: Keyring) -> None:
+    """However the value is spelt; others stay; the audit says how many."""
+    fill(stored, keyring)
+    for spelt in (IP, "2001:DB8:0:0:0:0:0:1"):
+        assert forget.find(search(stored, spelt)) == Found(3, (), ())
+    assert len(stored.users()) == 4
+    assert forget.forget(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
+    assert stored.users() == ["other"]
+    assert forget.forget(search(stored), "delete", "4711") == Found(0, (), ())
+    assert stored.rows("select action, reason, scope, columns, count from etl.unmask_audit") == [
+        ("forget", "4711", f"{count} rows of public.user_logins deleted, 0 in quarantine", ["ip"],
+         count) for count in (3, 0)
+    ]  # fmt: skip
+
+
+def test_null_is_for_nullable_columns(
+    stored: Stored, keyring: Keyring, settings: Callable[..., Settings]
+) -> None:
+    """The rows stay, without the value."""
+    fill(stored, keyring)
+    with pytest.raises(SettingsError, match="'masked_ip' is not nullable"):
+        forget.forget(search(stored), "null", "x")
+    table = stored.settings.table
+    columns = tuple(
+        column.model_copy(update={"nullable": True}) if column.source == "ip" else column
+        for column in table.columns
+    )
+    nullable = search(stored, table=table.model_copy(update={"columns": columns}))
+    assert forget.forget(nullable, "null", "x").rows == 3
+    nulled = stored.rows("select user_id from user_logins where masked_ip is null order by 1")
+    assert nulled == [("a",), ("a",), ("b",)]
+    assert len(stored.users()) == 4
+
+
+MEANT = [
+    event(ip=IP),
+    event(ip="2001:DB8:0:0:0:0:0:1"),
+    event(ip=f" {IP}\n"),
+    event(ip=[IP]),
+    event(ip={"a": [{"b": IP}]}),
+    event(ip={IP: 1}),
+    '{"ip": "' + IP,
+    json.dumps({"Type": "Notification", "Message": event(ip=IP)}),
+]
+OTHERS = [
+    event(ip="2001:db8::2"),
+    event(ip=None),
+    event(ip=True),
+    event(device_id=IP),
+    f"no JSON, 2001:db8::12 and x{IP}",
+    "{",
+    "",
+]
+
+
+def test_quarantined_messages_that_have_the_value_become_tombstones(
+    stored: Stored, keyring: Keyring
+) -> None:
+    """Whatever was wrong with them, under every key; others keep their bodies."""
+    stored.add(*MEANT[:4], *OTHERS, keyring=keyring)
+    stored.add(*MEANT[4:])
+    found = forget.find(search(stored))
+    meant = (*range(1, 5), *range(12, 16))
+    assert found == Found(0, meant, ())
+    assert set(stored.fates()) == {None}
+    assert forget.forget(search(stored), "delete", "4711") == found
+    assert stored.fates() == ["forgotten"] * 4 + [None] * 7 + ["forgotten"] * 4
+    assert forget.forget(search(stored), "delete", "4711") == Found(0, (), ())
+
+
+def test_a_text_column_is_compared_to_the_letter(stored: Stored) -> None:
+    """But for spaces around it; numbers count as they are written."""
+    device = 'ö/"1"\\'
+    stored.add(
+        event(device_id=device), event(device_id=f"{device} "), event(device_id=device.upper())
+    )
+    assert forget.find(search(stored, device, "device_id")).entries == (1, 2)
+    stored.add(event(device_id=4711), event(device_id="47"))
+    assert forget.find(search(stored, "4711", "device_id")).entries == (4,)
+
+
+def test_a_value_that_no_row_can_have_is_looked_for_in_quarantine(stored: Stored) -> None:
+    """An address that is none."""
+    stored.add(event(ip="300.1.2.3"))
+    assert forget.forget(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
+
+
+OBSTACLES = {
+    "alter table etl.unmask_audit add constraint no check (false)": (
+        "alter table etl.unmask_audit drop constraint no"
+    ),
+    "revoke insert on etl.unmask_audit from etl": "grant insert on etl.unmask_audit to etl",
+    """
+    alter table user_logins add primary key (masked_ip, user_id);
+    create table child (
+        i text, u text, foreign key (i, u) references user_logins (masked_ip, user_id)
+    );
+    insert into child select masked_ip, user_id from user_logins
+    """: "drop table child",
+}
+
+
+def test_all_of_it_or_nothing(stored: Stored, keyring: Keyring) -> None:
+    """When the audit row cannot be written, or a row may not be deleted, nothing has happened."""
+    fill(stored, keyring)
+    stored.add(event(ip=IP))
+    for ddl, undo in OBSTACLES.items():
+        stored.do(ddl)
+        with pytest.raises(DatabaseRefused):
+            forget.forget(search(stored), "delete", "x")
+        assert (len(stored.users()), stored.fates()) == (4, [None])
+        stored.do(undo)
+    assert forget.forget(search(stored), "delete", "x") == Found(3, (1,), ())
+
+
+def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
+    """It waits for the replay's lock on the entry, and then finds the row."""
+    stored.add(event(ip=IP))
+    found: list[Found] = []
+    work = threading.Thread(
+        target=lambda: found.append(forget.forget(search(stored), "delete", "x"))
+    )
+    blocked = (
+        "select count(*) from pg_stat_activity "
+        "where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    with stored.engine.begin() as moving:
+        entries.read(moving, [1], lock=True)
+        work.start()
+        until(lambda: stored.rows(blocked) == [(1,)])
+        moving.execute(
+            sa.text("insert into user_logins (user_id, masked_ip) values ('a', :token)"),
+            {"token": tokens([IP], stored.keyring, "ip")[0]},
+        )
+        entries.close(moving, [1], "replayed")
+    work.join()
+    assert found == [Found(1, (), ())]
+    assert stored.users() == []
+
+
+def test_the_command_counts_first_and_acts_on_yes(
+    job: Job, keyring: Keyring, settings: Callable[..., Settings]
+) -> None:
+    """The value on standard input, never in what is printed; a lost key is told by exit code 1."""
+    stored = Stored(job.engine, keyring, settings())
+    put(stored, "a", "192.0.2.7", keyring)
+    put(stored, "b", "192.0.2.8", keyring)
+    stored.add(event(ip="192.0.2.7 "))
+    for arguments, said, left in (
+        ((), "1 rows and 1 quarantined messages have this value\n", ["a", "b"]),
+        (("--yes", "--null"), "", ["a", "b"]),
+        (("--yes",), "1 rows and 1 quarantined messages had this value\n", ["b"]),
+        (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
+    ):
+        done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
+        assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, said)
+        assert "192.0.2" not in done.stdout + done.stderr
+        assert stored.users() == left
+    other = Keyring.new("k7").dump()
+    done = job.command("forget", "-", "--column", "ip", piped="192.0.2.7\n", ETL_KEYRING=other)
+    assert done.returncode == 1
+    assert "1 rows and 0 quarantined messages are of no key" in done.stderr
+
+
+def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> None:
+    """Not by a replay, nor from an export that was made before."""
+    stored.add(event(ip=IP))
+    path = tmp_path / "before.jsonl"
+    export.write(stored.engine, stored.keyring, Selection(), path, BYTES)
+    forget.forget(search(stored), "delete", "x")
+    assert export.read(stored.engine, stored.keyring, path) == (0, 1)
+    assert stored.replay().counts.received == 0
+    with postgres.transaction(stored.engine) as connection:
+        assert entries.close(connection, [1], "discarded", "x") == []
+    assert stored.fates() == ["forgotten"]
