@@ -223,6 +223,9 @@ class Database(_Section):
     create_tables: bool = Field(True, description="run creates absent tables, as init does")
     connect_seconds: int = Field(10, ge=1, description="time for a connection to come about")
     retry_seconds: Seconds = Field(300, description="how long a database outage is waited out")
+    answer_seconds: Seconds = Field(
+        600, description="time for a batch's transaction; then its connection is given up"
+    )
 
 
 class Run(_Section):

@@ -20,6 +20,7 @@ from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
 from etl.heartbeat import Heartbeat
 from etl.keyring import Keyring
+from etl.patience import Patience
 from etl.postgres import RowRefused, transaction
 from etl.receiver import Receiver, Stop
 from etl.runs import Counts, Run
@@ -78,6 +79,7 @@ class Drain:
     pool: Executor
     background: Executor  # one thread: the acknowledgements of the batch before
     engine: sa.Engine
+    patience: Patience  # with that engine
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
     run: Run
@@ -198,7 +200,7 @@ def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
     """Do one batch's transaction: rows, ledger, quarantine and counts commit together."""
     settings, number = job.settings, job.number(job.batches)
     most = _most_quarantined(job, len(batch.messages))
-    with transaction(job.engine) as connection:
+    with job.patience.limited(), transaction(job.engine) as connection:
         place = Place(job.run.run_id, number)
         stored = store(
             connection,

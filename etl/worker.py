@@ -17,6 +17,7 @@ from etl.config import Settings
 from etl.errors import ConfigurationError, EtlError, NotReconciled, QueueRefused
 from etl.heartbeat import Heartbeat
 from etl.keyring import Keyring
+from etl.patience import Patience
 from etl.receiver import Limits, Receiver, Stop
 from etl.runs import Counts, Run, Snapshot
 from etl.schema import frame_schema
@@ -122,6 +123,7 @@ def work(
             pool=pool,
             background=background,
             engine=engine,
+            patience=Patience(engine, settings.database.answer_seconds),
             keyring=keyring,
             schema=frame_schema(settings.table.columns),
             run=share.run,

@@ -28,6 +28,7 @@ class Fate(Enum):
     UNANSWERED = 2  # the server does it, and the connection ends before the reply
     DELAYED = 3  # it reaches the server after ``delay_seconds``
     HELD = 4  # nothing of this connection passes any more, in either direction, and it stays open
+    SILENT = 5  # the server does it, then nothing passes any more, and the connection stays open
 
 
 Judge = Callable[[bytes], Fate]
@@ -185,7 +186,6 @@ class _Line:
         self._server = server
         self._held = threading.Event()
         self._unanswered = threading.Event()
-        self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=work, daemon=True) for work in (self._requests, self._replies)
         ]
@@ -202,7 +202,6 @@ class _Line:
 
     def end(self) -> None:
         """End it for both sides."""
-        self._ended.set()
         _end(self._client)
         _end(self._server)
 
@@ -210,16 +209,17 @@ class _Line:
         with contextlib.suppress(OSError):
             while data := self._client.recv(65536):
                 self._proxy.wait_until_open()
+                if self._held.is_set():
+                    continue
                 fate = self._proxy.judge(data)
                 if fate is Fate.LOST:
                     break
                 if fate is Fate.UNANSWERED:
                     self._unanswered.set()
-                if fate is Fate.HELD:
+                if fate in (Fate.HELD, Fate.SILENT):
                     self._held.set()
-                    self._ended.wait()
-                    break
-                self._server.sendall(data)
+                if fate is not Fate.HELD:
+                    self._server.sendall(data)
         self._proxy.wait_until_open()
         _end(self._server)
 
@@ -228,13 +228,12 @@ class _Line:
             # The reply that is dropped tells that the server has done what it was asked for.
             while (data := self._server.recv(65536)) and not self._unanswered.is_set():
                 self._proxy.wait_until_open()
-                if self._held.is_set():
-                    self._ended.wait()
-                    break
-                self._client.sendall(data)
+                if not self._held.is_set():
+                    self._client.sendall(data)
         self._proxy.wait_until_open()
         if self._held.is_set():
-            self._ended.wait()
+            # The client hears nothing of the server's end either.
+            self._threads[0].join()
         self.end()
         self._threads[0].join()
         self._client.close()

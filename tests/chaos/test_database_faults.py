@@ -185,6 +185,29 @@ def test_a_black_hole_longer_than_the_visibility_timeout_costs_nothing(
                 whole(job, ended(process))
 
 
+@pytest.mark.parametrize(
+    ("fate", "at"),
+    [(Fate.HELD, b"insert into etl.ledger"), (Fate.SILENT, b"COMMIT\0"), (Fate.HELD, b"SELECT 1")],
+)
+def test_a_database_that_falls_silent_is_hung_up_on(
+    fate: Fate, at: bytes, job: Job, sent: list[str]
+) -> None:
+    """While it is asked, after it has committed, and between two batches (the pool's ping)."""
+    url, claims, fates = job.environment["DATABASE_URL"], 0, iter([fate])
+
+    def judge(request: bytes) -> Fate:
+        nonlocal claims
+        claims += b"insert into etl.ledger" in request
+        return next(fates, Fate.PASSED) if claims and at in request else Fate.PASSED
+
+    with Proxy(sa.make_url(url).port or 0, judge) as proxy:
+        more = {"DATABASE_URL": detour(url, proxy.port), "ETL_DATABASE__ANSWER_SECONDS": "3"}
+        with running(job, **BATCHES, **more) as process:
+            says(process, "no end of a transaction for 3 s; hanging up")
+            whole(job, ended(process))
+        assert proxy.fired == {fate.name.lower(): 1}
+
+
 @pytest.fixture(scope="module")
 def mortal() -> Iterator[EmbeddedPostgres]:
     """A Postgres that the tests may stop."""

@@ -85,17 +85,29 @@ def test_a_request_meets_its_fate(fate: Fate, answer: bytes, seen: list[bytes], 
         assert proxy.fired == ({} if fate is Fate.PASSED else {fate.name.lower(): 1})
 
 
-def test_a_held_connection_stays_open_and_silent_until_it_is_cut(echo: Echo) -> None:
-    """The server never sees the request."""
-    with Proxy(echo.port, fated(Fate.HELD)) as proxy, client(proxy) as one:
+@pytest.mark.parametrize(("fate", "seen"), [(Fate.HELD, []), (Fate.SILENT, [b"x"])])
+def test_a_connection_may_fall_silent_until_it_is_cut(
+    fate: Fate, seen: list[bytes], echo: Echo
+) -> None:
+    """Before the server has seen the request, or after."""
+    with Proxy(echo.port, fated(fate)) as proxy, client(proxy) as one:
         one.settimeout(0.2)
         with pytest.raises(TimeoutError):
             asked(one, b"x")
         one.settimeout(ANSWER_SECONDS)
+        until(lambda: echo.seen == seen)
         assert proxy.cut() == 1
         assert one.recv(1024) == b""
-        assert echo.seen == []
-        assert proxy.fired == {"held": 1, "cut": 1}
+        assert proxy.fired == {fate.name.lower(): 1, "cut": 1}
+
+
+def test_a_silent_connection_ends_with_its_client(echo: Echo) -> None:
+    """The server is not left with it."""
+    with Proxy(echo.port, fated(Fate.HELD)) as proxy:
+        with client(proxy) as one:
+            one.sendall(b"x")
+            until(lambda: proxy.fired)
+        until(lambda: not proxy._lines)
 
 
 def test_a_black_hole_lets_nothing_through_until_it_ends(echo: Echo) -> None:

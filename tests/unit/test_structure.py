@@ -22,6 +22,7 @@ LEVELS = [
         "frames",
         "keyring",
         "logs",
+        "patience",
         "siv",
         "fieldtypes",
     },
