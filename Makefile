@@ -9,7 +9,7 @@ UV     := 0.13.9
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): requirements.txt requirements-dev.txt Makefile
+$(STAMP): requirements.txt requirements-dev.txt requirements-report.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: call make with PYTHON=python3.11 or newer"; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned requirements into $(VENV) ..."
@@ -17,6 +17,8 @@ $(STAMP): requirements.txt requirements-dev.txt Makefile
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV) 2>/dev/null \
 	    && $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python -r requirements-dev.txt; then :; \
 	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; fi
+	@# Apart: with pyarrow beside it pandas stores strings another way, and the job runs without it.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/report -r requirements-report.txt
 	@touch $(STAMP)
 
 run: $(STAMP) ## send 10,000 sample events through an embedded queue into an embedded Postgres

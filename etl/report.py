@@ -133,7 +133,10 @@ TITLES = {
     "edges": ("Who is tied by what", "The users that have those values."),
     "all_groups": ("All linked groups", "Those that are listed and those that are not."),
     "distribution": ("Users of a value", "How many values have so many users."),
-    "over_time": ("Rows over time", "Rows of each UTC day, and those that repeat another one."),
+    "over_time": (
+        "Surplus rows over time",
+        "Rows of each UTC day, and those of them that repeat another one in every column.",
+    ),
 }
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from etl.commands import options
-from etl.errors import EtlError, NotebookError
+from etl.errors import EtlError, NotebookError, SettingsError
+
+if TYPE_CHECKING:
+    from etl.report import Report
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -44,6 +49,10 @@ Examples:
 @click.option("--within", "within_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
               help="Longest pause between two repeats of a login.  [default: 60, or the same day "
               "where the table knows only dates]")  # fmt: skip
+@click.option("--html", type=FILE, help="Write one self-contained page.")
+@click.option("--csv", type=FOLDER, help="Write a file for each table, and report.json.")
+@click.option("--parquet", type=FOLDER, help="Write a file for each table; needs pyarrow.")
+@click.option("--xlsx", type=FILE, help="Write a workbook; needs XlsxWriter.")
 def report_duplicates(
     config_path: Path,
     by: str | None,
@@ -53,21 +62,35 @@ def report_duplicates(
     top: int,
     exclude_shared: int | None,
     within_seconds: float | None,
+    **files: Path | None,
 ) -> None:
     """Report duplicates: equal rows, shared values, repeats, and groups of linked users.
 
-    Reads the table and nothing else, in one read-only transaction; needs no key. Redeliveries are
-    not among them: those never become rows.
+    Needs no key, and no right but to read the table. Redeliveries are not among the duplicates:
+    those never become rows. Prints tables, or writes the files that are named.
     """
     settings = options.load_settings(config_path)
     from etl import postgres, present
     from etl import report as reports
+    from etl.exports import WRITERS
     from etl.source import Source
 
     source = Source(postgres.engine(settings.database), settings).between(since, until)
     choice = reports.Choice(by, min_users, top, exclude_shared, within_seconds)
     made = reports.build(source, choice)
-    present.report(made)
+    wanted = {kind: path for kind, path in files.items() if path}
+    for kind, path in wanted.items():
+        _write(WRITERS[kind], made, path)
+    if not wanted:
+        present.report(made)
+
+
+def _write(write: Callable[[Report, Path], None], made: Report, path: Path) -> None:
+    try:
+        write(made, path)
+    except OSError as error:
+        raise SettingsError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    click.echo(f"wrote {path}", err=True)
 
 
 @report.command(

@@ -66,13 +66,14 @@ def source(
         file = hostile_config(tmp_path_factory.mktemp("config"))
     url = postgres.new_database()
     made = open_source(file, {"DATABASE_URL": url})
-    _create(made)
+    create(made)
     yield made
     made.engine.dispose()
     postgres.drop_database(url)
 
 
-def _create(source: Source) -> None:
+def create(source: Source) -> None:
+    """Make the tables."""
     table = source.settings.table
     with source.engine.begin() as connection:
         if table.schema_name != "public":

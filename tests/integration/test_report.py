@@ -1,0 +1,356 @@
+"""The duplicate report in every format; the page in a real browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from etl import exports, page, report
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.errors import SettingsError
+from etl.report import Choice, Report
+from etl.source import Source, open_source
+from tests.conftest import ROOT
+from tests.integration.test_duplicates import create, fill, token
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+FORMULA = '=cmd|"/c calc"!A1'
+# Installed by make beside the environment, not into it: see requirements-report.txt.
+EXTRA = ROOT / ".venv" / "report"
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+browsing = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on PATH: the page is not opened"
+)
+extra = pytest.mark.skipif(
+    not EXTRA.exists(), reason="no .venv/report: make installs requirements-report.txt there"
+)
+
+
+def login(user: str, device: int, address: int, **changes: Any) -> dict[str, Any]:
+    """Make a row."""
+    return {
+        "user_id": user,
+        "device_type": HOSTILE[:25],  # the script
+        "masked_ip": token(address),
+        "masked_device_id": token(device, "k2" if device > 5 else "k1"),
+        "locale": FORMULA,
+        "app_version": 1,
+        "create_date": "2026-11-01",
+        **changes,
+    }
+
+
+LOGINS = [
+    *(login(f"user {i:02d}", 0, i) for i in range(12)),
+    *(login("user 00", i, 100) for i in range(1, 9)),
+    login("user 01", 2, 101, create_date="2026-11-03"),
+    login(FORMULA, 3, 102),
+    login(FORMULA, 3, 102),
+    login(HOSTILE, 4, 103),
+]
+
+
+@pytest.fixture(scope="module")
+def source(postgres: EmbeddedPostgres) -> Iterator[Source]:
+    """The default table with some logins, hostile ones among them, under two keys."""
+    url = postgres.new_database()
+    made = open_source(ROOT / "config.yaml", {"DATABASE_URL": url})
+    create(made)
+    fill(made, LOGINS)
+    yield made
+    made.engine.dispose()
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def made(source: Source) -> Report:
+    """The report of these."""
+    return report.build(source, Choice())
+
+
+def command(source: Source, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run report duplicates."""
+    url = source.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "etl", "report", "duplicates", *arguments],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, **more},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def test_the_terminal_shows_the_tables_and_what_to_know(source: Source) -> None:
+    """Redeliveries, keys that cannot be joined, and the groups."""
+    done = command(source, "--top", "3")
+    assert done.returncode == 0, done.stderr
+    out = " ".join(done.stdout.split())
+    assert "24 rows" in out or "rows 24, users 14, surplus rows 1" in out
+    assert "0 were handled already and kept out" in out
+    assert "'masked_device_id' has 21 under 'k1', 3 under 'k2'" in out
+    assert "1 masked_device_id" in out
+
+
+def test_a_period_and_a_column_narrow_the_report(source: Source) -> None:
+    """Since is in it, until is not."""
+    narrow = report.build(source.between("2026-11-03", "2026-11-04"), Choice(by="masked_device_id"))
+    assert (narrow.rows, narrow.users) == (1, 1)
+    assert narrow.sections["columns"].frame["column"].tolist() == ["masked_device_id"]
+    assert narrow.options["since"] == "2026-11-03T00:00:00+00:00"
+    assert report.build(source.between("2026-11-02", "2026-11-03"), Choice()).rows == 0
+
+
+def test_a_wrong_column_is_an_error_without_a_traceback(source: Source) -> None:
+    """With the columns that there are; exit code 2."""
+    done = command(source, "--by", "shoe_size")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'shoe_size' is no column to go by; there are device_type")
+
+
+def test_a_file_that_cannot_be_written_is_an_error(source: Source, tmp_path: Path) -> None:
+    """It names the file."""
+    done = command(source, "--html", str(tmp_path / "absent" / "page.html"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot write" in done.stderr
+    assert "page.html" in done.stderr
+
+
+def test_csv_holds_every_table_and_no_formula(made: Report, tmp_path: Path) -> None:
+    """What a spreadsheet would take for a formula has an apostrophe before it."""
+    exports.csv(made, tmp_path)
+    for section in made.sections.values():
+        read = pd.read_csv(tmp_path / f"{section.name}.csv", keep_default_na=False, dtype=str)
+        assert len(read) == len(section.frame)
+        assert not any(read[name].str.startswith(exports.FORMULA).any() for name in read)
+    exact = pd.read_csv(tmp_path / "exact_rows.csv")
+    assert exact["user_id"].tolist() == [f"'{FORMULA}"]
+    assert exact["copies"].tolist() == [2]
+
+
+def test_csv_is_told_where_it_comes_from(made: Report, tmp_path: Path) -> None:
+    """Query, time, number of rows and key ids."""
+    exports.csv(made, tmp_path)
+    about = json.loads((tmp_path / "report.json").read_text())
+    assert (about["rows"], about["key ids"]) == ("24", "k1, k2")
+    assert about["time"].endswith("+00:00")
+    assert about["tables"]["shared_values"]["query"].startswith("-- Values that")
+    assert about["tables"]["exact_rows"]["table rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("write", "module"), [(exports.parquet, "pyarrow"), (exports.workbook, "xlsxwriter")]
+)
+def test_a_missing_library_is_told_with_the_way_to_get_it(
+    write: Callable[[Report, Path], None], module: str, made: Report, tmp_path: Path
+) -> None:
+    """The job itself does without."""
+    with pytest.raises(SettingsError, match=rf"needs {module}.*requirements-report\.txt"):
+        write(made, tmp_path / "file")
+
+
+@extra
+def test_parquet_and_workbook_hold_the_same(source: Source, made: Report, tmp_path: Path) -> None:
+    """In a process that has the libraries, as an analyst's has."""
+    done = command(
+        source, "--parquet", str(tmp_path / "parquet"), "--xlsx", str(tmp_path / "report.xlsx"),
+        PYTHONPATH=str(EXTRA),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import json, sys, pyarrow.parquet as files; t = files.read_table(sys.argv[1]); "
+        "print(json.dumps([t.to_pylist(), json.loads(t.schema.metadata[b'etl'])], default=str))"
+    )
+    file = str(tmp_path / "parquet" / "shared_values.parquet")
+    read = subprocess.run(
+        [sys.executable, "-c", code, file],
+        env={"PYTHONPATH": str(EXTRA)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows, about = json.loads(read.stdout)
+    shared = made.sections["shared_values"].frame
+    assert [(row["value"], row["users"]) for row in rows] == list(
+        shared[["value", "users"]].itertuples(index=False, name=None)
+    )
+    assert (about["rows"], about["key ids"], about["name"]) == ("24", "k1, k2", "shared_values")
+    assert about["query"] == made.sections["shared_values"].query
+    _check_workbook(tmp_path / "report.xlsx")
+
+
+def _check_workbook(file: Path) -> None:
+    with zipfile.ZipFile(file) as parts:
+        texts = {name: parts.read(name).decode() for name in parts.namelist() if "xml" in name}
+    sheets = [text for name, text in texts.items() if name.startswith("xl/worksheets/sheet")]
+    assert len(sheets) == 2 + len(report.TITLES)
+    assert not any("<f>" in sheet for sheet in sheets)
+    assert "=cmd|" in texts["xl/sharedStrings.xml"]
+    assert "k1, k2" in texts["xl/sharedStrings.xml"]
+
+
+def test_the_page_escapes_every_value(made: Report) -> None:
+    """Names, notes, queries and cells alike."""
+    names = {"table": HOSTILE, "notes": (HOSTILE,), "key_ids": (HOSTILE,)}
+    sections = {
+        name: dataclasses.replace(section, title=HOSTILE, about=HOSTILE, query=HOSTILE)
+        for name, section in made.sections.items()
+    }
+    text = page.render(dataclasses.replace(made, **names, sections=sections))
+    tags = _Tags()
+    tags.feed(text)
+    assert tags.seen["script"] == 1  # the page's own
+    assert tags.seen["img"] == 0
+    assert "onerror" not in tags.attributes
+
+
+class _Tags(HTMLParser):
+    """Counts elements and gathers the names of attributes, as a browser reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+
+
+def test_the_page_of_an_empty_table_has_no_days(source: Source) -> None:
+    """And no rows, and still all its tables."""
+    empty = report.build(source.between("2000-01-01", "2000-01-02"), Choice())
+    text = page.render(empty)
+    assert text.count("0 rows") >= len(page.TABLES) - 1
+    assert text.count("<svg") == 2
+
+
+@pytest.fixture(scope="module")
+def browser(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """The page, as the command writes it, open in Chromium."""
+    folder = tmp_path_factory.mktemp("browser")
+    done = command(source, "--html", str(folder / "report.html"))
+    assert done.returncode == 0, done.stderr
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+        "disable-background-networking", "disable-component-update", "disable-sync",
+        f"user-data-dir={folder / 'profile'}", "window-size=1200,1600",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(executable_path=DRIVER))
+    try:
+        # What the browser's own first tab asks for is none of the page's doing.
+        driver.get("about:blank")
+        driver.get_log("performance")
+        driver.get((folder / "report.html").as_uri())
+        yield driver
+    finally:
+        driver.quit()
+
+
+@browsing
+def test_the_page_loads_nothing_and_complains_of_nothing(browser: webdriver.Chrome) -> None:
+    """One request, for the page itself; no word on the console, and no alert."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert [params["request"]["url"] for params in sent] == [browser.current_url]
+    assert browser.get_log("browser") == []
+
+
+@browsing
+def test_the_page_refuses_what_is_not_its_own(browser: webdriver.Chrome) -> None:
+    """A script that got in would not run, and a picture would not load."""
+    browser.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'window.ran = true';"
+        "document.body.append(s); const i = new Image(); i.src = 'http://127.0.0.1:9/x';"
+        "document.body.append(i);"
+    )
+    assert browser.execute_script("return window.ran") is None
+    refusals = [e["message"] for e in browser.get_log("browser")]
+    assert sum("Content Security Policy" in message for message in refusals) == 2
+
+
+@browsing
+def test_tables_sort_by_a_click(browser: webdriver.Chrome) -> None:
+    """Numbers the largest first, then the other way; words from a to z."""
+    table = browser.find_element(By.CSS_SELECTOR, "#users_with_many ~ .scroll table")
+    assert _sorted(table, "values") == sorted(_cells(table, "values"), key=_number, reverse=True)
+    assert _sorted(table, "values") == sorted(_cells(table, "values"), key=_number)
+    assert _sorted(table, "user") == sorted(_cells(table, "user"))
+    assert _head(table, "user").get_attribute("aria-sort") == "ascending"
+    assert _head(table, "values").get_attribute("aria-sort") is None
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def _head(table: Any, name: str) -> Any:
+    return next(h for h in table.find_elements(By.TAG_NAME, "th") if h.text.startswith(name))
+
+
+def _cells(table: Any, name: str) -> list[str]:
+    heads = [head.text.split()[0] for head in table.find_elements(By.TAG_NAME, "th")]
+    rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+    return [row.find_elements(By.TAG_NAME, "td")[heads.index(name)].text for row in rows]
+
+
+def _sorted(table: Any, name: str) -> list[str]:
+    _head(table, name).find_element(By.TAG_NAME, "button").click()
+    return _cells(table, name)
+
+
+@browsing
+def test_the_plots_are_drawn(browser: webdriver.Chrome) -> None:
+    """Three, each with its marks and its labels inside the paper."""
+    plots = browser.find_elements(By.CSS_SELECTOR, "figure svg")
+    assert len(plots) == 3
+    for plot in plots:
+        assert plot.find_elements(By.CSS_SELECTOR, "circle, rect, polygon")
+        paper = plot.rect
+        for text in plot.find_elements(By.TAG_NAME, "text"):
+            assert text.rect["x"] >= paper["x"] - 1, text.text
+            assert text.rect["x"] + text.rect["width"] <= paper["x"] + paper["width"] + 1, text.text
+
+
+@browsing
+def test_a_token_is_short_until_it_is_asked_for(browser: webdriver.Chrome) -> None:
+    """A click shows all of it."""
+    shown = browser.find_element(By.CSS_SELECTOR, "#shared_values ~ .scroll .token")
+    full = shown.find_element(By.CSS_SELECTOR, ":scope > code")
+    assert not full.is_displayed()
+    shown.find_element(By.TAG_NAME, "summary").click()
+    assert full.is_displayed()
+    assert full.text == token(0)
+
+
+@browsing
+def test_light_and_dark_and_print_differ(browser: webdriver.Chrome) -> None:
+    """As the reader's system asks; on paper the folded parts are left out."""
+    colours = set()
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        colours.add(
+            browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        )
+    assert len(colours) == 2
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    closed = browser.find_elements(By.CSS_SELECTOR, "details.closed")
+    assert closed
+    assert not any(part.is_displayed() for part in closed)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
