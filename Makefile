@@ -18,7 +18,7 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-report.txt Makefile
 	    && $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python -r requirements-dev.txt; then :; \
 	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; fi
 	@# Apart: with pyarrow beside it pandas stores strings another way, and the job runs without it.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/report -r requirements-report.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/report -r requirements-report.txt
 	@touch $(STAMP)
 
 run: $(STAMP) ## send 10,000 sample events through an embedded queue into an embedded Postgres
