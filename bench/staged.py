@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from etl import config, job
+from etl import config, interpreter, job
 
 # Stage, and where it is: what is called inside of it counts as its own, unless it is listed too.
 STAGES = (
@@ -106,6 +106,7 @@ def wrap(clock: Clock) -> list[str]:
 def main() -> None:
     """Run the job once."""
     settings = config.load(Path("config.yaml"), os.environ, {"run.idle_seconds": 1})
+    interpreter.tune()
     clock = Clock()
     missing = wrap(clock)
     began = time.process_time()

@@ -28,12 +28,10 @@ def claim(
     :param message_ids: distinct
     :raises CommittedBeforeError: the ledger has ids of this run's same batch
     """
-    ordered = sorted(message_ids)
-    parameters = {"message_ids": json.dumps(ordered), "run_id": run_id, "batch": batch}
-    fresh = set(connection.execute(queries()["claim_messages"], parameters).scalars())
-    if len(fresh) < len(ordered):
-        stale = [message_id for message_id in ordered if message_id not in fresh]
-        parameters["message_ids"] = json.dumps(stale)
+    fresh = _enter(connection, message_ids, run_id, batch)
+    if len(fresh) < len(message_ids):
+        stale = [message_id for message_id in message_ids if message_id not in fresh]
+        parameters = {"message_ids": json.dumps(stale), "run_id": run_id, "batch": batch}
         if connection.execute(queries()["committed_before"], parameters).scalar_one():
             raise CommittedBeforeError
     return fresh
@@ -55,10 +53,17 @@ def claim_keys(
     for message_id in message_ids:
         first.setdefault(keys[message_id], message_id)
     # Ids before keys, and each of them sorted: one order for all workers.
-    ordered = sorted({key for each in first for key in each})
-    parameters = {"message_ids": json.dumps(ordered), "run_id": run_id, "batch": batch}
-    fresh = set(connection.execute(queries()["claim_messages"], parameters).scalars())
+    fresh = _enter(connection, {key for each in first for key in each}, run_id, batch)
     return [message_id for each, message_id in first.items() if fresh.issuperset(each)]
+
+
+def _enter(connection: sa.Connection, ids: Collection[str], run_id: str, batch: int) -> set[str]:
+    ordered = sorted(ids)
+    parameters = {
+        "message_ids": json.dumps(ordered), "ids": len(ordered), "run_id": run_id, "batch": batch
+    }  # fmt: skip
+    fresh = connection.execute(queries()["claim_messages"], parameters).scalar_one()
+    return set(ordered if fresh is None else fresh)
 
 
 def free(connection: sa.Connection, keys: Collection[str]) -> None:

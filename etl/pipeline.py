@@ -16,6 +16,7 @@ from etl import extract, ledger, ledgerkeys, load, mask, quarantine, validate
 from etl.acknowledge import acknowledge, release
 from etl.backoff import Backoff
 from etl.config import Settings, Table
+from etl.errands import Errands
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
 from etl.heartbeat import Heartbeat
@@ -76,8 +77,9 @@ class Drain:
     heartbeat: Heartbeat
     receiver: Receiver
     stop: Stop
-    pool: Executor
-    background: Executor  # one thread: the acknowledgements of the batch before
+    pool: Executor  # releases
+    errands: Errands  # acknowledgements, made by the receiver's threads
+    background: Executor  # one thread, which waits for the acknowledgements of the batch before
     engine: sa.Engine
     patience: Patience  # with that engine
     keyring: Keyring
@@ -102,7 +104,7 @@ def drain(job: Drain) -> None:
             # The acknowledgements of one batch overlap with the loading of the next one.
             _settle(job, acknowledging)
             acknowledging = job.background.submit(
-                acknowledge, job.queue, job.heartbeat, handled, job.pool
+                acknowledge, job.queue, job.heartbeat, handled, job.errands
             )
     finally:
         _settle(job, acknowledging)

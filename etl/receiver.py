@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from etl.backoff import Backoff
 from etl.budget import Budget
+from etl.errands import Errands
 from etl.errors import EtlError, QueueUnavailable
 from etl.heartbeat import Heartbeat
 from etl.sqs import TENS, Message, Queue
@@ -59,12 +60,18 @@ class Receiver:
         threads: int,
         stop: Stop,
         budget: Budget,
+        errands: Errands | None = None,
     ) -> None:
+        """Prepare the threads.
+
+        :param errands: calls that the threads make between two receives
+        """
         self._queue = queue
         self._heartbeat = heartbeat
         self._limits = limits
         self._stop = stop
         self._budget = budget
+        self._errands = errands
         self._changed = threading.Condition()
         self._buffer: dict[str, Message] = {}
         self._buffer_bytes = 0
@@ -150,12 +157,12 @@ class Receiver:
 
     def _work(self) -> None:
         try:
-            while (room := self._reserve()) > 0:
-                messages: list[Message] = []
-                try:
-                    messages = self._patiently(room)
-                finally:
-                    self._add(messages, room)
+            while self._stop.reason is None and self.error is None:
+                room = self._reserve()
+                if self._errands is not None:
+                    self._errands.do_one()
+                if room:
+                    self._receive(room)
         except BaseException as error:  # noqa: BLE001  (handed to the main thread, which raises it)
             self.error = error
         finally:
@@ -164,18 +171,28 @@ class Receiver:
                 self._changed.notify_all()
 
     def _reserve(self) -> int:
-        """Wait for room in the buffer; 0 when receiving has ended."""
+        """Take room in the buffer for the next receive; 0 when there is none for now.
+
+        Waits a moment for it, unless there are errands to do meanwhile.
+        """
         with self._changed:
-            while self._stop.reason is None and self.error is None:
-                room = min(TENS, self._limits.rows - len(self._buffer) - self._reserved)
-                if room > 0 and self._buffer_bytes < self._limits.bytes:
-                    room = self._budget.reserve(room)
-                    if room > 0:
-                        self._reserved += room
-                        return room
-                self._was_full = self._was_full or self._is_full()
+            room = min(TENS, self._limits.rows - len(self._buffer) - self._reserved)
+            if room > 0 and self._buffer_bytes < self._limits.bytes:
+                room = self._budget.reserve(room)
+                if room > 0:
+                    self._reserved += room
+                    return room
+            self._was_full = self._was_full or self._is_full()
+            if self._errands is None or not self._errands.are_waiting:
                 self._changed.wait(TICK_SECONDS)
             return 0
+
+    def _receive(self, room: int) -> None:
+        messages: list[Message] = []
+        try:
+            messages = self._patiently(room)
+        finally:
+            self._add(messages, room)
 
     def _add(self, messages: list[Message], room: int) -> None:
         with self._changed:

@@ -73,10 +73,12 @@ def _length_check(column: Column) -> Callable[[Values], Answers] | None:
             limit_bytes = longest_value(limit, KEY_ID_LENGTH)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
-        return lambda values: _of_type(
-            values, (str,), lambda v: len(v.encode("utf-8", "surrogatepass")) <= limit_bytes
-        )
+        return lambda values: _of_type(values, (str,), lambda v: _utf8_bytes(v) <= limit_bytes)
     return lambda values: _of_type(values, (str,), lambda v: len(v) <= limit)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _none_is(unwanted: object, values: Values) -> Answers:
@@ -103,13 +105,22 @@ def _all_good(values: Values, good: Callable[[Any], bool]) -> bool:
         return False
 
 
+def _all_text(values: Values) -> str:
+    """Join the texts of a column, where one look at the whole tells that each is good."""
+    return "".join([value for value in values if type(value) is str])
+
+
 def _without_nul(values: Values) -> Answers:
+    if "\0" not in _all_text(values):
+        return [True] * len(values)
     return _of_type(values, (str,), lambda value: "\0" not in value)
 
 
 def _encodable(values: Values) -> Answers:
     # A surrogate is the only thing in a str that UTF-8 cannot carry.
-    return _of_type(values, (str,), lambda value: value.isascii() or _encodes(value))
+    if _encodes(_all_text(values)):
+        return [True] * len(values)
+    return _of_type(values, (str,), _encodes)
 
 
 def _encodes(value: str) -> bool:

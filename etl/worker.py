@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from etl import pipeline, postgres
 from etl.budget import Budget, Limited, Unlimited
 from etl.config import Settings
+from etl.errands import Errands
 from etl.errors import ConfigurationError, EtlError, NotReconciled, QueueRefused
 from etl.heartbeat import Heartbeat
 from etl.keyring import Keyring
@@ -73,7 +74,7 @@ def budget(max_messages: int | None) -> Budget:
 
 @contextmanager
 def threads(count: int) -> Iterator[tuple[Executor, Executor]]:
-    """Make the threads that talk to SQS beside the receivers: many, and one to direct them."""
+    """Make the threads that talk to SQS when the receivers do not, and one that waits for them."""
     with (
         ThreadPoolExecutor(count, "acknowledge") as pool,
         ThreadPoolExecutor(1, "background") as background,
@@ -112,8 +113,10 @@ def work(
     began = time.monotonic()
     engine = postgres.engine(settings.database)
     heartbeat = Heartbeat(queue, visibility_seconds(queue))
-    receiver = Receiver(queue, heartbeat, limits(settings), settings.queue.receivers, stop, allowed)
-    with threads(settings.queue.receivers) as (pool, background):
+    receivers = settings.queue.receivers
+    with threads(receivers) as (pool, background):
+        errands = Errands(pool, receivers)
+        receiver = Receiver(queue, heartbeat, limits(settings), receivers, stop, allowed, errands)
         drain = pipeline.Drain(
             settings=settings,
             queue=queue,
@@ -121,6 +124,7 @@ def work(
             receiver=receiver,
             stop=stop,
             pool=pool,
+            errands=errands,
             background=background,
             engine=engine,
             patience=Patience(engine, settings.database.answer_seconds),

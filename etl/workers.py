@@ -24,8 +24,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from etl import interpreter, logs, worker
 from etl import keyring as keyrings
-from etl import logs, worker
 from etl.budget import Budget
 from etl.config import Settings
 from etl.errors import EtlError
@@ -188,6 +188,7 @@ def _work(settings: Settings, share: Share, allowed: Budget, pipe: Connection) -
     """What a worker's process does."""
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
+    interpreter.tune()
     stop = Stop()
     # Ctrl-C reaches the whole group; it is the parent that tells what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

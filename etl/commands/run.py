@@ -92,8 +92,9 @@ def run(
             "run.workers": workers,
         },
     )
-    from etl import dryrun, job, present, progress
+    from etl import dryrun, interpreter, job, present, progress
 
+    interpreter.tune()
     with _signals() as stop:
         if dry_run:
             trial = dryrun.dry_run(settings, os.environ, stop=stop)

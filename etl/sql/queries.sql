@@ -8,13 +8,17 @@ where c.relnamespace = to_regnamespace('etl') and c.relkind = 'r' and a.attnum >
   and not a.attisdropped
 
 -- claim_messages --
--- Enter the ids that the ledger does not hold yet; answers those. The ids come sorted, so that two
--- workers with the same messages wait for each other instead of locking each other out.
-insert into etl.ledger (message_id, run_id, batch)
-select message_id, cast(:run_id as uuid), :batch
-from jsonb_array_elements_text(cast(:message_ids as jsonb)) as ids (message_id)
-on conflict (message_id) do nothing
-returning message_id
+-- Enter the ids that the ledger does not hold yet; answers those, or null when that is all of them,
+-- which spares the usual batch their way back. The ids come sorted, so that two workers with the
+-- same messages wait for each other instead of locking each other out.
+with fresh as (
+    insert into etl.ledger (message_id, run_id, batch)
+    select message_id, cast(:run_id as uuid), :batch
+    from jsonb_array_elements_text(cast(:message_ids as jsonb)) as ids (message_id)
+    on conflict (message_id) do nothing
+    returning message_id
+)
+select case when count(*) < :ids then coalesce(array_agg(message_id), '{}') end from fresh
 
 -- free_keys --
 -- Take back keys claimed in this transaction, whose rows were refused.

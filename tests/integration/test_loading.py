@@ -94,6 +94,35 @@ def test_rows_arrive_as_they_are(
 
 
 @METHODS
+def test_names_are_names_and_no_sql(
+    method: str, settings: Callable[..., Settings], engine: sa.Engine
+) -> None:
+    """Percent signs, quotes and spaces in the configuration arrive in the table."""
+    columns = [
+        {"name": name, "field": f"f{i}", "type": "text"}
+        for i, name in enumerate(["100 %", '%s "q"', "%(x)s", "a b; drop table x"])
+    ]
+    odd = settings(load__method=method, table__columns=columns, table__name="odd % %s")
+    postgres.create_tables(engine, odd.table)
+    frame = pd.DataFrame({"message_id": ["m0"], **{c["name"]: ["5 %"] for c in columns}})
+    assert load_all(engine, odd, frame).empty
+    assert rows(engine, 'select * from "odd % %s"') == [("5 %",) * 4]
+
+
+@METHODS
+def test_a_batch_of_many_pieces_arrives_whole(
+    method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
+) -> None:
+    """More rows than a statement or a piece holds, and texts longer than a read."""
+    count = load.PIECE_ROWS * 2 + 1
+    frame = masked(count, user_id=[f"{i:0128d}" for i in range(count)])
+    assert load_all(engine, settings(load__method=method), frame).empty
+    assert rows(engine, "select count(distinct user_id), max(user_id) from user_logins") == [
+        (count, f"{count - 1:0128d}")
+    ]
+
+
+@METHODS
 def test_a_null_integer_arrives_as_null(
     method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
 ) -> None:

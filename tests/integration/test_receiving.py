@@ -344,6 +344,32 @@ def test_an_extension_that_fails_is_tried_again(
     assert queue.state().visible == 0
 
 
+def test_a_delete_that_sqs_refuses_for_now_is_tried_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the refused entries, after the others; the heartbeat keeps them until then."""
+    fill(queue, 20)
+    heartbeat = Heartbeat(queue, 30)
+    held = [message for _ in range(2) for message in queue.receive(10, 1)]
+    heartbeat.hold(held)
+    delete, calls = queue.acknowledge, []
+
+    def refusing(handles: Sequence[Handle]) -> list[Refused]:
+        calls.append([handle.message_id for handle in handles])
+        if len(calls) > 2:
+            return delete(handles)
+        delete(handles[1:])
+        return [Refused(handles[0], "InternalError", final=False)]
+
+    monkeypatch.setattr(queue, "acknowledge", refusing)
+    handles = [Handle(message.message_id, message.receipt_handle) for message in held]
+    with ThreadPoolExecutor(1) as pool:
+        assert acknowledge.acknowledge(queue, heartbeat, handles, pool) == 0
+    assert calls[2:] == [[calls[0][0], calls[1][0]]]
+    assert len(heartbeat) == 0
+    assert queue.state().in_flight == 0
+
+
 def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the calls that are left are not tried."""
     with EmbeddedSqs() as own:

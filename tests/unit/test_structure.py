@@ -19,6 +19,8 @@ LEVELS = [
         "budget",
         "components",
         "config",
+        "errands",
+        "interpreter",
         "frames",
         "keyring",
         "logs",
