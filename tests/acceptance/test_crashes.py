@@ -156,20 +156,6 @@ def test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages(
                 mortal.start()
 
 
-def test_a_session_ended_by_the_server_is_tried_again(job: Job) -> None:
-    """pg_terminate_backend in the middle of a batch's transaction costs nothing."""
-    make_tables(job)
-    job.send(*logins(MESSAGES))
-    with ledger_locked(job) as release, running(job, **one_batch()) as process:
-        until(lambda: held_sessions(job))
-        (session,) = held_sessions(job)
-        assert job.rows("select pg_terminate_backend(:pid)", pid=session) == [(True,)]
-        until(lambda: held_sessions(job) not in ([session], []))
-        release()
-        assert parts(ended(process)) == {"received": MESSAGES, "loaded": MESSAGES}
-    assert users(job) == expected_users(MESSAGES)
-
-
 def test_a_lost_reply_to_commit_is_looked_up_in_the_ledger(job: Job) -> None:
     """The batch counts as loaded, not as handled already, and its rows are there once."""
     make_tables(job)

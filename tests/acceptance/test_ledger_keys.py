@@ -86,11 +86,10 @@ def test_an_event_sent_twice_is_loaded_once(
     assert loaded(job) == [(COUNT + 1, COUNT + 1)]
 
 
-@MODES
-def test_two_workers_with_the_same_events_load_each_once(key: str, job: Job, drain: Drain) -> None:
+def test_two_workers_with_the_same_events_load_each_once(job: Job, drain: Drain) -> None:
     """Whoever comes first; the other counts it as handled already."""
     job.send(*logins(150), *logins(150)[::-1])
-    summary = parts(drain(key, batch__rows=20, run__workers=2))
+    summary = parts(drain("body", batch__rows=20, run__workers=2))
     assert summary == {"received": 300, "loaded": 150, "already_handled": 150}
     assert loaded(job) == [(150, 150)]
 
@@ -126,8 +125,7 @@ def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
     assert sorted(map(len, fresh)) == [0, count]
 
 
-@MODES
-def test_a_lost_reply_to_commit_is_looked_up_here_too(key: str, job: Job, drain: Drain) -> None:
+def test_a_lost_reply_to_commit_is_looked_up_here_too(job: Job, drain: Drain) -> None:
     """Rows count as loaded and duplicates as handled, as in the attempt that committed."""
     job.send(*logins(), *logins(), "no JSON")
     seen: list[str] = []
@@ -142,7 +140,7 @@ def test_a_lost_reply_to_commit_is_looked_up_here_too(key: str, job: Job, drain:
 
     url = job.environment["DATABASE_URL"]
     with Proxy(sa.make_url(url).port or 0, lose_a_reply) as proxy:
-        by_proxy = {"DATABASE_URL": detour(url, proxy.port), "ETL_LEDGER__KEY": key}
+        by_proxy = {"DATABASE_URL": detour(url, proxy.port), "ETL_LEDGER__KEY": "field:login_id"}
         summary = job.run(**by_proxy)
         assert proxy.fired == {"unanswered": 1}
     assert seen == ["claim", "claim", "commit", "claim"]
@@ -206,30 +204,28 @@ def test_no_ledger_holds_a_value(key: str, job: Job, drain: Drain) -> None:
     assert job.rows("select count(*) from etl.ledger where message_id like 'k1:%'") == [(1,)]
 
 
-@MODES
-def test_a_rotation_of_the_keyring_forgets_nothing(key: str, job: Job, drain: Drain) -> None:
+def test_a_rotation_of_the_keyring_forgets_nothing(job: Job, drain: Drain) -> None:
     """What was loaded under the old key is known under both, and then under the new one alone."""
     new = Keyring.new().key("k1")
     job.send(*logins())
-    drain(key)
+    drain("body")
     both = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": new})
     for keyring in (both, Keyring("k2", {"k2": new})):
         job.send(*logins())
-        assert parts(drain(key, keyring)) == {"received": COUNT, "already_handled": COUNT}
+        assert parts(drain("body", keyring)) == {"received": COUNT, "already_handled": COUNT}
 
 
-@MODES
-def test_a_key_is_forgotten_with_the_retention(key: str, job: Job, drain: Drain) -> None:
+def test_a_key_is_forgotten_with_the_retention(job: Job, drain: Drain) -> None:
     """As a message id is: what comes again after that is new."""
     job.send(*logins(2))
-    drain(key)
+    drain("field:login_id")
     with job.engine.begin() as connection:
         aged = "update etl.ledger set handled_at = now() - interval '36 days'"
         connection.execute(sa.text(aged))
     job.send(event(user_id="user 9", login_id="login 9"))
-    drain(key)  # forgets at its end
+    drain("field:login_id")  # forgets at its end
     job.send(*logins(2))
-    assert parts(drain(key)) == {"received": 2, "loaded": 2}
+    assert parts(drain("field:login_id")) == {"received": 2, "loaded": 2}
 
 
 def test_a_change_of_the_setting_loads_no_message_twice(postgres: EmbeddedPostgres) -> None:

@@ -87,6 +87,13 @@ BUGS = (
         (f"{CRASHES}::test_a_load_slower_than_the_visibility_timeout_keeps_its_messages",),
     ),
     Bug(
+        "times its heartbeat by the wall clock",
+        "etl/heartbeat.py",
+        "import time\n",
+        'time = __import__("types").SimpleNamespace(monotonic=__import__("time").time)\n',
+        ("tests/chaos/test_clock_jumps.py::test_a_run_does_not_notice_that_the_clock_jumps",),
+    ),
+    Bug(
         "gives nothing back",
         "etl/pipeline.py",
         "        release(job.queue, job.heartbeat, messages, job.pool)\n",
