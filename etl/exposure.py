@@ -56,7 +56,7 @@ def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
     """Look for an IPv4 address behind what is stored of it, by trying every address of its network.
 
     Columns out: ``stored`` (what is stored in the place of the address), ``attacker`` (what they
-    have besides), ``tried`` (addresses), ``found``, ``seconds`` (one core, all addresses) and
+    have besides), ``tried`` (addresses), ``found``, ``seconds`` (of CPU, all addresses) and
     ``all_ipv4_hours`` (the same rate for all 2**32 addresses). A row for each way to store it.
 
     :param prefix_bits: the network is the /prefix_bits that the address stands in
@@ -85,7 +85,7 @@ def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
 def search_times(sizes: Sequence[int]) -> pd.DataFrame:
     """Time how long one core takes to try so many IPv4 addresses against an unkeyed SHA-256.
 
-    Columns out: ``tried`` (addresses) and ``seconds``. A row for each size, in the order given.
+    Columns out: ``tried`` (addresses), ``seconds`` (of CPU). A row for each size, in their order.
     """
     times = []
     for size in sizes:
@@ -124,7 +124,7 @@ def _timed(
     target: object, candidates: Sequence[str], attempt: Fingerprints
 ) -> tuple[list[str], float]:
     """Try every candidate, also after a hit: the time is that of the unluckiest search."""
-    began = time.perf_counter()
+    began = time.process_time()
     attempts = zip(candidates, attempt(candidates), strict=True)
     hits = [candidate for candidate, made in attempts if made == target]
-    return hits, time.perf_counter() - began
+    return hits, time.process_time() - began

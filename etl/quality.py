@@ -20,9 +20,10 @@ CHECK = ["column", "check"]
 def runs(source: Source, *, most: int = MOST_RUNS) -> pd.DataFrame:
     """The newest runs, the oldest of them first.
 
-    Columns: ``run``, ``run_id``, ``started_at`` (UTC), ``seconds`` (null without an end),
-    ``received``, ``loaded``, ``already_handled``, ``quarantined`` and ``released`` (deliveries),
-    ``quarantined_share`` (null for a run without messages), ``adds_up``, ``stop_reason``.
+    Columns: ``run``, ``run_id``, ``started_at`` (UTC, to the second), ``seconds`` (null without an
+    end), ``received``, ``loaded``, ``already_handled``, ``quarantined`` and ``released``
+    (deliveries), ``quarantined_share`` (null for a run without messages), ``adds_up``,
+    ``stop_reason``.
     """
     return source.ask("quality_runs", most=most)
 

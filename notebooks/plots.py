@@ -201,7 +201,7 @@ def _nodes(
     axes: Axes, places: Places, names: pd.Series, colour: str, marker: str, size: int
 ) -> None:
     points = np.reshape([places[name] for name in names.unique()], (-1, 2))
-    axes.scatter(*points.T, size, colour, marker, zorder=2)
+    axes.scatter(*points.T, size, colour, marker=marker, zorder=2)
 
 
 # 03_masking
@@ -269,16 +269,16 @@ def search_time(times: pd.DataFrame) -> None:
     axes.loglog(times["tried"], times["seconds"], "o-", color=BLUE, label="measured")
     for space, size in SPACES.items():
         axes.plot(size, size / rate, "D", color=ORANGE)
-        axes.annotate(f"{space}: {_duration(size / rate)}", (size, size / rate), (12, -8),
+        axes.annotate(f"{space}: {duration(size / rate)}", (size, size / rate), (12, -8),
                       textcoords="offset points", va="center")  # fmt: skip
     for name, seconds in DURATIONS.items():
         axes.axhline(seconds, color=PALE, zorder=0)
         axes.annotate(name, (times["tried"].min(), seconds), (0, 2), textcoords="offset points",
                       color=GREY, fontsize=9)  # fmt: skip
     axes.set(
-        title=f"One core tries all IPv4 addresses in {_duration(most / rate)}",
+        title=f"One core tries all IPv4 addresses in {duration(most / rate)}",
         xlabel="values tried",
-        ylabel="seconds, one core",
+        ylabel="seconds of CPU",
         xlim=(times["tried"].min() / 2, most * 20_000),  # room for the words on the right
         xticks=[10**power for power in (4, 6, 8, 10)],
     )
@@ -317,7 +317,7 @@ def _plain_numbers(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:,.0f}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Write seconds in the largest unit that they fill: 42 seconds, 36 minutes."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:

@@ -5,7 +5,7 @@
 -- The newest runs in the order of their start, with their shares and rates.
 select row_number() over (order by started_at, run_id) as run,
        cast(run_id as text) as run_id,
-       started_at,
+       date_trunc('second', started_at) as started_at,
        cast(extract(epoch from finished_at - started_at) as float8) as seconds,
        received, loaded, already_handled, quarantined, released,
        cast(quarantined as float8) / nullif(loaded + quarantined, 0) as quarantined_share,

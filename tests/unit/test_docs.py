@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -13,6 +14,7 @@ from etl.keyring import load
 from tests.unit.making import ROOT
 
 README = (ROOT / "README.md").read_text()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -21,11 +23,20 @@ def test_the_settings_table_is_made_from_the_code() -> None:
     assert generate.put(README, "settings", generate.settings_table()) == README
 
 
-def test_every_command_of_the_readme_exists() -> None:
+def commands_of(page: Path) -> list[str]:
+    """The calls of our commands in a text, or in a notebook."""
+    return re.findall(r"python -m etl ([a-z][^\n`|)&#'\\]*)", page.read_text())
+
+
+def test_the_readme_shows_commands() -> None:
+    """The next test would pass over a page without any."""
+    assert len(commands_of(ROOT / "README.md")) >= 6
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
+def test_every_command_of_the_documents_exists(page: Path) -> None:
     """With its options."""
-    calls = re.findall(r"python -m etl ([a-z][^\n`|)&#']*)", README)
-    assert len(calls) >= 6
-    for call in calls:
+    for call in commands_of(page):
         command: click.Command = main
         for word in call.split():
             if isinstance(command, click.Group):
@@ -42,11 +53,8 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_help() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: object) -> None:
+def test_every_link_leads_somewhere(page: Path) -> None:
     """Inside the repository."""
-    from pathlib import Path
-
-    assert isinstance(page, Path)
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
