@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import drain, load, mask, memory, plots, profiling, results, start
+from bench import drain, load, mask, memory, plots, profiling, rekey, results, start
 
 FILE = "RESULTS.md"
 NOTES = Path(__file__).parent / "NOTES.md"
@@ -17,6 +17,7 @@ PARTS: dict[str, ModuleType] = {
     "drain": drain,
     "mask": mask,
     "load": load,
+    "rekey": rekey,
     "memory": memory,
     "start": start,
     "profile": profiling,

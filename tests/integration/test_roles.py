@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 
 import psycopg2
@@ -14,7 +15,7 @@ from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError
 from etl.postgres import driver_url
-from tests.conftest import Job
+from tests.conftest import KEYRING, Job
 from tests.unit.making import event
 
 TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
@@ -281,6 +282,24 @@ def test_the_job_runs_as_the_loader(
     assert (summary["loaded"], summary["quarantined"]) == (2, 1)
     assert job.rows("select count(*) from etl.ledger") == [(3,)]
     assert job.rows("select count(*) from user_logins") == [(2,)]
+
+
+def test_rekey_runs_as_the_officer(
+    job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
+) -> None:
+    """Rows and bodies, and what the keys are used for; the loader may do nothing of it."""
+    job.send(event(), "{")
+    job.run()
+    url = as_superuser(postgres, job.environment["DATABASE_URL"])
+    ring = {"ETL_KEYRING": KEYRING.with_new().dump()}
+    refused = job.command("rekey", DATABASE_URL=as_role(url, "etl_loader"), **ring)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "42501" in refused.stderr
+    officer = {"DATABASE_URL": as_role(url, "etl_officer"), **ring}
+    outcome = json.loads(job.command("rekey", "--json", **officer).stdout)
+    assert (outcome["rows"], outcome["entries"]) == (1, 1)
+    listed = job.command("keys", "list", "--json", **officer).stdout.splitlines()
+    assert [list(json.loads(line).values())[2:] for line in listed] == [[0, 0, 0], [1, 1, 1]]
 
 
 def test_a_value_that_is_no_token_is_refused_by_name_only(

@@ -1,0 +1,103 @@
+"""Rows a second that rekey masks anew, and that the database alone would update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from bench import markdown, messages, services, turns
+from bench.services import Options, Wrong
+from etl import load, postgres
+from etl.config import Settings
+from etl.keyring import Keyring
+from etl.rekey import rekey
+
+ROWS, QUICK_ROWS = 300_000, 2_000
+STORED = "rows_of_the_old_key"
+
+REKEY, UPDATE, BOTH = "rekey", "update of one masked column", "update of both masked columns"
+STATEMENTS = {
+    UPDATE: "update user_logins set masked_ip = masked_ip || ''",
+    BOTH: "update user_logins set masked_ip = masked_ip || '', "
+    "masked_device_id = masked_device_id || ''",
+}
+TARGET = "≥ 0.25"
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Rekey the same rows and update them, in turns."""
+    rows = options.messages or (QUICK_ROWS if options.quick else ROWS)
+    with services.opened(1) as here, here.database() as url:
+        settings, ring = here.settings(url), here.keyring.with_new()
+        engine = postgres.engine(settings.database)
+        _store(engine, rows, settings, here.keyring)
+        ways: dict[str, Callable[[], float]] = {
+            REKEY: partial(_timed, engine, partial(_rekey, settings, ring, rows)),
+            **{name: partial(_timed, engine, partial(_execute, engine, statement))
+               for name, statement in STATEMENTS.items()},
+        }  # fmt: skip
+        seconds = turns.in_turns(ways, options.runs)
+        engine.dispose()
+    rates = {name: [rows / one for one in own] for name, own in seconds.items()}
+    return {
+        "rows": rows,
+        "ratios": {"rekey.over_update": turns.ratio(rates[REKEY], rates[UPDATE])},
+        "over_both": turns.ratio(rates[REKEY], rates[BOTH]),
+        "table": {name: turns.spread(own) for name, own in rates.items()},
+        "runs": seconds,
+    }
+
+
+def _store(engine: sa.Engine, rows: int, settings: Settings, keyring: Keyring) -> None:
+    """Put the rows beside the target, from where each turn takes them."""
+    masked = messages.masked_frame(rows, settings, keyring).drop(columns="message_id")
+    _execute(engine, f"create table {STORED} (like {settings.table.name})")
+    with engine.begin() as connection:
+        method: Any = load.copy_rows
+        masked.to_sql(STORED, connection, if_exists="append", index=False, method=method)
+
+
+def _timed(engine: sa.Engine, work: Callable[[], Any]) -> float:
+    _execute(engine, "truncate user_logins")
+    _execute(engine, f"insert into user_logins table {STORED}")
+    return turns.seconds_of(work)
+
+
+def _rekey(settings: Settings, ring: Keyring, rows: int) -> None:
+    outcome = rekey(settings, ring)
+    if outcome.rows != rows or outcome.exit_code:
+        raise Wrong(f"rekey changed {outcome.rows} of {rows} rows")
+
+
+def _execute(engine: sa.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+METHOD = """\
+{rows:,} rows of `user_logins`, all of an old key, the addresses and devices repeating as in the
+sample. The updates change every row in one statement and one transaction, without looking at it."""
+
+
+def show(part: dict[str, Any]) -> list[str]:
+    """The part in Markdown."""
+    return [
+        METHOD.format(rows=part["rows"]),
+        "",
+        *markdown.table(
+            ["way", "rows a second"],
+            [[name, markdown.shown(row, 0)] for name, row in part["table"].items()],
+        ),
+        "",
+        *markdown.table(
+            ["ratio", "measured", "target"],
+            [
+                [f"{REKEY} / {UPDATE}, rows a second (`rekey.over_update`)",
+                 markdown.shown(part["ratios"]["rekey.over_update"]), TARGET],
+                [f"{REKEY} / {BOTH}, rows a second", markdown.shown(part["over_both"]), ""],
+            ],
+        ),
+    ]  # fmt: skip
