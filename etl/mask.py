@@ -117,14 +117,10 @@ def remask(tokens: Any, keyring: Keyring, context: str) -> Texts:
     As many come out, in the same order; None for each null, and for each token that cannot be
     unmasked, whatever is wrong with it.
     """
-    masked = _objects(tokens)
-    made = np.empty(len(masked), dtype=object)
-    for rows in _chunks(len(masked)):
-        codes, distinct = pd.factorize(_only_text(masked[rows]))
-        values, opened = _open(distinct, keyring, context)
-        values[~opened] = None
-        made[rows] = _mask(values, keyring, context)[codes]
-    return made
+    codes, distinct = pd.factorize(_only_text(_objects(tokens)))
+    values, opened = _open(distinct, keyring, context)
+    values[~opened] = None
+    return _mask(values, keyring, context)[codes]
 
 
 def _renamed(frame: pd.DataFrame, plan: Sequence[MaskedColumn]) -> dict[str, str]:

@@ -22,7 +22,6 @@ from etl import mask
 from etl.config import Column, Table
 from etl.errors import TableError
 from etl.keyring import Keyring
-from etl.load import copy_rows
 from etl.lookup import masked_columns
 from etl.mask import Texts
 from etl.postgres import queries
@@ -31,7 +30,7 @@ from etl.postgres import queries
 # as long.
 BLOCKS = 512
 
-_BATCH = sa.table("etl_rekey")
+_BATCH = "etl_rekey"
 _NULL = "\\N"
 
 
@@ -99,8 +98,7 @@ def remask_blocks(
     if not changed.any():
         return 0, +unopened
     _copy_in(connection, places[changed], [one[changed] for one in cells])
-    cursor: Any = connection.connection.cursor()
-    with cursor:
+    with _cursor(connection) as cursor:
         # Else a plan that takes the batch for a few rows looks each of them up by itself.
         cursor.execute("set local enable_nestloop = off; set local enable_mergejoin = off")
         cursor.execute(_update(part, columns, first))
@@ -121,6 +119,11 @@ def count_others(connection: sa.Connection, table: Table, keyring: Keyring) -> i
     return sum(connection.execute(sa.select(*counts).select_from(target)).one())
 
 
+def _cursor(connection: sa.Connection) -> Any:
+    # SQLAlchemy has no COPY.
+    return connection.connection.cursor()
+
+
 def _check_width(part: Part, column: Column, tokens: Texts) -> None:
     width = part.widths[column.name]
     needed = max((len(token) for token in tokens if token is not None), default=0)
@@ -133,8 +136,7 @@ def _check_width(part: Part, column: Column, tokens: Texts) -> None:
 
 def _copy_out(connection: sa.Connection, statement: sql.Composable, columns: int) -> list[Texts]:
     out = io.BytesIO()
-    cursor: Any = connection.connection.cursor()
-    with cursor:
+    with _cursor(connection) as cursor:
         cursor.copy_expert(statement, out)
     # A tab, a newline or a backslash in a value comes escaped. It stays so: no token has one.
     text = out.getvalue().decode("utf-8", "replace")
@@ -144,12 +146,13 @@ def _copy_out(connection: sa.Connection, statement: sql.Composable, columns: int
 
 
 def _copy_in(connection: sa.Connection, places: Texts, cells: Sequence[Texts]) -> None:
-    names = [f"v{at}" for at in range(len(cells))]
-    texts = ", ".join(f"{name} text" for name in names)
-    connection.exec_driver_sql(
-        f"create temporary table {_BATCH.name} (place tid, {texts}) on commit drop"
-    )
-    copy_rows(_BATCH, connection, ["place", *names], zip(places, *cells, strict=True))
+    texts = ", ".join(f"v{at} text" for at in range(len(cells)))
+    # Tokens need no escapes.
+    columns = [places, *(np.where(pd.isna(one), _NULL, one) for one in cells)]
+    lines = "\n".join(map("\t".join, zip(*columns, strict=True)))
+    with _cursor(connection) as cursor:
+        cursor.execute(f"create temporary table {_BATCH} (place tid, {texts}) on commit drop")
+        cursor.copy_expert(f"copy {_BATCH} from stdin", io.BytesIO(lines.encode()))
 
 
 def _select(part: Part, columns: Sequence[Column], primary: str, first: int) -> sql.Composable:
@@ -178,7 +181,7 @@ def _update(part: Part, columns: Sequence[Column], first: int) -> sql.Composable
     ).format(
         part.identifier,
         sql.SQL(", ").join(sets),
-        sql.Identifier(_BATCH.name),
+        sql.Identifier(_BATCH),
         _within(first),
         sql.SQL(" and ").join(unchanged),
     )
