@@ -355,6 +355,16 @@ def test_the_row_of_a_wrong_token_counts_from_the_start_of_the_column():
         mask.unmask_tokens(column, RING, "ip")
 
 
+def test_remask_brings_tokens_of_every_key_under_the_primary():
+    """In order, nulls as they are; None for whatever cannot be opened."""
+    values = ["1.2.3.4", "::1", "1.2.3.4", "é" * 20]
+    old, new = mask.tokens(values, RING, "ip"), mask.tokens(values, BOTH, "ip")
+    odd = [mask.tokens(["x"], RING, "device")[0], "k1.", "", 5, "k9." + old[0][3:]]
+    made = mask.remask([*old, None, *new, *odd], BOTH, "ip")
+    assert made.tolist() == [*new, None, *new, *[None] * len(odd)]
+    assert mask.remask([], BOTH, "ip").tolist() == []
+
+
 # Lengths
 
 
@@ -482,3 +492,19 @@ def test_as_many_message_ids_as_bodies():
         seal.seal(["a", "b"], ["m1"], RING)
     with pytest.raises(ValueError, match="each sealed body needs"):
         seal.unseal([b""], [], RING)
+
+
+def test_unseal_each_leaves_out_what_cannot_be_opened():
+    """None in its place: of another message, of another key, or no body at all."""
+    sealed = seal.seal(["a", b"b"], ["m1", "m2"], RING)
+    stranger = seal.seal(["c"], ["m3"], Keyring("k1", {"k1": TWO}))
+    given = [sealed[0], sealed[1], sealed[0], stranger[0], b""]
+    opened = seal.unseal_each(given, ["m1", "m2", "m2", "m3", "m4"], BOTH)
+    assert opened == ["a", b"b", None, None, None]
+
+
+def test_the_header_is_what_bodies_of_a_key_begin_with():
+    """And those of no other key, though its id begin alike."""
+    (body,) = seal.seal(["a"], ["m"], RING)
+    assert body.startswith(seal.header("k1"))
+    assert not body.startswith(seal.header("k"))
