@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl import lookup, postgres, remasking, resealing
 from etl.config import Column, Settings
-from etl.errors import DatabaseRefused, TableError
+from etl.errors import DatabaseRefused, DatabaseUnavailable, TableError
 from etl.keyring import Keyring
 from etl.mask import tokens, unmask_tokens
 from etl.rekey import Stand, rekey
@@ -358,6 +358,59 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
     assert set(places) & set(column(engine, "ctid::text", by="ctid"))
     assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
     assert set(column(engine, "masked_device_id")) == {None}
+
+
+def end_sessions(engine: sa.Engine) -> None:
+    """End the sessions of the rekey, as a restart of the server would."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name = 'etl'"
+            )
+        )
+
+
+def test_sessions_ended_by_the_server_are_tried_again(
+    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of batches; every row comes under the new key all the same."""
+    fill(engine, FIRST)
+    monkeypatch.setattr(remasking, "BLOCKS", 4)
+    remask, ends = remasking.mask.remask, [1, 2, 3]
+
+    def disturbed(*arguments: Any) -> Any:
+        if ends:
+            ends.pop()
+            end_sessions(engine)
+        return remask(*arguments)
+
+    monkeypatch.setattr(remasking.mask, "remask", disturbed)
+    assert rekey(made, SECOND).exit_code == 0
+    assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
+
+
+def test_an_outage_that_lasts_ends_every_batch(
+    settings: Make, made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that gives up takes the others along; none of them waits by itself."""
+    fill(engine, FIRST)
+    monkeypatch.setattr(remasking, "BLOCKS", 1)
+    tries: list[Any] = []
+
+    remask = remasking.mask.remask
+
+    def disturbed(*arguments: Any) -> Any:
+        tries.append(arguments)
+        end_sessions(engine)
+        return remask(*arguments)
+
+    monkeypatch.setattr(remasking.mask, "remask", disturbed)
+    with pytest.raises(DatabaseUnavailable):
+        rekey(settings(database__retry_seconds=0.5), SECOND)
+    # Two at once, each tried some times in half a second, of a dozen batches of two columns.
+    assert 0 < len(tries) < 20
+    assert set(lookup.key_usage(engine, made.table)["key_id"]) == {"k1"}
 
 
 def test_tokens_that_keep_coming_are_told(

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
+import time
+
+import pytest
+
 from etl import progress
 from etl.runs import Snapshot
 
@@ -31,3 +38,28 @@ def test_an_unknown_backlog_is_a_question_mark() -> None:
 def test_nothing_is_divided_by_no_time() -> None:
     """The first look may come at once."""
     assert "(0/s)" in progress.line(Snapshot(0, 0, 0, 0, 0, 0.0), 0)
+
+
+def test_steps_are_logged_where_no_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not each of them: a line now and then."""
+    monkeypatch.setattr(logging.getLogger("etl"), "propagate", True)
+    with caplog.at_level("INFO", "etl"), progress.steps() as show:
+        show(1, 9, "one row")
+        later = time.monotonic() + 60
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        show(2, 9, "two rows")
+        show(3, 9, "three rows")
+    assert caplog.messages == ["two rows, step 2 of 9"]
+
+
+def test_steps_are_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the last line told."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.steps() as show:
+        show(1, 9, "one row")
+        show(9, 9, "nine rows")
+    assert "nine rows" in terminal.getvalue()
