@@ -205,6 +205,27 @@ def test_a_message_delivered_three_times_is_loaded_once(postgres: EmbeddedPostgr
         assert numbers(job) == (0, 0)
 
 
+def test_a_message_delivered_twice_within_a_batch_is_loaded_once(
+    sqs: EmbeddedSqs, postgres: EmbeddedPostgres
+) -> None:
+    """Both deliveries are counted."""
+    with new_job(sqs, postgres, visibility_seconds=2) as job:
+        job.send(*logins(MESSAGES))
+        deliveries = ("--forever", "--max-messages", str(2 * MESSAGES))
+        waiting = {**one_batch(3 * MESSAGES), "ETL_BATCH__SECONDS": "600"}
+        with running(job, *deliveries, **waiting) as process:
+            until(lambda: numbers(job) == (0, MESSAGES))
+            # A stopped job extends nothing, so what it has gathered comes back under it.
+            process.send_signal(signal.SIGSTOP)
+            until(lambda: visible(job) == MESSAGES)
+            process.send_signal(signal.SIGCONT)
+            summary = ended(process)
+        expected = {"received": 2 * MESSAGES, "loaded": MESSAGES, "already_handled": MESSAGES}
+        assert parts(summary) == expected
+        assert summary["batches"] == 1
+        assert users(job) == expected_users(MESSAGES)
+
+
 def test_a_load_slower_than_the_visibility_timeout_keeps_its_messages(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,17 @@ def test_a_known_bug_still_fits_the_code(bug: Bug) -> None:
     for test in bug.tests:
         file, _, name = test.partition("::")
         assert f"def {name}" in (ROOT / file).read_text(), test
+
+
+def test_a_known_bug_names_nothing_that_is_not_there(tmp_path: Path) -> None:
+    """It would be caught by whatever comes that way."""
+    for number, bug in enumerate(BUGS):
+        if bug.file.endswith(".py"):
+            text = planted(bug, (ROOT / bug.file).read_text())
+            (tmp_path / f"bug_{number}.py").write_text(text)
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821,E9", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_no_two_bugs_have_one_name() -> None:
