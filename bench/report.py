@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import drain, load, mask, memory, plots, profiling, rekey, results, start
+from bench import drain, duplicates, load, mask, memory, plots, profiling, rekey, results, start
 
 FILE = "RESULTS.md"
 NOTES = Path(__file__).parent / "NOTES.md"
@@ -21,6 +21,7 @@ PARTS: dict[str, ModuleType] = {
     "memory": memory,
     "start": start,
     "profile": profiling,
+    "duplicates": duplicates,
 }
 
 

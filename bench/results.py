@@ -21,6 +21,9 @@ KEYS = (
     "memory.big_over_small",
     "memory.peak_mb",
     "start.help_over_imports",
+    "duplicates.report_over_plain",
+    "duplicates.peak_mb",
+    "duplicates.indexed_load_over_bare",
 )
 
 

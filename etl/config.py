@@ -138,6 +138,9 @@ class Table(_Section):
         False, description="the table is created with a CHECK that masked columns hold tokens"
     )
     columns: tuple[Column, ...] = Field(description="its columns, in order")
+    indexes: tuple[tuple[Identifier, ...], ...] = Field(
+        (), description="indexes that init makes: lists of columns, such as [[masked_ip, user_id]]"
+    )
 
     @field_validator("columns")
     @classmethod
@@ -281,6 +284,14 @@ class Settings(_Section):
                 f"run.workers x batch.rows may hold {held:,} messages at once, above "
                 f"{MOST_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _indexed_columns(self) -> Settings:
+        known = {column.name for column in self.table.columns}
+        for index in self.table.indexes:
+            if not index or not known.issuperset(index) or len(set(index)) < len(index):
+                raise ValueError("table.indexes must list columns of the table, each once an index")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from the catalogue.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -256,6 +257,21 @@ def create_tables(source: sa.Engine, table: Table) -> None:
         target = target_table(table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)
+
+
+def create_indexes(source: sa.Engine, table: Table) -> None:
+    """Create the indexes of the configuration that are absent; loading waits meanwhile.
+
+    :raises DatabaseRefused: a privilege is missing
+    :raises DatabaseUnavailable: an outage
+    """
+    target = target_table(table)
+    for names in table.indexes:
+        # Named by what they are of, so that init knows them again; cut to Postgres' 63 bytes.
+        digest = hashlib.sha256(repr((table.schema_name, table.name, names)).encode()).hexdigest()
+        index = sa.Index(f"etl_{digest[:16]}", *(target.c[name] for name in names))
+        with transaction(source) as connection:
+            index.create(connection, checkfirst=True)
 
 
 def sql_file(name: str) -> str:

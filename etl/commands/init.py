@@ -25,7 +25,7 @@ Examples:
     "needs; wants a user that may create roles and owns the tables.",
 )
 def init(config_path: Path, with_roles: bool) -> None:
-    """Create the tables that are absent: schema etl, and the target table.
+    """Create the tables that are absent: schema etl, and the target table; and table.indexes.
 
     Tables of an earlier version get what they lack. A target table that is there stays as it is,
     and is checked against the configuration.
@@ -36,6 +36,7 @@ def init(config_path: Path, with_roles: bool) -> None:
     engine = postgres.engine(settings.database)
     postgres.create_tables(engine, settings.table)
     postgres.check_tables(engine, settings.table)
+    postgres.create_indexes(engine, settings.table)
     click.echo(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
         "etl.runs, etl.unmask_audit",

@@ -102,6 +102,13 @@ having count(*) > 1
 order by rows desc, first, cast(entity as text) collate "C", {names}
 limit cast(:top as bigint)
 
+-- runs_readable --
+-- A row if there is etl.runs and this role may read it; asking for it by name is an error if not.
+select true as readable
+from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where nspname = 'etl' and relname = 'runs'
+  and has_schema_privilege(pg_namespace.oid, 'usage') and has_table_privilege(pg_class.oid, 'select')
+
 -- deliveries --
 -- What became of all deliveries; those that were handled already never became rows.
 select count(*) as runs, coalesce(sum(received), 0)::bigint as received,

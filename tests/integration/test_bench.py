@@ -95,7 +95,7 @@ def bench(*arguments: str) -> None:
 
 def test_all_parts_run_when_none_is_named() -> None:
     """As `make bench` calls it."""
-    every = ["drain", "mask", "load", "rekey", "memory", "start", "profile"]
+    every = ["drain", "mask", "load", "rekey", "memory", "start", "profile", "duplicates"]
     assert parts(parser().parse_args([])) == every
     assert parts(parser().parse_args(["mask", "--quick"])) == ["mask"]
 

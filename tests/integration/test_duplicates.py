@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import etl
 from etl import duplicates, postgres
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError, TableError
+from etl.postgres import identifier
 from etl.source import Source, open_source
 from tests.conftest import ROOT
 from tests.integration import duplicates_by_pandas as slowly
@@ -207,3 +209,109 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(source: Source) 
     """Before anything is asked."""
     with pytest.raises(SettingsError, match="'shoe size' is no column to go by; there are"):
         duplicates.shared_values(source, "shoe size")
+
+
+def test_init_makes_the_indexes_of_the_settings_once(source: Source) -> None:
+    """On hostile names too; a second time changes nothing."""
+    user, masked, _ = names(source)
+    wanted = {(name, user) for name in masked}
+    table = source.settings.table.model_copy(update={"indexes": tuple(wanted)})
+    for _ in range(2):
+        postgres.create_indexes(source.engine, table)
+    made = sa.inspect(source.engine).get_indexes(table.name, schema=table.schema_name)
+    assert {tuple(index["column_names"]) for index in made} == wanted
+    assert len(made) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"user_id": "a", "masked_ip": token(1), "create_date": "2026-01-01"}],
+        [{"user_id": "a", "masked_ip": token(1), "create_date": "2026-01-01"}] * 5,
+    ],
+    ids=["empty", "one row", "all rows equal"],
+)
+def test_small_tables_have_small_answers(rows: list[dict[str, Any]], database_url: str) -> None:
+    """No shared value, no group; of equal rows all but one are surplus."""
+    small = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    create(small)
+    fill(small, rows)
+    with small.snapshot() as still:
+        head = duplicates.headline(still).iloc[0]
+        assert (head["rows"], head["users"]) == (len(rows), min(len(rows), 1))
+        assert head["surplus_rows"] == max(len(rows) - 1, 0)
+        copies = [5] if len(rows) == 5 else []
+        assert duplicates.exact_rows(still)["copies"].tolist() == copies
+        assert duplicates.repeats(still)["rows"].tolist() == copies
+        assert duplicates.shared_values(still).empty
+        assert duplicates.users_with_many(still).empty
+        assert duplicates.linked(still).total.to_numpy().tolist() == [[0, 0, 0]]
+    small.engine.dispose()
+
+
+def test_tokens_under_two_keys_are_told_and_not_joined(database_url: str) -> None:
+    """One value has another token under each key: its users seem to share nothing."""
+    made = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    create(made)
+    fill(made, [{"user_id": "a", "masked_ip": token(1)},
+                {"user_id": "b", "masked_ip": token(1, "k2")}])  # fmt: skip
+    assert duplicates.shared_values(made).empty
+    keys = duplicates.token_keys(made)
+    assert rows_of(keys) == [("masked_ip", "k1", 1), ("masked_ip", "k2", 1)]
+    made.engine.dispose()
+
+
+def test_what_is_no_token_in_a_masked_column_is_not_shown(database_url: str) -> None:
+    """It may be a plain value; it is counted all the same."""
+    made = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    loose = made.settings.table.model_copy(update={"token_check": False})
+    postgres.create_tables(made.engine, loose)
+    plain = {"masked_ip": "10.1.2.3", "masked_device_id": "593-47-5928"}
+    with made.engine.begin() as connection:
+        rows = [{"user_id": user, **plain} for user in "aab"]
+        connection.execute(sa.insert(postgres.target_table(loose)), rows)
+    linked = duplicates.linked(made)
+    frames = [
+        duplicates.shared_values(made), duplicates.exact_rows(made), duplicates.token_keys(made),
+        linked.groups, linked.ties, linked.edges,
+    ]  # fmt: skip
+    shown = " ".join(frame.to_csv() for frame in frames)
+    assert not any(value in shown for value in plain.values())
+    assert frames[0]["users"].tolist() == [2, 2]
+    made.engine.dispose()
+
+
+def test_a_role_that_may_read_the_table_alone_may_ask(
+    postgres: EmbeddedPostgres, source: Source
+) -> None:
+    """No temporary table, nothing of schema etl: how many redeliveries there were is not told."""
+    superuser = sa.create_engine(
+        source.engine.url.set(**_login(postgres.superuser_url)), isolation_level="AUTOCOMMIT"
+    )
+    table = source.settings.table
+    schema, name = identifier(table.schema_name), identifier(table.schema_name, table.name)
+    with superuser.connect() as connection:
+        try:
+            for statement in (
+                "create role reader login password 'reader'",
+                f'revoke temp on database "{source.engine.url.database}" from public',
+                f"grant usage on schema {schema} to reader",
+                f"grant select on {name} to reader",
+            ):
+                connection.execute(sa.text(statement))
+            url = source.engine.url.set(username="reader", password="reader")
+            reader = dataclasses.replace(source, engine=sa.create_engine(url))
+            assert duplicates.deliveries(reader).empty
+            assert not duplicates.column_totals(reader).empty
+            assert len(duplicates.linked(reader).total) == 1
+            reader.engine.dispose()
+        finally:
+            connection.execute(sa.text("drop owned by reader"))
+            connection.execute(sa.text("drop role reader"))
+    superuser.dispose()
+
+
+def _login(url: str) -> dict[str, Any]:
+    own = sa.make_url(url)
+    return {"username": own.username, "password": own.password}
