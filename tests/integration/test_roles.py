@@ -14,9 +14,10 @@ from etl import config, postgres, roles
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError
+from etl.keyring import Keyring
 from etl.postgres import driver_url
 from tests.conftest import KEYRING, Job
-from tests.unit.making import event
+from tests.unit.making import EVENT, event
 
 TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
 VERBS = ("select", "insert", "update", "delete", "truncate")
@@ -342,3 +343,60 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
             sa.text("select conname from pg_constraint where conrelid = 'odd'::regclass")
         )
         assert set(found.scalars()) == {"ö" * 27 + "_is_token", "it's %s :x_is_token"}
+
+
+def test_the_reports_run_as_the_analyst(
+    job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
+) -> None:
+    """Duplicates and runs; what is the officer's is refused, and nothing is shown."""
+    job.send(event(), event())
+    job.run()
+    analyst = as_role(as_superuser(postgres, job.environment["DATABASE_URL"]), "etl_analyst")
+    for command in (("report", "duplicates"), ("runs",)):
+        done = job.command(*command, DATABASE_URL=analyst)
+        assert done.returncode == 0, done.stderr
+    (token,) = job.rows("select masked_ip from user_logins limit 1")[0]
+    for command in (("unmask", token, "--reason", "x"), ("audit",), ("quarantine", "list")):
+        done = job.command(*command, DATABASE_URL=analyst)
+        assert (done.returncode, done.stdout) == (1, ""), command
+        assert "42501" in done.stderr
+
+
+def test_recovery_runs_as_the_officer(
+    job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres, keyring: Keyring
+) -> None:
+    """A login that is a member: unmask, replay, rekey, forget, audit, without a further right."""
+    job.send(event(), event(user_id="bad", ip="x"), event(user_id="late", extra=1))
+    job.run(ETL_EVENT__UNKNOWN_FIELDS="reject")
+    with with_roles.begin() as connection:
+        connection.execute(sa.text("drop role if exists test_officer"))
+        connection.execute(
+            sa.text("create role test_officer login password 'test' in role etl_officer")
+        )
+    url = sa.make_url(job.environment["DATABASE_URL"])
+    officer = url.set(username="test_officer", password="test")
+    rotated = keyring.with_new("k2").dump()
+    environment = {
+        "DATABASE_URL": officer.render_as_string(hide_password=False),
+        "ETL_DATABASE__CREATE_TABLES": "false",
+        "ETL_KEYRING": rotated,
+    }
+    for command in (
+        ("quarantine", "show", "1", "--reason", "x"),
+        ("quarantine", "replay", "--all"),
+        ("unmask", "--where", "user_id = 'late'", "--reason", "x"),
+        ("rekey",),
+        ("keys", "list"),
+        ("forget", EVENT["ip"], "--column", "ip", "--yes"),
+        ("quarantine", "discard", "--all", "--reason", "x"),
+        ("audit",),
+    ):
+        done = job.command(*command, **environment)
+        assert done.returncode == 0, (command, done.stderr)
+    assert job.rows("select count(*) from user_logins") == [(0,)]
+    assert job.rows("select closed_as from etl.quarantine order by quarantine_id") in (
+        [("replayed",), ("discarded",)], [("discarded",), ("replayed",)],
+    )  # fmt: skip
+    assert job.rows("select distinct db_user from etl.unmask_audit") == [("test_officer",)]
+    with with_roles.begin() as connection:
+        connection.execute(sa.text("drop role test_officer"))

@@ -1,0 +1,165 @@
+"""Recovery, rotation, replay and forgetting leave no plain value, but where it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.embedded.sqs import EmbeddedSqs
+from etl.postgres import driver_url
+from tests.acceptance.expecting import token
+from tests.acceptance.searching import everything, search
+from tests.acceptance.test_canary import CANARIES, DEVICE, GOOD, IPV4, PLANTED, Left, bodies
+from tests.acceptance.watching import new_job
+from tests.conftest import ROOT, Job
+from tests.unit.making import EVENT
+
+WHY = ("--reason", "ticket 4711")
+# These show plain values on standard output, and are meant to.
+ASKED_FOR = {"unmask", "unmask where", "show", "show json"}
+
+
+@pytest.fixture(scope="module")
+def left(
+    sqs: EmbeddedSqs, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Left]:
+    """A job that does all that can be done with what a run has left."""
+    with new_job(sqs, postgres) as job:
+        folder = tmp_path_factory.mktemp("job")
+        job = replace(
+            job,
+            environment={
+                **job.environment, "ETL_LOG__LEVEL": "debug", "ETL_QUARANTINE__MAX_FRACTION": "1",
+            },
+        )  # fmt: skip
+        left = Left(job, folder)
+        work(left, tmp_path_factory.mktemp("plain"))
+        yield left
+
+
+def work(left: Left, plain: Path) -> None:
+    """Every command of recovery, with the canaries in what it works on."""
+    job, own = left.job, left.job.environment["ETL_KEYRING"]
+    job.send(*bodies())
+    job.run(ETL_EVENT__UNKNOWN_FIELDS="reject")
+    made = token(own, "device_id", DEVICE)
+    ip = token(own, "ip", IPV4)
+    left.do("unmask", "unmask", made, *WHY)
+    left.do("unmask where", "unmask", "--where", f"masked_ip = '{ip}'", *WHY)
+    out = str(plain / "plain.csv")
+    left.do("unmask out", "unmask", "--where", "true", "--out", out, *WHY)
+    left.do("wrong column", "unmask", made, ip, "--column", "ip", *WHY)
+    left.do("wrong condition", "unmask", "--where", f"user_id = '{DEVICE}'::int::text", *WHY)
+    left.do("rotate", "keys", "rotate")
+    rotated = left.printed["rotate, stdout"].strip()
+    job.environment["ETL_KEYRING"] = rotated
+    left.do("token", "token", "-", "--column", "device_id", piped=DEVICE)
+    left.do("rows", "rows", "-", "--column", "device_id", "--json", piped=DEVICE)
+    left.do("rekey", "rekey")
+    left.do("keys", "keys", "list")
+    left.do("list", "quarantine", "list", "--entries", "--json")
+    left.do("show", "quarantine", "show", "1", *WHY)
+    left.do("show json", "quarantine", "show", "2", *WHY, "--json")
+    left.do("export", "quarantine", "export", str(left.folder / "sealed.jsonl"))
+    left.do("replay", "quarantine", "replay", "--all", ETL_LOG__FORMAT="json")
+    left.do("import", "quarantine", "import", str(left.folder / "sealed.jsonl"))
+    left.do("counted", "forget", "-", "--column", "device_id", piped=DEVICE)
+    left.do("forget", "forget", "-", "--column", "device_id", "--yes", piped=DEVICE)
+    left.do("discard", "quarantine", "discard", "--all", *WHY)
+    left.do("closed", "quarantine", "list", "--entries", "--closed")
+    left.do("audit", "audit", "--json")
+
+
+def test_the_commands_have_worked(left: Left) -> None:
+    """So that the search is one of real work."""
+    failing = {"wrong column": 1, "wrong condition": 2}
+    assert left.codes == {name: failing.get(name, 0) for name in left.codes}
+    assert DEVICE in left.printed["unmask, stdout"]
+    assert IPV4 in left.printed["unmask where, stdout"]
+    assert "loaded 2 " in " ".join(left.printed["replay, stdout"].split())
+    fates = dict(left.job.rows("select closed_as, count(*) from etl.quarantine group by 1"))
+    assert fates["replayed"] == 2
+    assert fates["forgotten"] > 10
+    assert fates["discarded"] > 0
+    assert set(fates) == {"replayed", "forgotten", "discarded"}
+    actions = [json.loads(line)["action"] for line in left.printed["audit, stdout"].splitlines()]
+    assert actions == ["forget", *["quarantine show"] * 2, *["unmask"] * 4]
+    (count,) = left.job.rows("select count(*) from user_logins")[0]
+    assert count < 2 * len(GOOD)
+
+
+def test_no_canary_is_found_but_where_it_was_asked_for(
+    left: Left, postgres: EmbeddedPostgres
+) -> None:
+    """Not in output, tables, dump, server log, database files, log of changes or files."""
+    searched = {
+        name: text
+        for name, text in left.printed.items()
+        if name not in {f"{one}, stdout" for one in ASKED_FOR}
+    }
+    assert len(searched) >= 2 * len(left.codes) - len(ASKED_FOR)
+    assert search(everything(left.job, postgres, searched, left.folder), CANARIES) == set()
+
+
+def test_a_canary_is_found_where_it_was_asked_for(left: Left, postgres: EmbeddedPostgres) -> None:
+    """So that the search would find it elsewhere."""
+    found = search(everything(left.job, postgres, left.printed, left.folder), CANARIES)
+    assert {place for place, _ in found} == {f"{one}, stdout" for one in ASKED_FOR}
+
+
+def unmasked(folder: Path) -> str:
+    """A configuration that has lost its masking, but not its table."""
+    tree = yaml.safe_load((ROOT / "config.yaml").read_text())
+    for column in tree["table"]["columns"]:
+        if column.pop("mask", False):
+            column["type"] = "text"
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return str(path)
+
+
+def test_the_token_check_keeps_plain_values_out_and_out_of_the_log(
+    sqs: EmbeddedSqs, tmp_path: Path
+) -> None:
+    """On a server that logs all errors in full, as most do: the reject names the constraint."""
+    chatty = {
+        "log_min_messages": "warning",
+        "log_min_error_statement": "error",
+        "log_error_verbosity": "verbose",
+    }
+    with EmbeddedPostgres(settings=chatty) as server, new_job(sqs, server) as job:
+        with job.engine.begin() as connection:
+            connection.execute(sa.text("drop table user_logins"))
+        left = Left(job, tmp_path)
+        left.do("init", "init", ETL_TABLE__TOKEN_CHECK="true")
+        bad = {**EVENT, "ip": IPV4, "device_id": PLANTED}
+        job.send(json.dumps(bad), json.dumps(bad))
+        left.do("run", "run", "--idle-seconds", "1", "--config", unmasked(tmp_path))
+        left.do("list", "quarantine", "list")
+        assert left.codes == {"init": 0, "run": 0, "list": 0}
+        assert job.rows("select count(*) from user_logins") == [(0,)]
+        assert "masked_device_id_is_token" in left.printed["list, stdout"]
+        logged = server.log_path.read_text()
+        assert "not a token" in logged
+        places = [("server log", logged.encode())]
+        places += [(name, text.encode()) for name, text in left.printed.items()]
+        assert search(places, [IPV4, PLANTED]) == set()
+        assert search([("log", plain_check(job, server))], [PLANTED])
+
+
+def plain_check(job: Job, server: EmbeddedPostgres) -> bytes:
+    """What the log says when an ordinary CHECK is broken: the control."""
+    engine = sa.create_engine(driver_url(job.environment["DATABASE_URL"]))
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table plain (value text check (value = ''))"))
+    with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
+        connection.execute(sa.text("insert into plain values (:value)"), {"value": PLANTED})
+    engine.dispose()
+    return server.log_path.read_bytes()
