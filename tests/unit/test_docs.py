@@ -46,6 +46,15 @@ def test_every_command_of_the_documents_exists(page: Path) -> None:
                 assert word in {"--help", *(o for p in command.params for o in p.opts)}, call
 
 
+def test_every_command_of_recovery_is_documented() -> None:
+    """In docs/operations.md, with an example."""
+    shown = {" ".join(call.split()[:2]) for call in commands_of(ROOT / "docs" / "operations.md")}
+    quarantine = main.commands["quarantine"]
+    assert isinstance(quarantine, click.Group)
+    assert {f"quarantine {name}" for name in quarantine.commands} <= shown
+    assert {"unmask", "audit", "forget", "init"} <= {call.split()[0] for call in shown}
+
+
 def test_the_exit_codes_of_the_readme_are_those_of_the_help() -> None:
     """The same numbers in both."""
     table = set(re.findall(r"^\| (\d) \|", README, re.MULTILINE))
