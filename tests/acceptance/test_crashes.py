@@ -134,6 +134,22 @@ def test_a_database_that_comes_back_gets_every_row_once(
         assert numbers(job) == (0, 0)
 
 
+def test_a_database_that_crashes_in_every_batch_gets_every_row_once(
+    sqs: EmbeddedSqs, mortal: EmbeddedPostgres
+) -> None:
+    """What ``pg_ctl -m immediate`` does: no session is told, no buffer written."""
+    with new_job(sqs, mortal) as job:
+        job.send(*logins(MESSAGES))
+        with running(job, **one_batch(MESSAGES // 3)) as process:
+            for _ in range(3):
+                with ledger_locked(job):
+                    until(lambda: held_sessions(job))
+                    mortal.restart("immediate")
+            summary = ended(process)
+        assert parts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
+        assert users(job) == expected_users(MESSAGES)
+
+
 def test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages(
     sqs: EmbeddedSqs, mortal: EmbeddedPostgres
 ) -> None:

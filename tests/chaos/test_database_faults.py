@@ -209,29 +209,6 @@ def test_a_database_that_falls_silent_is_hung_up_on(
 
 
 @pytest.fixture(scope="module")
-def mortal() -> Iterator[EmbeddedPostgres]:
-    """A Postgres that the tests may stop."""
-    with EmbeddedPostgres() as server:
-        yield server
-
-
-def test_a_server_that_crashes_in_every_batch_costs_nothing(
-    sqs: EmbeddedSqs, mortal: EmbeddedPostgres
-) -> None:
-    """What ``pg_ctl -m immediate`` does: no session is told, no buffer written."""
-    with new_job(sqs, mortal) as job:
-        job.send(*logins(MESSAGES))
-        crashes = 0
-        with running(job, **BATCHES) as process:
-            while crashes < 3:
-                with ledger_locked(job):
-                    until(lambda: held_sessions(job))
-                    mortal.restart("immediate")
-                    crashes += 1
-            whole(job, ended(process))
-
-
-@pytest.fixture(scope="module")
 def disk() -> Iterator[Path]:
     """A disk that is soon full."""
     with small_disk(160) as folder:
