@@ -14,6 +14,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
+from subprocess import DEVNULL
 from typing import Any
 
 from etl import errors
@@ -37,6 +38,7 @@ def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None 
     :param cell_seconds: the most that a cell may take
     :raises SettingsError: the file is no notebook, or a library is missing
     :raises NotebookError: a cell failed
+    :raises EtlError: SIGTERM or Ctrl-C
     """
     with _extra():
         import nbclient
@@ -59,11 +61,15 @@ def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None 
             ),
         )
         try:
-            client.execute(env=_environment(environment, folder))
+            # What it says past the notebook, or crashing, may quote data.
+            client.execute(env=_environment(environment, folder), stdout=DEVNULL, stderr=DEVNULL)
         except (CellControlSignal, DeadKernelError) as error:
             failed = _failure(path, begun, error)
         except NoSuchKernel:
             failed = SettingsError(MISSING)
+        except AssertionError:
+            # nbclient ends the process on SIGTERM and SIGINT, and then misses it.
+            failed = EtlError(f"{path.name!r} was interrupted; no page was made of it")
         else:
             return notebook
     # Here and not in the handler: the exception quotes the cell and what it said.

@@ -10,6 +10,7 @@ import click
 Examples:
   python -m etl demo
   python -m etl demo --serve
+  python -m etl demo --serve --week
 """
 )
 @click.option("--messages", type=click.IntRange(min=100), default=10_000, show_default=True,

@@ -23,7 +23,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group()
 def report() -> None:
-    """Look for duplicates in the loaded table; make pages of notebooks."""
+    """Report duplicates; make pages of notebooks."""
 
 
 @report.command(
@@ -101,6 +101,7 @@ Examples:
   python -m etl report notebook notebooks/*.ipynb --folder reports
 """,
 )
+@options.config
 @click.argument(
     "paths",
     metavar="NOTEBOOK...",
@@ -123,7 +124,9 @@ Examples:
     show_default=True,
     help="Give up when a cell takes longer than so many seconds.",
 )
-def report_notebook(paths: tuple[Path, ...], folder: Path, code: bool, cell_seconds: int) -> None:
+def report_notebook(
+    config_path: Path, paths: tuple[Path, ...], folder: Path, code: bool, cell_seconds: int
+) -> None:
     """Run notebooks and write each as one self-contained HTML page, for a schedule.
 
     They run from top to bottom in a process of their own, which gets DATABASE_URL and no key. When
@@ -131,10 +134,12 @@ def report_notebook(paths: tuple[Path, ...], folder: Path, code: bool, cell_seco
     """
     from etl import notebook
 
+    # Absolute, for a notebook runs in its own folder.
+    environment = {**os.environ, "ETL_CONFIG": str(config_path.absolute())}
     failed = []
     for path in paths:
         try:
-            done = notebook.run(path, os.environ, cell_seconds=cell_seconds)
+            done = notebook.run(path, environment, cell_seconds=cell_seconds)
         except NotebookError as error:
             failed.append(str(error))
             continue

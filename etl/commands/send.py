@@ -37,7 +37,7 @@ Examples:
     metavar="CHECK",
     help="The check that they break, as 'column: check'; without it all kinds come in turn.",
 )
-@click.option("--rings", is_flag=True, help="Let few accounts share fewer devices and addresses.")
+@click.option("--rings", is_flag=True, help="Of accounts that share a few devices and addresses.")
 def send(
     config_path: Path,
     file: Any,

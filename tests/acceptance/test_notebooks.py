@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -31,6 +33,7 @@ from etl.embedded import nights
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import NotebookError, SettingsError
 from etl.postgres import driver_url
+from tests.acceptance.watching import until
 from tests.conftest import KEYRING, ROOT
 
 FOLDER = ROOT / "notebooks"
@@ -95,26 +98,33 @@ def database(postgres: EmbeddedPostgres) -> Iterator[str]:
     postgres.drop_database(url)
 
 
-def report(
-    folder: Path, *arguments: str | Path, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Call ``report notebook`` as a schedule would, from another folder."""
-    return subprocess.run(
+def start_report(folder: Path, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """Start ``report notebook`` as a schedule would, in another folder."""
+    return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "etl", "report", "notebook", *arguments],
         env={
             "PATH": "/usr/bin:/bin",
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
+            "ETL_CONFIG": os.path.relpath(ROOT / "config.yaml", folder),
             "ETL_KEYRING": KEYRING.dump(),
             "AWS_SECRET_ACCESS_KEY": "not for the notebook",
             **variables,
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         cwd=folder,
-        timeout=200,
     )
+
+
+def report(
+    folder: Path, *arguments: str | Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``report notebook`` to its end."""
+    with start_report(folder, *arguments, **variables) as process:
+        out, err = process.communicate(timeout=280)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +195,7 @@ def test_a_notebook_gets_neither_key_nor_queue_and_can_use_the_package(tmp_path:
     _, _, page = (tmp_path / "own.html").read_text().partition("<body>")
     printed = re.search(r"output_stdout.*?<pre>(.*?)</pre>", page, re.DOTALL)
     assert printed is not None
-    assert printed[1].split() == ["ETL_TABLE__NAME"]
+    assert sorted(printed[1].split()) == ["ETL_CONFIG", "ETL_TABLE__NAME"]
     assert "kept" in page
     assert "output_stderr" in page
     assert "<script" not in page
@@ -224,6 +234,23 @@ def test_a_notebook_that_hangs_or_dies_is_told(tmp_path: Path, cell: str, kind: 
     own = write_notebook(tmp_path, cell)
     with pytest.raises(NotebookError, match=rf"^'own.ipynb', code cell 1: {kind};"):
         notebook.run(own, {"PATH": "/usr/bin:/bin"}, cell_seconds=3)
+
+
+def test_sigterm_ends_the_command_and_the_notebook(tmp_path: Path) -> None:
+    """No page, no traceback, no process left behind, and no notebook after this one."""
+    own = write_notebook(
+        tmp_path,
+        "import os, pathlib, time\npathlib.Path('made').write_text(str(os.getpid()))\n"
+        "pathlib.Path('made').rename('pid')\ntime.sleep(600)",
+    )
+    with start_report(tmp_path, own, FOLDER / "03_masking.ipynb") as process:
+        until((tmp_path / "pid").exists)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == "error: 'own.ipynb' was interrupted; no page was made of it\n"
+    assert list(tmp_path.glob("*.html")) == []
+    until(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())))
 
 
 def test_what_is_no_notebook_is_a_matter_of_usage(tmp_path: Path) -> None:
