@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 30, 50
 ROW = 24  # height of a row of a ranking
 SHAPES = ("circle", "square", "triangle", "diamond")
-MOST_TICKS = 6
+MOST_TICKS, MOST_DATES = 6, 5
 
 Point = tuple[float, float]
 
@@ -83,7 +83,7 @@ def days(values: Mapping[dt.date, int], y_label: str, title: str) -> Element:
         )
         for day, value in sorted(values.items())
     ]  # fmt: skip
-    step = max(math.ceil(x.high / MOST_TICKS), 1)
+    step = math.ceil(x.high / MOST_DATES)
     shown = range(0, int(x.high), step)
     across = [(x.at(i + 0.5), str(first + dt.timedelta(days=i))) for i in shown]
     return _chart(

@@ -328,6 +328,15 @@ def test_the_plots_are_drawn(browser: webdriver.Chrome) -> None:
 
 
 @browsing
+def test_the_page_fits_a_telephone(browser: webdriver.Chrome) -> None:
+    """Nothing but the tables is wider, and those scroll by themselves."""
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@browsing
 def test_a_token_is_short_until_it_is_asked_for(browser: webdriver.Chrome) -> None:
     """A click shows all of it."""
     shown = browser.find_element(By.CSS_SELECTOR, "#shared_values ~ .scroll .token")
