@@ -171,6 +171,20 @@ def test_repeats_are_those_of_a_walk_through_time(source: Source, data: st.DataO
     assert Counter(rows_of(found)) == slowly.repeats(table, user, masked, time, seconds)
 
 
+def test_a_pause_of_the_limit_is_still_within_it(source: Source) -> None:
+    """A longer one begins another repeat, and a row alone is none."""
+    user, masked, time = names(source)
+    unit = 86_400 if source.columns[time].type == "date" else 60
+    rows = [
+        {user: "a", masked[0]: token(1), time: DAY + dt.timedelta(seconds=s)}
+        for s in (0, unit, unit, 4 * unit, 6 * unit, 7 * unit)
+    ]
+    fill(source, rows)
+    found = duplicates.repeats(source, within_seconds=unit)
+    assert found["rows"].tolist() == [3, 2]
+    assert found["seconds"].tolist() == [unit, unit]
+
+
 @examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_groups_are_those_of_merging_sets(source: Source, data: st.DataObject) -> None:
