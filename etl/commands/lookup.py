@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  printf %s 198.51.100.7 | python -m etl token - --column ip
   python -m etl token --column ip
+  python -m etl token - --column ip < value.txt
 """
 )
 @options.config
@@ -28,8 +28,8 @@ Examples:
 def token(config_path: Path, value: str | None, column: str, as_json: bool) -> None:
     """Print the token of VALUE under every key of the keyring, the primary key's first.
 
-    VALUE comes from standard input: piped in with - as VALUE, or asked for without it. As an
-    argument it would stand in the shell's history and in every process list.
+    Without VALUE it is asked for, and not shown; with - it is read from standard input. As an
+    argument it stands in the shell's history and in every process list.
     """
     settings = options.load_settings(config_path)
     _, tokens = _tokens(settings, column, value)
@@ -40,8 +40,8 @@ def token(config_path: Path, value: str | None, column: str, as_json: bool) -> N
 @click.command(
     epilog="""\b
 Examples:
-  printf %s 198.51.100.7 | python -m etl rows - --column ip
-  python -m etl rows --column device_id --json
+  python -m etl rows --column ip
+  python -m etl rows - --column device_id --json < value.txt
 """
 )
 @options.config
@@ -52,9 +52,11 @@ Examples:
 def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
     """Find the rows that have VALUE, under every key of the keyring. They stay masked.
 
-    VALUE comes from standard input: piped in with - as VALUE, or asked for without it. Rows that
-    cannot be compared, because no key of this keyring made their token, are counted on standard
-    error.
+    Without VALUE it is asked for, and not shown; with - it is read from standard input. As an
+    argument it stands in the shell's history and in every process list.
+
+    Rows that cannot be compared, because no key of this keyring made their token, are counted on
+    standard error.
     """
     settings = options.load_settings(config_path)
     from etl import lookup, postgres, present
