@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,8 @@ from moto.server import ThreadedMotoServer
 from etl.cli import main
 from etl.keyring import Keyring
 from etl.mask import tokens, unmask
-from tests.acceptance.watching import make_tables
-from tests.conftest import KEYRING, Job
+from tests.acceptance.watching import make_tables, until
+from tests.conftest import KEYRING, ROOT, Job
 
 SECOND = KEYRING.with_new()
 
@@ -122,6 +125,26 @@ def test_token_reads_standard_input(argument: list[str]) -> None:
     )
     wanted = f"{ip(SECOND, '2001:db8::1')}\n{ip(KEYRING, '2001:db8::1')}\n"
     assert (done.exit_code, done.stdout) == (0, wanted)
+
+
+def test_token_asks_on_a_terminal_and_does_not_show_the_answer() -> None:
+    """Neither the terminal nor the output has the value."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "etl", "token", "--column", "ip"],
+        env={"PATH": os.environ["PATH"], "ETL_KEYRING": KEYRING.dump()},
+        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT,
+        start_new_session=True,  # so that there is no other terminal to ask on
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
+        os.write(ours, b"198.51.100.7\n")
+        out, _ = process.communicate(timeout=60)
+    said = os.read(ours, 1000)
+    os.close(ours)
+    assert (process.returncode, out) == (0, f"{ip(KEYRING)}\n")
+    assert b"value:" in said
+    assert b"198" not in said
 
 
 def test_token_takes_an_argument_too() -> None:
