@@ -118,7 +118,7 @@ def check_done(job: Job, ring: Keyring) -> None:
     assert lookup.quarantine_usage(job.engine)["key_id"].tolist() == [ring.primary]
 
 
-# What another session does to hold a rekey still, and how many rows are then of the new key.
+# What another session does to hold a rekey still.
 HOLDS = {
     "reading": "lock table user_logins in access exclusive mode",
     "writing": "select from user_logins where user_id = '1500' for update",

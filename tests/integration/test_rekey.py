@@ -98,6 +98,17 @@ def test_a_second_time_there_is_nothing_to_do(made: Settings, engine: sa.Engine)
     assert column(engine, "xmin::text").tolist() == before.tolist()
 
 
+def test_a_table_that_checks_its_tokens_takes_the_new_ones(
+    settings: Make, engine: sa.Engine
+) -> None:
+    """With ``table.token_check``."""
+    checked = settings(table__token_check=True)
+    postgres.create_tables(engine, checked.table)
+    fill(engine, FIRST)
+    assert rekey(checked, THIRD).exit_code == 0
+    assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
+
+
 def test_an_empty_table_is_done_at_once(made: Settings) -> None:
     """With the outcome of nothing to do."""
     outcome = rekey(made, SECOND)
