@@ -45,7 +45,7 @@ def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None 
         from jupyter_client.kernelspec import NoSuchKernel
         from nbclient.exceptions import CellControlSignal, DeadKernelError
         from traitlets.config import Config
-    notebook = _read(path)
+    notebook = _without_outputs(_read(path))
     failed: EtlError
     begun: list[Any] = []
     with tempfile.TemporaryDirectory(prefix="etl-notebook-") as folder:
@@ -53,6 +53,7 @@ def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None 
             notebook,
             timeout=cell_seconds,
             kernel_name="python3",
+            force_raise_errors=True,  # also where a cell's tags allow them: they would be shown
             resources={"metadata": {"path": str(path.parent)}},
             on_cell_start=lambda cell, **_: begun.append(cell),
             # What goes to and fro stays in a private folder; by default it is open on loopback.
@@ -132,6 +133,14 @@ def _read(path: Path) -> Any:
     except Exception:  # noqa: BLE001  (whatever its parsers raise, and it quotes the file)
         problem = "not a notebook"
     raise SettingsError(f"cannot read {str(path)!r}: {problem}")
+
+
+def _without_outputs(notebook: Any) -> Any:
+    """Drop what cells said before, for those that are empty or skipped are not run."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
 
 
 def _environment(given: Mapping[str, str], folder: str) -> dict[str, str]:

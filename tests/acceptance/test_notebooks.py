@@ -177,10 +177,15 @@ def test_the_nights_are_of_the_days_before_today(database: str) -> None:
     engine.dispose()
 
 
-def write_notebook(folder: Path, *cells: str) -> Path:
-    """Make a notebook of code cells."""
+def write_notebook(folder: Path, *cells: str, tag: str | None = None) -> Path:
+    """Make a notebook of code cells, and one that is empty but has something to say."""
     path = folder / "own.ipynb"
-    made = [nbformat.v4.new_markdown_cell("# own"), *map(nbformat.v4.new_code_cell, cells)]
+    old = nbformat.v4.new_output("stream", text="of an earlier run")
+    made = [
+        nbformat.v4.new_markdown_cell("# own"),
+        *[nbformat.v4.new_code_cell(c, metadata={"tags": [tag] if tag else []}) for c in cells],
+        nbformat.v4.new_code_cell("", outputs=[old]),
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=made), path)
     return path
 
@@ -198,13 +203,15 @@ def test_a_notebook_gets_neither_key_nor_queue_and_can_use_the_package(tmp_path:
     assert sorted(printed[1].split()) == ["ETL_CONFIG", "ETL_TABLE__NAME"]
     assert "kept" in page
     assert "output_stderr" in page
+    assert "of an earlier run" not in page
     assert "<script" not in page
     assert "os.environ" in re.sub("<[^>]+>", "", page)
 
 
 def test_a_failed_cell_is_named_without_what_it_says(tmp_path: Path) -> None:
-    """No page is made of it, and the old one stays."""
-    own = write_notebook(tmp_path, "1", "print('198.51.100.7')\nint('198.51.100.7')")
+    """No page is made of it, whatever its tags allow, and the old one stays."""
+    failing = "print('198.51.100.7')\nint('198.51.100.7')"
+    own = write_notebook(tmp_path, "1", failing, tag="raises-exception")
     (tmp_path / "own.html").write_text("yesterday's")
     done = report(tmp_path, own)
     assert done.returncode == 1
