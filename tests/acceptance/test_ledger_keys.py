@@ -101,6 +101,7 @@ def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
     count = 3_000
     names = [f"{n:05d}" for n in range(count)]
     fresh: list[list[str]] = []
+    both_claimed = threading.Barrier(2)
     errors: list[BaseException] = []
 
     def work(worker: str, order: list[str]) -> None:
@@ -109,6 +110,7 @@ def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
         try:
             with postgres.transaction(engine) as connection:
                 ledger.claim(connection, list(ids), run_id, 1)
+                both_claimed.wait()
                 fresh.append(ledger.claim_keys(connection, list(ids), ids, run_id, 1))
         except BaseException as error:  # noqa: BLE001  (shown by the test)
             errors.append(error)

@@ -230,11 +230,13 @@ def test_two_claims_in_opposite_orders_do_not_lock_each_other_out(
     """The ids are sorted; unsorted ones deadlock within a few rounds."""
     ids = [f"{i:05d}" for i in range(3_000)]
     claimed: list[set[str]] = []
+    both_connected = threading.Barrier(2)
     errors: list[BaseException] = []
 
     def work(order: list[str], run_id: str) -> None:
         try:
             with postgres.transaction(engine) as connection:
+                both_connected.wait()
                 claimed.append(ledger.claim(connection, order, run_id, 1))
         except BaseException as error:  # noqa: BLE001  (shown by the test)
             errors.append(error)
