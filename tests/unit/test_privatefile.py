@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from etl.errors import SettingsError
 from etl.privatefile import new_file
+from tests.unit.making import ROOT
 
 
 def test_the_file_appears_whole_and_private(tmp_path: Path) -> None:
-    """Its name comes last."""
+    """Its name comes last, and until then it has none."""
     path = tmp_path / "new"
     with new_file(path) as file:
         file.write(b"one")
-        assert not path.exists()
-        assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600]
+        assert list(tmp_path.iterdir()) == []
     assert path.read_bytes() == b"one"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_nameless_files_gets_a_hidden_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As private, and gone at the end."""
+    monkeypatch.delattr(os, "O_TMPFILE")
+    path = tmp_path / "new"
+    with new_file(path) as file:
+        file.write(b"one")
+        assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600]
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    """Plain values may stand in the file."""
+    code = (
+        "import os, pathlib, signal; from etl.privatefile import new_file\n"
+        f"with new_file(pathlib.Path({str(tmp_path / 'new')!r})) as file:\n"
+        "    file.write(b'one'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
