@@ -523,8 +523,11 @@ class Queue:
 class Account:
     """All queues of the one account and region there is."""
 
-    def __init__(self, redelivery: Redelivery | None = None) -> None:
+    def __init__(
+        self, redelivery: Redelivery | None = None, queue_class: type[Queue] = Queue
+    ) -> None:
         self.redelivery = redelivery or Redelivery()
+        self._queue_class = queue_class
         self.numbers = itertools.count(1)
         self._queues: dict[str, Queue] = {}
 
@@ -558,7 +561,7 @@ class Account:
             )
         if (queue := self._queues.get(name)) is not None:
             return _unchanged(queue, attributes)
-        queue = Queue(name, next(self.numbers), now_ms, self)
+        queue = self._queue_class(name, next(self.numbers), now_ms, self)
         queue.set_attributes(attributes, now_ms)
         self._queues[name] = queue
         return queue

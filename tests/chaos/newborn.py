@@ -1,0 +1,7 @@
+"""What a worker's process has imported when it is born: all that a run needs."""
+
+from __future__ import annotations
+
+import boto3  # noqa: F401
+
+from etl import cli, job, pipeline, present, progress  # noqa: F401

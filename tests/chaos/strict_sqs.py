@@ -1,0 +1,52 @@
+"""Start the strict SQS, set its faults, and ask what fired."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections import Counter
+from typing import Any
+from urllib.parse import urlsplit
+
+from etl.embedded.lifeline import Child
+from etl.embedded.sqs import EmbeddedSqs
+from tests.chaos.strict_sqs_faults import Rates
+
+
+class StrictSqs(EmbeddedSqs):
+    """A strict SQS in a process of its own; without faults until some are asked for."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._child = Child("tests.chaos.strict_sqs_server", str(seed))
+        self.endpoint_url: str = self._child.ready["endpoint_url"]
+        self._creator = None
+
+    def commit(self, **rates: Any) -> None:
+        """Commit faults at these rates from now on, and no others; see `strict_sqs_faults.Rates`.
+
+        :raises ValueError: no such rate
+        """
+        self._ask({"rates": Rates.read(rates).json()})
+
+    def script(self, action: str, kind: str, *, nth: int = 1, entry: int | None = None) -> None:
+        """Commit a fault at the *nth* call of *action* from now, or at one entry of it."""
+        scripted = {"action": action, "nth": nth, "kind": kind, "entry": entry}
+        self._ask({"script": [scripted]})
+
+    def expire(self, seconds: float) -> None:
+        """Refuse every signed request for so long, as if the credentials had expired."""
+        self._ask({"expired_seconds": seconds})
+
+    def fired(self) -> Counter[str]:
+        """What fired so far, by kind."""
+        return self._ask(None)
+
+    def _ask(self, orders: dict[str, Any] | None) -> Counter[str]:
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint_url).netloc, timeout=60)
+        if orders is None:
+            connection.request("GET", "/faults")
+        else:
+            connection.request("PUT", "/faults", json.dumps(orders))
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return +Counter(answer["fired"])
