@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos import doomed
+from tests.chaos.clock import jumping_clock
 from tests.chaos.fleet import Life
 from tests.chaos.messages import Messages
+from tests.chaos.proxy import Chance, Fate
 from tests.chaos.stage import TICK_SECONDS, Stage, opened
 
 # Sizes are for share 1, which is what is promised; a smoke does a small share of it.
@@ -150,9 +152,168 @@ def bad_input(seed: int, size: Size) -> Result:
         return stage.result({"mutated": count // 2})
 
 
+BACK_SECONDS = 5.0  # what is promised
+
+
+class Commits:
+    """Loses some COMMITs and some of their replies, while it is switched on."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._chance = Chance(seed, {Fate.UNANSWERED: share, Fate.LOST: share})
+        self.on = True
+
+    def __call__(self, request: bytes) -> Fate:
+        return self._chance(request) if self.on else Fate.PASSED
+
+
+def database(seed: int, size: Size) -> Result:
+    """Restarts, ended sessions, cut connections, swallowed replies to COMMIT; then back to work."""
+    planned = {
+        "restart": size.of(50, 2),
+        "terminated backend": size.of(200, 8),
+        "cut": size.of(50, 4),
+        "unanswered": size.of(20, 1),
+    }
+    draw, commits = random.Random(f"database {seed}"), Commits(seed, 0.04)
+    settings = {"ETL_BATCH__ROWS": "200", "ETL_BATCH__SECONDS": "1"}
+    back: list[float] = []
+    with opened(
+        "database", Messages(seed, bad_share=0.01), settings=settings, judge=commits
+    ) as stage:
+        stage.send(5000)
+        _at_work(stage)
+        while any((stage.fired + stage.proxy.fired)[kind] < n for kind, n in planned.items()):
+            if stage.producer.numbers()[0] < 4000:
+                stage.send(2000)
+            commits.on = True
+            time.sleep(draw.uniform(0.2, 1.5))
+            commits.on = False  # so that what is measured is one fault's end
+            _strike(stage, draw, planned)
+            back.append(_at_work(stage))
+            stage.say()
+        commits.on = True
+        stage.drain()
+        back.sort()
+        stage.figures["back_to_work_seconds"] = {
+            "median": round(back[len(back) // 2], 1),
+            "p95": round(back[int(len(back) * 0.95)], 1),
+            "longest": round(back[-1], 1),
+        }
+        return stage.result(planned)
+
+
+def _strike(stage: Stage, draw: random.Random, planned: dict[str, int]) -> None:
+    """Do one of the faults of which some are still planned."""
+    fired = stage.fired + stage.proxy.fired
+    kinds = [k for k in ("restart", "terminated backend", "cut") if fired[k] < planned[k]]
+    kind = draw.choice(kinds or ["cut"])
+    if kind == "restart":
+        stage.postgres.restart(draw.choice(("immediate", "fast")))
+        stage.fired[kind] += 1
+    elif kind == "cut":
+        stage.proxy.cut()
+    else:
+        stage.fired[kind] += _terminate(stage)
+
+
+def _terminate(stage: Stage) -> int:
+    statement = (
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+        "where datname = current_database() and application_name = 'etl'"
+    )
+    return int(stage.sql(statement)[0][0])
+
+
+def _at_work(stage: Stage) -> float:
+    """Wait until every worker has committed a batch; returns the seconds that it took."""
+    began, before = time.monotonic(), _batches(stage)
+    while time.monotonic() < began + 60:
+        stage.keep_alive()
+        grown = [run for run, count in _batches(stage).items() if count > before.get(run, 0)]
+        if len(grown) >= len(stage.fleet.living):
+            break
+        if stage.producer.numbers()[0] < 2000:
+            stage.send(2000)
+        time.sleep(TICK_SECONDS)
+    return time.monotonic() - began
+
+
+def _batches(stage: Stage) -> dict[str, int]:
+    return dict(stage.sql("select run_id::text, batches from etl.runs"))
+
+
+def million(seed: int, size: Size) -> Result:
+    """A million messages, 20 % of them delivered again and 2 % bad, under a little of everything."""
+    count = size.of(1_000_000, 2000)
+    draw, commits = random.Random(f"million {seed}"), Commits(seed, 0.02)
+    settings = {**COPY, "ETL_BATCH__SECONDS": "5"}
+    rates = {kind: rate / 10 for kind, rate in SQS_FAULTS.items()} | {"redelivered": 0.2}
+    planned = {kind: size.of(1000, 1) for kind in rates if kind != "cut_after"}
+    planned |= {"cut_after": size.of(100, 1), "sigkill": size.of(10, 1)}
+    planned |= {"restart": size.of(5, 1), "terminated backend": size.of(20, 1)}
+    with opened("million", Messages(seed, bad_share=0.02), settings=settings, judge=commits) as stage:
+        stage.sqs.commit(**rates, failed=0.005, unavailable=0.005, cut_before=0.005, slow=0.005)
+        with stage.sending(count) as producing:
+            strikes = _low_rate(stage, draw, planned)
+            stage.until_empty(lambda: next(strikes), 4 * 3600, lambda: not producing.is_alive())
+        return stage.result(planned)
+
+
+def _low_rate(stage: Stage, draw: random.Random, planned: dict[str, int]) -> Iterator[None]:
+    """Now and then a SIGKILL, a restart, ended sessions: at each step if its time has come."""
+    full = planned["sigkill"] >= 10
+    kinds = {"sigkill": 15.0, "terminated backend": 20.0, "restart": 45.0}
+    due = {kind: time.monotonic() + (every if full else 3) for kind, every in kinds.items()}
+    while True:
+        stage.fired["sigkill"] += sum(end.is_kill for end in stage.fleet.ended())
+        stage.fleet.fill()
+        for kind, moment in due.items():
+            if time.monotonic() < moment:
+                continue
+            due[kind] = time.monotonic() + kinds[kind] * draw.uniform(0.5, 1.5)
+            if kind == "sigkill" and stage.fleet.living:
+                stage.fleet.kill(draw.choice(stage.fleet.living))
+            elif kind == "restart":
+                stage.postgres.restart("immediate")
+                stage.fired[kind] += 1
+            else:
+                stage.fired[kind] += _terminate(stage)
+        yield
+
+
+HALF_A_DAY = 12 * 3600
+
+
+def clock(seed: int, size: Size) -> Result:
+    """The workers' wall clock jumps by half a day, to and fro; and a fault at times."""
+    count, jumps = size.of(60_000, 2000), size.of(50, 4)
+    draw = random.Random(f"clock {seed}")
+    settings = {"ETL_BATCH__ROWS": "300", "ETL_BATCH__SECONDS": "1"}
+    with (
+        jumping_clock() as wall,
+        opened(
+            "clock", Messages(seed, bad_share=0.01), workers=2, visibility_seconds=10,
+            settings=settings, libraries=wall.environment,
+        ) as stage,
+    ):  # fmt: skip
+        stage.sqs.commit(redelivered=0.1, throttled=0.02)
+        stage.send(count)
+        _at_work(stage)
+        while wall.jumps < jumps:
+            wall.jump_to(draw.choice((-HALF_A_DAY, 0, HALF_A_DAY)))
+            _at_work(stage)
+            stage.say()
+        stage.drain()
+        stage.fired["clock jump"] = wall.jumps
+        return stage.result({"clock jump": jumps})
+
+
 CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "kills": kills,
+    "database": database,
     "sqs": sqs,
     "order": order,
     "bad-input": bad_input,
+    "clock": clock,
+    "million": million,
 }

@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
@@ -56,7 +57,7 @@ class End:
 @dataclass
 class _Process:
     life: Life
-    process: ForkServerProcess
+    process: BaseProcess
     started: float  # monotonic seconds
     ours: bool = False
 
@@ -64,14 +65,26 @@ class _Process:
 class Fleet:
     """A number of slots with a process each; output goes to a file a slot."""
 
-    def __init__(self, environment: dict[str, str], folder: Path, size: int) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        size: int,
+        libraries: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take what the processes have in their environment.
+
+        :param libraries: variables that take effect before Python starts (``LD_PRELOAD``); each
+            process is then started from the beginning
+        """
+        self._libraries = libraries
         self._environment = environment
         self._folder = folder
         self._slots: list[_Process | None] = [None] * size
-        self._context = multiprocessing.get_context("forkserver")
+        self._context = multiprocessing.get_context("spawn" if libraries else "forkserver")
         self._context.set_forkserver_preload(["tests.chaos.newborn"])
         self.peak_mb = 0.0  # resident memory of the largest process so far
-        self.crashes: list[int] = []  # exit codes that no fault explains
+        self.crashes: list[str] = []  # exit codes that no fault explains, with the last words
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +100,18 @@ class Fleet:
         """Slots without a process."""
         return [slot for slot, one in enumerate(self._slots) if one is None]
 
+    @property
+    def living(self) -> list[int]:
+        """Slots with a process."""
+        return [slot for slot, one in enumerate(self._slots) if one is not None]
+
+    def kill(self, slot: int) -> None:
+        """Kill the process of a slot (SIGKILL)."""
+        one = self._slots[slot]
+        if one is not None:
+            one.ours = True
+            one.process.kill()
+
     def start(self, slot: int, life: Life = JOB) -> None:
         """Start a process in a free slot."""
         number = {"AWS_ACCESS_KEY_ID": f"consumer{slot}"}  # by which the strict SQS tells them
@@ -95,10 +120,11 @@ class Fleet:
             args=(
                 life,
                 {**self._environment, **number, **dict(life.more)},
-                self._folder / f"worker-{slot}.log",
+                self._output(slot),
             ),
         )
-        process.start()
+        with _variables(self._libraries or {}):
+            process.start()
         self._slots[slot] = _Process(life, process, time.monotonic())
 
     def fill(self, life: Life = JOB) -> None:
@@ -122,7 +148,8 @@ class Fleet:
                 self._slots[slot] = None
                 ends.append(End(one.life, code, one.ours))
                 if code not in (0, 1, -signal.SIGKILL, -signal.SIGTERM):
-                    self.crashes.append(code)
+                    said = self._output(slot).read_text(errors="replace").splitlines()
+                    self.crashes.append(f"{code}: {' | '.join(said[-4:])}")
         return ends
 
     def stop(self) -> None:
@@ -135,11 +162,24 @@ class Fleet:
             self.ended()
             time.sleep(0.05)
 
+    def _output(self, slot: int) -> Path:
+        return self._folder / f"worker-{slot}.log"
+
     def _look(self, pid: int | None) -> None:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     self.peak_mb = max(self.peak_mb, int(line.split()[1]) / 1024)
+
+
+@contextmanager
+def _variables(more: Mapping[str, str]) -> Iterator[None]:
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name in more:
+            del os.environ[name]
 
 
 def _live(life: Life, environment: dict[str, str], output: Path) -> None:

@@ -8,9 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.chaos import checker
 from tests.chaos.fleet import JOB, Fleet, Life
 from tests.chaos.messages import Messages
 from tests.chaos.producer import History, Producer
+from tests.chaos.proxy import Judge, Proxy, detour, passed
 from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import ROOT
 
@@ -56,6 +58,7 @@ class Stage:
     producer: Producer
     history: History
     fleet: Fleet
+    proxy: Proxy  # between the workers and the database
     folder: Path
     began: float = field(default_factory=time.monotonic)
     days: set[dt.date] = field(default_factory=set)
@@ -66,8 +69,21 @@ class Stage:
     def send(self, count: int) -> None:
         """Send the next messages."""
         self.days.add(dt.datetime.now(dt.UTC).date())
-        self.producer.send(self.history, count)
+        # A connection of its own, for it may go on beside others.
+        producer = Producer(self.environment["ETL_QUEUE__URL"])
+        producer.send(self.history, count)
+        producer.close()
         self.days.add(dt.datetime.now(dt.UTC).date())
+
+    @contextmanager
+    def sending(self, count: int) -> Iterator[threading.Thread]:
+        """Send while the block lasts; at its end all is sent."""
+        thread = threading.Thread(target=self.send, args=(count,))
+        thread.start()
+        try:
+            yield thread
+        finally:
+            thread.join()
 
     def sql(self, statement: str, *, superuser: bool = False) -> list[tuple[Any, ...]]:
         """Do one statement on the campaign's database and return its rows."""
@@ -97,8 +113,13 @@ class Stage:
         self.fleet.ended()
         self.fleet.fill(life)
 
-    def until_empty(self, each: Callable[[], None], patience_seconds: float) -> None:
-        """Do *each* time and again until the queue has been empty for a while.
+    def until_empty(
+        self,
+        each: Callable[[], None],
+        patience_seconds: float,
+        all_sent: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Do *each* time and again until all is sent and the queue has been empty for a while.
 
         :raises Stuck: it does not become empty
         """
@@ -107,7 +128,7 @@ class Stage:
             each()
             self.say()
             now = time.monotonic()
-            if any(self.producer.numbers()):
+            if not all_sent() or any(self.producer.numbers()):
                 empty_since = None
                 if now > end:
                     raise Stuck(f"the queue holds {self.producer.numbers()} messages")
@@ -133,7 +154,7 @@ class Stage:
         """Stop everything, check, and say what was found: the campaign's JSON line."""
         self.fleet.stop()
         seconds = time.monotonic() - self.began
-        self.fired += self.sqs.fired()
+        self.fired += self.sqs.fired() + self.proxy.fired
         findings = checker.check(self.history, self.database_url, self.keyring, self.days)
         findings.left = sum(self.producer.numbers())
         files = [path for path in self.folder.rglob("*") if path.is_file()]
@@ -143,7 +164,10 @@ class Stage:
             [*files, self.postgres.log_path],
         )
         findings.leaked = len(found)
-        findings.examples |= {"leaked": sorted(map(str, found))[:5]} if found else {}
+        if found:
+            findings.examples["leaked"] = sorted(map(str, found))[:5]
+        if self.fleet.crashes:
+            findings.examples["crashes"] = self.fleet.crashes[:5]
         said = checker.verdict(findings, self.fired, planned)
         return {
             "campaign": self.name,
@@ -174,17 +198,23 @@ def opened(
     workers: int = 4,
     visibility_seconds: int = 30,
     settings: dict[str, str] | None = None,
-    detour: Callable[[str], str] | None = None,
+    judge: Judge = passed,
+    libraries: Mapping[str, str] | None = None,
 ) -> Iterator[Stage]:
     """Start the services and make a database and a queue; all of it ends with the block.
 
     :param settings: environment variables of the workers
-    :param detour: the workers' DATABASE_URL from the real one
+    :param judge: what becomes of what the workers ask the database
+    :param libraries: see `fleet.Fleet`
     """
     keyring = Keyring.new("k1").dump()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
-        with EmbeddedPostgres() as postgres, StrictSqs(messages.seed) as sqs:
+        with (
+            EmbeddedPostgres() as postgres,
+            StrictSqs(messages.seed) as sqs,
+            Proxy(postgres.port, judge) as proxy,
+        ):
             database_url = postgres.new_database()
             queue_url = sqs.create_queue(
                 "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
@@ -194,7 +224,7 @@ def opened(
                 "TMPDIR": str(folder),
                 "HOME": str(folder),
                 **sqs.environment,
-                "DATABASE_URL": detour(database_url) if detour else database_url,
+                "DATABASE_URL": detour(database_url, proxy.port),
                 "ETL_QUEUE__URL": queue_url,
                 "ETL_QUEUE__WAIT_SECONDS": "1",
                 "ETL_KEYRING": keyring,
@@ -203,10 +233,10 @@ def opened(
             }
             _make_tables(database_url)
             producer = Producer(queue_url)
-            with Fleet(environment, folder, workers) as fleet:
+            with Fleet(environment, folder, workers, libraries) as fleet:
                 yield Stage(
                     name, messages.seed, postgres, sqs, database_url, environment, keyring,
-                    producer, History(messages), fleet, folder,
+                    producer, History(messages), fleet, proxy, folder,
                 )  # fmt: skip
             producer.close()
     finally:

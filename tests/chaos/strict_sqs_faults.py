@@ -83,7 +83,8 @@ class Faults:
         self._random = random.Random(seed)
         self._script: list[Scripted] = []
         self._calls: Counter[str] = Counter()
-        self._now: list[Scripted] = []  # of the request in hand
+        self._action = ""  # of the request in hand
+        self._now: list[Scripted] = []
 
     def change(self, rates: dict[str, Any]) -> None:
         """Take over new rates, all that are not named being none."""
@@ -96,6 +97,7 @@ class Faults:
 
     def begin(self, action: str) -> None:
         """Note a request; what follows is about it."""
+        self._action = action
         self._calls[action] += 1
         self._now = [
             one
@@ -124,7 +126,8 @@ class Faults:
     def of_entry(self, kind: str, position: int) -> bool:
         """Whether this fault befalls the entry, or the single message of a call; counted."""
         scripted = any(one.entry == position and one.kind == kind for one in self._now)
-        befalls = scripted or self.chance(getattr(self.rates, kind))
+        spared = kind == "failed_entry" and self._action not in CONSUMER_ACTIONS
+        befalls = scripted or (not spared and self.chance(getattr(self.rates, kind)))
         self.fired[kind] += befalls
         return befalls
 
