@@ -75,7 +75,7 @@ def _doomed_lives(draw: random.Random) -> Iterator[Life]:
 
 
 def _life_to(point: str, draw: random.Random) -> Life:
-    name = point.split(" ")[0]
+    name, _, _ = point.partition(" ")
     more: tuple[tuple[str, str], ...] = ()
     if name == "copy" or draw.random() < 0.3:
         more = (("ETL_LOAD__METHOD", "copy"),)
@@ -163,6 +163,7 @@ class Commits:
         self.on = True
 
     def __call__(self, request: bytes) -> Fate:
+        """Say what becomes of a request."""
         return self._chance(request) if self.on else Fate.PASSED
 
 
@@ -251,7 +252,8 @@ def million(seed: int, size: Size) -> Result:
     planned = {kind: size.of(1000, 1) for kind in rates if kind != "cut_after"}
     planned |= {"cut_after": size.of(100, 1), "sigkill": size.of(10, 1)}
     planned |= {"restart": size.of(5, 1), "terminated backend": size.of(20, 1)}
-    with opened("million", Messages(seed, bad_share=0.02), settings=settings, judge=commits) as stage:
+    bad = Messages(seed, bad_share=0.02)
+    with opened("million", bad, settings=settings, judge=commits) as stage:
         stage.sqs.commit(**rates, failed=0.005, unavailable=0.005, cut_before=0.005, slow=0.005)
         with stage.sending(count) as producing:
             strikes = _low_rate(stage, draw, planned)

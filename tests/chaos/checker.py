@@ -104,7 +104,9 @@ def check(history: History, database_url: str, keyring: str, days: set[dt.date])
     """
     findings = Findings()
     messages = history.messages
-    times = bytearray(history.sent)  # handled, by number; a message handled 255 times is no surprise
+    times = bytearray(
+        history.sent
+    )  # handled, by number; a message handled 255 times is no surprise
     surplus: Counter[Fields] = Counter()  # rows that are no good message's
     with closing(psycopg2.connect(database_url)) as connection:
         tokens = Tokens(keyring)

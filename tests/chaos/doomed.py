@@ -104,8 +104,17 @@ def install(doom: Doom) -> None:
 def _replace(
     place: tuple[str, str], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
+    owner, name, function = found(place)
+    setattr(owner, name, wrap(function))
+
+
+def found(place: tuple[str, str]) -> tuple[Any, str, Callable[..., Any]]:
+    """The owner, name and function of a place.
+
+    :raises AttributeError: the program has no such function any more
+    """
     owner: Any = importlib.import_module(place[0])
     *path, name = place[1].split(".")
     for step in path:
         owner = getattr(owner, step)
-    setattr(owner, name, wrap(getattr(owner, name)))
+    return owner, name, getattr(owner, name)

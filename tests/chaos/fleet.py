@@ -197,6 +197,6 @@ def _live(life: Life, environment: dict[str, str], output: Path) -> None:
         doomed.install(doomed.Doom(life.point, life.nth))
     try:
         cli.start()
-    except Exception:
+    except Exception:  # noqa: BLE001  (whatever it is, it is what is looked for)
         sys.excepthook(*sys.exc_info())
         sys.exit(CRASH)

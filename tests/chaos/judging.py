@@ -23,7 +23,7 @@ DEVICE_BYTES = 159
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){1,2}")
 
 
-class Unfit(Exception):
+class Unfit(Exception):  # noqa: N818  (a finding, caught in this module)
     """The body is to be quarantined."""
 
 

@@ -47,9 +47,7 @@ class Canary:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What to look for. The two bytes of an IPv4 address are too few without their neighbours,
-        and are looked for with the third one that all of the campaign's addresses have.
-        """
+        """What to look for; all IPv4 addresses of a campaign have the third byte too in common."""
         return (self.word, self.ipv6, f"{self.ipv4}250.")
 
 

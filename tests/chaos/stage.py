@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 1800.0
 QUIET_SECONDS = 1.5
 
 
-class Stuck(Exception):
+class Stuck(Exception):  # noqa: N818  (what it is, is in the name)
     """Nothing has moved for longer than any fault could explain."""
 
 
@@ -231,7 +231,7 @@ def opened(
                 "ETL_QUARANTINE__MAX_FRACTION": "1",
                 **(settings or {}),
             }
-            _make_tables(database_url)
+            make_tables(database_url)
             producer = Producer(queue_url)
             with Fleet(environment, folder, workers, libraries) as fleet:
                 yield Stage(
@@ -243,7 +243,8 @@ def opened(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make_tables(database_url: str) -> None:
+def make_tables(database_url: str) -> None:
+    """Create the tables, as ``init`` does."""
     engine = sa.create_engine(driver_url(database_url), poolclass=sa.NullPool)
     create_tables(engine, config.load(ROOT / "config.yaml", {}).table)
     engine.dispose()

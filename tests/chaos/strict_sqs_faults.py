@@ -1,4 +1,4 @@
-"""Which faults the strict SQS commits, when, and how often it did: by rates, a seed and a script."""
+"""Which faults the strict SQS commits, and how often it did: by rates, a seed and a script."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ class Faults:
         self._action = action
         self._calls[action] += 1
         self._now = [
-            one
-            for one in self._script
-            if one.action == action and one.nth == self._calls[action]
+            one for one in self._script if one.action == action and one.nth == self._calls[action]
         ]
         for one in self._now:
             self._script.remove(one)

@@ -69,16 +69,20 @@ class StrictQueue(Queue):
         super().purge()
         self._lines: list[deque[Message]] = []
 
-    def receive(self, limit: int, visibility_seconds: int | None, now_ms: int) -> list[Message]:
-        """Hand out up to *limit* messages.
+    def check_in_flight(self, now_ms: int) -> None:
+        """Refuse a receive beyond the limit; AWS lets a long poll wait, in place of refusing it.
 
         :raises Refusal: OverLimit
         """
         self.advance(now_ms)
-        faults = self._account.faults
-        if len(self._in_flight) >= faults.rates.in_flight:
-            faults.fired["over_limit"] += 1
+        if len(self._in_flight) >= self._account.faults.rates.in_flight:
+            self._account.faults.fired["over_limit"] += 1
             raise Refusal("OverLimit", "Too many messages in flight.")
+
+    def receive(self, limit: int, visibility_seconds: int | None, now_ms: int) -> list[Message]:
+        """Hand out up to *limit* messages."""
+        self.advance(now_ms)
+        faults = self._account.faults
         if faults.rates.opposite_chunk and (line := self._line()):
             return self._hand_out_again(line, limit, now_ms)
         taken = super().receive(limit, visibility_seconds, now_ms)
@@ -156,6 +160,12 @@ class StrictService(Service):
         for failed in answer["Failed"]:
             failed["SenderFault"] = failed["Code"] != TRANSIENT
         return answer
+
+    def _receive_message(self, parameters: Parameters, base_url: str) -> Answer | Receive:
+        queue = self._queue(parameters)
+        assert isinstance(queue, StrictQueue)
+        queue.check_in_flight(self.now_ms())
+        return super()._receive_message(parameters, base_url)
 
     def _delete_message(self, parameters: Parameters, base_url: str) -> Answer:
         self._position = 0

@@ -1,0 +1,176 @@
+"""The checker finds what it is there to find, each kind by itself, and is silent otherwise."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.keyring import Keyring
+from etl.seal import seal
+from tests.acceptance import expecting
+from tests.chaos import checker, judging
+from tests.chaos.messages import Messages, mutated
+from tests.chaos.producer import History
+from tests.chaos.stage import make_tables
+
+KEYRING = Keyring.new("k1")
+TODAY = dt.datetime.now(dt.UTC).date()
+COUNT = 40
+MESSAGES = Messages(seed=5, bad_share=0.2)
+
+
+class Loaded:
+    """A database as the program would leave it, made without the program."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.history = History(MESSAGES, {f"m{n}": n for n in range(COUNT)}, COUNT)
+        self.good = [n for n in range(COUNT) if MESSAGES.is_good(n)]
+        self.bad = [n for n in range(COUNT) if not MESSAGES.is_good(n)]
+        for number in self.good:
+            self.load(number)
+        for number in self.bad:
+            self.quarantine(number)
+
+    def do(self, statement: str, *parameters: Any) -> None:
+        """Do a statement."""
+        connection = psycopg2.connect(self.url)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+        connection.close()
+
+    def load(self, number: int) -> None:
+        """Store the row of a good message."""
+        now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
+        row = expecting.row(KEYRING.dump(), MESSAGES.event(number), now_ms)
+        self.do("insert into user_logins values (%s, %s, %s, %s, %s, %s, %s)", *row)
+
+    def quarantine(self, number: int) -> None:
+        """Store the entry of a message."""
+        (body,) = seal([MESSAGES.body(number)], [f"m{number}"], KEYRING)
+        self.do(
+            "insert into etl.quarantine (message_id, run_id, reasons, body) "
+            "values (%s, gen_random_uuid(), '[]', %s)",
+            f"m{number}",
+            body,
+        )
+
+    def found(self) -> dict[str, int]:
+        """What the checker finds, without what it does not."""
+        findings = checker.check(self.history, self.url, KEYRING.dump(), {TODAY})
+        names = ("lost", "duplicated", "unexpected", "wrong")
+        return {name: getattr(findings, name) for name in names if getattr(findings, name)}
+
+
+@pytest.fixture
+def loaded(postgres: EmbeddedPostgres) -> Iterator[Loaded]:
+    url = postgres.new_database()
+    make_tables(url)
+    yield Loaded(url)
+    postgres.drop_database(url)
+
+
+def test_nothing_is_found_where_nothing_is_wrong(loaded: Loaded) -> None:
+    assert loaded.good
+    assert loaded.bad
+    assert loaded.found() == {}
+
+
+def test_a_row_and_an_entry_that_are_not_there_are_lost(loaded: Loaded) -> None:
+    loaded.do("delete from user_logins where user_id = %s", MESSAGES.user(loaded.good[0]))
+    loaded.do("delete from etl.quarantine where message_id = %s", f"m{loaded.bad[0]}")
+    assert loaded.found() == {"lost": 2}
+
+
+def test_what_is_there_twice_is_duplicated(loaded: Loaded) -> None:
+    loaded.load(loaded.good[0])
+    loaded.quarantine(loaded.bad[0])
+    assert loaded.found() == {"duplicated": 2}
+
+
+def test_a_good_message_in_quarantine_too_is_duplicated_and_wrong(loaded: Loaded) -> None:
+    loaded.quarantine(loaded.good[0])
+    assert loaded.found() == {"duplicated": 1, "wrong": 1}
+
+
+def test_a_row_of_nobody_is_unexpected(loaded: Loaded) -> None:
+    loaded.do(
+        "update user_logins set user_id = 'x' where user_id = %s", MESSAGES.user(loaded.good[0])
+    )
+    assert loaded.found() == {"lost": 1, "unexpected": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "device_type = 'other'",
+        "locale = 'XX'",
+        "app_version = app_version + 1",
+        "create_date = create_date - 1",
+        "masked_ip = masked_device_id",
+        "masked_device_id = replace(masked_device_id, 'k1.', 'k2.')",
+        "masked_ip = 'k1.AAAA'",
+    ],
+)
+def test_a_field_that_differs_is_wrong(loaded: Loaded, change: str) -> None:
+    found = f"update user_logins set {change} where user_id = %s"
+    loaded.do(found, MESSAGES.user(loaded.good[0]))
+    assert loaded.found()["wrong"] == 1
+
+
+def test_a_sealed_body_of_another_message_is_wrong(loaded: Loaded) -> None:
+    (body,) = seal(["{}"], [f"m{loaded.bad[0]}"], KEYRING)
+    where = f"m{loaded.bad[0]}"
+    loaded.do("update etl.quarantine set body = %s where message_id = %s", body, where)
+    assert loaded.found() == {"wrong": 1}
+
+
+def test_leaks_are_found_in_tables_and_files(loaded: Loaded, tmp_path: Path) -> None:
+    """In text and in bytes, and across the border of two pieces."""
+    canary = MESSAGES.canary
+    assert checker.leaks(canary.values, loaded.url, []) == set()
+    loaded.do("create table etl.leak as select %s::text, %s::bytea", canary.word, canary.ipv6)
+    file = tmp_path / "output"
+    file.write_bytes(b"x" * (checker.PIECE_BYTES - 3) + canary.word.encode() + b"y" * 100)
+    found = checker.leaks(canary.values, loaded.url, [file])
+    assert found == {
+        ("etl.leak", canary.word, "plain"), ("etl.leak", canary.word, "JSON"),
+        ("etl.leak", canary.word, "URL"), ("etl.leak", canary.word, "form"),
+        ("etl.leak", canary.ipv6, "hex"),
+        *(("output", canary.word, how) for how in ("plain", "JSON", "URL", "form")),
+    }  # fmt: skip
+
+
+def test_the_verdict_is_unknown_when_too_few_faults_fired() -> None:
+    clean = checker.Findings()
+    assert checker.verdict(clean, Counter(cut=5), {"cut": 5}) == "pass"
+    assert checker.verdict(clean, Counter(cut=4), {"cut": 5}) == "unknown"
+    assert checker.verdict(checker.Findings(lost=1), Counter(cut=4), {"cut": 5}) == "fail"
+
+
+def test_the_messages_of_a_seed_are_always_the_same() -> None:
+    """And every good one bears the canary, in the personal fields alone."""
+    again = Messages(seed=5, bad_share=0.2)
+    assert [again.body(n) for n in range(COUNT)] == [MESSAGES.body(n) for n in range(COUNT)]
+    event = MESSAGES.event(1)
+    personal = json.dumps([event.pop("ip").lower(), event.pop("device_id")])
+    assert sum(value in personal for value in MESSAGES.canary.values) == 2
+    assert not any(value in json.dumps(event) for value in MESSAGES.canary.values)
+
+
+def test_mutations_make_both_good_and_bad_messages() -> None:
+    """And never one that SQS would not take."""
+    draw = random.Random(1)
+    bodies = [mutated(MESSAGES.event(number), draw) for number in range(2000)]
+    good = sum(judging.fields(body) is not None for body in bodies)
+    assert 200 < good < 1800
+    assert all(bodies)
