@@ -38,6 +38,12 @@ types: $(STAMP) ## static types
 bench: $(STAMP) ## measure everything again: bench/RESULTS.md (half an hour)
 	@$(BIN)/python -m bench
 
+chaos: $(STAMP) ## a tenth of each campaign of faults, each ending in a JSON line (minutes)
+	@$(BIN)/python -m tests.chaos --share 0.1
+
+chaos-long: $(STAMP) ## the campaigns at their full size; the lines go to docs/reliability-results.jsonl (hours)
+	@$(BIN)/python -m tests.chaos --append docs/reliability-results.jsonl
+
 bites: $(STAMP) ## plant known bugs in copies of the project and see the tests catch them (minutes)
 	@$(BIN)/python -m tests.chaos.bites
 
@@ -51,4 +57,4 @@ clean: ## remove the environment, the embedded data and the caches
 	rm -rf $(VENV) .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint types bench bites docs notebook clean
+.PHONY: help run test lint types bench chaos chaos-long bites docs notebook clean

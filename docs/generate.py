@@ -1,7 +1,8 @@
-"""Write the parts of README.md that are made from the code, as ``make docs`` does."""
+"""Write the parts of README.md and of pages that are made from code or results: ``make docs``."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from pydantic_core import PydanticUndefined
 
 from etl.config import Settings
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
+RELIABILITY, RESULTS = DOCS / "reliability.md", DOCS / "reliability-results.jsonl"
 
 
 def settings_table() -> str:
@@ -33,5 +36,25 @@ def put(text: str, name: str, part: str) -> str:
     return re.sub(pattern, lambda m: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
 
 
+def results_table(lines: str) -> str:
+    """Make the table of the campaigns' last results, from their JSON lines."""
+    last = {result["campaign"]: result for result in map(json.loads, lines.splitlines())}
+    table = [
+        "| campaign | seed | share | sent | faults that fired "
+        + "| lost | duplicated | wrong | leaked | verdict | s | MiB |",
+        "|---|--:|--:|--:|---|--:|--:|--:|--:|---|--:|--:|",
+    ]
+    for name, result in sorted(last.items()):
+        faults = ", ".join(f"{kind} {count:,}" for kind, count in result["faults"].items())
+        found = " | ".join(f"{result[key]}" for key in ("lost", "duplicated", "wrong", "leaked"))
+        table.append(
+            f"| {name} | {result['seed']} | {result['share']:g} | {result['sent']:,} | {faults} "
+            f"| {found} | {result['verdict']} | {result['seconds']:,} | {result['peak_mb']} |"
+        )
+    return "\n".join(table)
+
+
 if __name__ == "__main__":
+    page = RELIABILITY.read_text()
+    RELIABILITY.write_text(put(page, "results", results_table(RESULTS.read_text())))
     README.write_text(put(README.read_text(), "settings", settings_table()))

@@ -22,7 +22,7 @@ def main() -> None:
         parser.error(f"no such campaign: {', '.join(sorted(unknown))}")
     passed = True
     for name in options.names or CAMPAIGNS:
-        result = CAMPAIGNS[name](options.seed, Size(options.share))
+        result = {**CAMPAIGNS[name](options.seed, Size(options.share)), "share": options.share}
         passed = passed and result["verdict"] == "pass"
         sys.stdout.write(line(result) + "\n")
         sys.stdout.flush()
