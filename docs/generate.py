@@ -39,11 +39,11 @@ def put(text: str, name: str, part: str) -> str:
 def results_table(lines: str) -> str:
     """Make the table of the campaigns' last results, from their JSON lines."""
     last = {result["campaign"]: result for result in map(json.loads, lines.splitlines())}
-    table = [
-        "| campaign | seed | share | sent | faults that fired "
-        + "| lost | duplicated | wrong | leaked | verdict | s | MiB |",
-        "|---|--:|--:|--:|---|--:|--:|--:|--:|---|--:|--:|",
-    ]
+    heads = (
+        "campaign", "seed", "share", "sent", "faults that fired",
+        "lost", "duplicated", "wrong", "leaked", "verdict", "s", "MiB",
+    )  # fmt: skip
+    table = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, result in sorted(last.items()):
         faults = ", ".join(f"{kind} {count:,}" for kind, count in result["faults"].items())
         found = " | ".join(f"{result[key]}" for key in ("lost", "duplicated", "wrong", "leaked"))

@@ -38,9 +38,10 @@ select exists (
 delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
 
 -- start_run --
--- Enter a run that begins.
+-- Enter a run that begins; once, though it is tried again after a lost reply to COMMIT.
 insert into etl.runs (run_id, command, version, config_hash, host)
 values (:run_id, :command, :version, :config_hash, :host)
+on conflict do nothing
 
 -- add_to_run --
 -- Add a batch's counts. Several workers add to one row, so these are differences; the numbers that

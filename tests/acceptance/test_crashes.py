@@ -197,6 +197,29 @@ def test_a_lost_reply_to_commit_is_looked_up_in_the_ledger(job: Job) -> None:
     assert users(job) == expected_users(MESSAGES)
 
 
+def test_a_lost_reply_to_the_commit_of_the_runs_row_costs_nothing(job: Job) -> None:
+    """The run is entered already when it is tried again, and stands there once."""
+    make_tables(job)
+    job.send(*logins(MESSAGES))
+    seen: list[str] = []
+
+    def lose_a_reply(request: bytes) -> Fate:
+        if b"insert into etl.runs" in request:
+            seen.append("start")
+        elif b"COMMIT\0" in request and seen == ["start"]:
+            seen.append("commit")
+            return Fate.UNANSWERED
+        return Fate.PASSED
+
+    port = sa.make_url(job.environment["DATABASE_URL"]).port
+    assert port
+    with Proxy(port, lose_a_reply) as proxy:
+        summary = job.run(DATABASE_URL=detour(job.environment["DATABASE_URL"], proxy.port))
+    assert seen == ["start", "commit", "start"]
+    assert parts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
+    assert job.rows("select count(*) from etl.runs") == [(1,)]
+
+
 def test_a_message_delivered_three_times_is_loaded_once(postgres: EmbeddedPostgres) -> None:
     """Once more while its batch is being loaded, and once more after it was deleted."""
     with (
