@@ -52,7 +52,12 @@ class Queue(_Section):
     """Where the messages come from."""
 
     url: str | None = Field(None, description="URL of the SQS queue")
-    receivers: int = Field(2, ge=1, le=32, description="threads that receive in parallel")
+    receivers: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="threads that receive in parallel, where SQS takes its time to answer",
+    )
     wait_seconds: int = Field(
         5, ge=0, le=20, description="length of a long poll; a stop waits for the poll under way"
     )

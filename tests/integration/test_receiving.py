@@ -14,6 +14,7 @@ import pytest
 from botocore.stub import Stubber
 
 from etl import acknowledge
+from etl import receiver as receiving
 from etl.budget import Unlimited
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import QueueRefused, QueueUnavailable
@@ -87,6 +88,28 @@ def batches(receiver: Receiver) -> list[list[Message]]:
     while (batch := receiver.take()) is not None:
         taken.append(batch)
     return taken
+
+
+@pytest.mark.parametrize(("quick_seconds", "working"), [(3600, 1), (0, 3)])
+def test_several_threads_receive_only_where_answers_take_time(
+    quick_seconds: float,
+    working: int,
+    queue: Queue,
+    receiver: Callable[..., Receiver],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where SQS answers at once the first one does it alone."""
+    monkeypatch.setattr(receiving, "QUICK_SECONDS", quick_seconds)
+    receive, names = queue.receive, set()
+
+    def noting(limit: int, wait_seconds: int) -> list[Message]:
+        names.add(threading.current_thread().name)
+        return receive(limit, wait_seconds)
+
+    monkeypatch.setattr(queue, "receive", noting)
+    fill(queue, 30)
+    assert sum(map(len, batches(receiver(threads=3, idle_seconds=3)))) == 30
+    assert names == {f"receiver-{i}" for i in range(working)}
 
 
 def test_a_batch_closes_at_its_rows(queue: Queue, receiver: Callable[..., Receiver]) -> None:
