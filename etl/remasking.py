@@ -26,8 +26,7 @@ from etl.lookup import masked_columns
 from etl.mask import Texts
 from etl.postgres import queries
 
-# 4 MiB: some 18,000 rows of the default table, 50,000 of the smallest. Half and double of it took
-# as long.
+# 4 MiB: some 18,000 rows of the default table, 50,000 of the smallest.
 BLOCKS = 512
 
 _BATCH = "etl_rekey"
