@@ -68,6 +68,7 @@ _NEWEST = {
     "quarantine": "closed_as",
     "runs": "command",
     "unmask_audit": "fingerprint",
+    "broken_checks": "messages",
 }
 
 

@@ -22,10 +22,10 @@ with newest as (
     select run_id, started_at from etl.runs where command = 'run'
     order by started_at desc, run_id limit :most
 )
-select reason ->> 'column' as "column", reason ->> 'check' as "check",
-       count(*) as messages, count(distinct run_id) as runs, max(started_at) as latest_run_at
-from etl.quarantine
-join newest using (run_id), jsonb_array_elements(reasons) as reason
+select "column", "check", cast(sum(messages) as bigint) as messages,
+       count(distinct run_id) as runs, max(started_at) as latest_run_at
+from etl.broken_checks
+join newest using (run_id)
 group by 1, 2
 order by messages desc, 1, 2
 
@@ -39,11 +39,7 @@ with newest as (
     ) as newest
 ),
 broken as (
-    select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",
-           count(*) as messages
-    from etl.quarantine
-    join newest using (run_id), jsonb_array_elements(reasons) as reason
-    group by 1, 2, 3
+    select run_id, "column", "check", messages from etl.broken_checks join newest using (run_id)
 ),
 checks as (select distinct "column", "check" from broken)
 select run, "column", "check",

@@ -1,10 +1,10 @@
 -- Each query is headed by its name between dashes and by what it is for.
 
 -- own_columns --
--- The columns of the job's own tables. The catalogue is open to every role.
+-- The columns of the job's own tables and view. The catalogue is open to every role.
 select c.relname, a.attname
 from pg_attribute a join pg_class c on c.oid = a.attrelid
-where c.relnamespace = to_regnamespace('etl') and c.relkind = 'r' and a.attnum > 0
+where c.relnamespace = to_regnamespace('etl') and c.relkind in ('r', 'v') and a.attnum > 0
   and not a.attisdropped
 
 -- claim_messages --

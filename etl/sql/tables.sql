@@ -69,6 +69,14 @@ create index if not exists quarantine_open on etl.quarantine (quarantine_id) whe
 -- has quarantined again what stayed there.
 alter table etl.runs add column if not exists command text not null default 'run';
 
+-- Which checks the messages of each run broke; what was replayed or discarded counts too. Whoever
+-- may read this needs to see nothing of the quarantine itself.
+create or replace view etl.broken_checks as
+select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",
+       count(*) as messages
+from etl.quarantine, jsonb_array_elements(reasons) as reason
+group by 1, 2, 3;
+
 -- Who saw or removed plain values. The row is committed before the first value is shown. When and
 -- by which database user are the database's own words: no role may write these columns.
 create table if not exists etl.unmask_audit (
