@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  printf %s 198.51.100.7 | python -m etl forget - --column ip
-  printf %s 198.51.100.7 | python -m etl forget - --column ip --yes --reason "request 4711"
+  python -m etl forget --column ip
+  python -m etl forget - --column ip --yes --reason "request 4711" < value.txt
   python -m etl forget --column device_id --null --yes
 """
 )
