@@ -186,7 +186,7 @@ BUGS = (
         "etl/postgres.py",
         'error = getattr(error, "orig", None) or error.__cause__ or error.__context__',
         'error = getattr(error, "orig", None)',
-        (f"{LOADING}::test_rows_that_only_the_database_refuses_are_found",),
+        (f"{LOADING}::test_an_error_that_pandas_has_wrapped_is_told_by_its_sqlstate",),
     ),
     Bug(
         "goes on without its savepoint",

@@ -423,6 +423,18 @@ def test_a_database_error_is_told_by_its_sqlstate(
         connection.exec_driver_sql(statement)
 
 
+def test_an_error_that_pandas_has_wrapped_is_told_by_its_sqlstate(engine: sa.Engine) -> None:
+    """However deep in the causes psycopg2's own error lies."""
+    frame = pd.DataFrame({"a": ["too long"]})
+    with engine.connect() as connection:
+        connection.execute(sa.text("create table narrow (a varchar(1))"))
+        with pytest.raises((pd.errors.DatabaseError, sa.exc.SQLAlchemyError)) as caught:
+            frame.to_sql("narrow", connection, if_exists="append", index=False)
+    refused = postgres.translate(caught.value)
+    assert isinstance(refused, postgres.RowRefused)
+    assert refused.check == "SQLSTATE 22001"
+
+
 def test_no_database_error_quotes_a_value(ready: Settings, engine: sa.Engine) -> None:
     """DETAIL lines, messages and parameters all carry them."""
     statements = [
