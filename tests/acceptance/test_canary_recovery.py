@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 WHY = ("--reason", "ticket 4711")
 # These show plain values on standard output, and are meant to.
-ASKED_FOR = {"unmask", "unmask where", "show"}
+ASKED_FOR = {"unmask", "unmask where", "show", "show json"}
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +65,18 @@ def work(left: Left, plain: Path) -> None:
     job.environment["ETL_KEYRING"] = rotated
     left.do("token", "token", "-", "--column", "device_id", piped=DEVICE)
     left.do("rows", "rows", "-", "--column", "device_id", "--json", piped=DEVICE)
+    left.do("keys in use", "keys", "list")
     left.do("rekey", "rekey")
     left.do("list", "quarantine", "list", "--entries", "--json")
     left.do("show", "quarantine", "show", "1", *WHY)
+    left.do("show json", "quarantine", "show", "2", "--json", *WHY)
     left.do("export", "quarantine", "export", str(left.folder / "sealed.jsonl"))
     left.do("replay", "quarantine", "replay", "--all", ETL_LOG__FORMAT="json")
     left.do("import", "quarantine", "import", str(left.folder / "sealed.jsonl"))
     left.do("counted", "forget", "-", "--column", "device_id", piped=DEVICE)
     left.do("forget", "forget", "-", "--column", "device_id", "--yes", piped=DEVICE)
     left.do("discard", "quarantine", "discard", "--all", *WHY)
+    left.do("tombstones", "quarantine", "list", "--closed", "--entries")
     left.do("audit", "audit", "--json")
 
 
@@ -90,7 +93,7 @@ def test_the_commands_have_worked(left: Left) -> None:
     assert fates["discarded"] > 0
     assert set(fates) == {"replayed", "forgotten", "discarded"}
     actions = [json.loads(line)["action"] for line in left.printed["audit, stdout"].splitlines()]
-    assert actions == ["forget", "quarantine show", *["unmask"] * 4]
+    assert actions == ["forget", *["quarantine show"] * 2, *["unmask"] * 4]
     (count,) = left.job.rows("select count(*) from user_logins")[0]
     assert count < 2 * len(GOOD)
 
