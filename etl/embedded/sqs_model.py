@@ -169,6 +169,7 @@ class Message:
     first_received_ms: int = 0
     received_ms: int = 0
     redelivered: bool = False
+    deleted_receive: int = 0  # the receive whose handle deleted it, before it was redelivered
     dead_letter_source_arn: str = ""
 
 
@@ -487,9 +488,11 @@ class Queue:
         message = self._messages.get(number)
         if message is None or message.receive_count != receive:
             return
+        if receive == message.deleted_receive:
+            return  # what was promised to come once more does, whoever deletes it twice meanwhile
         self._forget(message)
         if not message.redelivered and self._account.redelivery.chooses():
-            message.redelivered = True
+            message.redelivered, message.deleted_receive = True, receive
             self._returning_messages[number] = message
             self._returning.set(number, now_ms + REDELIVERY_MS)
 

@@ -335,6 +335,18 @@ def test_a_redelivered_message_keeps_its_id_and_comes_once(account):
     assert bodies(queue, START_MS + HOUR_MS) == []
 
 
+def test_a_delete_said_twice_does_not_take_the_redelivery(account):
+    """A handle that deleted the message once deletes nothing more once the message is back."""
+    account.redelivery = Redelivery(1.0)
+    queue = account.create("q", {}, START_MS)
+    queue.send("a", {}, None, START_MS)
+    handle = receive_one(queue)
+    queue.delete(handle, START_MS)
+    queue.advance(START_MS + REDELIVERY_MS)
+    queue.delete(handle, START_MS + REDELIVERY_MS)
+    assert bodies(queue, START_MS + REDELIVERY_MS) == ["a"]
+
+
 def test_the_seed_decides_which_messages_come_again():
     """The same seed chooses the same deletes, another seed others."""
     first, same, other = Redelivery(0.5, 1), Redelivery(0.5, 1), Redelivery(0.5, 2)
