@@ -228,7 +228,10 @@ def test_a_message_delivered_three_times_is_loaded_once(postgres: EmbeddedPostgr
     ):
         job.send(*logins(MESSAGES))
         patient = replace(job, arguments=("--idle-seconds", "3", "--json"))
-        with ledger_locked(job) as release, running(patient, **one_batch()) as process:
+        # A long poll would take ten of them into the stopped job, and they would come back once
+        # more while its next batch has no room left for them.
+        settings = {**one_batch(), "ETL_QUEUE__WAIT_SECONDS": "0"}
+        with ledger_locked(job) as release, running(patient, **settings) as process:
             until(lambda: held_sessions(job))
             # A stopped job extends nothing, so its messages come back under it.
             process.send_signal(signal.SIGSTOP)
