@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,11 @@ SIZE_SHARE = 5  # a fifth of the rows will do to compare the sizes
 COPY, MULTI = "load stage, copy", "load stage, multi"
 PLAIN, TO_SQL_MULTI = "to_sql, no method", "to_sql, method multi"
 EMPTY, FULL = "empty ledger", "full ledger"
+STOCK, ROOMY = services.SERVER, {"shared_buffers": "1GB"}  # the latter holds the full index
 PSQL_TARGET, LEDGER_TARGET = "≥ 0.25", "≤ 1.5"
+LEDGER_RATIOS = ("load.full_ledger_over_empty", "load.full_ledger_over_empty_in_memory")
+
+Turns = dict[str, list[dict[str, float]]]  # what each turn of each candidate took
 
 
 @dataclass(frozen=True)
@@ -66,33 +70,51 @@ def measure(options: Options) -> dict[str, Any]:
     with ExitStack() as stack:
         here = stack.enter_context(services.opened(1))
         target = stack.enter_context(_target(here))
-        full = stack.enter_context(_target(here))
         frame = messages.masked_frame(rows, target.settings, here.keyring)
         ways, psql = _ways(target, frame, stack)
         by_way = turns.in_turns(ways, options.runs)
-        _fill(full, ledger_rows, here)
-        by_ledger = turns.in_turns(
-            {
-                EMPTY: partial(_stage, target, frame, "copy"),
-                FULL: partial(_stage, full, frame, "copy", ledger_too=False),
-            },
-            options.runs,
-        )
         by_size = turns.in_turns(_sizes(target, frame), options.runs)
+    by_ledger = _by_ledger(STOCK, frame, ledger_rows, options.runs)
+    by_roomy = _by_ledger(ROOMY, frame, ledger_rows, options.runs)
     rates = {name: [one["rows_per_second"] for one in own] for name, own in by_way.items()}
-    seconds = {name: [one["wall_seconds"] for one in own] for name, own in by_ledger.items()}
     return {
         "rows": rows,
         "ledger_rows": ledger_rows,
         "psql": psql,
         "ratios": {
             "load.copy_over_psql": turns.ratio(rates[COPY], rates[psql]),
-            "load.full_ledger_over_empty": turns.ratio(seconds[FULL], seconds[EMPTY]),
+            **dict(zip(LEDGER_RATIOS, map(_full_over_empty, (by_ledger, by_roomy)), strict=True)),
         },
-        "table": {name: _row(own) for name, own in {**by_way, **by_ledger}.items()},
-        "sizes": {name: _row(own) for name, own in by_size.items()},
-        "runs": {"ways": by_way, "ledgers": by_ledger, "sizes": by_size},
+        "table": _rows(by_way),
+        "ledgers": [
+            {"shared_buffers": server["shared_buffers"], "table": _rows(measured)}
+            for server, measured in ((STOCK, by_ledger), (ROOMY, by_roomy))
+        ],
+        "sizes": _rows(by_size),
+        "runs": {"ways": by_way, "ledgers": by_ledger, "roomy": by_roomy, "sizes": by_size},
     }
+
+
+def _by_ledger(server: Mapping[str, str], frame: pd.DataFrame, ids: int, runs: int) -> Turns:
+    """Load by copy against an empty and a full ledger, both in one server with these settings."""
+    with services.opened(1, server) as here, _target(here) as empty, _target(here) as full:
+        _fill(full, ids, here)
+        return turns.in_turns(
+            {
+                EMPTY: partial(_stage, empty, frame, "copy"),
+                FULL: partial(_stage, full, frame, "copy", ledger_too=False),
+            },
+            runs,
+        )
+
+
+def _full_over_empty(by_ledger: Turns) -> turns.Spread:
+    seconds = {name: [one["wall_seconds"] for one in own] for name, own in by_ledger.items()}
+    return turns.ratio(seconds[FULL], seconds[EMPTY])
+
+
+def _rows(measured: Turns) -> dict[str, dict[str, turns.Spread]]:
+    return {name: _row(own) for name, own in measured.items()}
 
 
 def _row(measured: list[dict[str, float]]) -> dict[str, turns.Spread]:
@@ -273,25 +295,27 @@ ledger; `{psql}` sends one ready file in one transaction, by psql's own clock wh
 
 def show(part: dict[str, Any]) -> list[str]:
     """The part in Markdown."""
-    ways = {name: row for name, row in part["table"].items() if name not in {EMPTY, FULL}}
     ratios, psql = part["ratios"], part["psql"]
     return [
         METHOD.format(rows=part["rows"], psql=psql),
         "",
         *markdown.table(
             ["way", "rows a second", "client, CPU µs a row"],
-            [[name, _rates(row), _client(name, row, part["rows"])] for name, row in ways.items()],
+            [
+                [name, _rates(row), _client(name, row, part["rows"])]
+                for name, row in part["table"].items()
+            ],
         ),
         "",
         (f"By copy, with {part['ledger_rows']:,} other message ids in the ledger and "
         "with none:"),
         "",
         *markdown.table(
-            ["ledger", "rows a second", "wall, s"],
+            ["shared_buffers", "ledger", "rows a second", "wall, s"],
             [
-                [name, _rates(part["table"][name]),
-                 markdown.shown(part["table"][name]["wall_seconds"], 3)]
-                for name in (EMPTY, FULL)
+                [one["shared_buffers"], name, _rates(row), markdown.shown(row["wall_seconds"], 3)]
+                for one in part["ledgers"]
+                for name, row in one["table"].items()
             ],
         ),
         "",
@@ -300,8 +324,9 @@ def show(part: dict[str, Any]) -> list[str]:
             [
                 [f"{COPY} / {psql}, rows a second (`load.copy_over_psql`)",
                  markdown.shown(ratios["load.copy_over_psql"]), PSQL_TARGET],
-                [f"{FULL} / {EMPTY}, time (`load.full_ledger_over_empty`)",
-                 markdown.shown(ratios["load.full_ledger_over_empty"]), LEDGER_TARGET],
+                *([f"{FULL} / {EMPTY}, time, shared_buffers {one['shared_buffers']} (`{key}`)",
+                   markdown.shown(ratios[key]), LEDGER_TARGET]
+                  for key, one in zip(LEDGER_RATIOS, part["ledgers"], strict=True)),
             ],
         ),
         "",

@@ -38,9 +38,8 @@ def _load(part: dict[str, Any], path: Path) -> None:
         for name, row in part["table"].items()
         if name not in {load.EMPTY, load.FULL}
     }
-    spreads[f"{load.COPY}, {part['ledger_rows']:,} ids in the ledger"] = part["table"][load.FULL][
-        "rows_per_second"
-    ]
+    full = part["ledgers"][0]["table"][load.FULL]
+    spreads[f"{load.COPY}, {part['ledger_rows']:,} ids in the ledger"] = full["rows_per_second"]
     colours = [OURS if name.startswith("load stage") else OTHERS for name in spreads]
     _bars(
         spreads, colours, path,

@@ -17,6 +17,7 @@ KEYS = (
     "mask.over_best_library",
     "load.copy_over_psql",
     "load.full_ledger_over_empty",
+    "load.full_ledger_over_empty_in_memory",
     "rekey.over_update",
     "memory.big_over_small",
     "memory.peak_mb",

@@ -69,11 +69,11 @@ class Services:
 
 
 @contextmanager
-def opened(count: int) -> Iterator[Services]:
-    """Start the server and write the bodies for up to *count* messages."""
+def opened(count: int, settings: Mapping[str, str] = SERVER) -> Iterator[Services]:
+    """Start the server with these settings and write the bodies for up to *count* messages."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        EmbeddedPostgres(settings=SERVER) as server,
+        EmbeddedPostgres(settings=settings) as server,
     ):
         bodies = Path(folder, "bodies")
         messages.write_bodies(bodies, count)

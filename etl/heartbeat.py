@@ -1,6 +1,7 @@
 """Keeps the messages that the job holds hidden from other consumers, for as long as it holds them.
 
-A message is extended when half of its visibility timeout has passed, in tens. The newest receipt
+A message is extended when half of its visibility timeout has passed, in tens, some calls at a time:
+where SQS throttles or answers late, one call after the other would fall behind. The newest receipt
 handle of each message id is kept, because deleting with an older one can succeed and delete
 nothing. SQS lets nobody hold a message for more than twelve hours; after that it comes again, and
 the ledger tells.
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from etl.errors import EtlError
-from etl.sqs import LONGEST_VISIBILITY_SECONDS, TENS, Handle, Message, Queue
+from etl.sqs import LONGEST_VISIBILITY_SECONDS, TENS, THREADS_TO_EXTEND, Handle, Message, Queue
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class _Held:
 
 
 class Heartbeat:
-    """The messages held now, and the thread that keeps them."""
+    """The messages held now, and the threads that keep them."""
 
     def __init__(self, queue: Queue, visibility_seconds: int) -> None:
         self._queue = queue
@@ -43,18 +44,23 @@ class Heartbeat:
         self._due: list[tuple[float, str]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._beat, name=f"heartbeat-{i}", daemon=True)
+            for i in range(THREADS_TO_EXTEND)
+        ]
         self.extended = 0
 
     def start(self) -> None:
         """Begin to extend."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread; what is still held is no longer extended."""
+        """End the threads; what is still held is no longer extended."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def hold(self, messages: Iterable[Message]) -> None:
         """Take up messages just received; a newer receipt handle takes the older one's place."""
@@ -134,8 +140,8 @@ class Heartbeat:
                     "SQS did not extend %d of %d messages: %s", len(refused), len(ten), codes
                 )
         now = time.monotonic()
-        self.extended += len(ten) - len(again) - len(lost)
         with self._lock:
+            self.extended += len(ten) - len(again) - len(lost)
             for handle, received in ten:
                 held = self._held.get(handle.message_id)
                 if held is None or held.receipt_handle != handle.receipt_handle:

@@ -24,6 +24,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 
 TENS = 10  # entries in a batch call, and messages in a receive, at most
 LONGEST_VISIBILITY_SECONDS = 12 * 3600  # counted from the receive, however often extended
+THREADS_TO_EXTEND = 4  # extensions under way at once; nearly always there is nothing to extend
 
 # Refusals that no waiting mends. Everything else (throttling, 5xx, the network) may pass.
 REFUSALS = frozenset(
@@ -210,7 +211,7 @@ def open_queue(settings: QueueSettings) -> Queue:
         read_timeout=settings.wait_seconds + ANSWER_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 3},
         # Receivers, acknowledgements and the heartbeat each want a connection.
-        max_pool_connections=2 * settings.receivers + 2,
+        max_pool_connections=2 * settings.receivers + 1 + THREADS_TO_EXTEND,
     )
     try:
         return Queue(boto3.client("sqs", config=config), settings.url)

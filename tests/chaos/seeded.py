@@ -85,8 +85,8 @@ BUGS = (
     Bug(
         "extends no visibility",
         "etl/heartbeat.py",
-        "        self._thread.start()\n",
-        "",
+        "            thread.start()\n",
+        "            pass\n",
         (f"{CRASHES}::test_a_load_slower_than_the_visibility_timeout_keeps_its_messages",),
     ),
     Bug(

@@ -269,6 +269,26 @@ def test_a_held_message_stays_hidden_beyond_its_timeout(make_queue: Callable[...
     assert heartbeat.extended >= 25
 
 
+def test_a_slow_extension_does_not_hold_up_the_next(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of four calls is answered only once all four are under way."""
+    all_four = threading.Barrier(4)
+
+    def extend(handles: Sequence[Handle], seconds: int) -> list[Refused]:
+        all_four.wait(20)
+        return []
+
+    monkeypatch.setattr(queue, "extend", extend)
+    heartbeat = Heartbeat(queue, 2)
+    heartbeat.hold(Message(str(number), "", "handle", 0, None) for number in range(40))
+    heartbeat.start()
+    while heartbeat.extended < 40 and not all_four.broken:
+        time.sleep(0.01)
+    heartbeat.stop()
+    assert not all_four.broken
+
+
 def test_a_message_let_go_shows_again(make_queue: Callable[..., Queue]) -> None:
     """Nothing is extended for ever."""
     queue = make_queue(visibility_seconds=1)
