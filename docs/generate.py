@@ -13,6 +13,7 @@ from etl.config import Settings
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
 RELIABILITY, RESULTS = DOCS / "reliability.md", DOCS / "reliability-results.jsonl"
+BITES = DOCS.parent / "tests/chaos/bites.json"
 
 
 def settings_table() -> str:
@@ -54,7 +55,21 @@ def results_table(lines: str) -> str:
     return "\n".join(table)
 
 
+def bites_table(text: str) -> str:
+    """Make the table of the planted bugs from the JSON that their command wrote."""
+    table = ["| the program ... | noticed by | verdict |", "|---|---|---|"]
+    for one in json.loads(text)["bites"]:
+        tests = ", ".join(f"`{test.partition('::')[2] or test}`" for test in one["tests"])
+        table.append(f"| {one['bug']} | {tests} | {one['verdict']} |")
+    return "\n".join(table)
+
+
+def reliability(page: str) -> str:
+    """Put the last results into the page."""
+    page = put(page, "results", results_table(RESULTS.read_text()))
+    return put(page, "bites", bites_table(BITES.read_text()))
+
+
 if __name__ == "__main__":
-    page = RELIABILITY.read_text()
-    RELIABILITY.write_text(put(page, "results", results_table(RESULTS.read_text())))
+    RELIABILITY.write_text(reliability(RELIABILITY.read_text()))
     README.write_text(put(README.read_text(), "settings", settings_table()))

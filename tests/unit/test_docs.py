@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from docs import generate
 from etl.cli import EXIT_CODES, main
 from etl.keyring import load
+from tests.chaos.seeded import BUGS
 from tests.unit.making import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -33,11 +35,16 @@ def test_the_readme_shows_commands() -> None:
     assert len(commands_of(ROOT / "README.md")) >= 6
 
 
-def test_the_results_table_is_made_from_the_results() -> None:
-    """After a campaign, ``make docs`` writes it anew."""
+def test_the_tables_of_reliability_are_made_from_the_results() -> None:
+    """After a campaign or ``make bites``, ``make docs`` writes them anew."""
     page = generate.RELIABILITY.read_text()
-    table = generate.results_table(generate.RESULTS.read_text())
-    assert generate.put(page, "results", table) == page
+    assert generate.reliability(page) == page
+
+
+def test_every_known_bug_was_caught() -> None:
+    """By the run whose table the page shows; a new bug wants a new run."""
+    bites = json.loads(generate.BITES.read_text())["bites"]
+    assert {one["bug"]: one["verdict"] for one in bites} == {bug.name: "caught" for bug in BUGS}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
