@@ -33,11 +33,7 @@ def _drain(part: dict[str, Any], path: Path) -> None:
 
 
 def _load(part: dict[str, Any], path: Path) -> None:
-    spreads = {
-        name: row["rows_per_second"]
-        for name, row in part["table"].items()
-        if name not in {load.EMPTY, load.FULL}
-    }
+    spreads = {name: row["rows_per_second"] for name, row in part["table"].items()}
     full = part["ledgers"][0]["table"][load.FULL]
     spreads[f"{load.COPY}, {part['ledger_rows']:,} ids in the ledger"] = full["rows_per_second"]
     colours = [OURS if name.startswith("load stage") else OTHERS for name in spreads]

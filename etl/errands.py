@@ -41,7 +41,7 @@ class Errands:
         self._waiting.extend((made, position) for position in range(len(items)))
         left = len(items)
         while not made.ended.wait(PATIENCE_SECONDS):
-            if made.left == left and self._waiting:
+            if made.left == left and self.are_waiting:
                 for _ in range(self._threads):
                     self._pool.submit(self._do_all)
             left = made.left

@@ -132,9 +132,14 @@ class EmbeddedSqs:
             self._creator.close()
 
 
+def queue_arn(client: SQSClient, url: str) -> str:
+    """Ask for the ARN of a queue."""
+    described: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return str(described["Attributes"]["QueueArn"])
+
+
 def _redrive_policy(client: SQSClient, name: str, max_receive_count: int) -> str:
     """Create the dead-letter queue and return the policy that leads there."""
     url = client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
-    described: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-    arn = described["Attributes"]["QueueArn"]
+    arn = queue_arn(client, url)
     return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})

@@ -168,8 +168,7 @@ class Message:
     receive_count: int = 0
     first_received_ms: int = 0
     received_ms: int = 0
-    redelivered: bool = False
-    deleted_receive: int = 0  # the receive whose handle deleted it, before it was redelivered
+    deleted_receive: int = 0  # the receive whose handle deleted it, if it is redelivered
     dead_letter_source_arn: str = ""
 
 
@@ -491,8 +490,8 @@ class Queue:
         if receive == message.deleted_receive:
             return  # what was promised to come once more does, whoever deletes it twice meanwhile
         self._forget(message)
-        if not message.redelivered and self._account.redelivery.chooses():
-            message.redelivered, message.deleted_receive = True, receive
+        if not message.deleted_receive and self._account.redelivery.chooses():
+            message.deleted_receive = receive
             self._returning_messages[number] = message
             self._returning.set(number, now_ms + REDELIVERY_MS)
 

@@ -26,13 +26,16 @@ LOOK_SECONDS = 0.05
 
 
 @contextmanager
-def new_job(sqs: EmbeddedSqs, postgres: EmbeddedPostgres, **queue: Any) -> Iterator[Job]:
+def new_job(
+    sqs: EmbeddedSqs, postgres: EmbeddedPostgres, *, max_receive_count: int = 100, **queue: Any
+) -> Iterator[Job]:
     """Make a job on a new queue and a new database of these services; the tables are there."""
     database_url = postgres.new_database()
     # With a ping, since some tests stop the server.
     engine = sa.create_engine(driver_url(database_url), pool_pre_ping=True)
     client = sqs.client()
-    queue_url = sqs.create_queue(f"q-{uuid.uuid4().hex[:12]}", max_receive_count=100, **queue)
+    name = f"q-{uuid.uuid4().hex[:12]}"
+    queue_url = sqs.create_queue(name, max_receive_count=max_receive_count, **queue)
     environment = {
         "PATH": os.environ["PATH"],
         **sqs.environment,

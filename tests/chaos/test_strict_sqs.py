@@ -12,6 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
+from etl.embedded.sqs import queue_arn
 from tests.acceptance.watching import until
 from tests.chaos.strict_sqs import StrictSqs
 
@@ -238,18 +239,11 @@ def test_a_message_gets_new_ids_on_its_way_through_the_dead_letter_queue(server:
     consumer.receive(VisibilityTimeout=0)
     assert consumer.receive() == []
     (second,) = (m["MessageId"] for m in dead.receive(VisibilityTimeout=0))
-    arns = [_arn(one) for one in (dead, consumer)]
+    arns = [queue_arn(one.client, one.url) for one in (dead, consumer)]
     dead.client.start_message_move_task(SourceArn=arns[0], DestinationArn=arns[1])
     (third,) = (m["MessageId"] for m in consumer.receive())
     assert len({first, second, third}) == 3
     assert dead.left() == 0
-
-
-def _arn(consumer: Consumer) -> str:
-    answer = consumer.client.get_queue_attributes(
-        QueueUrl=consumer.url, AttributeNames=["QueueArn"]
-    )
-    return str(answer["Attributes"]["QueueArn"])
 
 
 def test_a_body_of_one_mebibyte_is_taken_and_not_a_byte_more(consumer: Consumer) -> None:
