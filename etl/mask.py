@@ -229,8 +229,10 @@ def _open(distinct: Texts, keyring: Keyring, context: str) -> tuple[Texts, NDArr
 def _unspell(encoded: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
     """Decode rows of base64url, and say which are the one right spelling of their bytes."""
     rows, characters = encoded.shape
-    in_alphabet = np.isin(np.arange(256), np.frombuffer(_ALPHABET, np.uint8))
-    spelled = in_alphabet[encoded].all(axis=1)
+    spelled = np.ones(rows, np.bool_)
+    if encoded.tobytes().translate(None, _ALPHABET):  # what is left is outside the alphabet
+        in_alphabet = np.isin(np.arange(256), np.frombuffer(_ALPHABET, np.uint8))
+        spelled[:] = in_alphabet[encoded].all(axis=1)
     # Any other character would be skipped, and shift the rows after it.
     grouped = np.full((rows, characters + -characters % 4), ord("A"), np.uint8)
     grouped[:, :characters] = encoded
