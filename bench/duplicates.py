@@ -14,8 +14,10 @@ import sqlalchemy as sa
 
 from bench import markdown, processes, services, turns
 from bench.services import Options, Services
-from etl import duplicates, postgres
-from etl.source import Source
+from etl.analysis import duplicates
+from etl.analysis.source import Source
+from etl.postgres.engine import open_engine
+from etl.postgres.tables import create_indexes
 
 ROWS, QUICK_ROWS = 1_000_000, 5_000
 TIMES = 10  # the big table beside the small one
@@ -116,7 +118,7 @@ def _column(measured: list[dict[str, float]], name: str) -> list[float]:
 def _filled(here: Services, rows: int) -> Iterator[Filled]:
     with here.database() as url:
         settings = here.settings(url)
-        made = Filled(Source(postgres.engine(settings.database), settings), url, rows)
+        made = Filled(Source(open_engine(settings.database), settings), url, rows)
         began = time.perf_counter()
         try:
             for start in range(0, rows, FILL_ROWS):
@@ -162,7 +164,7 @@ def _report(url: str) -> dict[str, float]:
 
 def _index(table: Filled) -> None:
     own = table.source.settings.table.model_copy(update={"indexes": INDEXES})
-    postgres.create_indexes(table.source.engine, own)
+    create_indexes(table.source.engine, own)
     table.rest()
 
 

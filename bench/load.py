@@ -19,8 +19,9 @@ import sqlalchemy as sa
 
 from bench import markdown, messages, processes, services, turns
 from bench.services import Options, Services
-from etl import ledger, load, postgres
+from etl import ledger, load
 from etl.config import Settings
+from etl.postgres.engine import open_engine, transaction
 
 ROWS, QUICK_ROWS = 100_000, 1_000
 LEDGER_ROWS, QUICK_LEDGER_ROWS = 10_000_000, 20_000
@@ -125,7 +126,7 @@ def _row(measured: list[dict[str, float]]) -> dict[str, turns.Spread]:
 def _target(here: Services) -> Iterator[Target]:
     with here.database() as url:
         settings = here.settings(url)
-        engine = postgres.engine(settings.database)
+        engine = open_engine(settings.database)
         try:
             yield Target(engine, settings, url)
         finally:
@@ -199,7 +200,7 @@ def _load_batch(
     engine: sa.Engine, settings: Settings, batch: pd.DataFrame, run_id: str, number: int
 ) -> None:
     """What the pipeline does for a batch without rejects."""
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         load.stage(connection, batch, settings.table, settings.load, 0)
         fresh = ledger.claim(connection, batch["message_id"].tolist(), run_id, number)
         ids = [message_id for message_id in batch["message_id"] if message_id in fresh]

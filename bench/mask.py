@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from bench import markdown, turns
 from bench.services import Options
 from etl import mask
-from etl.keyring import Keyring
+from etl.crypto.keyring import Keyring
 
 VALUES, QUICK_VALUES = 500_000, 4_000
 LIBRARY_SHARE = 20  # the libraries get a twentieth: their rate does not depend on it

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from etl import pipeline, samples, schema
+from etl import pipeline, schema
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
+from etl.demo import samples
 from etl.extract import body_md5
-from etl.keyring import Keyring
-from etl.sqs import Message
+from etl.sqs.queue import Message
 
 # More than a batch holds, so that within a batch values repeat as they do in the sample itself.
 POOL = 50_000

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from bench import markdown, messages, services, turns
 from bench.services import Options, Wrong
-from etl import load, postgres
+from etl import load
 from etl.config import Settings
-from etl.keyring import Keyring
-from etl.rekey import rekey
+from etl.crypto.keyring import Keyring
+from etl.operations.rekey import rekey
+from etl.postgres.engine import open_engine
 
 ROWS, QUICK_ROWS = 300_000, 2_000
 STORED = "rows_of_the_old_key"
@@ -31,7 +32,7 @@ def measure(options: Options) -> dict[str, Any]:
     rows = options.messages or (QUICK_ROWS if options.quick else ROWS)
     with services.opened(1) as here, here.database() as url:
         settings, ring = here.settings(url), here.keyring.with_new()
-        engine = postgres.engine(settings.database)
+        engine = open_engine(settings.database)
         _store(engine, rows, settings, here.keyring)
         ways: dict[str, Callable[[], float]] = {
             REKEY: partial(_timed, engine, partial(_rekey, settings, ring, rows)),

@@ -16,10 +16,12 @@ import sqlalchemy as sa
 
 from bench import messages, processes
 from bench.stub import Stub
-from etl import config, postgres
+from etl import config
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.keyring import Keyring
+from etl.postgres.engine import driver_url
+from etl.postgres.tables import create_tables
 
 # What an installed Postgres starts with; the embedded one is frugal otherwise.
 SERVER = {"shared_buffers": "128MB"}
@@ -59,9 +61,9 @@ class Services:
     def database(self) -> Iterator[str]:
         """An empty database with the tables; gone afterwards."""
         url = self.server.new_database(f"bench_{secrets.token_hex(6)}")
-        engine = sa.create_engine(postgres.driver_url(url))
+        engine = sa.create_engine(driver_url(url))
         try:
-            postgres.create_tables(engine, self.settings(url).table)
+            create_tables(engine, self.settings(url).table)
             yield url
         finally:
             engine.dispose()
@@ -123,7 +125,7 @@ def consume(
 
 
 def _rows(url: str) -> int:
-    engine = sa.create_engine(postgres.driver_url(url), poolclass=sa.NullPool)
+    engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)
     with engine.connect() as connection:
         return int(connection.execute(sa.text("select count(*) from user_logins")).scalar_one())
 

@@ -17,13 +17,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from etl import config, interpreter, job
+from etl import config, job
+from etl.worker import tune_interpreter
 
 # Stage, and where it is: what is called inside of it counts as its own, unless it is listed too.
 STAGES = (
-    ("receive", "etl.sqs:Queue.receive"),
-    ("delete", "etl.sqs:Queue.acknowledge"),
-    ("extend visibility", "etl.sqs:Queue.extend"),
+    ("receive", "etl.sqs.queue:Queue.receive"),
+    ("delete", "etl.sqs.queue:Queue.acknowledge"),
+    ("extend visibility", "etl.sqs.queue:Queue.extend"),
     ("decode", "etl.extract:read"),
     ("check", "etl.validate:split"),
     ("mask", "etl.mask:columns"),
@@ -106,7 +107,7 @@ def wrap(clock: Clock) -> list[str]:
 def main() -> None:
     """Run the job once."""
     settings = config.load(Path("config.yaml"), os.environ, {"run.idle_seconds": 1})
-    interpreter.tune()
+    tune_interpreter()
     clock = Clock()
     missing = wrap(clock)
     began = time.process_time()

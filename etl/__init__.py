@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
-    from etl.source import Source
+    from etl.analysis.source import Source
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "connect", "duplicates", "quality"]
 
 
 def connect(config: str | Path | None = None) -> Source:
@@ -20,7 +23,19 @@ def connect(config: str | Path | None = None) -> Source:
     :raises SettingsError: a setting or ``DATABASE_URL`` is missing or wrong
     """
     # Here and not above: ``import etl`` alone stays light.
-    import etl.duplicates  # noqa: F401  (so that it is there without an import of the caller's own)
-    from etl.source import open_source
+    from etl.analysis.source import open_source
 
     return open_source(config)
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import ``etl.duplicates`` and ``etl.quality`` when they are first used."""
+    from importlib import import_module
+
+    if name in ("duplicates", "quality"):
+        return import_module(f"etl.analysis.{name}")
+    raise AttributeError(f"module 'etl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

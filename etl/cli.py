@@ -10,7 +10,6 @@ import sys
 
 import click
 
-from etl import __version__
 from etl.commands.audit import audit
 from etl.commands.demo import demo
 from etl.commands.forget import forget
@@ -24,6 +23,7 @@ from etl.commands.run import run, runs
 from etl.commands.send import send
 from etl.commands.unmask import unmask
 from etl.errors import EtlError
+from etl.version import __version__
 
 EXIT_CODES = """\b
 Exit codes:

@@ -48,7 +48,7 @@ class _Section(BaseModel):
     )
 
 
-class Queue(_Section):
+class QueueSettings(_Section):
     """Where the messages come from."""
 
     url: str | None = Field(None, description="URL of the SQS queue")
@@ -67,7 +67,7 @@ class Queue(_Section):
     retry_seconds: Seconds = Field(300, description="how long an SQS outage is waited out")
 
 
-class Batch(_Section):
+class BatchSettings(_Section):
     """When the messages gathered so far are loaded: whichever limit is reached first."""
 
     rows: int = Field(10_000, ge=1, le=50_000, description="messages in a batch")
@@ -75,7 +75,7 @@ class Batch(_Section):
     seconds: Seconds = Field(20, description="age of the batch's first message")
 
 
-class Event(_Section):
+class EventSettings(_Section):
     """What is expected of an event beside its columns."""
 
     unknown_fields: Literal["ignore", "reject"] = Field(
@@ -167,7 +167,7 @@ class Table(_Section):
         return columns
 
 
-class Load(_Section):
+class LoadSettings(_Section):
     """How rows reach the database."""
 
     method: Literal["multi", "copy"] = Field(
@@ -178,7 +178,7 @@ class Load(_Section):
     )
 
 
-class Ledger(_Section):
+class LedgerSettings(_Section):
     """The memory of what has been handled already."""
 
     key: str = Field(
@@ -208,7 +208,7 @@ class Ledger(_Section):
         return self.key.partition(":")[2] or None
 
 
-class Quarantine(_Section):
+class QuarantineSettings(_Section):
     """When rejects stop the run."""
 
     max_fraction: float = Field(
@@ -217,14 +217,14 @@ class Quarantine(_Section):
     min_messages: int = Field(100, ge=1, description="messages seen before that share counts")
 
 
-class Unmask(_Section):
+class UnmaskSettings(_Section):
     """How much is recovered at once."""
 
     max_rows: int = Field(1000, ge=1, description="most rows that unmask shows; more are refused")
     statement_seconds: Seconds = Field(30, description="how long a condition on the table may take")
 
 
-class Database(_Section):
+class DatabaseSettings(_Section):
     """The Postgres to load into; its address is DATABASE_URL."""
 
     url: SecretStr | None = Field(None, exclude=True, description="DATABASE_URL, never the file")
@@ -236,7 +236,7 @@ class Database(_Section):
     )
 
 
-class Run(_Section):
+class RunSettings(_Section):
     """When a run stops by itself."""
 
     idle_seconds: Seconds = Field(30, description="stop after so long without a message")
@@ -246,7 +246,7 @@ class Run(_Section):
     workers: int = Field(1, ge=1, le=64, description="processes that drain the queue together")
 
 
-class Report(_Section):
+class ReportSettings(_Section):
     """How the duplicate report reads the table."""
 
     entity: Identifier | None = Field(
@@ -257,7 +257,7 @@ class Report(_Section):
     )
 
 
-class Log(_Section):
+class LogSettings(_Section):
     """Log lines, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level")
@@ -267,18 +267,18 @@ class Log(_Section):
 class Settings(_Section):
     """All settings of a job."""
 
-    queue: Queue = Queue()
-    batch: Batch = Batch()
-    event: Event = Event()
+    queue: QueueSettings = QueueSettings()
+    batch: BatchSettings = BatchSettings()
+    event: EventSettings = EventSettings()
     table: Table
-    load: Load = Load()
-    ledger: Ledger = Ledger()
-    quarantine: Quarantine = Quarantine()
-    unmask: Unmask = Unmask()
-    database: Database = Database()
-    run: Run = Run()
-    report: Report = Report()
-    log: Log = Log()
+    load: LoadSettings = LoadSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
+    unmask: UnmaskSettings = UnmaskSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    run: RunSettings = RunSettings()
+    report: ReportSettings = ReportSettings()
+    log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _below_the_limit(self) -> Settings:

@@ -13,14 +13,17 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from etl import keyring as keyrings
-from etl import ledger, postgres, siv, worker, workers
+from etl import ledger, worker, worker_pool
 from etl.backoff import Backoff
 from etl.config import Settings
+from etl.crypto import siv
+from etl.crypto.keyring import load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, EtlError
-from etl.receiver import Stop
+from etl.postgres.engine import open_engine, transaction
+from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Run, Summary
-from etl.sqs import open_queue
+from etl.sqs.limits import Stop
+from etl.sqs.queue import open_queue
 from etl.worker import Result, Share, Watch
 
 log = logging.getLogger(__name__)
@@ -48,20 +51,20 @@ def run(
     """
     began = time.monotonic()
     stop = stop or Stop()
-    siv.self_test()
-    keyring = keyrings.load(environment)
+    siv.check_vectors()
+    keyring = load_keyring(environment)
     queue = open_queue(settings.queue)
     worker.visibility_seconds(queue)
-    engine = postgres.engine(settings.database)
+    engine = open_engine(settings.database)
     one_run = Run(str(uuid.uuid4()), settings.fingerprint)
     try:
         _begin(settings, engine, one_run, stop)
-        allowed = worker.budget(settings.run.max_messages)
+        allowed = worker.quota(settings.run.max_messages)
         if settings.run.workers == 1:
             share = Share(one_run)
             result = worker.work(settings, keyring, queue, share, allowed, stop, watch)
         else:
-            result = workers.work(settings, queue, one_run, allowed, stop, watch, engine)
+            result = worker_pool.work(settings, queue, one_run, allowed, stop, watch, engine)
         return _finish(settings, engine, one_run, result, began)
     finally:
         engine.dispose()
@@ -73,8 +76,8 @@ def _begin(settings: Settings, engine: sa.Engine, one_run: Run, stop: Stop) -> N
     while True:
         try:
             if settings.database.create_tables:
-                postgres.create_tables(engine, settings.table)
-            postgres.check_tables(engine, settings.table)
+                create_tables(engine, settings.table)
+            check_tables(engine, settings.table)
             one_run.start(engine)
         except DatabaseUnavailable as error:
             if stop.give_back:
@@ -111,7 +114,7 @@ def _finish(
 
 
 def _prune(engine: sa.Engine, retention_days: int) -> None:
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         gone = ledger.prune(connection, retention_days)
     if gone:
         log.info("forgot %d message ids older than %d days", gone, retention_days)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from etl.postgres import queries
+from etl.postgres.queries import queries
 
 
 class CommittedBeforeError(Exception):

@@ -7,34 +7,31 @@ are new, so that the ledger's locks are held for the short last part of the tran
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 import psycopg2
 import sqlalchemy as sa
-from psycopg2.extensions import quote_ident
 from psycopg2.extras import execute_values
 
-from etl.config import Load, Table
+from etl.config import LoadSettings, Table
 from etl.errors import QuarantineBudget
 from etl.frames import Reject, rejects
-from etl.postgres import RowRefused, target_table, translate
+from etl.postgres.copy import copy_rows, insert_target
+from etl.postgres.sqlstate import RowRefused, translate
+from etl.postgres.tables import target_table
 from etl.schema import table_columns
 
 STAGING = "etl_staging"
 
-# COPY's text format (PostgreSQL documentation, COPY): what must be escaped in a value.
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_NULL = "\\N"
-
-PIECE_ROWS = 1000  # rows of a COPY that are written at a time
-READ_BYTES = 65_536  # how much of them the driver takes at a time
-
 
 def stage(
-    connection: sa.Connection, masked: pd.DataFrame, table: Table, load: Load, most_refused: int
+    connection: sa.Connection,
+    masked: pd.DataFrame,
+    table: Table,
+    load: LoadSettings,
+    most_refused: int,
 ) -> pd.DataFrame:
     """Put the masked rows into a new staging table, in the caller's transaction.
 
@@ -168,63 +165,7 @@ def insert_rows(
     cursor: Any = connection.connection.cursor()
     with cursor:
         # The driver looks for a parameter behind every percent sign.
-        into = _into(table.name, names, cursor).replace("%", "%%")
+        into = insert_target(table.name, names).replace("%", "%%")
         # In one page, so that it is one statement.
         execute_values(cursor, f"insert into {into} values %s", values, page_size=len(values))  # noqa: S608
         return int(cursor.rowcount)
-
-
-def copy_rows(
-    table: Any, connection: sa.Connection, names: list[str], rows: Iterable[tuple[Any, ...]]
-) -> int:
-    """Insertion method for ``to_sql``: one COPY in text format, fed in pieces.
-
-    The database reads one piece while the next one is written here.
-
-    :returns: rows copied
-    """
-    cursor: Any = connection.connection.cursor()
-    with cursor:
-        statement = f"copy {_into(table.name, names, cursor)} from stdin"
-        cursor.copy_expert(statement, _Pieces(_copy_pieces(rows)), READ_BYTES)
-        return int(cursor.rowcount)
-
-
-def _into(table: str, columns: Sequence[str], cursor: Any) -> str:
-    return f"{quote_ident(table, cursor)} ({', '.join(quote_ident(c, cursor) for c in columns)})"
-
-
-def _copy_pieces(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
-    """Write rows as lines of COPY's text format, column by column."""
-    waiting = iter(rows)
-    while part := list(islice(waiting, PIECE_ROWS)):
-        columns = [_column_text(values) for values in zip(*part, strict=True)]
-        text = "".join(["\n".join(map("\t".join, zip(*columns, strict=True))), "\n"])
-        # What UTF-8 cannot carry was a reject long ago. An error raised here would stand in the
-        # server's log, with the text; the server's own refusal comes back as a row at fault.
-        yield text.encode("utf-8", "surrogatepass")
-
-
-def _column_text(values: Sequence[Any]) -> Sequence[str]:
-    texts = [_NULL if value is None else str(value) for value in values]
-    # One look at the whole column: values that need escapes are rare, tokens never do.
-    joined = "".join(texts)
-    nulls = sum(value is None for value in values)
-    if not any(character in joined for character in "\t\n\r") and joined.count("\\") == nulls:
-        return texts
-    return [_NULL if value is None else str(value).translate(_ESCAPES) for value in values]
-
-
-class _Pieces:
-    """What copy_expert reads from."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._rest:
-            self._rest = memoryview(next(self._pieces, b""))
-        end = len(self._rest) if size < 0 else size
-        piece, self._rest = self._rest[:end], self._rest[end:]
-        return bytes(piece)

@@ -20,11 +20,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etl import siv
+from etl.crypto import siv
+from etl.crypto.keyring import Keyring
+from etl.crypto.siv import BLOCK_BYTES, Matrix, Positions
+from etl.crypto.tokens import (
+    PAD_MARK,
+    associated_data,
+    base64_length,
+    is_sealed_length,
+    padded_bytes,
+)
 from etl.errors import UnmaskError
-from etl.keyring import Keyring
-from etl.siv import BLOCK_BYTES, Matrix, Positions
-from etl.tokens import PAD_MARK, associated_data, base64_length, is_sealed_length, padded_bytes
 
 Texts = NDArray[np.object_]
 

@@ -12,20 +12,22 @@ from typing import Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sa
 
-from etl import extract, ledger, ledgerkeys, load, mask, quarantine, validate
-from etl.acknowledge import acknowledge, release
+from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
 from etl.config import Settings, Table
-from etl.errands import Errands
+from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
-from etl.heartbeat import Heartbeat
-from etl.keyring import Keyring
-from etl.patience import Patience
-from etl.postgres import RowRefused, transaction
-from etl.receiver import Receiver, Stop
+from etl.postgres.engine import transaction
+from etl.postgres.sqlstate import RowRefused
+from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Run
-from etl.sqs import Handle, Message, Queue
+from etl.sqs.acknowledge import acknowledge, release
+from etl.sqs.call_queue import CallQueue
+from etl.sqs.heartbeat import Heartbeat
+from etl.sqs.limits import Stop
+from etl.sqs.queue import Handle, Message, Queue
+from etl.sqs.receiver import Receiver
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,9 @@ class Batch:
     messages: dict[str, Message]
     masked: pd.DataFrame
     rejects: pd.DataFrame  # message_id, column, check
-    keys: dict[str, ledgerkeys.Fingerprints]  # by message id; none if ``ledger.key`` is message_id
+    keys: dict[
+        str, fingerprints.Fingerprints
+    ]  # by message id; none if ``ledger.key`` is message_id
 
     @property
     def deliveries(self) -> int:
@@ -78,10 +82,10 @@ class Drain:
     receiver: Receiver
     stop: Stop
     pool: Executor  # releases
-    errands: Errands  # acknowledgements, made by the receiver's threads
+    errands: CallQueue  # acknowledgements, made by the receiver's threads
     background: Executor  # one thread, which waits for the acknowledgements of the batch before
     engine: sa.Engine
-    patience: Patience  # with that engine
+    patience: Watchdog  # with that engine
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
     run: Run
@@ -148,7 +152,7 @@ def prepare(
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
     )
-    keys, nameless = ledgerkeys.make(messages, raw, settings.ledger, keyring, envelope=envelope)
+    keys, nameless = fingerprints.make(messages, raw, settings.ledger, keyring, envelope=envelope)
     valid, unfit = validate.split(raw, schema, columns)
     return Batch(
         messages={message.message_id: message for message in messages},

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
+from etl.crypto.keyring import Keyring
+from etl.crypto.seal import seal
 from etl.fieldtypes import utc
-from etl.keyring import Keyring
-from etl.postgres import queries
-from etl.seal import seal
-from etl.sqs import Message
+from etl.postgres.queries import queries
+from etl.sqs.queue import Message
 
 
 def store(

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 import pandas as pd
 import sqlalchemy as sa
 
-from etl import __version__
-from etl.postgres import queries, table_of, transaction
+from etl.postgres.engine import transaction
+from etl.postgres.queries import queries
+from etl.postgres.tables import query_frame
+from etl.version import __version__
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Run:
     command: str = "run"
 
     def start(self, engine: sa.Engine) -> None:
-        """Enter the run; raises as :func:`etl.postgres.transaction` does."""
+        """Enter the run; raises as :func:`etl.postgres.engine.transaction` does."""
         with transaction(engine) as connection:
             connection.execute(
                 queries()["start_run"],
@@ -119,4 +121,4 @@ class Run:
 
 def history(engine: sa.Engine, limit: int) -> pd.DataFrame:
     """The newest runs, newest first: the columns of ``etl.runs``; one row a run."""
-    return table_of(engine, "list_runs", {"limit": limit})
+    return query_frame(engine, "list_runs", {"limit": limit})

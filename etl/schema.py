@@ -9,11 +9,11 @@ import pandas as pd
 import pandera.pandas as pa
 import sqlalchemy as sa
 
-from etl.config import Column
+from etl.config import Column, Table
+from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError
 from etl.fieldtypes import TYPES, Answers, Values, utc
 from etl.frames import ABSENT
-from etl.tokens import longest_value
 
 # Room for the longest key id, so that no rotation makes a token outgrow its column.
 KEY_ID_LENGTH = 16
@@ -155,6 +155,23 @@ def _times(milliseconds: list[int | None], kind: str) -> list[Any]:
     days = {None if value is None else value // DAY_MS for value in milliseconds}
     dates = {day: None if day is None else utc(day * DAY_MS).date() for day in days}
     return [dates[None if value is None else value // DAY_MS] for value in milliseconds]
+
+
+def masked_columns(table: Table) -> list[Column]:
+    """The columns of the table that hold tokens."""
+    return [column for column in table.columns if column.mask]
+
+
+def masked_column(table: Table, name: str) -> Column:
+    """The masked column of this name, or the one that is made from the field of this name.
+
+    :raises SettingsError: there is none; names those that there are
+    """
+    for column in masked_columns(table):
+        if name in (column.source, column.name):
+            return column
+    known = ", ".join(column.source for column in masked_columns(table)) or "none"
+    raise SettingsError(f"{name!r} is no masked field; masked are {known}")
 
 
 def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,18 +13,19 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
-from etl import pipeline, postgres
-from etl.budget import Budget, Limited, Unlimited
+from etl import pipeline
 from etl.config import Settings
-from etl.errands import Errands
+from etl.crypto.keyring import Keyring
 from etl.errors import ConfigurationError, EtlError, NotReconciled, QueueRefused
-from etl.heartbeat import Heartbeat
-from etl.keyring import Keyring
-from etl.patience import Patience
-from etl.receiver import Limits, Receiver, Stop
+from etl.postgres.engine import open_engine
+from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Run, Snapshot
 from etl.schema import frame_schema
-from etl.sqs import Queue
+from etl.sqs.call_queue import CallQueue
+from etl.sqs.heartbeat import Heartbeat
+from etl.sqs.limits import Limits, NoQuota, Quota, SharedQuota, Stop
+from etl.sqs.queue import Queue
+from etl.sqs.receiver import Receiver
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +70,9 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-def budget(max_messages: int | None) -> Budget:
+def quota(max_messages: int | None) -> Quota:
     """The budget of a run from its setting."""
-    return Unlimited() if max_messages is None else Limited(max_messages)
+    return NoQuota() if max_messages is None else SharedQuota(max_messages)
 
 
 @contextmanager
@@ -105,17 +108,17 @@ def work(
     keyring: Keyring,
     queue: Queue,
     share: Share,
-    allowed: Budget,
+    allowed: Quota,
     stop: Stop,
     watch: Watch | None = None,
 ) -> Result:
     """Drain the queue until one of the limits; never raises an EtlError, but tells it."""
     began = time.monotonic()
-    engine = postgres.engine(settings.database)
+    engine = open_engine(settings.database)
     heartbeat = Heartbeat(queue, visibility_seconds(queue))
     receivers = settings.queue.receivers
     with threads(receivers) as (pool, background):
-        errands = Errands(pool, receivers)
+        errands = CallQueue(pool, receivers)
         receiver = Receiver(queue, heartbeat, limits(settings), receivers, stop, allowed, errands)
         drain = pipeline.Drain(
             settings=settings,
@@ -127,7 +130,7 @@ def work(
             errands=errands,
             background=background,
             engine=engine,
-            patience=Patience(engine, settings.database.answer_seconds),
+            patience=Watchdog(engine, settings.database.answer_seconds),
             keyring=keyring,
             schema=frame_schema(settings.table.columns),
             run=share.run,
@@ -189,3 +192,21 @@ def _result(drain: pipeline.Drain, problem: EtlError | None) -> Result:
         problem=str(problem) if problem else None,
         exit_code=problem.exit_code if problem else 0,
     )
+
+
+# At 5 ms, the default, threads with an answer at hand take the interpreter from each other in the
+# middle of their work.
+SWITCH_SECONDS = 0.05
+
+# New objects before a collection, and collections before the next generation is looked at. With
+# the defaults the collector walks a batch again and again while it gathers.
+COLLECT = (50_000, 20, 100)
+
+
+def tune_interpreter() -> None:
+    """Set the interpreter of this process, once its libraries are imported."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*COLLECT)
+    # What the libraries made stays; no collection needs to look at it.
+    gc.collect()
+    gc.freeze()

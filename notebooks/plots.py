@@ -19,7 +19,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.ticker import PercentFormatter
 
 if TYPE_CHECKING:
-    from etl.duplicates import Linked
+    from etl.analysis.duplicates import Linked
 
 Looks = dict[str, tuple[str, str]]  # colour and marker
 Places = dict[str, Sequence[float]]  # of the nodes

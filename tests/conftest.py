@@ -16,10 +16,10 @@ import pytest
 import sqlalchemy as sa
 
 from etl import config
+from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from etl.keyring import Keyring
-from etl.postgres import driver_url
+from etl.postgres.engine import driver_url
 
 ROOT = Path(__file__).resolve().parents[1]
 # One key for all tests, made at import: nothing of it is in the repository.

@@ -1,1 +1,1 @@
-"""The commands of ``python -m etl``, a file for each noun; cli.py puts them together."""
+"""The command line, a noun a file: the only place that builds objects from settings."""

@@ -25,8 +25,9 @@ def audit(config_path: Path, limit: int, as_json: bool) -> None:
     The fingerprint is of the tokens, under a key derived from the keyring. No value is stored.
     """
     settings = options.load_settings(config_path)
-    from etl import audit as rows
-    from etl import postgres, present
+    from etl.operations import audit as rows
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
-    engine = postgres.engine(settings.database)
-    present.table(rows.history(engine, limit), "audit", as_json=as_json)
+    engine = open_engine(settings.database)
+    output.table(rows.history(engine, limit), "audit", as_json=as_json)

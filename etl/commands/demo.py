@@ -25,6 +25,6 @@ def demo(messages: int, serve: bool, week: bool, notebook: bool) -> None:
 
     Needs the development requirements. The data is made up and stays in .embedded/.
     """
-    from etl.embedded.demo import run as show
+    from etl.demo.show import show_demo as show
 
     show(messages, serve=serve, notebook=notebook, week=week)

@@ -12,7 +12,7 @@ import click
 from etl.commands import options
 
 if TYPE_CHECKING:
-    from etl.forget import Found, Search
+    from etl.operations.forget import Found, Search
 
 
 @click.command(
@@ -46,14 +46,16 @@ def forget(
     there is something that this keyring cannot look into.
     """
     settings = options.load_settings(config_path)
-    from etl import forget as removal
-    from etl import keyring, lookup, postgres
+    from etl.crypto.keyring import load_keyring
+    from etl.operations import forget as removal
+    from etl.postgres.engine import open_engine
+    from etl.schema import masked_column
 
     search = removal.Search(
-        postgres.engine(settings.database),
+        open_engine(settings.database),
         settings,
-        keyring.load(os.environ),
-        lookup.masked_column(settings.table, column),
+        load_keyring(os.environ),
+        masked_column(settings.table, column),
         options.read_value(value),
     )
     found = removal.forget(search, "null" if null else "delete", reason) if yes else removal.find(
@@ -75,12 +77,12 @@ def _tell(found: Found, yes: bool, as_json: bool) -> None:
 
 
 def _warn(search: Search, found: Found) -> None:
-    from etl import lookup
+    from etl.analysis.key_usage import incomparable, key_usage
     from etl.errors import UnmaskError
 
     table = search.settings.table
-    usage = lookup.key_usage(search.engine, table)
-    rows = lookup.incomparable(usage, search.column, search.keyring.key_ids)
+    usage = key_usage(search.engine, table)
+    rows = incomparable(usage, search.column, search.keyring.key_ids)
     if rows or found.unopened:
         raise UnmaskError(
             f"{rows:,} rows and {len(found.unopened):,} quarantined messages are of no key of this "

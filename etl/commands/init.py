@@ -31,12 +31,14 @@ def init(config_path: Path, with_roles: bool) -> None:
     and is checked against the configuration.
     """
     settings = options.load_settings(config_path)
-    from etl import postgres, roles
+    from etl.postgres import roles
+    from etl.postgres.engine import open_engine
+    from etl.postgres.tables import check_tables, create_indexes, create_tables
 
-    engine = postgres.engine(settings.database)
-    postgres.create_tables(engine, settings.table)
-    postgres.check_tables(engine, settings.table)
-    postgres.create_indexes(engine, settings.table)
+    engine = open_engine(settings.database)
+    create_tables(engine, settings.table)
+    check_tables(engine, settings.table)
+    create_indexes(engine, settings.table)
     click.echo(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
         "etl.runs, etl.unmask_audit",

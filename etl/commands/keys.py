@@ -34,7 +34,7 @@ Example:
 )
 def keys_new(key_id: str) -> None:
     """Print a fresh keyring with one random key on standard output. Writes no file."""
-    from etl.keyring import Keyring
+    from etl.crypto.keyring import Keyring
 
     click.echo(Keyring.new(key_id).dump())
     click.echo(KEEP, err=True)
@@ -60,15 +60,16 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
     Prints the new keyring on standard output. Then give it to every reader and every job, and run
     `rekey`.
     """
-    from etl import keyfile, keyring
+    from etl.crypto import keyring_file
+    from etl.crypto.keyring import load_keyring
 
     if in_place:
         if not os.environ.get("ETL_KEYRING_FILE"):
             raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
-        keyring.load(os.environ)
-        ring = keyfile.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
+        load_keyring(os.environ)
+        ring = keyring_file.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
     else:
-        ring = keyring.load(os.environ).with_new(key_id)
+        ring = load_keyring(os.environ).with_new(key_id)
         click.echo(ring.dump())
     click.echo(f"new primary key {ring.primary!r}; {KEEP}", err=True)
 
@@ -91,11 +92,14 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     the keyring is shown.
     """
     settings = options.load_settings(config_path)
-    from etl import keyring, lookup, postgres, present
+    from etl.analysis.key_usage import key_list, usage_by_place
+    from etl.crypto.keyring import load_keyring
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
-    ring, usage = keyring.load(os.environ), {}
+    ring, usage = load_keyring(os.environ), {}
     if settings.database.url is None:
         click.echo("DATABASE_URL is not set, so that nobody knows who uses the keys", err=True)
     else:
-        usage = lookup.usage_by_place(postgres.engine(settings.database), settings.table)
-    present.table(lookup.key_list(ring, usage), "keys", as_json=as_json)
+        usage = usage_by_place(open_engine(settings.database), settings.table)
+    output.table(key_list(ring, usage), "keys", as_json=as_json)

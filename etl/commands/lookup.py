@@ -59,15 +59,18 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
     standard error.
     """
     settings = options.load_settings(config_path)
-    from etl import lookup, postgres, present
+    from etl.analysis.key_usage import incomparable, key_usage
+    from etl.operations.lookup import find_rows
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
     masked, tokens = _tokens(settings, column, value)
-    engine = postgres.engine(settings.database)
-    found = lookup.rows(engine, settings.table, masked, tokens, limit)
-    present.table(found, f"rows with this {masked.source}", as_json=as_json)
+    engine = open_engine(settings.database)
+    found = find_rows(engine, settings.table, masked, tokens, limit)
+    output.table(found, f"rows with this {masked.source}", as_json=as_json)
     if len(found) == limit:
         click.echo(f"only the first {limit:,} rows are shown; see --limit", err=True)
-    unknown = lookup.incomparable(lookup.key_usage(engine, settings.table), masked, tokens)
+    unknown = incomparable(key_usage(engine, settings.table), masked, tokens)
     if unknown:
         click.echo(
             f"{unknown:,} rows were not compared: their {masked.name!r} was made by no key of this "
@@ -77,7 +80,9 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
 
 
 def _tokens(settings: Settings, name: str, value: str | None) -> tuple[Column, dict[str, str]]:
-    from etl import keyring, lookup
+    from etl.crypto.keyring import load_keyring
+    from etl.operations.lookup import tokens_of
+    from etl.schema import masked_column
 
-    column, ring = lookup.masked_column(settings.table, name), keyring.load(os.environ)
-    return column, lookup.tokens_of(options.read_value(value), column, ring)
+    column, ring = masked_column(settings.table, name), load_keyring(os.environ)
+    return column, tokens_of(options.read_value(value), column, ring)

@@ -14,7 +14,7 @@ import click
 from etl.commands import options
 
 if TYPE_CHECKING:
-    from etl.entries import Selection
+    from etl.operations.entries import Selection
 
 ID = click.IntRange(min=1)
 
@@ -41,7 +41,7 @@ def _selection(
     older_than: float | None,
     newer_than: float | None,
 ) -> Selection:
-    from etl.entries import Selection
+    from etl.operations.entries import Selection
 
     return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
 
@@ -88,16 +88,18 @@ def quarantine_list(
 ) -> None:
     """Count the quarantined messages by reason, or list them. Bodies are never shown."""
     settings = options.load_settings(config_path)
-    from etl import entries, postgres, present
+    from etl.operations import entries
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
-    engine, chosen = postgres.engine(settings.database), _selection((), **choices)
+    engine, chosen = open_engine(settings.database), _selection((), **choices)
     if not each:
         found = entries.reasons(engine, chosen, closed=closed)
-        present.table(found, "quarantine by reason", as_json=as_json)
+        output.table(found, "quarantine by reason", as_json=as_json)
         return
     found = entries.listed(engine, chosen, limit, closed=closed, after=after)
     found = found.drop(columns="sealed_bytes" if closed else entries.CLOSING)
-    present.table(found, "entries in quarantine", as_json=as_json)
+    output.table(found, "entries in quarantine", as_json=as_json)
 
 
 @quarantine.command(
@@ -118,17 +120,20 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     keyring.
     """
     settings = options.load_settings(config_path)
-    from etl import keyring, postgres, present, reading
+    from etl.crypto.keyring import load_keyring
+    from etl.operations.show import open_entry
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
-    engine, ring = postgres.engine(settings.database), keyring.load(os.environ)
-    entry, body = reading.show(engine, ring, settings.table, quarantine_id, reason)
+    engine, ring = open_engine(settings.database), load_keyring(os.environ)
+    entry, body = open_entry(engine, ring, settings.table, quarantine_id, reason)
     if as_json:
         click.echo(json.dumps({**entry.facts, "body": body}))
         return
     for name, value in entry.facts.items():
         click.echo(f"{name}: {value}", err=True)
     # A lone surrogate has no UTF-8.
-    click.echo(present.visible(body.encode(errors="backslashreplace").decode()))
+    click.echo(output.visible(body.encode(errors="backslashreplace").decode()))
 
 
 @quarantine.command(
@@ -155,15 +160,17 @@ def quarantine_replay(
     """
     chosen = _chosen(ids, everything, choices)
     settings = options.load_settings(config_path)
-    from etl import keyring, postgres, present
-    from etl.replay import replay
+    from etl.crypto.keyring import load_keyring
+    from etl.operations.replay import replay
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
-    engine, ring = postgres.engine(settings.database), keyring.load(os.environ)
+    engine, ring = open_engine(settings.database), load_keyring(os.environ)
     summary = replay(settings, engine, ring, chosen)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
-        present.summary(summary)
+        output.summary(summary)
 
 
 @quarantine.command(
@@ -185,9 +192,10 @@ def quarantine_discard(
     """Give messages up: their bodies go for good, a tombstone with the reason stays."""
     chosen = _chosen(ids, everything, choices)
     settings = options.load_settings(config_path)
-    from etl import entries, postgres
+    from etl.operations import entries
+    from etl.postgres.engine import open_engine
 
-    engine = postgres.engine(settings.database)
+    engine = open_engine(settings.database)
     count = entries.discard(engine, chosen, reason, settings.batch.bytes)
     click.echo(f"discarded {count:,} messages", err=True)
 
@@ -208,10 +216,12 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     The file can be read by its owner only, and back by 'quarantine import'. Needs the keyring.
     """
     settings = options.load_settings(config_path)
-    from etl import export, keyring, postgres
+    from etl.crypto.keyring import load_keyring
+    from etl.operations import transfer
+    from etl.postgres.engine import open_engine
 
-    engine, ring = postgres.engine(settings.database), keyring.load(os.environ)
-    count = export.write(engine, ring, _selection((), **choices), file, settings.batch.bytes)
+    engine, ring = open_engine(settings.database), load_keyring(os.environ)
+    count = transfer.write(engine, ring, _selection((), **choices), file, settings.batch.bytes)
     click.echo(f"written: {count:,} messages to {file}", err=True)
 
 
@@ -230,8 +240,10 @@ def quarantine_import(config_path: Path, file: Path) -> None:
     Messages that the database knows already, in whatever state, are left out. Needs the keyring.
     """
     settings = options.load_settings(config_path)
-    from etl import export, keyring, postgres
+    from etl.crypto.keyring import load_keyring
+    from etl.operations import transfer
+    from etl.postgres.engine import open_engine
 
-    engine, ring = postgres.engine(settings.database), keyring.load(os.environ)
-    new, seen = export.read(engine, ring, file)
+    engine, ring = open_engine(settings.database), load_keyring(os.environ)
+    new, seen = transfer.read(engine, ring, file)
     click.echo(f"taken: {new:,} of {seen:,} messages", err=True)

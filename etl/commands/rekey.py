@@ -12,7 +12,7 @@ import click
 from etl.commands import options
 
 if TYPE_CHECKING:
-    from etl.rekey import Outcome, Stand
+    from etl.operations.rekey import RekeyProgress, RekeyResult
 
 
 @click.command(
@@ -36,13 +36,14 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
     load. A value that no key of the keyring opens is left as it is and counted.
     """
     settings = options.load_settings(config_path)
-    from etl import keyring, progress
-    from etl.rekey import rekey as bring
+    from etl.crypto.keyring import load_keyring
+    from etl.operations.rekey import rekey as bring
+    from etl.terminal import progress
 
-    ring = keyring.load(os.environ)
+    ring = load_keyring(os.environ)
     with progress.steps() as show:
 
-        def watch(stand: Stand) -> None:
+        def watch(stand: RekeyProgress) -> None:
             done = stand.tally
             show(
                 stand.done,
@@ -57,14 +58,14 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
     context.exit(outcome.exit_code)
 
 
-def _sentence(outcome: Outcome) -> str:
+def _sentence(outcome: RekeyResult) -> str:
     return (
         f"brought {outcome.rows:,} rows and {outcome.entries:,} quarantined bodies under key "
         f"{outcome.key_id!r} in {outcome.seconds:.1f} s"
     )
 
 
-def _problems(outcome: Outcome) -> list[str]:
+def _problems(outcome: RekeyResult) -> list[str]:
     problems = []
     if outcome.unopened:
         places = ", ".join(f"{place} {count:,}" for place, count in outcome.unopened.items())

@@ -14,7 +14,7 @@ from etl.commands import options
 from etl.errors import EtlError, NotebookError, SettingsError
 
 if TYPE_CHECKING:
-    from etl.report import Report
+    from etl.report.build import Report
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -70,19 +70,20 @@ def report_duplicates(
     those never become rows. Prints tables, or writes the files that are named.
     """
     settings = options.load_settings(config_path)
-    from etl import postgres, present
-    from etl import report as reports
-    from etl.exports import WRITERS
-    from etl.source import Source
+    from etl.analysis.source import Source
+    from etl.postgres.engine import open_engine
+    from etl.report.build import Choice, build_report
+    from etl.report.files import WRITERS
+    from etl.terminal import output
 
-    source = Source(postgres.engine(settings.database), settings).between(since, until)
-    choice = reports.Choice(by, min_users, top, exclude_shared, within_seconds)
-    made = reports.build(source, choice)
+    source = Source(open_engine(settings.database), settings).between(since, until)
+    choice = Choice(by, min_users, top, exclude_shared, within_seconds)
+    made = build_report(source, choice)
     wanted = {kind: path for kind, path in files.items() if path}
     for kind, path in wanted.items():
         _write(WRITERS[kind], made, path)
     if not wanted:
-        present.report(made)
+        output.report(made)
 
 
 def _write(write: Callable[[Report, Path], None], made: Report, path: Path) -> None:
@@ -132,7 +133,7 @@ def report_notebook(
     They run from top to bottom in a process of their own, which gets DATABASE_URL and no key. When
     a cell fails no page is written, the others are, and the exit code is 1.
     """
-    from etl import notebook
+    from etl.report import notebook
 
     # Absolute, for a notebook runs in its own folder.
     environment = {**os.environ, "ETL_CONFIG": str(config_path.absolute())}

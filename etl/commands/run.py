@@ -15,7 +15,7 @@ import click
 from etl.commands import options
 
 if TYPE_CHECKING:
-    from etl.receiver import Stop
+    from etl.sqs.limits import Stop
 
 
 @click.command(
@@ -59,6 +59,7 @@ Examples:
 )
 @click.option(
     "--dry-run",
+    "only_look",
     is_flag=True,
     help="Receive, check, mask and show one batch (or --max-messages), release all of it, write "
     "nothing; needs no database.",
@@ -73,7 +74,7 @@ def run(
     max_seconds: float | None,
     forever: bool | None,
     workers: int | None,
-    dry_run: bool,
+    only_look: bool,
     as_json: bool,
 ) -> None:
     """Drain the queue into the database, once.
@@ -92,28 +93,31 @@ def run(
             "run.workers": workers,
         },
     )
-    from etl import dryrun, interpreter, job, present, progress
+    from etl import job
+    from etl.dry_run import dry_run
+    from etl.terminal import output, progress
+    from etl.worker import tune_interpreter
 
-    interpreter.tune()
+    tune_interpreter()
     with _signals() as stop:
-        if dry_run:
-            trial = dryrun.dry_run(settings, os.environ, stop=stop)
+        if only_look:
+            trial = dry_run(settings, os.environ, stop=stop)
             summary = trial.summary
             if not as_json:
-                present.frame(trial.masked, "first masked rows, as they would be loaded")
+                output.frame(trial.masked, "first masked rows, as they would be loaded")
         else:
             summary = job.run(settings, os.environ, stop=stop, watch=progress.watch)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
-        present.summary(summary)
+        output.summary(summary)
     context.exit(summary.exit_code)
 
 
 @contextmanager
 def _signals() -> Iterator[Stop]:
     """Let SIGTERM and Ctrl-C ask for the stop; the second one takes its usual effect."""
-    from etl.receiver import Stop
+    from etl.sqs.limits import Stop
 
     stop = Stop()
 
@@ -143,9 +147,8 @@ Example:
 def runs(config_path: Path, limit: int, as_json: bool) -> None:
     """Show the history of runs."""
     settings = options.load_settings(config_path)
-    from etl import postgres, present
     from etl import runs as history
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output
 
-    present.table(
-        history.history(postgres.engine(settings.database), limit), "runs", as_json=as_json
-    )
+    output.table(history.history(open_engine(settings.database), limit), "runs", as_json=as_json)

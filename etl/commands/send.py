@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from etl.commands import options
+from etl.demo.samples import BAD
 from etl.errors import EtlError
-from etl.samples import BAD
 
 
 @click.command(
@@ -54,8 +54,10 @@ def send(
     if (file is None) == (sample is None):
         raise click.UsageError("give either FILE or --sample N")
     settings = options.load_settings(config_path)
-    from etl import present, samples, sending
-    from etl.sqs import open_queue
+    from etl.demo import samples
+    from etl.sqs.queue import open_queue
+    from etl.sqs.send import send_bodies
+    from etl.terminal import output
 
     if sample is not None:
         kinds = (bad_kind,) if bad_kind else tuple(BAD)
@@ -65,8 +67,8 @@ def send(
     else:
         bodies = (line for raw in file if (line := raw.rstrip("\n")).strip())
     queue = open_queue(settings.queue)
-    sent, refused = sending.send(
-        queue, present.track(bodies, "sending", sample), settings.queue.receivers
+    sent, refused = send_bodies(
+        queue, output.track(bodies, "sending", sample), settings.queue.receivers
     )
     click.echo(f"sent {sent:,} messages", err=True)
     if refused:

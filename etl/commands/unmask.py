@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from etl.config import Column, Settings
-    from etl.recovery import Asking
+    from etl.operations.unmask import Asking
 
 
 @click.command(
@@ -79,17 +79,20 @@ def unmask(
     if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
         raise click.UsageError("give one of TOKEN, --in and --where")
     settings = options.load_settings(config_path, {"unmask.max_rows": limit})
-    from etl import keyring, lookup, postgres, privatefile
-    from etl.recovery import Asking
+    from etl.crypto.keyring import load_keyring
+    from etl.operations.private_file import check_new_file
+    from etl.operations.unmask import Asking
+    from etl.postgres.engine import open_engine
+    from etl.schema import masked_column, masked_columns
 
     if column is None:
-        columns = lookup.masked_columns(settings.table)
+        columns = masked_columns(settings.table)
     else:
-        columns = [lookup.masked_column(settings.table, column)]
+        columns = [masked_column(settings.table, column)]
     if out_path is not None:
-        privatefile.check_new(out_path)
-    engine = postgres.engine(settings.database)
-    asking = Asking(engine, keyring.load(os.environ), reason, settings.unmask.max_rows)
+        check_new_file(out_path)
+    engine = open_engine(settings.database)
+    asking = Asking(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
     if in_path is not None:
         _put(_csv(_from_file(in_path, columns, asking)), out_path)
     elif condition is not None:
@@ -99,38 +102,38 @@ def unmask(
 
 
 def _lines(tokens: tuple[str, ...], columns: list[Column], asking: Asking) -> str:
-    from etl import recovery
+    from etl.operations.unmask import unmask_values
 
     if not tokens:
         if sys.stdin.isatty():
             raise click.UsageError("give TOKENs, or send them on standard input, one a line")
         lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
         tokens = tuple(islice((line for line in lines if line), asking.max_rows + 1))
-    return "".join(f"{value}\n" for value in recovery.values(tokens, columns, asking))
+    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, asking))
 
 
 def _from_file(path: Path, columns: list[Column], asking: Asking) -> pd.DataFrame:
-    from etl import recovery
     from etl.errors import SettingsError
+    from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            masked = recovery.read_csv(file, asking.max_rows)
+            masked = read_csv(file, asking.max_rows)
     except OSError as error:
         raise SettingsError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    wanted = recovery.token_columns(list(masked.columns), columns)
-    return recovery.frame(masked, wanted, "file", asking)
+    wanted = token_columns(list(masked.columns), columns)
+    return unmask_frame(masked, wanted, "file", asking)
 
 
 def _from_table(
     settings: Settings, condition: str, columns: list[Column], asking: Asking
 ) -> pd.DataFrame:
-    from etl import recovery
-    from etl.condition import rows
+    from etl.operations.condition import rows_where
+    from etl.operations.unmask import unmask_frame
 
-    masked = rows(asking.engine, settings.table, condition, settings.unmask)
+    masked = rows_where(asking.engine, settings.table, condition, settings.unmask)
     scope = f"rows of {settings.table.schema_name}.{settings.table.name}"
-    return recovery.frame(masked, {column.name: column for column in columns}, scope, asking)
+    return unmask_frame(masked, {column.name: column for column in columns}, scope, asking)
 
 
 def _csv(plain: pd.DataFrame) -> str:
@@ -144,11 +147,12 @@ def _csv(plain: pd.DataFrame) -> str:
 
 
 def _put(text: str, out_path: Path | None) -> None:
-    from etl import present, privatefile
+    from etl.operations.private_file import new_file
+    from etl.terminal import output
 
     if out_path is None:
-        click.echo(present.visible(text), nl=False)
+        click.echo(output.visible(text), nl=False)
         return
-    with privatefile.new_file(out_path) as file:
+    with new_file(out_path) as file:
         file.write(text.encode())
     click.echo(f"written: {out_path}", err=True)

@@ -1,1 +1,1 @@
-"""The Postgres and the SQS that come with the project, for the demo, the tests, the notebooks."""
+"""The Postgres and the SQS that come with the project, for the demo, tests and benchmarks."""

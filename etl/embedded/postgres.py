@@ -1,7 +1,7 @@
 """A Postgres of our own, for the demo, the tests and the notebooks: no installation, no root.
 
     with EmbeddedPostgres() as postgres:
-        engine = sqlalchemy.create_engine(etl.postgres.driver_url(postgres.url))
+        engine = sqlalchemy.create_engine(etl.postgres.engine.driver_url(postgres.url))
 
 The server is gone when the process that started it is gone, even by SIGKILL:
 `etl.embedded.postgres_supervisor` sees to that.

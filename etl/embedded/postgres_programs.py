@@ -26,14 +26,14 @@ ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True)
-class Account:
+class OsAccount:
     """The user that Postgres runs as when root starts it."""
 
     uid: int
     gid: int
 
 
-def choose_account(cluster: Path) -> Account | None:
+def choose_account(cluster: Path) -> OsAccount | None:
     """Return who shall run Postgres; None is the present user.
 
     :raises EmbeddedError: this is root, and there is nobody to run Postgres as.
@@ -43,17 +43,17 @@ def choose_account(cluster: Path) -> Account | None:
     if not Path("/proc/self/fd").is_dir():
         raise EmbeddedError("root can run the embedded Postgres on Linux only: use another user")
     if cluster.exists() and cluster.stat().st_uid:
-        return Account(cluster.stat().st_uid, cluster.stat().st_gid)
+        return OsAccount(cluster.stat().st_uid, cluster.stat().st_gid)
     try:
         nobody = pwd.getpwnam("nobody")  # initdb looks its user up, so a free uid would not do
     except KeyError:
         raise EmbeddedError(
             "root cannot run Postgres and there is no user 'nobody' to do it: use another user"
         ) from None
-    return Account(nobody.pw_uid, nobody.pw_gid)
+    return OsAccount(nobody.pw_uid, nobody.pw_gid)
 
 
-def run_as(account: Account | None) -> dict[str, Any]:
+def run_as(account: OsAccount | None) -> dict[str, Any]:
     """Return the arguments of `subprocess.Popen` that start a program as *account*."""
     common: dict[str, Any] = {"cwd": "/", "env": ENVIRONMENT}
     if account is None:
@@ -61,7 +61,7 @@ def run_as(account: Account | None) -> dict[str, Any]:
     return common | {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
-def find_binaries(account: Account | None, cache: Path = CACHE) -> Path:
+def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     """Return the folder of Postgres' programs, copied to *cache* when *account* cannot run them.
 
     The package is found without importing it: at import it warns, and its own launcher adds a
@@ -86,7 +86,7 @@ def find_binaries(account: Account | None, cache: Path = CACHE) -> Path:
     return copy / BIN
 
 
-def _runs(programs: Path, account: Account) -> bool:
+def _runs(programs: Path, account: OsAccount) -> bool:
     # Trying it out covers closed parent folders, a noexec mount and missing libraries alike.
     command = [str(programs / "postgres"), "--version"]
     try:

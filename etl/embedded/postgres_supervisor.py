@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.embedded.lifeline import report
-from etl.embedded.postgres_programs import Account, choose_account, find_binaries, run_as
+from etl.embedded.postgres_programs import OsAccount, choose_account, find_binaries, run_as
 from etl.errors import EmbeddedError
 
 READY_SECONDS = 60
@@ -88,7 +88,7 @@ host all all 127.0.0.1/32 scram-sha-256
 
 
 @contextlib.contextmanager
-def handed_over(folder: Path, account: Account | None) -> Iterator[tuple[str, int]]:
+def handed_over(folder: Path, account: OsAccount | None) -> Iterator[tuple[str, int]]:
     """Open *folder*; yield its name for Postgres, and the descriptor that Postgres must inherit."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -97,7 +97,7 @@ def handed_over(folder: Path, account: Account | None) -> Iterator[tuple[str, in
         os.close(descriptor)
 
 
-def make_private(folder: Path, account: Account | None) -> None:
+def make_private(folder: Path, account: OsAccount | None) -> None:
     """Make an empty folder that only *account* (and root) can enter."""
     folder.mkdir(mode=0o700)
     if account:
@@ -105,7 +105,11 @@ def make_private(folder: Path, account: Account | None) -> None:
 
 
 def make_cluster(
-    home: Path, programs: Path, account: Account | None, passwords: Mapping[str, str], durable: bool
+    home: Path,
+    programs: Path,
+    account: OsAccount | None,
+    passwords: Mapping[str, str],
+    durable: bool,
 ) -> None:
     """Make ``HOME/cluster`` with the roles ``postgres`` and ``etl`` and the database ``etl``.
 
@@ -140,7 +144,7 @@ def arguments(settings: Mapping[str, str]) -> list[str]:
 
 
 def _run(
-    command: list[str], account: Account | None, descriptor: int, statements: str = ""
+    command: list[str], account: OsAccount | None, descriptor: int, statements: str = ""
 ) -> None:
     done = subprocess.run(
         command,
@@ -249,7 +253,7 @@ def ends_with(supervisor: int) -> Callable[[], None]:
     return act
 
 
-class Server:
+class PostgresServer:
     """Postgres on the cluster of *home*."""
 
     def __init__(self, run: Path, home: Path, settings: Mapping[str, str]) -> None:
@@ -362,7 +366,7 @@ def prepare_home(home: Path) -> None:
     home.chmod(0o700)
 
 
-def answer(request: dict[str, str], server: Server) -> dict[str, Any]:
+def answer(request: dict[str, str], server: PostgresServer) -> dict[str, Any]:
     """Do what the launcher asks (``start`` or ``stop``); errors are part of the answer."""
     try:
         if request["do"] == "start":
@@ -374,7 +378,7 @@ def answer(request: dict[str, str], server: Server) -> dict[str, Any]:
     return {"pid": server.pid}
 
 
-def converse(control: socket.socket, server: Server) -> None:
+def converse(control: socket.socket, server: PostgresServer) -> None:
     """Take one connection: one request, one answer."""
     with contextlib.suppress(OSError):  # a launcher that went away needs no answer
         connection, _address = control.accept()
@@ -383,7 +387,7 @@ def converse(control: socket.socket, server: Server) -> None:
             stream.write(json.dumps(answer(json.loads(stream.readline()), server)) + "\n")
 
 
-def serve(control: socket.socket, server: Server, launcher: int) -> None:
+def serve(control: socket.socket, server: PostgresServer, launcher: int) -> None:
     """Answer the launcher until it lets go of the lifeline or is gone."""
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
@@ -406,7 +410,7 @@ def supervise(run: Path, home: Path, settings: Mapping[str, str]) -> None:
             prepare_home(home)
             control.bind(str(run / "control"))
             control.listen()
-            server = Server(run, home, settings)
+            server = PostgresServer(run, home, settings)
             server.start()
             report(port=server.port, pid=server.pid, passwords=server.passwords)
             serve(control, server, launcher)

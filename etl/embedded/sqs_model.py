@@ -155,7 +155,7 @@ class Redelivery:
 
 
 @dataclass(slots=True)
-class Message:
+class StoredMessage:
     """One message; *number* is its place in the order of all sends."""
 
     number: int
@@ -252,10 +252,10 @@ def _text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-class Queue:
+class StoredQueue:
     """One standard queue: what is visible, in flight, delayed, and due to vanish."""
 
-    def __init__(self, name: str, tag: int, now_ms: int, account: Account) -> None:
+    def __init__(self, name: str, tag: int, now_ms: int, account: SqsAccount) -> None:
         self.name = name
         self.arn = ARN_PREFIX + name
         self.attributes = dict(DEFAULT_ATTRIBUTES)
@@ -267,11 +267,11 @@ class Queue:
 
     def purge(self) -> None:
         """Forget every message, in flight or not."""
-        self._messages: dict[int, Message] = {}
+        self._messages: dict[int, StoredMessage] = {}
         # Not a plain dict: taking the first of one scans the holes that earlier takes left.
         self._visible: OrderedDict[int, None] = OrderedDict()
         self._in_flight, self._delayed, self._retained = Deadlines(), Deadlines(), Deadlines()
-        self._returning, self._returning_messages = Deadlines(), dict[int, Message]()
+        self._returning, self._returning_messages = Deadlines(), dict[int, StoredMessage]()
 
     # Attributes
 
@@ -364,7 +364,7 @@ class Queue:
         attributes: dict[str, dict[str, str]],
         delay_seconds: int | None,
         now_ms: int,
-    ) -> Message:
+    ) -> StoredMessage:
         """Add a message, visible after *delay_seconds* (None: the queue's own delay)."""
         check_body(body)
         check_message_attributes(attributes)
@@ -380,7 +380,7 @@ class Queue:
         if not 0 <= delay_seconds <= MAXIMUM_DELAY_SECONDS:
             reason = f"DelaySeconds must be >= 0 and <= {MAXIMUM_DELAY_SECONDS}"
             raise invalid("DelaySeconds", delay_seconds, reason)
-        message = Message(
+        message = StoredMessage(
             next(self._account.numbers),
             str(uuid.uuid4()),
             body,
@@ -392,7 +392,7 @@ class Queue:
         self._admit(message, now_ms + 1000 * delay_seconds if delay_seconds else 0)
         return message
 
-    def _admit(self, message: Message, visible_ms: int = 0) -> None:
+    def _admit(self, message: StoredMessage, visible_ms: int = 0) -> None:
         self._messages[message.number] = message
         self._retain(message)
         if visible_ms:
@@ -400,18 +400,20 @@ class Queue:
         else:
             self._visible[message.number] = None
 
-    def _retain(self, message: Message) -> None:
+    def _retain(self, message: StoredMessage) -> None:
         # From the send, also in a dead-letter queue: AWS keeps the original enqueue timestamp.
         retention_ms = 1000 * int(self.attributes["MessageRetentionPeriod"])
         self._retained.set(message.number, message.sent_ms + retention_ms)
 
-    def _forget(self, message: Message) -> None:
+    def _forget(self, message: StoredMessage) -> None:
         del self._messages[message.number]
         self._visible.pop(message.number, None)
         for deadlines in (self._in_flight, self._delayed, self._retained):
             deadlines.discard(message.number)
 
-    def receive(self, limit: int, visibility_seconds: int | None, now_ms: int) -> list[Message]:
+    def receive(
+        self, limit: int, visibility_seconds: int | None, now_ms: int
+    ) -> list[StoredMessage]:
         """Hand out up to *limit* visible messages (None: the queue's own visibility timeout).
 
         :raises Refusal: OverLimit, as many messages are in flight as a queue may have.
@@ -420,7 +422,7 @@ class Queue:
         room = MAXIMUM_IN_FLIGHT - len(self._in_flight)
         if room <= 0:
             raise Refusal("OverLimit", "Too many messages in flight.")
-        taken: list[Message] = []
+        taken: list[StoredMessage] = []
         while self._visible and len(taken) < min(limit, room):
             message = self._messages[self._visible.popitem(last=False)[0]]
             if not self._moves_to_dead_letters(message):
@@ -433,7 +435,7 @@ class Queue:
             self._hand_out(message, visibility_seconds, now_ms)
         return taken
 
-    def _hand_out(self, message: Message, visibility_seconds: int, now_ms: int) -> None:
+    def _hand_out(self, message: StoredMessage, visibility_seconds: int, now_ms: int) -> None:
         message.receive_count += 1
         message.received_ms = now_ms
         message.first_received_ms = message.first_received_ms or now_ms
@@ -442,7 +444,7 @@ class Queue:
         else:
             self._visible[message.number] = None
 
-    def _moves_to_dead_letters(self, message: Message) -> bool:
+    def _moves_to_dead_letters(self, message: StoredMessage) -> bool:
         if not self._dead_letter_arn or message.receive_count < self._maximum_receives:
             return False
         target = self._account.find(self._dead_letter_arn)
@@ -455,7 +457,7 @@ class Queue:
         target._admit(message)  # noqa: SLF001  (another queue, the same class)
         return True
 
-    def handle(self, message: Message) -> str:
+    def handle(self, message: StoredMessage) -> str:
         """Return the receipt handle of the message's newest receive."""
         packed = _HANDLE.pack(self._tag, message.number, message.receive_count)
         checksum = zlib.crc32(packed).to_bytes(4, "big")
@@ -522,23 +524,23 @@ class Queue:
             self._visible[number] = None
 
 
-class Account:
+class SqsAccount:
     """All queues of the one account and region there is."""
 
     def __init__(
-        self, redelivery: Redelivery | None = None, queue_class: type[Queue] = Queue
+        self, redelivery: Redelivery | None = None, queue_class: type[StoredQueue] = StoredQueue
     ) -> None:
         self.redelivery = redelivery or Redelivery()
         self._queue_class = queue_class
         self.numbers = itertools.count(1)
-        self._queues: dict[str, Queue] = {}
+        self._queues: dict[str, StoredQueue] = {}
 
-    def find(self, arn: str) -> Queue | None:
+    def find(self, arn: str) -> StoredQueue | None:
         """Return the queue with this ARN, or None."""
         prefix, name = arn[: len(ARN_PREFIX)], arn[len(ARN_PREFIX) :]
         return self._queues.get(name) if prefix == ARN_PREFIX else None
 
-    def queue(self, name: str) -> Queue:
+    def queue(self, name: str) -> StoredQueue:
         """Return the queue with this name.
 
         :raises Refusal: QueueDoesNotExist.
@@ -551,7 +553,7 @@ class Account:
         """Return the names of the queues that start with *prefix*, in order."""
         return sorted(name for name in self._queues if name.startswith(prefix))
 
-    def create(self, name: str, attributes: Mapping[str, str], now_ms: int) -> Queue:
+    def create(self, name: str, attributes: Mapping[str, str], now_ms: int) -> StoredQueue:
         """Return a new queue, or the one of this name if it has just these attributes."""
         if name.endswith(".fifo"):
             raise Refusal("UnsupportedOperation", "The embedded SQS has no FIFO queues.")
@@ -573,7 +575,7 @@ class Account:
         del self._queues[self.queue(name).name]
 
 
-def _unchanged(queue: Queue, attributes: Mapping[str, str]) -> Queue:
+def _unchanged(queue: StoredQueue, attributes: Mapping[str, str]) -> StoredQueue:
     for name, value in attributes.items():
         if queue.attributes.get(name, "") != value:
             raise Refusal(

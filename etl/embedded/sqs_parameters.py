@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from etl.embedded.sqs_model import (
-    Refusal,
-    invalid,
-    missing,
-)
+from etl.embedded.sqs_model import Refusal, invalid, missing
 
 MAXIMUM_ENTRIES = 10
 

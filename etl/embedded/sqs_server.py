@@ -23,12 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from etl.embedded import lifeline
-from etl.embedded.sqs_model import (
-    MAXIMUM_BYTES,
-    Account,
-    Redelivery,
-    Refusal,
-)
+from etl.embedded.sqs_model import MAXIMUM_BYTES, Redelivery, Refusal, SqsAccount
 from etl.embedded.sqs_service import QUERY_CODES, Answer, Receive, Service
 
 TARGET_PREFIX = "AmazonSQS."
@@ -91,7 +86,7 @@ def parse_head(head: str) -> tuple[str, str, dict[str, str]]:
 class Connection(asyncio.Protocol):
     """One client's keep-alive connection; its requests are answered one after the other."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: SqsServer) -> None:
         self._server = server
         self._buffer = bytearray()
         self._head: tuple[str, str, dict[str, str]] | None = None
@@ -178,7 +173,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
 
-class Server:
+class SqsServer:
     """Answers requests, and keeps the receives that wait for a message."""
 
     def __init__(self, service: Service) -> None:
@@ -307,8 +302,8 @@ async def serve(options: argparse.Namespace) -> None:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    account = Account(Redelivery(options.redeliver_fraction, options.seed))
-    server = Server(Service(account, clock(options.days_behind)))
+    account = SqsAccount(Redelivery(options.redeliver_fraction, options.seed))
+    server = SqsServer(Service(account, clock(options.days_behind)))
     listener = await loop.create_server(lambda: Connection(server), options.host, options.port)
     port = listener.sockets[0].getsockname()[1]
     host = f"[{options.host}]" if ":" in options.host else options.host

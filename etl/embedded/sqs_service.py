@@ -11,10 +11,10 @@ from etl.embedded.sqs_model import (
     ACCOUNT_ID,
     MAXIMUM_BYTES,
     MAXIMUM_VISIBILITY_SECONDS,
-    Account,
-    Message,
-    Queue,
     Refusal,
+    SqsAccount,
+    StoredMessage,
+    StoredQueue,
     attributes_md5,
     size_bytes,
 )
@@ -75,7 +75,7 @@ SYSTEM_ATTRIBUTES = frozenset(
 class Receive:
     """A ReceiveMessage request; one that finds nothing waits until *deadline_ms*."""
 
-    queue: Queue
+    queue: StoredQueue
     limit: int
     visibility_seconds: int | None
     system_names: frozenset[str]
@@ -86,7 +86,7 @@ class Receive:
 class Service:
     """SQS's actions over the model: parameters in, answer out, or a Receive that has to wait."""
 
-    def __init__(self, account: Account, now_ms: Callable[[], int]) -> None:
+    def __init__(self, account: SqsAccount, now_ms: Callable[[], int]) -> None:
         """Serve *account*; *now_ms* gives milliseconds since the epoch that never go back."""
         self._account = account
         self.now_ms = now_ms
@@ -118,7 +118,7 @@ class Service:
             raise Refusal("UnsupportedOperation", f"The embedded SQS has no {action}.")
         raise Refusal("InvalidAction", "The action is not valid for this service.")
 
-    def _queue(self, parameters: Parameters) -> Queue:
+    def _queue(self, parameters: Parameters) -> StoredQueue:
         # The last segment alone, whatever the host: inside and outside a container they differ.
         return self._account.queue(parameters.text("QueueUrl").rstrip("/").rsplit("/", 1)[-1])
 
@@ -185,7 +185,7 @@ class Service:
                 failed.append(_failed(entry.text("Id"), refusal))
         return {"Successful": successful, "Failed": failed}
 
-    def _send(self, queue: Queue, parameters: Parameters) -> Answer:
+    def _send(self, queue: StoredQueue, parameters: Parameters) -> Answer:
         for name in ("MessageDeduplicationId", "MessageGroupId", "MessageSystemAttributes"):
             if parameters.has(name):
                 raise Refusal("UnsupportedOperation", f"The embedded SQS does not support {name}.")
@@ -241,7 +241,7 @@ class Service:
             return self._render(receive, self._take(receive))
         return self.retry(receive) or receive
 
-    def _take(self, receive: Receive) -> list[Message]:
+    def _take(self, receive: Receive) -> list[StoredMessage]:
         return receive.queue.receive(receive.limit, receive.visibility_seconds, self.now_ms())
 
     def retry(self, receive: Receive) -> Answer | None:
@@ -251,7 +251,7 @@ class Service:
         """
         if self._account.queue(receive.queue.name) is not receive.queue:
             raise Refusal("QueueDoesNotExist", "The specified queue does not exist.")
-        messages: list[Message] = []
+        messages: list[StoredMessage] = []
         if receive.queue.has_visible(self.now_ms()):
             # "When using long polling, SQS returns no error messages" (message quotas).
             with contextlib.suppress(Refusal):
@@ -260,7 +260,7 @@ class Service:
             return self._render(receive, messages)
         return None
 
-    def _render(self, receive: Receive, messages: list[Message]) -> Answer:
+    def _render(self, receive: Receive, messages: list[StoredMessage]) -> Answer:
         if not messages:
             return {}
         return {"Messages": [_render_message(receive, message) for message in messages]}
@@ -274,7 +274,7 @@ class Service:
         entries = parameters.entries("DeleteMessageBatchRequestEntry")
         return self._batch(entries, lambda entry: self._delete(queue, entry), "ReceiptHandle")
 
-    def _delete(self, queue: Queue, parameters: Parameters) -> Answer:
+    def _delete(self, queue: StoredQueue, parameters: Parameters) -> Answer:
         queue.delete(parameters.text("ReceiptHandle"), self.now_ms())
         return {}
 
@@ -286,7 +286,7 @@ class Service:
         entries = parameters.entries("ChangeMessageVisibilityBatchRequestEntry")
         return self._batch(entries, lambda entry: self._change(queue, entry), "ReceiptHandle")
 
-    def _change(self, queue: Queue, parameters: Parameters) -> Answer:
+    def _change(self, queue: StoredQueue, parameters: Parameters) -> Answer:
         handle = parameters.text("ReceiptHandle")
         seconds = parameters.required_integer("VisibilityTimeout")
         queue.change_visibility(handle, seconds, self.now_ms())
@@ -306,7 +306,7 @@ def _url(base_url: str, name: str) -> str:
     return f"{base_url}/{ACCOUNT_ID}/{name}"
 
 
-def _render_message(receive: Receive, message: Message) -> Answer:
+def _render_message(receive: Receive, message: StoredMessage) -> Answer:
     answer: Answer = {
         "MessageId": message.id,
         "ReceiptHandle": receive.queue.handle(message),
@@ -322,7 +322,7 @@ def _render_message(receive: Receive, message: Message) -> Answer:
     return answer
 
 
-def _system_attributes(names: frozenset[str], message: Message) -> dict[str, str]:
+def _system_attributes(names: frozenset[str], message: StoredMessage) -> dict[str, str]:
     values = {
         "SenderId": SENDER_ID,
         "SentTimestamp": str(message.sent_ms),

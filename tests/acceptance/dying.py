@@ -17,11 +17,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from etl import config, forget, keyring, lookup, postgres
+from etl import config
 from etl.config import Settings
-from etl.entries import Selection
-from etl.keyring import Keyring
-from etl.replay import replay
+from etl.crypto.keyring import Keyring, load_keyring
+from etl.operations import forget
+from etl.operations.entries import Selection
+from etl.operations.replay import replay
+from etl.postgres.engine import driver_url, open_engine
+from etl.schema import masked_column
 from tests.conftest import ROOT
 
 Command = Callable[[Settings, sa.Engine, Keyring], object]
@@ -32,7 +35,7 @@ def _replay(settings: Settings, engine: sa.Engine, ring: Keyring) -> object:
 
 
 def _forget(settings: Settings, engine: sa.Engine, ring: Keyring) -> object:
-    column = lookup.masked_column(settings.table, "ip")
+    column = masked_column(settings.table, "ip")
     search = forget.Search(engine, settings, ring, column, os.environ["VALUE"])
     return forget.forget(search, "delete", "erasure request")
 
@@ -60,7 +63,7 @@ def attempt(command: Command, settings: Settings, ring: Keyring, points: int) ->
     if child == 0:
         code = 1
         try:
-            engine = postgres.engine(settings.database)
+            engine = open_engine(settings.database)
             _mortal(engine, points)
             command(settings, engine, ring)
             code = 0
@@ -76,7 +79,7 @@ def attempt(command: Command, settings: Settings, ring: Keyring, points: int) ->
 
 def look(url: str) -> dict[str, Any]:
     """The users in the table, the fates of the entries, the rows of the audit."""
-    engine = sa.create_engine(postgres.driver_url(url), poolclass=sa.NullPool)
+    engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)
     with engine.connect() as connection:
         # What the dead one had open is rolled back when the server notices, not before.
         connection.exec_driver_sql("lock table etl.quarantine, user_logins in exclusive mode")
@@ -97,7 +100,7 @@ def _column(connection: sa.Connection, statement: str) -> list[Any]:
 def main() -> None:
     """Kill at the first point, the second, and so on, until the command lives."""
     settings = config.load(ROOT / "config.yaml", os.environ)
-    ring, command = keyring.load(os.environ), COMMANDS[sys.argv[1]]
+    ring, command = load_keyring(os.environ), COMMANDS[sys.argv[1]]
     first, step = int(os.environ.get("FIRST", "0")), int(os.environ.get("STEP", "1"))
     for points in itertools.count(first, step):
         lived = attempt(command, settings, ring, points)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import pytest
 import sqlalchemy as sa
 
-from etl import samples
+from etl.demo import samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from tests.acceptance.expecting import token

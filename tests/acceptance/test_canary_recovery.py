@@ -13,7 +13,7 @@ import yaml
 
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from etl.postgres import driver_url
+from etl.postgres.engine import driver_url
 from tests.acceptance.expecting import token
 from tests.acceptance.searching import everything, search
 from tests.acceptance.test_canary import CANARIES, DEVICE, GOOD, IPV4, PLANTED, Left, bodies

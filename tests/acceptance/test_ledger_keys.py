@@ -10,11 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from etl import job as etl_job
-from etl import ledger, postgres
+from etl import ledger
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from etl.keyring import Keyring
+from etl.postgres.engine import transaction
 from etl.runs import Summary
 from tests.acceptance.searching import search, tables
 from tests.acceptance.watching import make_tables, new_job
@@ -108,7 +109,7 @@ def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
         ids = {f"{worker} {name}": (f"k1:{name}",) for name in order}
         run_id = f"00000000-0000-4000-8000-00000000000{worker}"
         try:
-            with postgres.transaction(engine) as connection:
+            with transaction(engine) as connection:
                 ledger.claim(connection, list(ids), run_id, 1)
                 both_claimed.wait()
                 fresh.append(ledger.claim_keys(connection, list(ids), ids, run_id, 1))

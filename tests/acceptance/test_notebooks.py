@@ -27,12 +27,12 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from etl import notebook, samples
 from etl.commands.send import send
-from etl.embedded import nights
+from etl.demo import nights, samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import NotebookError, SettingsError
-from etl.postgres import driver_url
+from etl.postgres.engine import driver_url
+from etl.report import notebook
 from tests.acceptance.watching import until
 from tests.conftest import KEYRING, ROOT
 

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.entries import Selection
-from etl.keyring import Keyring
+from etl.crypto.keyring import Keyring
 from etl.mask import tokens
+from etl.operations.entries import Selection
 from tests.acceptance.watching import held_sessions, killed, until
 from tests.conftest import ROOT, Job
 from tests.integration.test_quarantine import Stored

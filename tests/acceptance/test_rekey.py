@@ -13,11 +13,12 @@ import numpy as np
 import psycopg2
 import pytest
 
-from etl import config, lookup
-from etl.keyring import Keyring
+from etl import config
+from etl.analysis.key_usage import quarantine_usage
+from etl.crypto.keyring import Keyring
+from etl.crypto.seal import seal, unseal
 from etl.mask import tokens, unmask_tokens
-from etl.rekey import Outcome, rekey
-from etl.seal import seal, unseal
+from etl.operations.rekey import RekeyResult, rekey
 from tests.acceptance.watching import (
     ended,
     expected_users,
@@ -42,8 +43,8 @@ BODIES = [f"body {at}" for at in range(ENTRIES)]
 
 # As `python -m etl`, but with batches of a block: many points to be killed at.
 SMALL = """
-import etl.remasking, etl.resealing, etl.cli
-etl.remasking.BLOCKS, etl.resealing.ENTRIES = 1, 2
+import etl.operations.remask, etl.operations.reseal, etl.cli
+etl.operations.remask.BLOCKS, etl.operations.reseal.ENTRIES = 1, 2
 etl.cli.start()
 """
 
@@ -66,7 +67,7 @@ def rekeying(job: Job, ring: Keyring) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def to_the_end(job: Job, ring: Keyring) -> Outcome:
+def to_the_end(job: Job, ring: Keyring) -> RekeyResult:
     """Rekey in this process."""
     return rekey(config.load(ROOT / "config.yaml", job.environment), ring)
 
@@ -115,7 +116,7 @@ def check_done(job: Job, ring: Keyring) -> None:
     )
     assert rows[:, 0].tolist() == tokens(IPS, ring, "ip").tolist()
     assert rows[:, 1].tolist() == tokens(DEVICES, ring, "device_id").tolist()
-    assert lookup.quarantine_usage(job.engine)["key_id"].tolist() == [ring.primary]
+    assert quarantine_usage(job.engine)["key_id"].tolist() == [ring.primary]
 
 
 # What another session does to hold a rekey still.

@@ -9,8 +9,9 @@ import pytest
 from Crypto.Cipher import AES
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from etl import mask, siv
-from etl.keyring import Keyring
+from etl import mask
+from etl.crypto import siv
+from etl.crypto.keyring import Keyring
 
 COLUMNS = 50
 VALUES_PER_COLUMN = 2_000

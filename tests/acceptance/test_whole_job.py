@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl import samples
+from etl.demo import samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from tests.acceptance import expecting

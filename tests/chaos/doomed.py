@@ -19,9 +19,9 @@ from typing import Any
 
 # Where a function is looked up by those who call it: module and attribute (or Class.attribute).
 PLACES = {
-    "receive": ("etl.sqs", "Queue.receive"),
-    "hold": ("etl.heartbeat", "Heartbeat.hold"),
-    "extend": ("etl.sqs", "Queue.extend"),
+    "receive": ("etl.sqs.queue", "Queue.receive"),
+    "hold": ("etl.sqs.heartbeat", "Heartbeat.hold"),
+    "extend": ("etl.sqs.queue", "Queue.extend"),
     "read": ("etl.extract", "read"),
     "split": ("etl.validate", "split"),
     "mask": ("etl.mask", "columns"),
@@ -33,7 +33,7 @@ PLACES = {
     "add": ("etl.runs", "Run.add"),
     "COMMIT": ("sqlalchemy.engine.default", "DefaultDialect.do_commit"),
     "acknowledge": ("etl.pipeline", "acknowledge"),
-    "delete": ("etl.sqs", "Queue.acknowledge"),
+    "delete": ("etl.sqs.queue", "Queue.acknowledge"),
 }
 POINTS = [
     *(f"{name} {side}" for name in PLACES for side in ("before", "after") if name != "copy"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from etl import samples
+from etl.demo import samples
 
 Event = dict[str, Any]
 

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import boto3  # noqa: F401
 
-from etl import cli, job, pipeline, present, progress  # noqa: F401
+from etl.terminal import output, progress  # noqa: F401

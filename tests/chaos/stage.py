@@ -21,9 +21,10 @@ import psycopg2
 import sqlalchemy as sa
 
 from etl import config
+from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.keyring import Keyring
-from etl.postgres import create_tables, driver_url
+from etl.postgres.engine import driver_url
+from etl.postgres.tables import create_tables
 from tests.chaos import checker
 from tests.chaos.fleet import JOB, Fleet, Life
 from tests.chaos.messages import Messages

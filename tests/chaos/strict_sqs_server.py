@@ -22,9 +22,9 @@ from functools import partial
 from typing import Any
 
 from etl.embedded import lifeline
-from etl.embedded.sqs_model import Account, Message, Queue, Redelivery, Refusal
+from etl.embedded.sqs_model import Redelivery, Refusal, SqsAccount, StoredMessage, StoredQueue
 from etl.embedded.sqs_parameters import Parameters
-from etl.embedded.sqs_server import HTTP_REASONS, HTTP_STATUS, Connection, Request, Server, clock
+from etl.embedded.sqs_server import HTTP_REASONS, HTTP_STATUS, Connection, Request, SqsServer, clock
 from etl.embedded.sqs_service import Answer, Receive, Service
 from tests.chaos.strict_sqs_faults import AFTER_EFFECT, Faults, Scripted
 
@@ -50,7 +50,7 @@ class StrictRedelivery(Redelivery):
         return self._faults.of_entry("redelivered", -1)
 
 
-class StrictAccount(Account):
+class StrictAccount(SqsAccount):
     """An account whose queues know the faults, and who asks."""
 
     def __init__(self, faults: Faults) -> None:
@@ -59,7 +59,7 @@ class StrictAccount(Account):
         self.consumer = 0
 
 
-class StrictQueue(Queue):
+class StrictQueue(StoredQueue):
     """A queue with a limit in flight, double deliveries, new ids, and opposite orders."""
 
     _account: StrictAccount
@@ -67,7 +67,7 @@ class StrictQueue(Queue):
     def purge(self) -> None:
         """Forget every message, in flight or not."""
         super().purge()
-        self._lines: list[deque[Message]] = []
+        self._lines: list[deque[StoredMessage]] = []
 
     def check_in_flight(self, now_ms: int) -> None:
         """Refuse a receive beyond the limit; AWS lets a long poll wait, in place of refusing it.
@@ -79,7 +79,9 @@ class StrictQueue(Queue):
             self._account.faults.fired["over_limit"] += 1
             raise Refusal("OverLimit", "Too many messages in flight.")
 
-    def receive(self, limit: int, visibility_seconds: int | None, now_ms: int) -> list[Message]:
+    def receive(
+        self, limit: int, visibility_seconds: int | None, now_ms: int
+    ) -> list[StoredMessage]:
         """Hand out up to *limit* messages."""
         self.advance(now_ms)
         faults = self._account.faults
@@ -92,12 +94,12 @@ class StrictQueue(Queue):
                 self._visible[message.number] = None
         return taken
 
-    def _line(self) -> deque[Message]:
+    def _line(self) -> deque[StoredMessage]:
         """What this consumer has still to get; the first receive orders it for all of them."""
         if not self._lines:
             every, chunk = list(self._messages.values()), self._account.faults.rates.opposite_chunk
             for consumer in range(CONSUMERS):
-                line: deque[Message] = deque()
+                line: deque[StoredMessage] = deque()
                 for start in range(0, len(every), chunk):
                     part = every[start : start + chunk]
                     part = [m for m in part if m.number % CONSUMERS != consumer]
@@ -105,7 +107,9 @@ class StrictQueue(Queue):
                 self._lines.append(line)
         return self._lines[self._account.consumer]
 
-    def _hand_out_again(self, line: deque[Message], limit: int, now_ms: int) -> list[Message]:
+    def _hand_out_again(
+        self, line: deque[StoredMessage], limit: int, now_ms: int
+    ) -> list[StoredMessage]:
         taken = [line.popleft() for _ in range(min(limit, len(line)))]
         for message in taken:
             if message.number not in self._messages:
@@ -115,7 +119,7 @@ class StrictQueue(Queue):
         self._account.faults.fired["opposite_order"] += len(taken)
         return taken
 
-    def _moves_to_dead_letters(self, message: Message) -> bool:
+    def _moves_to_dead_letters(self, message: StoredMessage) -> bool:
         moves = super()._moves_to_dead_letters(message)
         if moves and self._account.faults.rates.dead_letter_new_ids:
             # AWS keeps the id here and gives a new one at the redrive; harder is: at once.
@@ -171,7 +175,7 @@ class StrictService(Service):
         self._position = 0
         return super()._delete_message(parameters, base_url)
 
-    def _delete(self, queue: Queue, parameters: Parameters) -> Answer:
+    def _delete(self, queue: StoredQueue, parameters: Parameters) -> Answer:
         if self._faults.of_entry("stale_handle", self._position):
             return {}
         return super()._delete(queue, parameters)
@@ -184,7 +188,7 @@ class StrictService(Service):
         return {"TaskHandle": str(uuid.uuid4())}
 
 
-class StrictServer(Server):
+class StrictServer(SqsServer):
     """Commits the faults of whole requests; keeps what is to befall an answer until it is there."""
 
     def __init__(self, account: StrictAccount) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import psycopg2
 import pytest
 
+from etl.crypto.keyring import Keyring
+from etl.crypto.seal import seal
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.keyring import Keyring
-from etl.seal import seal
 from tests.acceptance import expecting
 from tests.chaos import checker, judging
 from tests.chaos.messages import Messages, mutated

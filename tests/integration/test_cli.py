@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from etl.cli import main
-from etl.keyring import Keyring
+from etl.crypto.keyring import Keyring
 from tests.conftest import Job
 from tests.unit.making import event
 
@@ -60,10 +60,10 @@ def test_the_help_tells_the_exit_codes() -> None:
 
 def test_the_defaults_in_the_help_of_run_are_those_of_the_settings() -> None:
     """Options that override settings have no default of their own."""
-    from etl.config import Run
+    from etl.config import RunSettings
 
     output = CliRunner().invoke(main, ["run", "--help"]).output
-    assert f"default: {Run().idle_seconds:g}" in " ".join(output.split())
+    assert f"default: {RunSettings().idle_seconds:g}" in " ".join(output.split())
 
 
 def test_a_misspelt_option_is_wrong_usage() -> None:

@@ -18,11 +18,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import etl
-from etl import duplicates, postgres
+from etl.analysis import duplicates
+from etl.analysis.source import Source, open_source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError, TableError
-from etl.postgres import identifier
-from etl.source import Source, open_source
+from etl.postgres.engine import drop_database, new_database, superuser_url
+from etl.postgres.queries import quote_name
+from etl.postgres.tables import create_indexes, create_tables, target_table
 from tests.conftest import ROOT
 from tests.integration import duplicates_by_pandas as slowly
 from tests.integration.duplicates_by_pandas import rows_of
@@ -66,12 +68,12 @@ def source(
     file = ROOT / "config.yaml"
     if request.param == "hostile":
         file = hostile_config(tmp_path_factory.mktemp("config"))
-    url = postgres.new_database()
+    url = new_database()
     made = open_source(file, {"DATABASE_URL": url})
     create(made)
     yield made
     made.engine.dispose()
-    postgres.drop_database(url)
+    drop_database(url)
 
 
 def create(source: Source) -> None:
@@ -80,12 +82,12 @@ def create(source: Source) -> None:
     with source.engine.begin() as connection:
         if table.schema_name != "public":
             connection.execute(sa.schema.CreateSchema(table.schema_name))
-    postgres.create_tables(source.engine, table)
+    create_tables(source.engine, table)
 
 
 def fill(source: Source, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Put rows into the emptied table; returns it as a frame of objects."""
-    table = postgres.target_table(source.settings.table)
+    table = target_table(source.settings.table)
     with source.engine.begin() as connection:
         connection.execute(sa.delete(table))
         if rows:
@@ -231,7 +233,7 @@ def test_init_makes_the_indexes_of_the_settings_once(source: Source) -> None:
     wanted = {(name, user) for name in masked}
     table = source.settings.table.model_copy(update={"indexes": tuple(wanted)})
     for _ in range(2):
-        postgres.create_indexes(source.engine, table)
+        create_indexes(source.engine, table)
     made = sa.inspect(source.engine).get_indexes(table.name, schema=table.schema_name)
     assert {tuple(index["column_names"]) for index in made} == wanted
     assert len(made) == len(wanted)
@@ -280,11 +282,11 @@ def test_what_is_no_token_in_a_masked_column_is_not_shown(database_url: str) -> 
     """It may be a plain value; it is counted all the same."""
     made = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
     loose = made.settings.table.model_copy(update={"token_check": False})
-    postgres.create_tables(made.engine, loose)
+    create_tables(made.engine, loose)
     plain = {"masked_ip": "10.1.2.3", "masked_device_id": "593-47-5928"}
     with made.engine.begin() as connection:
         rows = [{"user_id": user, **plain} for user in "aab"]
-        connection.execute(sa.insert(postgres.target_table(loose)), rows)
+        connection.execute(sa.insert(target_table(loose)), rows)
     linked = duplicates.linked(made)
     frames = [
         duplicates.shared_values(made), duplicates.exact_rows(made), duplicates.token_keys(made),
@@ -301,10 +303,10 @@ def test_a_role_that_may_read_the_table_alone_may_ask(
 ) -> None:
     """No temporary table, nothing of schema etl: how many redeliveries there were is not told."""
     superuser = sa.create_engine(
-        source.engine.url.set(**_login(postgres.superuser_url)), isolation_level="AUTOCOMMIT"
+        source.engine.url.set(**_login(superuser_url)), isolation_level="AUTOCOMMIT"
     )
     table = source.settings.table
-    schema, name = identifier(table.schema_name), identifier(table.schema_name, table.name)
+    schema, name = quote_name(table.schema_name), quote_name(table.schema_name, table.name)
     with superuser.connect() as connection:
         try:
             for statement in (

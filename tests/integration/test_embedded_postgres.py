@@ -318,7 +318,7 @@ def test_first_start_takes_another_port_when_one_is_taken(
         ports = iter([taken, postgres_supervisor.free_port()])
         monkeypatch.setattr(postgres_supervisor, "free_port", lambda: next(ports))
         run = Path(tempfile.mkdtemp(prefix="etl-pg-"))
-        server = postgres_supervisor.Server(run, run, {})
+        server = postgres_supervisor.PostgresServer(run, run, {})
         try:
             server.start()
             assert server.port not in (0, taken)

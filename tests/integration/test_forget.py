@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl import entries, export, forget, postgres
 from etl.config import Settings
-from etl.entries import Selection
+from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, SettingsError
-from etl.forget import Found, Search
-from etl.keyring import Keyring
-from etl.lookup import masked_column
 from etl.mask import tokens
+from etl.operations import entries, forget, transfer
+from etl.operations.entries import Selection
+from etl.operations.forget import Found, Search
+from etl.postgres.engine import transaction
+from etl.schema import masked_column
 from tests.acceptance.watching import until
 from tests.conftest import Job
 from tests.integration.test_quarantine import BYTES, Stored
@@ -227,10 +228,10 @@ def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> No
     """Not by a replay, nor from an export that was made before."""
     stored.add(event(ip=IP))
     path = tmp_path / "before.jsonl"
-    export.write(stored.engine, stored.keyring, Selection(), path, BYTES)
+    transfer.write(stored.engine, stored.keyring, Selection(), path, BYTES)
     forget.forget(search(stored), "delete", "x")
-    assert export.read(stored.engine, stored.keyring, path) == (0, 1)
+    assert transfer.read(stored.engine, stored.keyring, path) == (0, 1)
     assert stored.replay().counts.received == 0
-    with postgres.transaction(stored.engine) as connection:
+    with transaction(stored.engine) as connection:
         assert entries.close(connection, [1], "discarded", "x") == []
     assert stored.fates() == ["forgotten"]

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
 from etl.cli import main
-from etl.keyring import Keyring
+from etl.crypto.keyring import Keyring
 from etl.mask import tokens, unmask
 from tests.acceptance.watching import make_tables, until
 from tests.conftest import KEYRING, ROOT, Job

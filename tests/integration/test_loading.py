@@ -11,13 +11,17 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from etl import entries, ledger, load, postgres, quarantine, runs
+from etl import ledger, load, quarantine, runs
 from etl.config import Settings
-from etl.entries import Selection
+from etl.crypto.keyring import Keyring
+from etl.crypto.seal import unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
-from etl.keyring import Keyring
+from etl.operations import entries
+from etl.operations.entries import Selection
+from etl.postgres.engine import open_engine, transaction
+from etl.postgres.sqlstate import RowRefused, translate
+from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Counts, Run
-from etl.seal import unseal
 from tests.unit.making import message
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -48,7 +52,7 @@ def masked(count: int, **changes: Any) -> pd.DataFrame:
 def ready(settings: Callable[..., Settings], engine: sa.Engine) -> Settings:
     """Settings on a database that has the tables."""
     made = settings()
-    postgres.create_tables(engine, made.table)
+    create_tables(engine, made.table)
     return made
 
 
@@ -56,7 +60,7 @@ def load_all(
     engine: sa.Engine, settings: Settings, frame: pd.DataFrame, most: int = MANY
 ) -> pd.DataFrame:
     """Stage and merge a frame; returns the refused rows."""
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         refused = load.stage(connection, frame, settings.table, settings.load, most)
         gone = set(refused["message_id"])
         ids = [i for i in frame["message_id"] if i not in gone]
@@ -103,7 +107,7 @@ def test_names_are_names_and_no_sql(
         for i, name in enumerate(["100 %", '%s "q"', "%(x)s", "a b; drop table x"])
     ]
     odd = settings(load__method=method, table__columns=columns, table__name="odd % %s")
-    postgres.create_tables(engine, odd.table)
+    create_tables(engine, odd.table)
     frame = pd.DataFrame({"message_id": ["m0"], **{c["name"]: ["5 %"] for c in columns}})
     assert load_all(engine, odd, frame).empty
     assert rows(engine, 'select * from "odd % %s"') == [("5 %",) * 4]
@@ -171,7 +175,7 @@ def test_a_deferred_constraint_is_checked_in_time(ready: Settings, engine: sa.En
             )
         )
     frame = masked(3, user_id=["a", "b", "a"])
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         connection.exec_driver_sql("set constraints all immediate")
         load.stage(connection, frame, ready.table, ready.load, MANY)
         broken = load.merge(connection, ["m0", "m1", "m2"], ready.table, 3, MANY)
@@ -180,7 +184,7 @@ def test_a_deferred_constraint_is_checked_in_time(ready: Settings, engine: sa.En
 
 def test_only_the_wanted_rows_are_merged(ready: Settings, engine: sa.Engine) -> None:
     """Those that the ledger knows stay behind."""
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         load.stage(connection, masked(5), ready.table, ready.load, MANY)
         load.merge(connection, ["m1", "m4"], ready.table, 5, MANY)
     got = rows(engine, "select user_id from user_logins order by 1")
@@ -189,18 +193,18 @@ def test_only_the_wanted_rows_are_merged(ready: Settings, engine: sa.Engine) -> 
 
 def test_the_ledger_claims_an_id_once(ready: Settings, engine: sa.Engine) -> None:
     """The second run gets only what is new."""
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         assert ledger.claim(connection, ["b", "a"], RUN, 1) == {"a", "b"}
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         assert ledger.claim(connection, ["a", "c"], OTHER, 1) == {"c"}
 
 
 def test_a_claim_that_rolled_back_never_was(ready: Settings, engine: sa.Engine) -> None:
     """The ledger and the rows stand or fall together."""
-    with pytest.raises(DatabaseRefused), postgres.transaction(engine) as connection:
+    with pytest.raises(DatabaseRefused), transaction(engine) as connection:
         ledger.claim(connection, ["a"], RUN, 1)
         connection.execute(sa.text("select * from nowhere"))
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         assert ledger.claim(connection, ["a"], RUN, 1) == {"a"}
 
 
@@ -208,9 +212,9 @@ def test_a_batch_that_was_committed_before_is_recognised(
     ready: Settings, engine: sa.Engine
 ) -> None:
     """The reply to COMMIT was lost: the same run and batch come again."""
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         ledger.claim(connection, ["a", "b"], RUN, 1)
-    with pytest.raises(ledger.CommittedBeforeError), postgres.transaction(engine) as connection:
+    with pytest.raises(ledger.CommittedBeforeError), transaction(engine) as connection:
         ledger.claim(connection, ["a", "b"], RUN, 1)
 
 
@@ -218,9 +222,9 @@ def test_ids_of_an_earlier_batch_of_the_run_are_just_handled(
     ready: Settings, engine: sa.Engine
 ) -> None:
     """A redelivery within one run is no unclear commit."""
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         ledger.claim(connection, ["a", "b"], RUN, 1)
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         assert ledger.claim(connection, ["a", "b"], RUN, 2) == set()
 
 
@@ -235,7 +239,7 @@ def test_two_claims_in_opposite_orders_do_not_lock_each_other_out(
 
     def work(order: list[str], run_id: str) -> None:
         try:
-            with postgres.transaction(engine) as connection:
+            with transaction(engine) as connection:
                 both_connected.wait()
                 claimed.append(ledger.claim(connection, order, run_id, 1))
         except BaseException as error:  # noqa: BLE001  (shown by the test)
@@ -277,7 +281,7 @@ def test_a_reject_is_stored_once_with_all_its_reasons(
         columns=["message_id", "column", "check"],
     )
     messages = {f"m{i}": message(body, i) for i in (1, 2)}
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         assert quarantine.store(connection, rejects, messages, keyring, RUN) == 2
     got = rows(engine, "select message_id, reasons, body from etl.quarantine order by 1")
     assert [(row[0], row[1]) for row in got] == [
@@ -299,7 +303,7 @@ def test_reasons_are_counted_by_message(
         columns=["message_id", "column", "check"],
     )
     messages = {f"m{i}": message("{}", i) for i in (1, 2)}
-    with postgres.transaction(engine) as connection:
+    with transaction(engine) as connection:
         quarantine.store(connection, rejects, messages, keyring, RUN)
     counted = entries.reasons(engine, Selection())[["column", "check", "messages"]]
     assert counted.to_numpy().tolist() == [["ip", "IP address", 2], ["locale", "length", 1]]
@@ -322,7 +326,7 @@ def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa
 def test_creating_tables_twice_changes_nothing(ready: Settings, engine: sa.Engine) -> None:
     """Every run does it."""
     load_all(engine, ready, masked(1))
-    postgres.create_tables(engine, ready.table)
+    create_tables(engine, ready.table)
     assert rows(engine, "select count(*) from user_logins") == [(1,)]
 
 
@@ -334,7 +338,7 @@ def test_two_first_runs_may_create_the_tables_at_once(
 
     def work() -> None:
         try:
-            postgres.create_tables(engine, table)
+            create_tables(engine, table)
         except BaseException as error:  # noqa: BLE001  (shown by the test)
             errors.append(error)
 
@@ -382,7 +386,7 @@ def test_a_table_that_cannot_take_the_rows_is_refused_by_name(
     with engine.begin() as connection:
         connection.execute(sa.text(ddl))
     with pytest.raises(TableError, match=words):
-        postgres.check_tables(engine, ready.table)
+        check_tables(engine, ready.table)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +401,7 @@ def test_a_wider_table_is_taken_as_it_is(ddl: str, ready: Settings, engine: sa.E
     """It is the user's table; nothing of it is altered."""
     with engine.begin() as connection:
         connection.execute(sa.text(ddl))
-    postgres.check_tables(engine, ready.table)
+    check_tables(engine, ready.table)
     assert load_all(engine, ready, masked(3)).empty
 
 
@@ -409,8 +413,8 @@ def test_a_wider_table_is_taken_as_it_is(ddl: str, ready: Settings, engine: sa.E
         ("set default_transaction_read_only = on; commit; create table t ()", DatabaseUnavailable),
         ("do $$ begin raise exception using errcode = '53100'; end $$", DatabaseUnavailable),
         ("do $$ begin raise exception using errcode = '40P01'; end $$", DatabaseUnavailable),
-        ("do $$ begin raise exception using errcode = '23505'; end $$", postgres.RowRefused),
-        ("do $$ begin raise exception using errcode = '54000'; end $$", postgres.RowRefused),
+        ("do $$ begin raise exception using errcode = '23505'; end $$", RowRefused),
+        ("do $$ begin raise exception using errcode = '54000'; end $$", RowRefused),
         ("select * from nowhere", DatabaseRefused),
         ("set role postgres", DatabaseRefused),
     ],
@@ -419,7 +423,7 @@ def test_a_database_error_is_told_by_its_sqlstate(
     statement: str, kind: type[Exception], engine: sa.Engine
 ) -> None:
     """A row's fault, an outage, or a refusal of the job itself."""
-    with pytest.raises(kind), postgres.transaction(engine) as connection:
+    with pytest.raises(kind), transaction(engine) as connection:
         connection.exec_driver_sql(statement)
 
 
@@ -430,8 +434,8 @@ def test_an_error_that_pandas_has_wrapped_is_told_by_its_sqlstate(engine: sa.Eng
         connection.execute(sa.text("create table narrow (a varchar(1))"))
         with pytest.raises((pd.errors.DatabaseError, sa.exc.SQLAlchemyError)) as caught:
             frame.to_sql("narrow", connection, if_exists="append", index=False)
-    refused = postgres.translate(caught.value)
-    assert isinstance(refused, postgres.RowRefused)
+    refused = translate(caught.value)
+    assert isinstance(refused, RowRefused)
     assert refused.check == "SQLSTATE 22001"
 
 
@@ -445,7 +449,7 @@ def test_no_database_error_quotes_a_value(ready: Settings, engine: sa.Engine) ->
         'select * from "canary-value"',
     ]
     for statement in statements:
-        with pytest.raises(Exception) as caught, postgres.transaction(engine) as connection:
+        with pytest.raises(Exception) as caught, transaction(engine) as connection:
             connection.exec_driver_sql(statement)
         error: BaseException | None = caught.value
         assert "canary" not in str(error) + repr(error)
@@ -462,8 +466,8 @@ def test_a_database_that_is_away_is_an_outage(settings: Callable[..., Settings])
     database = made.database.model_copy(
         update={"url": SecretStr("postgresql://etl:x@127.0.0.1:1/etl")}
     )
-    engine = postgres.engine(database)
-    with pytest.raises(DatabaseUnavailable, match="refused"), postgres.transaction(engine):
+    engine = open_engine(database)
+    with pytest.raises(DatabaseUnavailable, match="refused"), transaction(engine):
         pass
 
 
@@ -477,6 +481,6 @@ def test_a_wrong_password_is_a_refusal_and_not_waited_out(
     database = settings().database.model_copy(update={"url": SecretStr(wrong)})
     with (
         pytest.raises(DatabaseRefused, match="DATABASE_URL"),
-        postgres.transaction(postgres.engine(database)),
+        transaction(open_engine(database)),
     ):
         pass

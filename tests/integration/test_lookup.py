@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
-from etl import lookup, postgres
+from etl.analysis.key_usage import key_usage, quarantine_usage
 from etl.config import Column, Settings, Table
+from etl.crypto.keyring import Keyring
+from etl.crypto.seal import seal
 from etl.errors import SettingsError
-from etl.keyring import Keyring
 from etl.mask import tokens, unmask
-from etl.seal import seal
+from etl.operations.lookup import find_rows, tokens_of
+from etl.postgres.tables import create_tables
 from tests.unit.making import columns
 
 OLD = Keyring.new("old")
@@ -24,7 +26,7 @@ IP, DEVICE = columns("ip", "device_id")
 def table(settings: Callable[..., Settings], engine: sa.Engine) -> Iterator[Table]:
     """The default table, empty, and the job's own."""
     made = settings().table
-    postgres.create_tables(engine, made)
+    create_tables(engine, made)
     return made
 
 
@@ -44,7 +46,7 @@ def ip_token(value: str, ring: Keyring) -> str:
 
 def test_tokens_of_gives_the_token_of_every_key_the_primary_first() -> None:
     """Each of them unmasks to the value."""
-    found = lookup.tokens_of("198.51.100.7", IP, RING)
+    found = tokens_of("198.51.100.7", IP, RING)
     assert list(found) == ["new", "old"]
     assert found == {"new": ip_token("198.51.100.7", RING), "old": ip_token("198.51.100.7", OLD)}
     assert {unmask(token, RING, "ip") for token in found.values()} == {"198.51.100.7"}
@@ -52,16 +54,16 @@ def test_tokens_of_gives_the_token_of_every_key_the_primary_first() -> None:
 
 def test_tokens_of_spells_the_value_as_the_loader_does() -> None:
     """Every spelling of an address has the same tokens; text is left as it is."""
-    wanted = lookup.tokens_of("2001:db8::1", IP, RING)
-    assert lookup.tokens_of("2001:DB8:0::0:1", IP, RING) == wanted
-    assert lookup.tokens_of("::ffff:1.2.3.4", IP, RING) == lookup.tokens_of("1.2.3.4", IP, RING)
-    assert lookup.tokens_of("A", DEVICE, RING) != lookup.tokens_of("a", DEVICE, RING)
+    wanted = tokens_of("2001:db8::1", IP, RING)
+    assert tokens_of("2001:DB8:0::0:1", IP, RING) == wanted
+    assert tokens_of("::ffff:1.2.3.4", IP, RING) == tokens_of("1.2.3.4", IP, RING)
+    assert tokens_of("A", DEVICE, RING) != tokens_of("a", DEVICE, RING)
 
 
 def test_tokens_of_leaves_an_address_that_is_not_canonical_as_it_is() -> None:
     """As the column is configured."""
     column = IP.model_copy(update={"canonical": False})
-    assert lookup.tokens_of("::FF", column, OLD) == {"old": ip_token("::FF", OLD)}
+    assert tokens_of("::FF", column, OLD) == {"old": ip_token("::FF", OLD)}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_tokens_of_leaves_an_address_that_is_not_canonical_as_it_is() -> None:
 def test_tokens_of_refuses_what_the_loader_rejects(value: str, check: str, column: Column) -> None:
     """The check is named, and the value is not."""
     with pytest.raises(SettingsError, match=f"check '{check}'") as caught:
-        lookup.tokens_of(value, column, RING)
+        tokens_of(value, column, RING)
     assert "canary" not in str(caught.value)
 
 
@@ -86,18 +88,18 @@ def test_rows_finds_a_value_under_every_key(engine: sa.Engine, table: Table) -> 
         engine,
         *[(ip_token(ip, ring), None) for ip in ("1.1.1.1", "2.2.2.2") for ring in (OLD, RING)],
     )
-    wanted = lookup.tokens_of("1.1.1.1", IP, RING)
-    found = lookup.rows(engine, table, IP, wanted, 10)
+    wanted = tokens_of("1.1.1.1", IP, RING)
+    found = find_rows(engine, table, IP, wanted, 10)
     assert sorted(found["masked_ip"]) == sorted(wanted.values())
     assert list(found) == [column.name for column in table.columns]
-    assert len(lookup.rows(engine, table, IP, wanted, 1)) == 1
+    assert len(find_rows(engine, table, IP, wanted, 1)) == 1
 
 
 def test_key_usage_counts_the_rows_of_each_key(engine: sa.Engine, table: Table) -> None:
     """By column; nulls nowhere, and what is no token without a word of it."""
     old, new = ip_token("1.1.1.1", OLD), ip_token("1.1.1.1", RING)
     put(engine, (old, None), (old, old), (new, "593-47-5928"), (None, "1.2.3.4"))
-    used = lookup.key_usage(engine, table)
+    used = key_usage(engine, table)
     assert used.astype(object).where(used.notna(), None).to_numpy().tolist() == [
         ["masked_device_id", "old", 1],
         ["masked_device_id", None, 2],
@@ -110,7 +112,7 @@ def test_key_usage_of_an_empty_table_has_its_columns(engine: sa.Engine, table: T
     """And no row; nor has a table without masked columns."""
     plain = table.model_copy(update={"columns": columns("user_id")})
     for one in (table, plain):
-        used = lookup.key_usage(engine, one)
+        used = key_usage(engine, one)
         assert (list(used), len(used)) == (["column", "key_id", "rows"], 0)
 
 
@@ -131,6 +133,6 @@ def test_quarantine_usage_counts_the_bodies_of_each_key(engine: sa.Engine, table
             ),
             [{"body": body} for body in bodies],
         )
-    used = lookup.quarantine_usage(engine)
+    used = quarantine_usage(engine)
     found = used.astype(object).where(used.notna(), None).to_numpy().tolist()
     assert found == [["new", 1], ["old", 2], [None, 3]]

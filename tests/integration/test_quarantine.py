@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl import entries, export, postgres, quarantine
+from etl import quarantine
 from etl.config import Settings
-from etl.entries import Selection
+from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UnmaskError
 from etl.frames import Reject, rejects
-from etl.keyring import Keyring
-from etl.replay import replay
+from etl.operations import entries, transfer
+from etl.operations.entries import Selection
+from etl.operations.replay import replay
+from etl.postgres.engine import driver_url, open_engine, transaction
+from etl.postgres.tables import create_tables
 from etl.runs import Counts, Summary
 from tests.conftest import Job
 from tests.unit.making import SENT_MS, event, message
@@ -35,7 +38,7 @@ class Stored:
 
     def __init__(self, engine: sa.Engine, keyring: Keyring, settings: Settings) -> None:
         self.engine, self.keyring, self.settings = engine, keyring, settings
-        postgres.create_tables(engine, settings.table)
+        create_tables(engine, settings.table)
 
     def add(
         self, *bodies: str, check: str = "null", run: str = RUN, keyring: Keyring | None = None
@@ -46,7 +49,7 @@ class Stored:
             one = message(body, message_id=str(uuid.uuid4()))
             messages[one.message_id] = one
         found: list[Reject] = [(each, "ip", check) for each in messages]
-        with postgres.transaction(self.engine) as connection:
+        with transaction(self.engine) as connection:
             for each in messages:
                 connection.execute(
                     sa.text("insert into etl.ledger values (:id, :run, 1)"),
@@ -238,7 +241,7 @@ def test_two_replays_at_once_share_the_work(
     both: list[Summary] = []
 
     def work() -> None:
-        both.append(replay(small, postgres.engine(small.database), stored.keyring, ALL))
+        both.append(replay(small, open_engine(small.database), stored.keyring, ALL))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -279,13 +282,13 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
     """In another database, where the messages can be replayed; there only once, here never."""
     ids = stored.add(event(user_id="a"), event(user_id="b", ip="192.0.2.7 "))
     path = tmp_path / "rejects.jsonl"
-    assert export.write(stored.engine, stored.keyring, ALL, path, BYTES) == 2
+    assert transfer.write(stored.engine, stored.keyring, ALL, path, BYTES) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"192.0.2" not in path.read_bytes()
-    assert export.read(stored.engine, stored.keyring, path) == (0, 2)
+    assert transfer.read(stored.engine, stored.keyring, path) == (0, 2)
     elsewhere = Stored(postgres_databases(), stored.keyring, stored.settings)
-    assert export.read(elsewhere.engine, stored.keyring, path) == (2, 2)
-    assert export.read(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.read(elsewhere.engine, stored.keyring, path) == (2, 2)
+    assert transfer.read(elsewhere.engine, stored.keyring, path) == (0, 2)
     columns = "message_id, run_id, sent_at, quarantined_at, reasons, body"
     what = f"select {columns} from etl.quarantine order by message_id"
     assert [bytes(row[-1]) for row in elsewhere.rows(what)] == [
@@ -294,7 +297,7 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
     assert [row[:-1] for row in elsewhere.rows(what)] == [row[:-1] for row in stored.rows(what)]
     assert {row[0] for row in elsewhere.rows(what)} == set(ids)
     assert elsewhere.replay().counts == Counts(received=2, loaded=1, quarantined=1)
-    assert export.read(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.read(elsewhere.engine, stored.keyring, path) == (0, 2)
     assert elsewhere.users() == ["a"]
 
 
@@ -307,7 +310,7 @@ def postgres_databases(
 
     def make() -> sa.Engine:
         url = server.new_database()
-        engine = sa.create_engine(postgres.driver_url(url))
+        engine = sa.create_engine(driver_url(url))
         made.append((url, engine))
         return engine
 
@@ -322,7 +325,7 @@ def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change:
     """Nothing of it is taken."""
     stored.add(event(), event())
     path, keyring = tmp_path / "rejects.jsonl", stored.keyring
-    export.write(stored.engine, keyring, ALL, path, BYTES)
+    transfer.write(stored.engine, keyring, ALL, path, BYTES)
     stored.do("truncate etl.quarantine, etl.ledger")
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
@@ -338,10 +341,10 @@ def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change:
         }.get(change, data)
     )
     with pytest.raises((SettingsError, UnmaskError)):
-        export.read(stored.engine, keyring, path)
+        transfer.read(stored.engine, keyring, path)
     assert stored.rows("select * from etl.quarantine") == []
     path.write_bytes(data)
-    assert export.read(stored.engine, stored.keyring, path) == (2, 2)
+    assert transfer.read(stored.engine, stored.keyring, path) == (2, 2)
 
 
 def test_show_is_audited_and_prints_the_message_as_it_came(job: Job, stored: Stored) -> None:
@@ -408,7 +411,7 @@ def test_the_sent_time_of_an_entry_is_that_of_the_message(stored: Stored) -> Non
     for odd in (SENT_MS + 123, SENT_MS + 999, None):
         one = message("x", message_id=str(uuid.uuid4()), sent_ms=odd)
         found = rejects([(one.message_id, "ip", "null")])
-        with postgres.transaction(stored.engine) as connection:
+        with transaction(stored.engine) as connection:
             quarantine.store(connection, found, {one.message_id: one}, stored.keyring, RUN)
     with stored.engine.connect() as connection:
         read = entries.read(connection, [1, 2, 3])

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from etl import acknowledge
-from etl import receiver as receiving
-from etl.budget import Unlimited
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import QueueRefused, QueueUnavailable
-from etl.heartbeat import Heartbeat
-from etl.receiver import Limits, Receiver, Stop
-from etl.sqs import Handle, Message, Queue, Refused
-from etl.worker import budget
+from etl.sqs import acknowledge
+from etl.sqs import receiver as receiving
+from etl.sqs.heartbeat import Heartbeat
+from etl.sqs.limits import Limits, NoQuota, Stop
+from etl.sqs.queue import Handle, Message, Queue, Refused
+from etl.sqs.receiver import Receiver
+from etl.worker import quota
 
 LIMITS = Limits(
     rows=100,
@@ -65,7 +65,7 @@ def receiver(queue: Queue) -> Iterator[Callable[..., Receiver]]:
     ) -> Receiver:
         heartbeat = Heartbeat(queue, 30)
         limits = replace(LIMITS, **changes)
-        allowed = budget(max_messages)
+        allowed = quota(max_messages)
         started.append(Receiver(queue, heartbeat, limits, threads, stop or Stop(), allowed))
         started[-1].start()
         return started[-1]
@@ -215,7 +215,7 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
     fill(queue, 1)
     # No heartbeat thread runs, so the message shows again after a second.
     heartbeat = Heartbeat(queue, 1)
-    receiver = Receiver(queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop(), Unlimited())
+    receiver = Receiver(queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop(), NoQuota())
     receiver.start()
     while receiver.received < 2:
         time.sleep(0.05)
@@ -229,7 +229,7 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
 def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: EmbeddedSqs) -> None:
     """No waiting mends that."""
     queue = Queue(sqs.client(), sqs.endpoint_url + "/000000000000/nowhere")
-    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), Unlimited())
+    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), NoQuota())
     receiver.start()
     assert receiver.take() is None
     receiver.end()
@@ -244,7 +244,7 @@ def test_an_sqs_that_is_away_is_waited_for_and_then_given_up() -> None:
         client = own.client()
     queue = Queue(client, url)
     limits = replace(LIMITS, retry_seconds=0.5, idle_seconds=60)
-    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop(), Unlimited())
+    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop(), NoQuota())
     receiver.start()
     assert receiver.take() is None
     receiver.end()

@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from etl import lookup, postgres, remasking, resealing
+from etl import mask
+from etl.analysis.key_usage import key_usage
 from etl.config import Column, Settings
+from etl.crypto.keyring import Keyring
+from etl.crypto.seal import seal, unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, TableError
-from etl.keyring import Keyring
 from etl.mask import tokens, unmask_tokens
-from etl.rekey import Stand, rekey
-from etl.seal import seal, unseal
+from etl.operations import remask, reseal
+from etl.operations.rekey import RekeyProgress, rekey
+from etl.postgres.engine import transaction
+from etl.postgres.queries import quote_name
+from etl.postgres.tables import create_tables, target_table
 
 FIRST = Keyring.new("k1")
 SECOND = FIRST.with_new()
@@ -31,7 +36,7 @@ Make = Callable[..., Settings]
 def made(settings: Make, engine: sa.Engine) -> Settings:
     """The default settings; the tables are there."""
     default = settings()
-    postgres.create_tables(engine, default.table)
+    create_tables(engine, default.table)
     return default
 
 
@@ -75,7 +80,7 @@ def test_every_row_comes_under_the_primary_key(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three keys; values, nulls and all else stay, and equal values are equal again."""
-    monkeypatch.setattr(remasking, "BLOCKS", 2)
+    monkeypatch.setattr(remask, "BLOCKS", 2)
     fill(engine, FIRST, SECOND, THIRD)
     outcome = rekey(made, THIRD)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
@@ -104,7 +109,7 @@ def test_a_table_that_checks_its_tokens_takes_the_new_ones(
 ) -> None:
     """With ``table.token_check``."""
     checked = settings(table__token_check=True)
-    postgres.create_tables(engine, checked.table)
+    create_tables(engine, checked.table)
     fill(engine, FIRST)
     assert rekey(checked, THIRD).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
@@ -120,8 +125,8 @@ def test_bodies_come_under_the_primary_key(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Text, bytes and tombstones, however few fit into a transaction; reasons stay."""
-    monkeypatch.setattr(resealing, "ENTRIES", 3)
-    monkeypatch.setattr(resealing, "ENTRY_BYTES", 1000)
+    monkeypatch.setattr(reseal, "ENTRIES", 3)
+    monkeypatch.setattr(reseal, "ENTRY_BYTES", 1000)
     bodies: list[str | bytes] = [
         b"\xff" * 900 * (at % 3) if at % 2 else f"é {at}" for at in range(20)
     ]
@@ -152,7 +157,7 @@ def test_few_large_bodies_are_sealed_at_once(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many bytes and the entry that goes above them; always one."""
-    monkeypatch.setattr(resealing, "ENTRY_BYTES", 1000)
+    monkeypatch.setattr(reseal, "ENTRY_BYTES", 1000)
     ids = ["a", "b", "c", "d"]
     put(
         engine, "etl.quarantine", message_id=ids, run_id=["0" * 32] * 4, reasons=["[]"] * 4,
@@ -160,8 +165,8 @@ def test_few_large_bodies_are_sealed_at_once(
     )  # fmt: skip
     done, after = [], 0
     while after is not None:
-        with postgres.transaction(engine) as connection:
-            changed, _, after = resealing.reseal_entries(connection, after, SECOND)
+        with transaction(engine) as connection:
+            changed, _, after = reseal.reseal_entries(connection, after, SECOND)
         done.append(changed)
     assert done == [2, 1, 1, 0]
 
@@ -243,11 +248,11 @@ def odd_settings(made: Settings, **changes: Any) -> Settings:
 def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa.Engine) -> None:
     """Schema, table and columns are quoted wherever they stand."""
     odd = odd_settings(made)
-    schema = postgres.identifier(odd.table.schema_name).replace("%", "%%").replace("\\:", ":")
+    schema = quote_name(odd.table.schema_name).replace("%", "%%").replace("\\:", ":")
     with engine.begin() as connection:
         connection.exec_driver_sql(f"create schema {schema}")
-    postgres.create_tables(engine, odd.table)
-    target = postgres.target_table(odd.table)
+    create_tables(engine, odd.table)
+    target = target_table(odd.table)
     values = [["x", "10.0.0.1", None], [None, "10.0.0.1", "y" * 100], ["10.0.0.1", "::1", "z"]]
     contexts = ["shared", "shared", "c"]
     masked = [
@@ -267,7 +272,7 @@ def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa
         for row in stored
     ] == values
     assert stored[2][0] == stored[0][1] == stored[1][1]
-    used = lookup.key_usage(engine, odd.table)
+    used = key_usage(engine, odd.table)
     assert set(used["key_id"]) == {"k2"}
 
 
@@ -322,7 +327,7 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
 ) -> None:
     """Neither a forgotten value nor a row deleted nor one moved, between reading and writing."""
     fill(engine, FIRST)
-    remask = remasking.mask.remask
+    real_remask = mask.remask
     statements = [
         "update user_logins set masked_ip = null, masked_device_id = null where user_id < '00100'",
         "delete from user_logins where user_id between '00100' and '00199'",
@@ -335,10 +340,10 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
             statement = statements.pop()
             with engine.begin() as connection:
                 connection.execute(sa.text(statement))
-        return remask(*arguments)
+        return real_remask(*arguments)
 
-    monkeypatch.setattr(remasking.mask, "remask", disturbed)
-    monkeypatch.setattr(remasking, "BLOCKS", 4)
+    monkeypatch.setattr(mask, "remask", disturbed)
+    monkeypatch.setattr(remask, "BLOCKS", 4)
     outcome = rekey(made, SECOND)
     assert (outcome.exit_code, statements) == (0, [])
     kept = [at for at in range(400) if not 100 <= at < 200]
@@ -354,7 +359,7 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
     fill(engine, FIRST)
     places = column(engine, "ctid::text", by="ctid").tolist()
     others = [f"192.0.2.{at % 256}" for at in range(400)]
-    remask = remasking.mask.remask
+    real_remask = mask.remask
 
     todo = [True]
 
@@ -365,9 +370,9 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
                 connection.execute(sa.text("delete from user_logins"))
                 connection.execute(sa.text("vacuum (truncate off) user_logins"))
             put(engine, "user_logins", user_id=USERS, masked_ip=tokens(others, FIRST, "ip"))
-        return remask(*arguments)
+        return real_remask(*arguments)
 
-    monkeypatch.setattr(remasking.mask, "remask", replaced)
+    monkeypatch.setattr(mask, "remask", replaced)
     rekey(made, SECOND)
     assert set(places) & set(column(engine, "ctid::text", by="ctid"))
     assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
@@ -390,16 +395,16 @@ def test_sessions_ended_by_the_server_are_tried_again(
 ) -> None:
     """In the middle of batches; every row comes under the new key all the same."""
     fill(engine, FIRST)
-    monkeypatch.setattr(remasking, "BLOCKS", 4)
-    remask, ends = remasking.mask.remask, [1, 2, 3]
+    monkeypatch.setattr(remask, "BLOCKS", 4)
+    real_remask, ends = mask.remask, [1, 2, 3]
 
     def disturbed(*arguments: Any) -> Any:
         if ends:
             ends.pop()
             end_sessions(engine)
-        return remask(*arguments)
+        return real_remask(*arguments)
 
-    monkeypatch.setattr(remasking.mask, "remask", disturbed)
+    monkeypatch.setattr(mask, "remask", disturbed)
     assert rekey(made, SECOND).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
 
@@ -409,22 +414,22 @@ def test_an_outage_that_lasts_ends_every_batch(
 ) -> None:
     """The first that gives up takes the others along; none of them waits by itself."""
     fill(engine, FIRST)
-    monkeypatch.setattr(remasking, "BLOCKS", 1)
+    monkeypatch.setattr(remask, "BLOCKS", 1)
     tries: list[Any] = []
 
-    remask = remasking.mask.remask
+    real_remask = mask.remask
 
     def disturbed(*arguments: Any) -> Any:
         tries.append(arguments)
         end_sessions(engine)
-        return remask(*arguments)
+        return real_remask(*arguments)
 
-    monkeypatch.setattr(remasking.mask, "remask", disturbed)
+    monkeypatch.setattr(mask, "remask", disturbed)
     with pytest.raises(DatabaseUnavailable):
         rekey(settings(database__retry_seconds=0.5), SECOND)
     # Two at once, each tried some times in half a second, of a dozen batches of two columns.
     assert 0 < len(tries) < 20
-    assert set(lookup.key_usage(engine, made.table)["key_id"]) == {"k1"}
+    assert set(key_usage(engine, made.table)["key_id"]) == {"k1"}
 
 
 def test_tokens_that_keep_coming_are_told(
@@ -434,11 +439,11 @@ def test_tokens_that_keep_coming_are_told(
     fill(engine, FIRST)
     late = tokens(["10.9.9.9"], FIRST, "ip")[0]
 
-    def write(stand: Stand) -> None:
+    def write(stand: RekeyProgress) -> None:
         if stand.done == stand.total:
             put(engine, "user_logins", user_id=[f"late {stand.number}"], masked_ip=[late])
 
     outcome = rekey(made, SECOND, write)
     assert (outcome.exit_code, outcome.remaining, outcome.passes) == (1, 1, 5)
     assert rekey(made, SECOND).exit_code == 0
-    assert set(lookup.key_usage(engine, made.table)["key_id"]) == {"k2"}
+    assert set(key_usage(engine, made.table)["key_id"]) == {"k2"}

@@ -20,11 +20,12 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from etl import exports, page, report
+from etl.analysis.source import Source, open_source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError
-from etl.report import Choice, Report
-from etl.source import Source, open_source
+from etl.report import files
+from etl.report.build import TITLES, Choice, Report, build_report
+from etl.report.html import TABLES, render
 from tests.conftest import ROOT
 from tests.integration.test_duplicates import create, fill, token
 
@@ -80,7 +81,7 @@ def source(postgres: EmbeddedPostgres) -> Iterator[Source]:
 @pytest.fixture(scope="module")
 def made(source: Source) -> Report:
     """The report of these."""
-    return report.build(source, Choice())
+    return build_report(source, Choice())
 
 
 def command(source: Source, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -108,11 +109,11 @@ def test_the_terminal_shows_the_tables_and_what_to_know(source: Source) -> None:
 
 def test_a_period_and_a_column_narrow_the_report(source: Source) -> None:
     """Since is in it, until is not."""
-    narrow = report.build(source.between("2026-11-03", "2026-11-04"), Choice(by="masked_device_id"))
+    narrow = build_report(source.between("2026-11-03", "2026-11-04"), Choice(by="masked_device_id"))
     assert (narrow.rows, narrow.users) == (1, 1)
     assert narrow.sections["columns"].frame["column"].tolist() == ["masked_device_id"]
     assert narrow.options["since"] == "2026-11-03T00:00:00+00:00"
-    assert report.build(source.between("2026-11-02", "2026-11-03"), Choice()).rows == 0
+    assert build_report(source.between("2026-11-02", "2026-11-03"), Choice()).rows == 0
 
 
 def test_a_wrong_column_is_an_error_without_a_traceback(source: Source) -> None:
@@ -132,11 +133,11 @@ def test_a_file_that_cannot_be_written_is_an_error(source: Source, tmp_path: Pat
 
 def test_csv_holds_every_table_and_no_formula(made: Report, tmp_path: Path) -> None:
     """What a spreadsheet would take for a formula has an apostrophe before it."""
-    exports.csv(made, tmp_path)
+    files.csv(made, tmp_path)
     for section in made.sections.values():
         read = pd.read_csv(tmp_path / f"{section.name}.csv", keep_default_na=False, dtype=str)
         assert len(read) == len(section.frame)
-        assert not any(read[name].str.startswith(exports.FORMULA).any() for name in read)
+        assert not any(read[name].str.startswith(files.FORMULA).any() for name in read)
     exact = pd.read_csv(tmp_path / "exact_rows.csv")
     assert exact["user_id"].tolist() == [f"'{FORMULA}"]
     assert exact["copies"].tolist() == [2]
@@ -144,7 +145,7 @@ def test_csv_holds_every_table_and_no_formula(made: Report, tmp_path: Path) -> N
 
 def test_csv_is_told_where_it_comes_from(made: Report, tmp_path: Path) -> None:
     """Query, time, number of rows and key ids."""
-    exports.csv(made, tmp_path)
+    files.csv(made, tmp_path)
     about = json.loads((tmp_path / "report.json").read_text())
     assert (about["rows"], about["key ids"]) == ("24", "k1, k2")
     assert about["time"].endswith("+00:00")
@@ -153,7 +154,7 @@ def test_csv_is_told_where_it_comes_from(made: Report, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "module"), [(exports.parquet, "pyarrow"), (exports.workbook, "xlsxwriter")]
+    ("write", "module"), [(files.parquet, "pyarrow"), (files.workbook, "xlsxwriter")]
 )
 def test_a_missing_library_is_told_with_the_way_to_get_it(
     write: Callable[[Report, Path], None], module: str, made: Report, tmp_path: Path
@@ -194,7 +195,7 @@ def _check_workbook(file: Path) -> None:
     with zipfile.ZipFile(file) as parts:
         texts = {name: parts.read(name).decode() for name in parts.namelist() if "xml" in name}
     sheets = [text for name, text in texts.items() if name.startswith("xl/worksheets/sheet")]
-    assert len(sheets) == 2 + len(report.TITLES)
+    assert len(sheets) == 2 + len(TITLES)
     assert not any("<f>" in sheet for sheet in sheets)
     assert "=cmd|" in texts["xl/sharedStrings.xml"]
     assert "k1, k2" in texts["xl/sharedStrings.xml"]
@@ -207,7 +208,7 @@ def test_the_page_escapes_every_value(made: Report) -> None:
         name: dataclasses.replace(section, title=HOSTILE, about=HOSTILE, query=HOSTILE)
         for name, section in made.sections.items()
     }
-    text = page.render(dataclasses.replace(made, **names, sections=sections))
+    text = render(dataclasses.replace(made, **names, sections=sections))
     tags = _Tags()
     tags.feed(text)
     assert tags.seen["script"] == 1  # the page's own
@@ -230,9 +231,9 @@ class _Tags(HTMLParser):
 
 def test_the_page_of_an_empty_table_has_no_days(source: Source) -> None:
     """And no rows, and still all its tables."""
-    empty = report.build(source.between("2000-01-01", "2000-01-02"), Choice())
-    text = page.render(empty)
-    assert text.count("0 rows") >= len(page.TABLES) - 1
+    empty = build_report(source.between("2000-01-01", "2000-01-02"), Choice())
+    text = render(empty)
+    assert text.count("0 rows") >= len(TABLES) - 1
     assert text.count("<svg") == 2
 
 

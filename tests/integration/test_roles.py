@@ -10,12 +10,14 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from etl import config, postgres, roles
+from etl import config
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError
-from etl.keyring import Keyring
-from etl.postgres import driver_url
+from etl.postgres import roles
+from etl.postgres.engine import driver_url
+from etl.postgres.tables import check_tables, create_tables, target_table
 from tests.conftest import KEYRING, Job
 from tests.unit.making import EVENT, event
 
@@ -78,7 +80,7 @@ def with_roles(
 ) -> sa.Engine:
     """A database with tables and roles."""
     table = settings().table
-    postgres.create_tables(engine, table)
+    create_tables(engine, table)
     roles.create(superuser, table)
     return superuser
 
@@ -180,11 +182,11 @@ def test_a_target_of_any_name_gets_its_rights(
 ) -> None:
     """Quotes, percent signs, colons and braces in it."""
     table = settings(table__name="o'\"dd %s :x {y}").table
-    postgres.create_tables(engine, table)
+    create_tables(engine, table)
     roles.create(superuser, table)
     with superuser.connect() as connection:
         connection.execute(sa.text("set role etl_analyst"))
-        target = postgres.target_table(table)
+        target = target_table(table)
         assert connection.execute(sa.select(sa.func.count()).select_from(target)).scalar() == 0
 
 
@@ -222,9 +224,9 @@ def test_tables_of_the_first_version_get_what_they_lack(
     with engine.begin() as connection:
         connection.exec_driver_sql(FIRST_VERSION)
     with pytest.raises(TableError, match=r"etl\.quarantine.*earlier version.*etl init"):
-        postgres.check_tables(engine, table)
-    postgres.create_tables(engine, table)
-    postgres.check_tables(engine, table)
+        check_tables(engine, table)
+    create_tables(engine, table)
+    check_tables(engine, table)
     with engine.connect() as connection:
         kept = connection.execute(sa.text("select message_id, closed_as from etl.quarantine"))
         assert kept.all() == [("m1", None)]
@@ -232,7 +234,7 @@ def test_tables_of_the_first_version_get_what_they_lack(
     upgraded = columns(engine)
     with engine.begin() as connection:
         connection.execute(sa.text("drop schema etl cascade"))
-    postgres.create_tables(engine, table)
+    create_tables(engine, table)
     assert columns(engine) == upgraded
 
 
@@ -254,8 +256,8 @@ def test_tables_that_are_up_to_date_need_no_right_to_change_them(
     """So the loader may run with database.create_tables as it is."""
     url = with_roles.url.update_query_dict({"options": "-c role=etl_loader"})
     loader = sa.create_engine(url)
-    postgres.create_tables(loader, settings().table)
-    postgres.check_tables(loader, settings().table)
+    create_tables(loader, settings().table)
+    check_tables(loader, settings().table)
     loader.dispose()
 
 
@@ -313,7 +315,7 @@ def test_a_value_that_is_no_token_is_refused_by_name_only(
 ) -> None:
     """No DETAIL comes with it; null and tokens of any key id are taken."""
     table = settings(table__token_check=True).table
-    postgres.create_tables(engine, table)
+    create_tables(engine, table)
     good = "a" * 16 + "." + "A" * 43
     with engine.begin() as connection:
         for value in (None, good, f"k.{'_-' * 60}"):
@@ -342,7 +344,7 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
         for i, name in enumerate(["ö" * 31, "it's %s :x"])
     ]
     table = config.Table.model_validate({"name": "odd", "columns": columns, "token_check": True})
-    postgres.create_tables(engine, table)
+    create_tables(engine, table)
     with engine.connect() as connection:
         found = connection.execute(
             sa.text("select conname from pg_constraint where conrelid = 'odd'::regclass")

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from etl.cli import main
-from etl.keyring import Keyring
+from etl.crypto.keyring import Keyring
 from etl.mask import tokens
 from tests.acceptance.watching import make_tables
 from tests.conftest import Job

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.components import Components
+from etl.analysis.components import Components
 
 LINKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60)
 

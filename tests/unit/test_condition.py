@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from etl.condition import check
 from etl.errors import SettingsError
+from etl.operations.condition import check_condition
 
 GOOD = [
     "user_id = 'u1'",
@@ -45,12 +45,12 @@ BAD = {
 @pytest.mark.parametrize("condition", GOOD, ids=range(len(GOOD)))
 def test_an_expression_is_taken(condition: str) -> None:
     """Whatever stands in its quotes."""
-    check(condition)
+    check_condition(condition)
 
 
 @pytest.mark.parametrize(("condition", "word"), BAD.items(), ids=range(len(BAD)))
 def test_whatever_could_be_more_is_refused(condition: str, word: str) -> None:
     """With a word about why, and without the condition."""
     with pytest.raises(SettingsError, match=word) as caught:
-        check(condition)
+        check_condition(condition)
     assert not condition.strip() or condition not in str(caught.value)

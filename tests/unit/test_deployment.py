@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from etl import config
-from etl.keyring import Keyring
-from etl.keyring import load as load_keyring
+from etl.crypto.keyring import Keyring, load_keyring
 from tests.unit.making import ROOT
 
 # What the user puts into .env.

@@ -11,7 +11,7 @@ import pytest
 
 from docs import generate
 from etl.cli import EXIT_CODES, main
-from etl.keyring import load
+from etl.crypto.keyring import load_keyring
 from tests.chaos.seeded import BUGS
 from tests.unit.making import ROOT
 
@@ -101,8 +101,8 @@ def test_the_keyring_of_the_readme_names_its_sources() -> None:
     """Every variable that the loader reads is in the table."""
     import inspect
 
-    from etl import keyring
+    from etl.crypto import keyring
 
     for variable in set(re.findall(r"ETL_KEYRING\w*", inspect.getsource(keyring))):
         assert f"`{variable}`" in README
-    assert load.__doc__
+    assert load_keyring.__doc__

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from etl import errands
-from etl.errands import Errands
+from etl.sqs import call_queue
+from etl.sqs.call_queue import CallQueue
 
 
 @pytest.fixture
@@ -21,22 +21,22 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def test_answers_come_in_order_without_anyone_receiving(pool: ThreadPoolExecutor) -> None:
     """The pool makes the calls when no receiver asks for them."""
-    assert Errands(pool, 2).map(lambda number: number * 2, list(range(50))) == list(
+    assert CallQueue(pool, 2).map(lambda number: number * 2, list(range(50))) == list(
         range(0, 100, 2)
     )
 
 
 def test_no_items_need_no_call(pool: ThreadPoolExecutor) -> None:
     """Nothing waits for nothing."""
-    assert Errands(pool, 2).map(str, []) == []
+    assert CallQueue(pool, 2).map(str, []) == []
 
 
 def test_a_receiver_makes_the_calls(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its own thread, as long as it keeps asking."""
-    monkeypatch.setattr(errands, "PATIENCE_SECONDS", 60)
-    waiting = Errands(pool, 2)
+    monkeypatch.setattr(call_queue, "PATIENCE_SECONDS", 60)
+    waiting = CallQueue(pool, 2)
     made_in: list[int] = []
     result = pool.submit(waiting.map, lambda _: made_in.append(threading.get_ident()), range(30))
     while not result.done():
@@ -48,7 +48,7 @@ def test_a_receiver_that_stops_asking_leaves_the_rest_to_the_pool(
     pool: ThreadPoolExecutor,
 ) -> None:
     """As when it sits in a long poll."""
-    waiting = Errands(pool, 2)
+    waiting = CallQueue(pool, 2)
     made_in: list[int] = []
     result = pool.submit(waiting.map, lambda _: made_in.append(threading.get_ident()), range(30))
     while not waiting.do_one():
@@ -60,7 +60,7 @@ def test_a_receiver_that_stops_asking_leaves_the_rest_to_the_pool(
 
 def test_there_is_nothing_to_do_when_nothing_waits(pool: ThreadPoolExecutor) -> None:
     """And a receiver is told so."""
-    waiting = Errands(pool, 2)
+    waiting = CallQueue(pool, 2)
     assert not waiting.are_waiting
     assert not waiting.do_one()
 
@@ -72,4 +72,4 @@ def test_what_a_call_raises_reaches_whom_it_is_for(pool: ThreadPoolExecutor) -> 
         raise LookupError("a bug")
 
     with pytest.raises(LookupError):
-        Errands(pool, 2).map(fail, [1, 2, 3])
+        CallQueue(pool, 2).map(fail, [1, 2, 3])

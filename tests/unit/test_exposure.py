@@ -8,8 +8,10 @@ import json
 import pandas as pd
 import pytest
 
-from etl import exposure, mask, samples
-from etl.keyring import Keyring
+from etl import mask
+from etl.analysis import exposure
+from etl.crypto.keyring import Keyring
+from etl.demo import samples
 
 KEYRING = Keyring.new("k1")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from etl import keyfile, keyring
+from etl.crypto import keyring_file
+from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import KeyringError
-from etl.keyring import Keyring
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def path(tmp_path: Path) -> Path:
 
 def read(path: Path) -> Keyring:
     """The keyring in a file, as a job reads it."""
-    return keyring.load({"ETL_KEYRING_FILE": str(path)})
+    return load_keyring({"ETL_KEYRING_FILE": str(path)})
 
 
 def test_rotate_adds_a_primary_key_and_keeps_the_old(path: Path) -> None:
     """What it returns is what stands in the file, and nothing else is left in the folder."""
     old = read(path)
-    ring = keyfile.rotate(path)
+    ring = keyring_file.rotate(path)
     assert (ring.primary, ring.key_ids) == ("k2", ("k1", "k2"))
     assert ring.key("k1") == old.key("k1")
     assert read(path).dump() == ring.dump()
@@ -45,7 +45,7 @@ def test_rotate_keeps_the_mode_whatever_the_umask(path: Path, mode: int) -> None
     path.chmod(mode)
     before = os.umask(0)
     try:
-        keyfile.rotate(path, "new")
+        keyring_file.rotate(path, "new")
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -55,7 +55,7 @@ def test_rotate_keeps_the_mode_whatever_the_umask(path: Path, mode: int) -> None
 def test_rotate_keeps_the_owner(path: Path) -> None:
     """When root rotates the key of a job's account, the job can still read it."""
     os.chown(path, 12345, 54321)
-    keyfile.rotate(path)
+    keyring_file.rotate(path)
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
 
 
@@ -64,7 +64,7 @@ def test_rotate_refuses_a_symbolic_link(path: Path) -> None:
     link = path.with_name("link.json")
     link.symlink_to(path)
     with pytest.raises(KeyringError, match="Too many levels of symbolic links"):
-        keyfile.rotate(link)
+        keyring_file.rotate(link)
     assert link.is_symlink()
     assert read(path).key_ids == ("k1",)
 
@@ -74,7 +74,7 @@ def test_rotate_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     with pytest.raises(KeyringError, match="no regular file"):
-        keyfile.rotate(pipe)
+        keyring_file.rotate(pipe)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_refused_rotation_leaves_the_file(
     path.chmod(mode)
     before = path.read_bytes()
     with pytest.raises(KeyringError, match=problem):
-        keyfile.rotate(path, key_id)
+        keyring_file.rotate(path, key_id)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_file(
     before = path.read_bytes()
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(KeyringError, match="No space left on device"):
-        keyfile.rotate(path)
+        keyring_file.rotate(path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -114,7 +114,7 @@ def test_rotations_at_once_lose_no_key(path: Path) -> None:
     """Each adds its own to those of the others."""
     rings: list[Keyring] = []
     threads = [
-        threading.Thread(target=lambda: rings.append(keyfile.rotate(path))) for _ in range(8)
+        threading.Thread(target=lambda: rings.append(keyring_file.rotate(path))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()

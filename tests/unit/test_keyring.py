@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from moto import mock_aws
 
-from etl import keyring
+from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import KeyringError
-from etl.keyring import Keyring
 
 ONE = bytes(range(64))
 TWO = bytes(range(64, 128))
@@ -206,13 +205,13 @@ def test_derive_differs_by_purpose_and_is_never_the_key():
 def test_load_reads_the_variable():
     """ETL_KEYRING is the JSON itself; the empty others count as unset."""
     environment = {"ETL_KEYRING": text(), "ETL_KEYRING_FILE": "", "ETL_KEYRING_SECRET": ""}
-    assert keyring.load(environment).key("k1") == ONE
+    assert load_keyring(environment).key("k1") == ONE
 
 
 def test_load_says_how_to_make_a_keyring():
     """Without a keyring the error names the variables and the command."""
     with pytest.raises(KeyringError) as caught:
-        keyring.load({"ETL_KEYRING": ""})
+        load_keyring({"ETL_KEYRING": ""})
     assert str(caught.value) == (
         "no keyring: set one of ETL_KEYRING, ETL_KEYRING_FILE, ETL_KEYRING_SECRET; "
         "make a keyring with: python -m etl keys new"
@@ -222,7 +221,7 @@ def test_load_says_how_to_make_a_keyring():
 def test_load_refuses_two_sources():
     """Which of two keyrings was meant is not guessed."""
     with pytest.raises(KeyringError, match=r"all but one of ETL_KEYRING, ETL_KEYRING_SECRET$"):
-        keyring.load({"ETL_KEYRING_SECRET": "a", "ETL_KEYRING": text()})
+        load_keyring({"ETL_KEYRING_SECRET": "a", "ETL_KEYRING": text()})
 
 
 def test_load_reads_a_file_of_its_owner(tmp_path):
@@ -230,7 +229,7 @@ def test_load_reads_a_file_of_its_owner(tmp_path):
     path = tmp_path / "keyring.json"
     path.write_text(text())
     path.chmod(0o600)
-    assert keyring.load({"ETL_KEYRING_FILE": str(path)}).key("k1") == ONE
+    assert load_keyring({"ETL_KEYRING_FILE": str(path)}).key("k1") == ONE
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
@@ -240,7 +239,7 @@ def test_load_refuses_a_file_that_others_can_read(tmp_path, mode):
     path.write_text(text())
     path.chmod(mode)
     with pytest.raises(KeyringError) as caught:
-        keyring.load({"ETL_KEYRING_FILE": str(path)})
+        load_keyring({"ETL_KEYRING_FILE": str(path)})
     assert str(caught.value) == (
         f"keyring file {str(path)!r} has mode {mode:04o}, so that others can use it; "
         f"run: chmod 600 {path}"
@@ -250,7 +249,7 @@ def test_load_refuses_a_file_that_others_can_read(tmp_path, mode):
 def test_load_names_a_file_that_is_not_there(tmp_path):
     """The path is in the error."""
     with pytest.raises(KeyringError, match=r"nowhere\.json' cannot be read: No such file"):
-        keyring.load({"ETL_KEYRING_FILE": str(tmp_path / "nowhere.json")})
+        load_keyring({"ETL_KEYRING_FILE": str(tmp_path / "nowhere.json")})
 
 
 def test_load_refuses_a_file_that_is_no_text(tmp_path):
@@ -259,7 +258,7 @@ def test_load_refuses_a_file_that_is_no_text(tmp_path):
     path.write_bytes(b"\xff" + ONE)
     path.chmod(0o600)
     with pytest.raises(KeyringError, match="is not UTF-8 text") as caught:
-        keyring.load({"ETL_KEYRING_FILE": str(path)})
+        load_keyring({"ETL_KEYRING_FILE": str(path)})
     assert caught.value.__context__ is None
 
 
@@ -271,7 +270,7 @@ def test_a_fault_in_a_file_names_the_file(tmp_path):
     with pytest.raises(
         KeyringError, match=r"^keyring in ETL_KEYRING_FILE '.*keyring\.json': member"
     ):
-        keyring.load({"ETL_KEYRING_FILE": str(path)})
+        load_keyring({"ETL_KEYRING_FILE": str(path)})
 
 
 @pytest.fixture
@@ -289,14 +288,14 @@ def test_load_reads_a_secret_of_the_region(secrets):
     """The secret's string is the JSON, and AWS_REGION says where it is."""
     secrets.create_secret(Name="etl/keyring", SecretString=text())
     environment = {"ETL_KEYRING_SECRET": "etl/keyring", "AWS_REGION": "eu-west-3"}
-    assert keyring.load(environment).key("k1") == ONE
+    assert load_keyring(environment).key("k1") == ONE
 
 
 def test_load_names_a_secret_that_is_not_there(secrets):
     """AWS's own error code is in the error."""
     environment = {"ETL_KEYRING_SECRET": "gone", "AWS_REGION": "eu-west-3"}
     with pytest.raises(KeyringError, match=r"^keyring secret 'gone' .*ResourceNotFoundException$"):
-        keyring.load(environment)
+        load_keyring(environment)
 
 
 def test_load_refuses_a_binary_secret(secrets):
@@ -304,11 +303,11 @@ def test_load_refuses_a_binary_secret(secrets):
     secrets.create_secret(Name="bin", SecretBinary=ONE)
     environment = {"ETL_KEYRING_SECRET": "bin", "AWS_REGION": "eu-west-3"}
     with pytest.raises(KeyringError, match=r"^keyring secret 'bin' has no SecretString"):
-        keyring.load(environment)
+        load_keyring(environment)
 
 
 def test_load_says_that_no_region_is_set(secrets, monkeypatch):
     """Without a region boto3's complaint becomes a keyring error."""
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     with pytest.raises(KeyringError, match="NoRegionError"):
-        keyring.load({"ETL_KEYRING_SECRET": "etl/keyring"})
+        load_keyring({"ETL_KEYRING_SECRET": "etl/keyring"})

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from etl import extract, ledgerkeys
-from etl.config import Ledger
-from etl.keyring import Keyring
+from etl import extract, fingerprints
+from etl.config import LedgerSettings
+from etl.crypto.keyring import Keyring
 from tests.unit.making import message
 
 KEYRING = Keyring.new("k1")
@@ -22,13 +22,13 @@ ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new().key("k1")}
 
 def made(
     key: str, *bodies: str, keyring: Keyring = KEYRING, envelope: Any = "none"
-) -> tuple[list[ledgerkeys.Fingerprints | None], list[list[str]]]:
+) -> tuple[list[fingerprints.Fingerprints | None], list[list[str]]]:
     """The fingerprints of bodies in their order, and the rejects."""
-    ledger = Ledger(key=key)
+    ledger = LedgerSettings(key=key)
     messages = [message(body, number) for number, body in enumerate(bodies)]
     fields = [ledger.field] if ledger.field else []
     raw, _ = extract.read(messages, fields, envelope=envelope)
-    keys, nameless = ledgerkeys.make(messages, raw, ledger, keyring, envelope=envelope)
+    keys, nameless = fingerprints.make(messages, raw, ledger, keyring, envelope=envelope)
     return [keys.get(one.message_id) for one in messages], nameless.to_numpy().tolist()
 
 
@@ -129,4 +129,4 @@ def test_keyrings_with_a_key_in_common_have_a_fingerprint_in_common() -> None:
 def test_a_key_that_is_none_is_refused(key: str, words: str) -> None:
     """At the start."""
     with pytest.raises(ValueError, match=words):
-        Ledger(key=key)
+        LedgerSettings(key=key)

@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import mask, seal, tokens
+from etl import mask
+from etl.crypto import seal, tokens
+from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UnmaskError
-from etl.keyring import Keyring
 from etl.mask import MaskedColumn
 
 ONE = bytes(range(64))

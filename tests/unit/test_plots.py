@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from etl.duplicates import Linked
+from etl.analysis.duplicates import Linked
 from notebooks import plots
 
 LOCALES = pd.DataFrame(

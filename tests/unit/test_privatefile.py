@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import SettingsError
-from etl.privatefile import new_file
+from etl.operations.private_file import new_file
 from tests.unit.making import ROOT
 
 
@@ -43,7 +43,7 @@ def test_a_file_system_without_nameless_files_gets_a_hidden_one(
 def test_a_process_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
     """Plain values may stand in the file."""
     code = (
-        "import os, pathlib, signal; from etl.privatefile import new_file\n"
+        "import os, pathlib, signal; from etl.operations.private_file import new_file\n"
         f"with new_file(pathlib.Path({str(tmp_path / 'new')!r})) as file:\n"
         "    file.write(b'one'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from etl import progress
 from etl.runs import Snapshot
+from etl.terminal import progress
 
 NOW = Snapshot(
     received=12_000, loaded=10_000, already_handled=30, quarantined=200, buffered=1_770, seconds=6.0

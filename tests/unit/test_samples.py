@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from etl import extract, samples, validate
+from etl import extract, validate
+from etl.demo import samples
 from etl.schema import frame_schema
 from tests.unit.making import FIELDS, columns, message
 

@@ -11,11 +11,11 @@ from etl.embedded import sqs_model
 from etl.embedded.sqs_model import (
     MAXIMUM_BYTES,
     REDELIVERY_MS,
-    Account,
     Deadlines,
-    Queue,
     Redelivery,
     Refusal,
+    SqsAccount,
+    StoredQueue,
     attributes_md5,
 )
 
@@ -24,31 +24,33 @@ HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def account() -> Account:
-    return Account()
+def account() -> SqsAccount:
+    return SqsAccount()
 
 
 @pytest.fixture
-def queue(account: Account) -> Queue:
+def queue(account: SqsAccount) -> StoredQueue:
     return account.create("q", {}, START_MS)
 
 
-def send(queue: Queue, *bodies: str, at_ms: int = START_MS, delay: int | None = None) -> None:
+def send(queue: StoredQueue, *bodies: str, at_ms: int = START_MS, delay: int | None = None) -> None:
     for body in bodies:
         queue.send(body, {}, delay, at_ms)
 
 
-def bodies(queue: Queue, at_ms: int, limit: int = 10, visibility: int | None = None) -> list[str]:
+def bodies(
+    queue: StoredQueue, at_ms: int, limit: int = 10, visibility: int | None = None
+) -> list[str]:
     return [message.body for message in queue.receive(limit, visibility, at_ms)]
 
 
-def receive_one(queue: Queue, at_ms: int = START_MS, visibility: int | None = None) -> str:
+def receive_one(queue: StoredQueue, at_ms: int = START_MS, visibility: int | None = None) -> str:
     """Receive one message and return its handle."""
     (message,) = queue.receive(1, visibility, at_ms)
     return queue.handle(message)
 
 
-def counts(queue: Queue, at_ms: int) -> tuple[int, int, int]:
+def counts(queue: StoredQueue, at_ms: int) -> tuple[int, int, int]:
     """Visible, in flight, delayed."""
     known = queue.describe(at_ms)
     prefix = "ApproximateNumberOfMessages"
@@ -60,7 +62,7 @@ def refused(code: str):
     return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
 
 
-def with_dead_letters(account: Account, maximum: int) -> tuple[Queue, Queue]:
+def with_dead_letters(account: SqsAccount, maximum: int) -> tuple[StoredQueue, StoredQueue]:
     dead = account.create("dead", {}, START_MS)
     policy = json.dumps({"deadLetterTargetArn": dead.arn, "maxReceiveCount": maximum})
     return account.create("main", {"RedrivePolicy": policy}, START_MS), dead
@@ -520,5 +522,5 @@ def test_the_next_change_is_the_earliest_of_delay_and_visibility(queue):
 
 def test_a_message_does_not_show_its_body():
     """The repr is for logs, bodies are not."""
-    queue = Account().create("q", {}, START_MS)
+    queue = SqsAccount().create("q", {}, START_MS)
     assert "secret" not in repr(queue.send("secret", {}, None, START_MS))

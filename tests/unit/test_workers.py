@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from etl import config, logs, worker, workers
-from etl.budget import Unlimited
-from etl.keyring import Keyring
+from etl import config, logs, worker, worker_pool
+from etl.crypto.keyring import Keyring
 from etl.runs import Run
+from etl.sqs.limits import NoQuota
 from etl.worker import Share
 from tests.unit.making import ROOT
 
@@ -33,7 +33,7 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
     settings = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
     ours, theirs = multiprocessing.Pipe()
     with ours, pytest.raises(SystemExit) as ended:
-        workers._work(settings, Share(Run("run", "hash")), Unlimited(), theirs)
+        worker_pool._work(settings, Share(Run("run", "hash")), NoQuota(), theirs)
     assert ended.value.code == 1
     shown = capsys.readouterr().err
     assert "ValueError" in shown

@@ -1,0 +1,1 @@
+"""Questions about the loaded rows, read only and without a key."""

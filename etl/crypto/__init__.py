@@ -1,0 +1,1 @@
+"""Encryption: keys, tokens and sealed bodies; knows no queue and no database."""

@@ -1,0 +1,129 @@
+"""Sealed message bodies, for the quarantine.
+
+Unlike a token a sealed body is randomised, so that equal bodies look different, and it is bound to
+its message id. The key is derived from the keyring's, so that it never masks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from etl.crypto import siv
+from etl.crypto.keyring import Keyring
+from etl.crypto.tokens import PAD_MARK, associated_data, padded_bytes
+from etl.errors import UnmaskError
+
+_NOT_A_BODY = "not sealed by this keyring for this message, or changed"
+_PURPOSE = "quarantine"
+_VERSION = 1
+_NONCE_BYTES = 16
+
+
+def seal(
+    bodies: Sequence[str | bytes], message_ids: Sequence[str], keyring: Keyring
+) -> list[bytes]:
+    """Encrypt bodies under fresh nonces, each bound to its message id.
+
+    A sealed body is a version byte, the key id's length and the key id, a 16-byte nonce, then
+    SIV || ciphertext. The key is derived from the primary key, so that it never masks. The
+    associated data are `etl:v1:<key id>:quarantine`, the message id and, last, the nonce (RFC 5297,
+    section 3). What is encrypted is `t` and a str's UTF-8, or `b` and bytes, padded as in a token;
+    lone surrogates are encoded with `surrogatepass`.
+
+    :raises ValueError: there are not as many message ids as bodies
+    """
+    if len(bodies) != len(message_ids):
+        raise ValueError("each body needs its message id")
+    key_id = keyring.primary
+    random = os.urandom(_NONCE_BYTES * len(bodies))
+    nonces = [random[at : at + _NONCE_BYTES] for at in range(0, len(random), _NONCE_BYTES)]
+    sealed = siv.seal(
+        keyring.derive(_PURPOSE, key_id),
+        [_pad_one(_typed_bytes(body)) for body in bodies],
+        _seal_data(key_id, message_ids, nonces),
+    )
+    head = header(key_id)
+    return [head + nonce + rest for nonce, rest in zip(nonces, sealed, strict=True)]
+
+
+def unseal(
+    sealed: Sequence[bytes], message_ids: Sequence[str], keyring: Keyring
+) -> list[str | bytes]:
+    """Decrypt sealed bodies; a str comes back as str and bytes as bytes.
+
+    :raises UnmaskError: names the first row position that cannot be opened, in the same words
+        whatever is wrong with it
+    :raises ValueError: there are not as many message ids as sealed bodies
+    """
+    bodies = unseal_each(sealed, message_ids, keyring)
+    for row, body in enumerate(bodies):
+        if body is None:
+            raise UnmaskError(f"row {row}: {_NOT_A_BODY}", row)
+    return [body for body in bodies if body is not None]
+
+
+def unseal_each(
+    sealed: Sequence[bytes], message_ids: Sequence[str], keyring: Keyring
+) -> list[str | bytes | None]:
+    """Decrypt sealed bodies; None stands in the place of one that cannot be opened.
+
+    :raises ValueError: there are not as many message ids as sealed bodies
+    """
+    if len(sealed) != len(message_ids):
+        raise ValueError("each sealed body needs its message id")
+    parts = [_sealed_parts(bytes(one)) for one in sealed]
+    opened: list[bytes | None] = [None] * len(parts)
+    for key_id in keyring.key_ids:
+        at = [row for row, (named, _, _) in enumerate(parts) if named == key_id]
+        ids, nonces = [message_ids[row] for row in at], [parts[row][1] for row in at]
+        values = siv.open_each(
+            keyring.derive(_PURPOSE, key_id),
+            [parts[row][2] for row in at],
+            _seal_data(key_id, ids, nonces),
+        )
+        for row, value in zip(at, values, strict=True):
+            opened[row] = value
+    return [_body(value) for value in opened]
+
+
+def header(key_id: str) -> bytes:
+    """Return what every body sealed under this key begins with."""
+    return bytes([_VERSION, len(key_id)]) + key_id.encode()
+
+
+def _typed_bytes(body: str | bytes) -> bytes:
+    return b"t" + body.encode("utf-8", "surrogatepass") if isinstance(body, str) else b"b" + body
+
+
+def _pad_one(value: bytes) -> bytes:
+    return (value + bytes([PAD_MARK])).ljust(padded_bytes(len(value)), b"\0")
+
+
+def _seal_data(
+    key_id: str, message_ids: Sequence[str], nonces: Sequence[bytes]
+) -> siv.AssociatedData:
+    ids = [message_id.encode("utf-8", "surrogatepass") for message_id in message_ids]
+    return [associated_data(key_id, _PURPOSE), ids, nonces]
+
+
+def _sealed_parts(sealed: bytes) -> tuple[str | None, bytes, bytes]:
+    """Split into key id, nonce, and SIV || ciphertext; None for a key id of another format."""
+    head = 2 + (sealed[1] if len(sealed) > 1 else 0)
+    if sealed[:1] != bytes([_VERSION]) or len(sealed) < head + _NONCE_BYTES:
+        return None, b"", b""
+    key_id = sealed[2:head].decode("ascii", "replace")
+    return key_id, sealed[head : head + _NONCE_BYTES], sealed[head + _NONCE_BYTES :]
+
+
+def _body(opened: bytes | None) -> str | bytes | None:
+    """Undo the padding and the type mark of a body; None for what has none."""
+    value, mark, zeros = (opened or b"").rpartition(bytes([PAD_MARK]))
+    if not mark or zeros.strip(b"\0"):
+        return None
+    if value[:1] == b"b":
+        return value[1:]
+    with contextlib.suppress(UnicodeDecodeError):
+        return value[1:].decode("utf-8", "surrogatepass") if value[:1] == b"t" else None
+    return None

@@ -1,0 +1,1 @@
+"""`make run` and `make notebook`: sample events, loaded on the embedded services."""

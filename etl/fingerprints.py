@@ -1,0 +1,84 @@
+"""What else than its message id tells that an event has been handled: ``ledger.key``.
+
+A further key is a fingerprint, HMAC-SHA-256 (RFC 2104) of the whole body or of one field's value,
+so that no value stands in the ledger and nobody without the keyring can try values against it.
+
+A message has one fingerprint for each key of the keyring, and is new only if all of them are. So
+two workers tell each other's messages as long as their keyrings have one key in common, and a
+rotation forgets nothing while the old key stays.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from etl.config import LedgerSettings
+from etl.crypto.keyring import Keyring
+from etl.extract import event_text
+from etl.frames import Reject, rejects
+from etl.sqs.queue import Message
+
+_PURPOSE = "ledger"
+CHECK = "ledger key"
+
+Fingerprints = tuple[str, ...]
+
+
+def make(
+    messages: Sequence[Message],
+    raw: pd.DataFrame,
+    ledger: LedgerSettings,
+    keyring: Keyring,
+    *,
+    envelope: Literal["none", "sns"] = "none",
+) -> tuple[dict[str, Fingerprints], pd.DataFrame]:
+    """Fingerprint the readable messages, where the setting asks for it.
+
+    Columns in: ``message_id`` and, in the mode ``field:``, that field, as
+    :func:`etl.extract.read` gives them.
+
+    :returns: the fingerprints by message id, none at all in the mode ``message_id``; and as rejects
+        (``message_id``, ``column``, ``check``) the messages whose field identifies nothing: absent,
+        null, blank, or neither text nor an integer
+    """
+    if ledger.key == "message_id":
+        return {}, rejects(())
+    ids = raw["message_id"].tolist()
+    texts: list[str | None]
+    if ledger.field is None:
+        bodies = {message.message_id: message.body for message in messages}
+        texts = [event_text(bodies[message_id], envelope) for message_id in ids]
+    else:
+        texts = [_identifier(value) for value in raw[ledger.field].tolist()]
+    keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]
+    head = f"{ledger.key}\0".encode()
+    made: dict[str, Fingerprints] = {}
+    nameless: list[Reject] = []
+    for message_id, text in zip(ids, texts, strict=True):
+        if text is None:
+            nameless.append((message_id, str(ledger.field), CHECK))
+        else:
+            data = head + text.encode("utf-8", "surrogatepass")
+            made[message_id] = tuple(_fingerprint(key_id, key, data) for key_id, key in keys)
+    return made, rejects(nameless)
+
+
+def _identifier(value: Any) -> str | None:
+    """Spell an identifier, so that 5 and "5" differ; None for what is none."""
+    # type() and not isinstance(): True is an instance of int.
+    if type(value) is int:
+        return f"i{value}"
+    if type(value) is str and value.strip():
+        return f"t{value}"
+    return None
+
+
+def _fingerprint(key_id: str, key: bytes, data: bytes) -> str:
+    # A colon: unlike a token this can never be opened.
+    digest = base64.urlsafe_b64encode(hmac.digest(key, data, "sha256"))
+    return f"{key_id}:{digest.decode().rstrip('=')}"

@@ -1,0 +1,1 @@
+"""What the officer does: the quarantine, recovery with an audit, erasure, new keys."""

@@ -1,0 +1,96 @@
+"""Who saw or removed plain values, when and why: ``etl.unmask_audit``.
+
+The row is committed before the first value is shown. Where it cannot be, nothing is.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import sqlalchemy as sa
+
+from etl.crypto.keyring import Keyring
+from etl.errors import DatabaseRefused, EtlError
+from etl.postgres.engine import transaction
+from etl.postgres.queries import queries
+from etl.postgres.sqlstate import RowRefused
+from etl.postgres.tables import query_frame
+
+_PURPOSE = "audit"
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """What is about to be done with plain values; holds none of them."""
+
+    action: str  # the command
+    reason: str  # in the words of who asks
+    scope: str  # what it is about
+    columns: Sequence[str]  # fields of the event
+    count: int  # of tokens, rows or bodies
+
+
+def write(engine: sa.Engine, entry: AuditEntry, subjects: Iterable[str], keyring: Keyring) -> None:
+    """Commit an audit row, so that afterwards the values may be shown.
+
+    :param subjects: the tokens, or the ids of sealed bodies, for the fingerprint
+    :raises EtlError: it could not be written, or perhaps was not; nothing may be shown
+    """
+    try:
+        with transaction(engine) as connection:
+            add(connection, entry, subjects, keyring)
+    except (EtlError, RowRefused) as error:
+        kind = type(error) if isinstance(error, EtlError) else DatabaseRefused
+        raise kind(f"nothing is shown, since the audit row cannot be written: {error}") from None
+
+
+def add(
+    connection: sa.Connection, entry: AuditEntry, subjects: Iterable[str], keyring: Keyring
+) -> None:
+    """Add an audit row in the caller's transaction."""
+    # Some servers answer a COMMIT before it is on disk.
+    connection.exec_driver_sql("set local synchronous_commit = on")
+    connection.execute(
+        queries()["add_audit"],
+        {
+            "os_user": _os_user(),
+            "host": socket.gethostname(),
+            "action": entry.action,
+            "reason": entry.reason,
+            "scope": entry.scope,
+            "columns": list(entry.columns),
+            "count": entry.count,
+            "key_id": keyring.primary,
+            "fingerprint": fingerprint(subjects, keyring),
+        },
+    )
+
+
+def fingerprint(subjects: Iterable[str], keyring: Keyring) -> str:
+    """HMAC-SHA-256 (RFC 2104), in hex, of the distinct subjects in order, as a JSON array.
+
+    The key is derived from the primary key, so that with the keyring it can be told whether a row
+    is about given tokens, and without it nothing can be tried.
+    """
+    listed = json.dumps(sorted(set(subjects)))
+    return hmac.digest(keyring.derive(_PURPOSE), listed.encode(), "sha256").hex()
+
+
+def history(engine: sa.Engine, limit: int) -> pd.DataFrame:
+    """The newest audit rows, newest first: the columns of ``etl.unmask_audit``."""
+    return query_frame(engine, "list_audit", {"limit": limit})
+
+
+def _os_user() -> str:
+    # Not getpass: it believes the environment first.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,1 @@
+"""Postgres: connections, the job's tables, COPY, and what its errors mean."""

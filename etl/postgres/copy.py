@@ -1,0 +1,75 @@
+"""Rows through COPY: an insertion method for ``DataFrame.to_sql``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from etl.postgres.queries import quote_name
+
+# COPY's text format (PostgreSQL documentation, COPY): what must be escaped in a value.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_NULL = "\\N"
+PIECE_ROWS = 1000  # rows of a COPY that are written at a time
+READ_BYTES = 65_536  # how much of them the driver takes at a time
+
+
+def copy_rows(
+    table: Any, connection: sa.Connection, names: list[str], rows: Iterable[tuple[Any, ...]]
+) -> int:
+    """Insertion method for ``to_sql``: one COPY in text format, fed in pieces.
+
+    The database reads one piece while the next one is written here.
+
+    :returns: rows copied
+    """
+    cursor: Any = connection.connection.cursor()
+    with cursor:
+        statement = f"copy {insert_target(table.name, names)} from stdin"
+        cursor.copy_expert(statement, _Pieces(_copy_pieces(rows)), READ_BYTES)
+        return int(cursor.rowcount)
+
+
+def insert_target(table: str, columns: Sequence[str]) -> str:
+    """Name a table and its columns, as INSERT and COPY want them."""
+    quoted = (quote_name(column, for_driver=True) for column in columns)
+    return f"{quote_name(table, for_driver=True)} ({', '.join(quoted)})"
+
+
+def _copy_pieces(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
+    """Write rows as lines of COPY's text format, column by column."""
+    waiting = iter(rows)
+    while part := list(islice(waiting, PIECE_ROWS)):
+        columns = [_column_text(values) for values in zip(*part, strict=True)]
+        text = "".join(["\n".join(map("\t".join, zip(*columns, strict=True))), "\n"])
+        # What UTF-8 cannot carry was a reject long ago. An error raised here would stand in the
+        # server's log, with the text; the server's own refusal comes back as a row at fault.
+        yield text.encode("utf-8", "surrogatepass")
+
+
+def _column_text(values: Sequence[Any]) -> Sequence[str]:
+    texts = [_NULL if value is None else str(value) for value in values]
+    # One look at the whole column: values that need escapes are rare, tokens never do.
+    joined = "".join(texts)
+    nulls = sum(value is None for value in values)
+    if not any(character in joined for character in "\t\n\r") and joined.count("\\") == nulls:
+        return texts
+    return [_NULL if value is None else str(value).translate(_ESCAPES) for value in values]
+
+
+class _Pieces:
+    """What copy_expert reads from."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        end = len(self._rest) if size < 0 else size
+        piece, self._rest = self._rest[:end], self._rest[end:]
+        return bytes(piece)

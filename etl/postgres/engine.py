@@ -1,0 +1,98 @@
+"""The engine that connects to the database, and a transaction on it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import psycopg2
+import sqlalchemy as sa
+
+from etl.config import DatabaseSettings
+from etl.errors import DatabaseUnavailable, EtlError, SettingsError
+from etl.postgres.sqlstate import translate
+
+# A dead peer must be noticed by both sides. Without these a cut network holds a client for two
+# hours, and a server-side transaction keeps its locks on the ledger for as long.
+_CONNECTION = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+    "application_name": "etl",
+}
+_SESSION = {
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "timezone": "UTC",
+}
+
+
+def open_engine(database: DatabaseSettings, connections: int = 1) -> sa.Engine:
+    """Make an engine; connects to nothing yet.
+
+    :param connections: that it keeps open
+    :raises SettingsError: DATABASE_URL is missing or no Postgres URL
+    """
+    if database.url is None:
+        raise SettingsError(
+            "DATABASE_URL is not set; it looks like postgresql://user:password@host:5432/name"
+        )
+    url = driver_url(database.url.get_secret_value())
+    session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    given = url.query.get("options")
+    options = f"{session} {given}" if isinstance(given, str) else session
+    return sa.create_engine(
+        url.difference_update_query(["options"]),
+        hide_parameters=True,
+        # Hours may lie between two batches, and what is between us and the database forgets.
+        pool_pre_ping=True,
+        pool_size=connections,
+        max_overflow=1,
+        connect_args={
+            **_CONNECTION,
+            "connect_timeout": database.connect_seconds,
+            "options": options,
+        },
+    )
+
+
+def driver_url(text: str) -> sa.URL:
+    """Make a URL that names psycopg2; SQLAlchemy 2.1 would take ``postgresql://`` for psycopg 3.
+
+    :raises SettingsError: no Postgres URL
+    """
+    try:
+        url = sa.make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", text))
+    except (sa.exc.ArgumentError, ValueError):
+        # The parser's own words would quote the URL, and the password in it.
+        raise SettingsError("DATABASE_URL cannot be read as a URL") from None
+    if url.drivername != "postgresql+psycopg2":
+        raise SettingsError("DATABASE_URL is no postgresql:// URL")
+    return url
+
+
+@contextlib.contextmanager
+def transaction(source: sa.Engine) -> Iterator[sa.Connection]:
+    """Hold a connection in one transaction, committed at the end of the block.
+
+    :raises DatabaseUnavailable: an outage; the commit may or may not have happened
+    :raises DatabaseRefused: the statement itself is refused
+    :raises RowRefused: a row broke a constraint
+    """
+    try:
+        with source.connect() as connection, connection.begin():
+            yield connection
+    except EtlError:
+        raise
+    except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
+        translated = translate(error)
+        if isinstance(translated, DatabaseUnavailable):
+            # Whatever else the pool holds comes from before the outage.
+            source.dispose()
+        raise translated from None

@@ -1,0 +1,30 @@
+"""The database roles: who loads, who looks, who recovers; see ``etl/sql/roles.sql``."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from etl.config import Table
+from etl.postgres.engine import transaction
+from etl.postgres.queries import quote_name, sql_file
+
+ROLES = ("etl_loader", "etl_analyst", "etl_officer")
+
+
+def create(engine: sa.Engine, table: Table) -> None:
+    """Make the roles that are absent, and give all three what they need, and no more.
+
+    The tables must be there. A role that is there keeps its members.
+
+    :raises DatabaseRefused: whose tables these are not, or who may not make roles
+    :raises DatabaseUnavailable: an outage
+    """
+    target = quote_name(table.schema_name, table.name)
+    masked = ", ".join(quote_name(column.name) for column in table.columns if column.mask)
+    statements = sql_file("roles.sql").format(
+        target=target,
+        target_schema=quote_name(table.schema_name),
+        grant_masked=f"grant update ({masked}) on {target} to etl_officer;" if masked else "",
+    )
+    with transaction(engine) as connection:
+        connection.execute(sa.text(statements))

@@ -1,0 +1,1 @@
+"""What the analyst opens: the duplicate report, its files, and notebooks as pages."""

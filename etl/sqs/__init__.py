@@ -1,0 +1,1 @@
+"""SQS: what receives, holds, acknowledges, releases and sends messages."""
