@@ -45,7 +45,7 @@ chaos-long: $(STAMP) ## the campaigns at their full size; the lines go to docs/r
 	@$(BIN)/python -m tests.chaos --append docs/reliability-results.jsonl
 
 bites: $(STAMP) ## plant known bugs in copies of the project and see the tests catch them (minutes)
-	@$(BIN)/python -m tests.chaos.bites
+	@$(BIN)/python -m tests.chaos.mutants
 
 docs: $(STAMP) ## write the parts of README.md that are made from the code
 	@$(BIN)/python -m docs.generate

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, report, results, turns
+from bench import machine, paired_runs, report, results
 from bench.services import Options
 
 FOLDER = Path(__file__).parent
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in names:
         if name == REPORT:
             continue
-        turns.say(f"== {name}")
+        paired_runs.say(f"== {name}")
         facts = machine.facts(_command(options, name))
         results.add(folder, name, report.PARTS[name].measure(amount), facts)
     report.write(folder)

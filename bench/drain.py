@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bench import markdown, processes, services, turns
+from bench import markdown, paired_runs, processes, services
 from bench.services import Options, Services
 
 MESSAGES, QUICK_MESSAGES = 50_000, 600
@@ -35,11 +35,11 @@ def measure(options: Options) -> dict[str, Any]:
         candidates = _candidates(here, few, many)
         if TWO not in candidates:
             notes.append("`run` has no `--workers`, so two workers were not measured.")
-        runs = turns.in_turns(candidates, options.runs)
+        runs = paired_runs.in_turns(candidates, options.runs)
     a_message = {name: [_slope(run) for run in own] for name, own in runs.items()}
     cpu = {name: [one["cpu_us"] for one in own] for name, own in a_message.items()}
     ratios = {
-        key: turns.ratio(cpu[one], cpu[other])
+        key: paired_runs.ratio(cpu[one], cpu[other])
         for key, (one, other, _) in RATIOS.items()
         if one in cpu
     }
@@ -48,7 +48,7 @@ def measure(options: Options) -> dict[str, Any]:
         "notes": notes,
         "ratios": ratios,
         "table": {
-            name: {what: turns.spread([one[what] for one in own]) for what in own[0]}
+            name: {what: paired_runs.spread([one[what] for one in own]) for what in own[0]}
             for name, own in a_message.items()
         },
         "runs": runs,
@@ -60,8 +60,8 @@ def _candidates(here: Services, few: int, many: int) -> dict[str, Callable[[], A
     multi, copy = {"ETL_LOAD__METHOD": "multi"}, {"ETL_LOAD__METHOD": "copy"}
     both = partial(_both, here, few, many)
     candidates: dict[str, Callable[[], Any]] = {
-        BARE: partial(both, processes.python("-m", "bench.bare"), {}, stores=False),
-        USUAL: partial(both, processes.python("-m", "bench.usual"), {}),
+        BARE: partial(both, processes.python("-m", "bench.bare_consumer"), {}, stores=False),
+        USUAL: partial(both, processes.python("-m", "bench.row_by_row"), {}),
         MULTI: partial(both, etl, multi),
         COPY: partial(both, etl, copy),
     }
@@ -137,7 +137,7 @@ def show(part: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _cells(row: dict[str, turns.Spread]) -> list[str]:
+def _cells(row: dict[str, paired_runs.Spread]) -> list[str]:
     return [
         markdown.shown(row["cpu_us"], 0),
         markdown.shown(row["wall_us"], 0),

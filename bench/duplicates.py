@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import sqlalchemy as sa
 
-from bench import markdown, processes, services, turns
+from bench import markdown, paired_runs, processes, services
 from bench.services import Options, Services
 from etl.analysis import duplicates
 from etl.analysis.source import Source
@@ -80,13 +80,13 @@ def measure(options: Options) -> dict[str, Any]:
     small = options.messages or (QUICK_ROWS if options.quick else ROWS)
     with services.opened(1) as here:
         with _filled(here, small) as table:
-            runs = {"small": turns.in_turns(_questions(table), options.runs)}
-            load = turns.in_turns(_loading(table, small), options.runs)
+            runs = {"small": paired_runs.in_turns(_questions(table), options.runs)}
+            load = paired_runs.in_turns(_loading(table, small), options.runs)
             _index(table)
-            runs["indexed"] = turns.in_turns(_questions(table), options.runs)
-            load |= turns.in_turns(_loading(table, small, INDEXED), options.runs)
+            runs["indexed"] = paired_runs.in_turns(_questions(table), options.runs)
+            load |= paired_runs.in_turns(_loading(table, small, INDEXED), options.runs)
         with _filled(here, TIMES * small) as table:
-            runs["big"] = turns.in_turns(_questions(table), 1)
+            runs["big"] = paired_runs.in_turns(_questions(table), 1)
     reports = {size: _column(own[REPORT], "wall_seconds") for size, own in runs.items()}
     plain = {size: _column(own[PLAIN], "wall_seconds") for size, own in runs.items()}
     return {
@@ -94,17 +94,20 @@ def measure(options: Options) -> dict[str, Any]:
         "big_rows": TIMES * small,
         "load_rows": _loaded(small),
         "ratios": {
-            "duplicates.report_over_plain": turns.ratio(reports["big"], plain["big"]),
-            "duplicates.peak_mb": turns.spread(_column(runs["big"][REPORT], "peak_mb")),
-            "duplicates.indexed_load_over_bare": turns.ratio(load[INDEXED], load[BARE]),
+            "duplicates.report_over_plain": paired_runs.ratio(reports["big"], plain["big"]),
+            "duplicates.peak_mb": paired_runs.spread(_column(runs["big"][REPORT], "peak_mb")),
+            "duplicates.indexed_load_over_bare": paired_runs.ratio(load[INDEXED], load[BARE]),
         },
         "table": {
-            size: {name: turns.spread(_column(each, "wall_seconds")) for name, each in own.items()}
+            size: {
+                name: paired_runs.spread(_column(each, "wall_seconds"))
+                for name, each in own.items()
+            }
             for size, own in runs.items()
         },
-        "load": {name: turns.spread(own) for name, own in load.items()},
+        "load": {name: paired_runs.spread(own) for name, own in load.items()},
         "peaks": {
-            size: turns.spread(_column(own[REPORT], "peak_mb")) for size, own in runs.items()
+            size: paired_runs.spread(_column(own[REPORT], "peak_mb")) for size, own in runs.items()
         },
         "runs": {**runs, "load": load},
     }
@@ -123,7 +126,7 @@ def _filled(here: Services, rows: int) -> Iterator[Filled]:
         try:
             for start in range(0, rows, FILL_ROWS):
                 made.add(min(FILL_ROWS, rows - start))
-                turns.say(f"table: from row {start:,}, {time.perf_counter() - began:.0f} s")
+                paired_runs.say(f"table: from row {start:,}, {time.perf_counter() - began:.0f} s")
             made.rest()
             yield made
         finally:
@@ -151,7 +154,7 @@ def _count(source: Source) -> None:
 
 
 def _timed(ask: Callable[[], Any]) -> dict[str, float]:
-    return {"wall_seconds": turns.seconds_of(ask)}
+    return {"wall_seconds": paired_runs.seconds_of(ask)}
 
 
 def _report(url: str) -> dict[str, float]:
@@ -174,7 +177,7 @@ def _loaded(rows: int) -> int:
 
 def _loading(table: Filled, rows: int, name: str = BARE) -> dict[str, Callable[[], float]]:
     # By the server alone, so that nothing but the table and its indexes is measured.
-    return {name: partial(turns.seconds_of, partial(table.add, _loaded(rows)))}
+    return {name: partial(paired_runs.seconds_of, partial(table.add, _loaded(rows)))}
 
 
 def show(part: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ import pandas as pd
 import psycopg2
 import sqlalchemy as sa
 
-from bench import markdown, messages, processes, services, turns
+from bench import markdown, messages, paired_runs, processes, services
 from bench.services import Options, Services
 from etl import ledger, load
 from etl.config import Settings
@@ -73,8 +73,8 @@ def measure(options: Options) -> dict[str, Any]:
         target = stack.enter_context(_target(here))
         frame = messages.masked_frame(rows, target.settings, here.keyring)
         ways, psql = _ways(target, frame, stack)
-        by_way = turns.in_turns(ways, options.runs)
-        by_size = turns.in_turns(_sizes(target, frame), options.runs)
+        by_way = paired_runs.in_turns(ways, options.runs)
+        by_size = paired_runs.in_turns(_sizes(target, frame), options.runs)
     by_ledger = _by_ledger(STOCK, frame, ledger_rows, options.runs)
     by_roomy = _by_ledger(ROOMY, frame, ledger_rows, options.runs)
     rates = {name: [one["rows_per_second"] for one in own] for name, own in by_way.items()}
@@ -83,7 +83,7 @@ def measure(options: Options) -> dict[str, Any]:
         "ledger_rows": ledger_rows,
         "psql": psql,
         "ratios": {
-            "load.copy_over_psql": turns.ratio(rates[COPY], rates[psql]),
+            "load.copy_over_psql": paired_runs.ratio(rates[COPY], rates[psql]),
             **dict(zip(LEDGER_RATIOS, map(_full_over_empty, (by_ledger, by_roomy)), strict=True)),
         },
         "table": _rows(by_way),
@@ -100,7 +100,7 @@ def _by_ledger(server: Mapping[str, str], frame: pd.DataFrame, ids: int, runs: i
     """Load by copy against an empty and a full ledger, both in one server with these settings."""
     with services.opened(1, server) as here, _target(here) as empty, _target(here) as full:
         _fill(full, ids, here)
-        return turns.in_turns(
+        return paired_runs.in_turns(
             {
                 EMPTY: partial(_stage, empty, frame, "copy"),
                 FULL: partial(_stage, full, frame, "copy", ledger_too=False),
@@ -109,17 +109,17 @@ def _by_ledger(server: Mapping[str, str], frame: pd.DataFrame, ids: int, runs: i
         )
 
 
-def _full_over_empty(by_ledger: Turns) -> turns.Spread:
+def _full_over_empty(by_ledger: Turns) -> paired_runs.Spread:
     seconds = {name: [one["wall_seconds"] for one in own] for name, own in by_ledger.items()}
-    return turns.ratio(seconds[FULL], seconds[EMPTY])
+    return paired_runs.ratio(seconds[FULL], seconds[EMPTY])
 
 
-def _rows(measured: Turns) -> dict[str, dict[str, turns.Spread]]:
+def _rows(measured: Turns) -> dict[str, dict[str, paired_runs.Spread]]:
     return {name: _row(own) for name, own in measured.items()}
 
 
-def _row(measured: list[dict[str, float]]) -> dict[str, turns.Spread]:
-    return {what: turns.spread([one[what] for one in measured]) for what in measured[0]}
+def _row(measured: list[dict[str, float]]) -> dict[str, paired_runs.Spread]:
+    return {what: paired_runs.spread([one[what] for one in measured]) for what in measured[0]}
 
 
 @contextmanager
@@ -280,7 +280,7 @@ def _fill(target: Target, rows: int, here: Services) -> None:
         with target.engine.begin() as connection:
             part = min(FILL_ROWS, rows - start)
             connection.execute(statement, {"run_id": run_id, "rows": part})
-        turns.say(f"ledger: {start + part:,} ids, {time.perf_counter() - began:.0f} s")
+        paired_runs.say(f"ledger: {start + part:,} ids, {time.perf_counter() - began:.0f} s")
     for url, command in ((target.url, "vacuum analyze etl.ledger"),
                          (here.server.superuser_url, "checkpoint")):  # fmt: skip
         with closing(psycopg2.connect(url)) as connection:
@@ -342,11 +342,11 @@ def show(part: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _rates(row: dict[str, turns.Spread]) -> str:
+def _rates(row: dict[str, paired_runs.Spread]) -> str:
     return markdown.shown(row["rows_per_second"], 0)
 
 
-def _client(name: str, row: dict[str, turns.Spread], rows: int) -> str:
+def _client(name: str, row: dict[str, paired_runs.Spread], rows: int) -> str:
     # psql is a process of its own, and its CPU is not this one's.
     if name.startswith("psql"):
         return "-"

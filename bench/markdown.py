@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench.turns import Spread
+from bench.paired_runs import Spread
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

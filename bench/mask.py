@@ -13,7 +13,7 @@ import pandas as pd
 from Crypto.Cipher import AES
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from bench import markdown, turns
+from bench import markdown, paired_runs
 from bench.services import Options
 from etl import mask
 from etl.crypto.keyring import Keyring
@@ -89,11 +89,13 @@ def measure(options: Options) -> dict[str, Any]:
         masked = pd.Series(mask.tokens(values, keyring, CONTEXT), dtype=object)
         _same(values, masked, one_by_one)
         for verb, inputs in {"mask": values, "unmask": masked}.items():
-            rates = turns.in_turns(_candidates(verb, inputs, keyring, one_by_one), options.runs)
+            rates = paired_runs.in_turns(
+                _candidates(verb, inputs, keyring, one_by_one), options.runs
+            )
             runs[f"{verb}, {kind}"] = rates
             table[f"{verb}, {kind}"] = {
-                **{name: turns.spread(own) for name, own in rates.items()},
-                "ratio": turns.ratio(rates[OURS], _faster(rates)),
+                **{name: paired_runs.spread(own) for name, own in rates.items()},
+                "ratio": paired_runs.ratio(rates[OURS], _faster(rates)),
             }
     return {
         "values": count,
@@ -136,7 +138,7 @@ def _candidates(
 
 
 def _rate(work: Callable[[], object], count: int) -> float:
-    return count / turns.seconds_of(work)
+    return count / paired_runs.seconds_of(work)
 
 
 def _faster(rates: dict[str, list[float]]) -> list[float]:

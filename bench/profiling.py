@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from bench import markdown, processes, services, turns
+from bench import markdown, paired_runs, processes, services
 from bench.services import Options
-from bench.staged import REST_OF_CALL, STAGES, WITHIN
+from bench.stage_times import REST_OF_CALL, STAGES, WITHIN
 
 MESSAGES, QUICK_MESSAGES = 50_000, 500
 REST = "rest (threads, batches, commit, ...)"
@@ -20,12 +20,12 @@ def measure(options: Options) -> dict[str, Any]:
     with services.opened(count) as here:
         candidates = {
             method: partial(
-                services.consume, here, processes.python("-m", "bench.staged"), count,
+                services.consume, here, processes.python("-m", "bench.stage_times"), count,
                 {"ETL_LOAD__METHOD": method},
             )
             for method in METHODS
         }  # fmt: skip
-        runs = turns.in_turns(candidates, options.runs)
+        runs = paired_runs.in_turns(candidates, options.runs)
     missing = runs[METHODS[0]][0]["reported"]["missing"]
     return {
         "labels": {
@@ -40,10 +40,10 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def _table(runs: list[dict[str, Any]], count: int) -> dict[str, turns.Spread]:
+def _table(runs: list[dict[str, Any]], count: int) -> dict[str, paired_runs.Spread]:
     """Microseconds a message by stage; calls to SQS by their steps."""
     tables = [_lines(run["reported"], count) for run in runs]
-    return {line: turns.spread([table[line] for table in tables]) for line in tables[0]}
+    return {line: paired_runs.spread([table[line] for table in tables]) for line in tables[0]}
 
 
 def _lines(reported: dict[str, Any], count: int) -> dict[str, float]:
@@ -95,7 +95,7 @@ def show(part: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cell(spread: turns.Spread | None) -> str:
+def _cell(spread: paired_runs.Spread | None) -> str:
     return f"{spread['median']:.1f}" if spread else "-"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bench import markdown, messages, services, turns
+from bench import markdown, messages, paired_runs, services
 from bench.services import Options, Wrong
 from etl import load
 from etl.config import Settings
@@ -39,14 +39,14 @@ def measure(options: Options) -> dict[str, Any]:
             **{name: partial(_timed, engine, partial(_execute, engine, statement))
                for name, statement in STATEMENTS.items()},
         }  # fmt: skip
-        seconds = turns.in_turns(ways, options.runs)
+        seconds = paired_runs.in_turns(ways, options.runs)
         engine.dispose()
     rates = {name: [rows / one for one in own] for name, own in seconds.items()}
     return {
         "rows": rows,
-        "ratios": {"rekey.over_update": turns.ratio(rates[REKEY], rates[UPDATE])},
-        "over_both": turns.ratio(rates[REKEY], rates[BOTH]),
-        "table": {name: turns.spread(own) for name, own in rates.items()},
+        "ratios": {"rekey.over_update": paired_runs.ratio(rates[REKEY], rates[UPDATE])},
+        "over_both": paired_runs.ratio(rates[REKEY], rates[BOTH]),
+        "table": {name: paired_runs.spread(own) for name, own in rates.items()},
         "runs": seconds,
     }
 
@@ -63,7 +63,7 @@ def _store(engine: sa.Engine, rows: int, settings: Settings, keyring: Keyring) -
 def _timed(engine: sa.Engine, work: Callable[[], Any]) -> float:
     _execute(engine, "truncate user_logins")
     _execute(engine, f"insert into user_logins table {STORED}")
-    return turns.seconds_of(work)
+    return paired_runs.seconds_of(work)
 
 
 def _rekey(settings: Settings, ring: Keyring, rows: int) -> None:

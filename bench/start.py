@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from bench import markdown, processes, turns
+from bench import markdown, paired_runs, processes
 from bench.services import Options
 
 RUNS = 11  # at least: a start is short, and its noise large beside it
@@ -22,10 +22,10 @@ def measure(options: Options) -> dict[str, Any]:
     }
     for warm_up in candidates.values():
         warm_up()
-    runs = turns.in_turns(candidates, 3 if options.quick else max(options.runs, RUNS))
+    runs = paired_runs.in_turns(candidates, 3 if options.quick else max(options.runs, RUNS))
     return {
-        "ratios": {"start.help_over_imports": turns.ratio(runs[HELP], runs[IMPORTS])},
-        "table": {name: turns.spread(own) for name, own in runs.items()},
+        "ratios": {"start.help_over_imports": paired_runs.ratio(runs[HELP], runs[IMPORTS])},
+        "table": {name: paired_runs.spread(own) for name, own in runs.items()},
         "runs": runs,
     }
 

@@ -13,7 +13,7 @@ from etl.config import Settings
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
 RELIABILITY, RESULTS = DOCS / "reliability.md", DOCS / "reliability-results.jsonl"
-BITES = DOCS.parent / "tests/chaos/bites.json"
+BITES = DOCS.parent / "tests/chaos/mutants.json"
 
 
 def settings_table() -> str:

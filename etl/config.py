@@ -36,7 +36,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00
 # Columns of the raw frame that are no fields of the event.
 FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
 # SQS refuses to deliver more than 120,000 messages that are in flight; other consumers want some.
-MOST_IN_FLIGHT = 100_000
+MAX_IN_FLIGHT = 100_000
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -284,10 +284,10 @@ class Settings(_Section):
     def _below_the_limit(self) -> Settings:
         # Each worker holds the batch that it loads and the one that it gathers.
         held = 2 * self.run.workers * self.batch.rows
-        if held > MOST_IN_FLIGHT:
+        if held > MAX_IN_FLIGHT:
             raise ValueError(
                 f"run.workers x batch.rows may hold {held:,} messages at once, above "
-                f"{MOST_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
+                f"{MAX_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
             )
         return self
 

@@ -2,7 +2,8 @@
 
     EtlError
     ├── ConfigurationError          fix the configuration, then start again      exit code 2
-    │   ├── SettingsError           config.yaml, the environment, an option
+    │   ├── SettingsError           config.yaml or the environment
+    │   ├── UsageError              what was asked for: an option, an argument, a file, a value
     │   ├── KeyringError            no keyring, or one that must not be used
     │   └── TableError              the target table is not what config.yaml says
     ├── Outage                      wait and try the same thing again            exit code 1
@@ -37,6 +38,10 @@ class ConfigurationError(EtlError):
 
 class SettingsError(ConfigurationError):
     """A setting is missing, unknown or out of range."""
+
+
+class UsageError(ConfigurationError):
+    """What was asked for cannot be done: an option, an argument, a file or a value."""
 
 
 class KeyringError(ConfigurationError):

@@ -31,7 +31,7 @@ def stage(
     masked: pd.DataFrame,
     table: Table,
     load: LoadSettings,
-    most_refused: int,
+    max_refused: int,
 ) -> pd.DataFrame:
     """Put the masked rows into a new staging table, in the caller's transaction.
 
@@ -40,7 +40,7 @@ def stage(
     Rows: all are staged but those that the database refuses; these come back as rejects
     (``message_id``, ``column``, ``check``).
 
-    :raises QuarantineBudget: more than *most_refused* rows are refused
+    :raises QuarantineBudget: more than *max_refused* rows are refused
     :raises DatabaseUnavailable: an outage
     :raises DatabaseRefused: the statement itself is refused
     """
@@ -64,7 +64,7 @@ def stage(
             dtype=types, method=method, chunksize=chunk,
         )  # fmt: skip
 
-    refusals = _bisect(connection, masked["message_id"].tolist(), insert, most_refused)
+    refusals = _bisect(connection, masked["message_id"].tolist(), insert, max_refused)
     return rejects(refusals)
 
 
@@ -73,7 +73,7 @@ def merge(
     message_ids: Sequence[str],
     table: Table,
     staged: int,
-    most_refused: int,
+    max_refused: int,
 ) -> pd.DataFrame:
     """Move the staged rows of these messages to the target, in the caller's transaction.
 
@@ -82,7 +82,7 @@ def merge(
     Rows: all are moved but those that break a constraint or a trigger of the target; these come
     back as rejects (``message_id``, ``column``, ``check``).
 
-    :raises QuarantineBudget: more than *most_refused* rows are refused
+    :raises QuarantineBudget: more than *max_refused* rows are refused
     :raises DatabaseUnavailable: an outage
     :raises DatabaseRefused: the statement itself is refused
     """
@@ -101,7 +101,7 @@ def merge(
         statement = sa.insert(target_table(table)).from_select(names, rows)
         connection.execute(statement, {} if every else {"ids": json.dumps(part)})
 
-    refusals = _bisect(connection, ids, insert, most_refused)
+    refusals = _bisect(connection, ids, insert, max_refused)
     return rejects(refusals)
 
 
@@ -109,7 +109,7 @@ def _bisect(
     connection: sa.Connection,
     message_ids: Sequence[str],
     insert: Callable[[int, int], None],
-    most_refused: int,
+    max_refused: int,
 ) -> list[Reject]:
     """Insert all rows, halving wherever the database refuses, down to the rows at fault."""
     refusals: list[Reject] = []
@@ -127,9 +127,9 @@ def _bisect(
             parts += [(middle, stop), (start, middle)]
             continue
         refusals.append((message_ids[start], "row", refusal))
-        if len(refusals) > most_refused:
+        if len(refusals) > max_refused:
             raise QuarantineBudget(
-                f"the database refuses more than {most_refused} rows of a batch, the last one with "
+                f"the database refuses more than {max_refused} rows of a batch, the last one with "
                 f"{refusal}; look at the constraints and triggers of the target table"
             )
     return refusals

@@ -95,13 +95,13 @@ def search_times(sizes: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(times, columns=["tried", "seconds"])
 
 
-def lengths(most_bytes: int, key_id: str = "k1") -> pd.DataFrame:
-    """Say how long the tokens of values of 0 to *most_bytes* bytes of UTF-8 are.
+def lengths(max_bytes: int, key_id: str = "k1") -> pd.DataFrame:
+    """Say how long the tokens of values of 0 to *max_bytes* bytes of UTF-8 are.
 
     Columns out: ``value_bytes``, ``characters`` (of the token) and ``unpadded`` (characters, were
     values not padded to whole blocks first). A row for each length.
     """
-    values = range(most_bytes + 1)
+    values = range(max_bytes + 1)
     return pd.DataFrame(
         {
             "value_bytes": values,

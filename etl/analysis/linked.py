@@ -20,7 +20,7 @@ from etl.analysis.source import Source
 from etl.postgres.queries import filled, quote_name
 
 LINKS_AT_ONCE = 200_000
-TOP, MOST_TIES, MOST_USERS = 20, 20, 50
+TOP, MAX_TIES, MAX_USERS = 20, 20, 50
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def linked(
     exclude_shared: int | None = None,
     min_users: int = 2,
     top: int = TOP,
-    most_ties: int = MOST_TIES,
-    most_users: int = MOST_USERS,
+    max_ties: int = MAX_TIES,
+    max_users: int = MAX_USERS,
 ) -> Linked:
     """Connect the users that share a value, directly or through others.
 
@@ -58,8 +58,8 @@ def linked(
         large network)
     :param min_users: leave out smaller groups
     :param top: groups to describe, the largest first
-    :param most_ties: values to name in a group; of each column that ties it, one is always named
-    :param most_users: users to name for each of these values
+    :param max_ties: values to name in a group; of each column that ties it, one is always named
+    :param max_users: users to name for each of these values
     """
     columns = source.asked(by)
     tied = _tied(source, columns)
@@ -78,8 +78,8 @@ def linked(
             exclude_shared=exclude_shared,
             members=_array(members),
             groups=_array([place[label] for label in labels[members].tolist()]),
-            most_ties=most_ties,
-            most_users=most_users,
+            max_ties=max_ties,
+            max_users=max_users,
         )
     total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
     answer.insert(1, "column", answer["position"].map(dict(enumerate(columns))).astype("str"))

@@ -13,11 +13,11 @@ import pandas as pd
 
 from etl.analysis.source import Source
 
-MOST_RUNS = 30
+MAX_RUNS = 30
 CHECK = ["column", "check"]
 
 
-def runs(source: Source, *, most: int = MOST_RUNS) -> pd.DataFrame:
+def runs(source: Source, *, most: int = MAX_RUNS) -> pd.DataFrame:
     """The newest runs, the oldest of them first.
 
     Columns: ``run``, ``run_id``, ``started_at`` (UTC, to the second), ``seconds`` (null without an
@@ -28,7 +28,7 @@ def runs(source: Source, *, most: int = MOST_RUNS) -> pd.DataFrame:
     return source.ask("quality_runs", most=most)
 
 
-def checks(source: Source, *, most: int = MOST_RUNS) -> pd.DataFrame:
+def checks(source: Source, *, most: int = MAX_RUNS) -> pd.DataFrame:
     """The checks that messages of the newest runs broke, those that fail most first.
 
     Columns: ``column``, ``check``, ``messages``, ``runs`` (in how many of them),
@@ -37,7 +37,7 @@ def checks(source: Source, *, most: int = MOST_RUNS) -> pd.DataFrame:
     return source.ask("quality_checks", most=most)
 
 
-def checks_by_run(source: Source, *, most: int = MOST_RUNS) -> pd.DataFrame:
+def checks_by_run(source: Source, *, most: int = MAX_RUNS) -> pd.DataFrame:
     """How often each check was broken in each of the newest runs.
 
     Columns: ``run``, ``column``, ``check``, ``messages``, ``share`` (null for a run without

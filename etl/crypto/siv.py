@@ -26,7 +26,7 @@ AssociatedData = Sequence[bytes | Sequence[bytes]]
 
 BLOCK_BYTES = 16
 KEY_BYTES = (32, 48, 64)  # AES-128, AES-192 and AES-256: the key holds two of them, section 2.2
-MOST_ASSOCIATED_STRINGS = 126  # with the value itself, S2V takes at most 127; section 2.6
+MAX_ASSOCIATED_STRINGS = 126  # with the value itself, S2V takes at most 127; section 2.6
 
 # Section 2.5: bits 31 and 63 of the counter, counted from the right, are cleared before the first
 # use. The low 32-bit lane can then count 2**31 blocks (32 GiB) without a carry into the next lane.
@@ -206,8 +206,8 @@ def _open(
 
 def _s2v_start(mac: _Aes, associated_data: AssociatedData, rows: int) -> Matrix:
     """Run S2V (section 2.4) over the associated data: 1 x 16 for all rows, or n x 16."""
-    if len(associated_data) > MOST_ASSOCIATED_STRINGS:
-        raise ValueError(f"AES-SIV takes at most {MOST_ASSOCIATED_STRINGS} associated strings")
+    if len(associated_data) > MAX_ASSOCIATED_STRINGS:
+        raise ValueError(f"AES-SIV takes at most {MAX_ASSOCIATED_STRINGS} associated strings")
     state = mac.cmac(np.zeros((1, BLOCK_BYTES), np.uint8))
     for strings in associated_data:
         if not isinstance(strings, bytes) and len(strings) != rows:

@@ -104,17 +104,17 @@ def listed(
     return found
 
 
-def pages(engine: sa.Engine, chosen: Selection, most_bytes: int) -> Iterator[list[int]]:
+def pages(engine: sa.Engine, chosen: Selection, max_bytes: int) -> Iterator[list[int]]:
     """The ids of the open entries, in order, each once, a page after the other.
 
-    :param most_bytes: of the bodies of a page, unless one alone has more
+    :param max_bytes: of the bodies of a page, unless one alone has more
     """
     after = 0
     while True:
         found = listed(engine, chosen, PAGE_ENTRIES, after=after)
         if found.empty:
             return
-        fits = int((found["sealed_bytes"].cumsum() <= most_bytes).sum())
+        fits = int((found["sealed_bytes"].cumsum() <= max_bytes).sum())
         page = found["quarantine_id"].tolist()[: max(fits, 1)]
         yield page
         after = page[-1]
@@ -175,10 +175,10 @@ def close(
     return sorted(connection.execute(queries()["close_entries"], parameters).scalars())
 
 
-def discard(engine: sa.Engine, chosen: Selection, reason: str, most_bytes: int) -> int:
+def discard(engine: sa.Engine, chosen: Selection, reason: str, max_bytes: int) -> int:
     """Give entries up, page by page; returns how many. What another command holds is waited for."""
     discarded = 0
-    for page in pages(engine, chosen, most_bytes):
+    for page in pages(engine, chosen, max_bytes):
         with transaction(engine) as connection:
             discarded += len(close(connection, page, "discarded", reason))
     return discarded

@@ -33,7 +33,7 @@ from etl.postgres.tables import check_tables
 AT_ONCE = 2
 # A table that nobody writes to needs one pass. Whoever still writes tokens of another key after so
 # many will not stop by itself.
-MOST_PASSES = 5
+MAX_PASSES = 5
 
 QUARANTINE = "quarantine"
 
@@ -137,7 +137,7 @@ def rekey(settings: Settings, keyring: Keyring, watch: Watch = lambda _: None) -
     try:
         check_tables(source, settings.table)
         done, remaining, number = Tally(), 0, 0
-        while number < MOST_PASSES and (remaining or not number):
+        while number < MAX_PASSES and (remaining or not number):
             number += 1
             # Each pass meets again what no key opens.
             done = _pass(work, number, Tally(done.rows, done.entries), watch)

@@ -42,7 +42,7 @@ _MEMBERS = ("message_id", "run_id", "sent_at", "quarantined_at", "reasons")
 
 
 def write(
-    engine: sa.Engine, keyring: Keyring, chosen: Selection, path: Path, most_bytes: int
+    engine: sa.Engine, keyring: Keyring, chosen: Selection, path: Path, max_bytes: int
 ) -> int:
     """Write the open entries to a new private file; returns how many. They stay where they are.
 
@@ -51,7 +51,7 @@ def write(
     """
     with new_file(path) as file:
         count, seal = 0, _hmac(keyring, keyring.primary)
-        for line in _lines(engine, keyring, chosen, most_bytes):
+        for line in _lines(engine, keyring, chosen, max_bytes):
             file.write(line)
             seal.update(line)
             count += 1
@@ -60,10 +60,10 @@ def write(
 
 
 def _lines(
-    engine: sa.Engine, keyring: Keyring, chosen: Selection, most_bytes: int
+    engine: sa.Engine, keyring: Keyring, chosen: Selection, max_bytes: int
 ) -> Iterator[bytes]:
     yield _line({**_HEADER, "key_id": keyring.primary})
-    for page in entries.pages(engine, chosen, most_bytes):
+    for page in entries.pages(engine, chosen, max_bytes):
         with transaction(engine) as connection:
             found = entries.read(connection, page)
         for entry in found:

@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 30, 50
 ROW = 24  # height of a row of a ranking
 SHAPES = ("circle", "square", "triangle", "diamond")
-MOST_TICKS, MOST_DATES = 6, 5
+MAX_TICKS, MAX_DATES = 6, 5
 
 Point = tuple[float, float]
 
@@ -45,7 +45,7 @@ class Scale:
         if self.log:
             powers = range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)
             return [10.0**power for power in powers]
-        step = _round_step((self.high - self.low) / MOST_TICKS)
+        step = _round_step((self.high - self.low) / MAX_TICKS)
         return [self.low + step * i for i in range(int((self.high - self.low) / step) + 1)]
 
 
@@ -83,7 +83,7 @@ def days(values: Mapping[dt.date, int], y_label: str, title: str) -> Element:
         )
         for day, value in sorted(values.items())
     ]  # fmt: skip
-    step = math.ceil(x.high / MOST_DATES)
+    step = math.ceil(x.high / MAX_DATES)
     shown = range(0, int(x.high), step)
     across = [(x.at(i + 0.5), str(first + dt.timedelta(days=i))) for i in shown]
     return _chart(

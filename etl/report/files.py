@@ -19,7 +19,7 @@ from etl.report.build import Report, Section
 from etl.report.html import render
 
 ABOUT = "report.json"
-MOST_SHEET_ROWS = 1_048_575  # that a worksheet has beside its head
+MAX_SHEET_ROWS = 1_048_575  # that a worksheet has beside its head
 # A spreadsheet takes what begins so for a formula, and formulas can call programs and send data.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -72,7 +72,7 @@ def workbook(report: Report, file: Path) -> None:
         **{section.name: section.frame for section in report.sections.values()},
     }
     for name, frame in sheets.items():
-        if len(frame) > MOST_SHEET_ROWS:
+        if len(frame) > MAX_SHEET_ROWS:
             raise SettingsError(f"{name!r} has too many rows for a sheet; lower --top")
     with pd.ExcelWriter(file, engine="xlsxwriter", engine_kwargs={"options": plain}) as writer:
         for name, frame in sheets.items():

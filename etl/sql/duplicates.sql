@@ -169,5 +169,5 @@ ties as (
 select "group", position, value, users, ties.rows, values_here, entity as "user",
        edges.rows as user_rows
 from ties join edges using ("group", position, value)
-where (nth <= :most_ties or nth_here = 1) and place <= :most_users
+where (nth <= :max_ties or nth_here = 1) and place <= :max_users
 order by "group", nth, place

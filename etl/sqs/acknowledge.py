@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.2  # doubled from try to try
 
 # When SQS has answered nothing for so long, the rest of the calls is not even tried: a stop must
 # not wait for a thousand calls to fail, each in its own time.
-PATIENCE_SECONDS = 15.0
+MAX_SILENCE_SECONDS = 15.0
 
 # So many calls in a row without an answer, each tried three times by boto3 itself, are no chance:
 # the others wait for the next round.
@@ -113,5 +113,5 @@ class _Calls:
     def _is_hopeless(self) -> bool:
         since = self._unanswered_since
         return self._is_refused or (
-            since is not None and time.monotonic() - since > PATIENCE_SECONDS
+            since is not None and time.monotonic() - since > MAX_SILENCE_SECONDS
         )

@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 # How long calls may wait for the receivers; a poll under way can last for twenty seconds.
-PATIENCE_SECONDS = 0.1
+POOL_AFTER_SECONDS = 0.1
 
 
 class CallQueue:
@@ -40,7 +40,7 @@ class CallQueue:
         made = _Round(call, items)
         self._waiting.extend((made, position) for position in range(len(items)))
         left = len(items)
-        while not made.ended.wait(PATIENCE_SECONDS):
+        while not made.ended.wait(POOL_AFTER_SECONDS):
             if made.left == left and self.are_waiting:
                 for _ in range(self._threads):
                     self._pool.submit(self._do_all)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etl import config, extract, mask, pipeline, schema, validate
 from tests.conftest import KEYRING, ROOT, Job
-from tests.unit.making import EVENT, FIELDS, event, message
+from tests.unit.builders import EVENT, FIELDS, event, message
 
 SETTINGS = config.load(ROOT / "config.yaml", {})
 SCHEMA = schema.frame_schema(SETTINGS.table.columns)

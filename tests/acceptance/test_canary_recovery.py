@@ -14,12 +14,12 @@ import yaml
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import driver_url
-from tests.acceptance.expecting import token
-from tests.acceptance.searching import everything, search
+from tests.acceptance.job_processes import new_job
+from tests.acceptance.leak_scan import everything, search
+from tests.acceptance.oracle import token
 from tests.acceptance.test_canary import CANARIES, DEVICE, GOOD, IPV4, PLANTED, Left, bodies
-from tests.acceptance.watching import new_job
 from tests.conftest import ROOT, Job
-from tests.unit.making import EVENT
+from tests.unit.builders import EVENT
 
 # A score of commands one after the other: on a machine that is busy they take their time.
 pytestmark = pytest.mark.timeout(1200)

@@ -17,11 +17,11 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import transaction
 from etl.runs import Summary
-from tests.acceptance.searching import search, tables
-from tests.acceptance.watching import make_tables, new_job
+from tests.acceptance.job_processes import make_tables, new_job
+from tests.acceptance.leak_scan import search, tables
 from tests.chaos.proxy import Fate, Proxy, commits, detour
 from tests.conftest import KEYRING, Job
-from tests.unit.making import event
+from tests.unit.builders import event
 
 KEYS = ("field:login_id", "body")
 MODES = pytest.mark.parametrize("key", KEYS)

@@ -33,7 +33,7 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import NotebookError, SettingsError
 from etl.postgres.engine import driver_url
 from etl.report import notebook
-from tests.acceptance.watching import until
+from tests.acceptance.job_processes import until
 from tests.conftest import KEYRING, ROOT
 
 FOLDER = ROOT / "notebooks"

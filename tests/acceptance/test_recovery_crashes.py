@@ -15,10 +15,10 @@ from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.mask import tokens
 from etl.operations.entries import Selection
-from tests.acceptance.watching import held_sessions, killed, until
+from tests.acceptance.job_processes import held_sessions, killed, until
 from tests.conftest import ROOT, Job
 from tests.integration.test_quarantine import Stored
-from tests.unit.making import event
+from tests.unit.builders import event
 
 IP = "192.0.2.7"
 GOOD = 6
@@ -33,7 +33,7 @@ def stored(engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings
 def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
     """What was seen after each death, and after the last attempt, which lived."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.acceptance.dying", command],
+        [sys.executable, "-m", "tests.acceptance.crash_points", command],
         env={**job.environment, **more}, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

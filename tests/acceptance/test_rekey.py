@@ -19,7 +19,7 @@ from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal, unseal
 from etl.mask import tokens, unmask_tokens
 from etl.operations.rekey import RekeyResult, rekey
-from tests.acceptance.watching import (
+from tests.acceptance.job_processes import (
     ended,
     expected_users,
     held_sessions,

@@ -15,7 +15,7 @@ from etl.crypto.keyring import Keyring
 
 COLUMNS = 50
 VALUES_PER_COLUMN = 2_000
-MOST_VALUE_BYTES = 200
+MAX_VALUE_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def cases(seed: int) -> Iterator[Case]:
         if number % 3 == 0:
             associated.append([some(40) for _ in rows])
         key = random.bytes(siv.KEY_BYTES[number % 3])
-        yield Case(key, [some(MOST_VALUE_BYTES) for _ in rows], associated)
+        yield Case(key, [some(MAX_VALUE_BYTES) for _ in rows], associated)
 
 
 def by_cryptography(key: bytes, value: bytes, associated: list[bytes]) -> bytes:

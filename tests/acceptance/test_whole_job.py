@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from etl.demo import samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from tests.acceptance import expecting
-from tests.acceptance.watching import (
+from tests.acceptance import oracle
+from tests.acceptance.job_processes import (
     ended,
     expected_users,
     held_sessions,
@@ -35,7 +35,7 @@ from tests.acceptance.watching import (
     visible,
 )
 from tests.conftest import Job
-from tests.unit.making import EVENT, event
+from tests.unit.builders import EVENT, event
 
 GOOD, BAD_EACH = 300, 5
 BAD = [kind for kind in samples.BAD for _ in range(BAD_EACH)]
@@ -133,9 +133,7 @@ def test_every_row_is_as_worked_out_by_other_means(mixed: Mixed) -> None:
         "create_date from user_logins"
     )
     keyring = mixed.job.environment["ETL_KEYRING"]
-    expected = [
-        expecting.row(keyring, json.loads(body), sent) for body, sent in mixed.good.values()
-    ]
+    expected = [oracle.row(keyring, json.loads(body), sent) for body, sent in mixed.good.values()]
     assert Counter(rows) == Counter(expected)
 
 
@@ -160,7 +158,7 @@ def test_each_rejected_body_opens_with_the_key_alone(mixed: Mixed) -> None:
     """HKDF and AES-SIV of the library cryptography give back what was sent."""
     rows = mixed.job.rows("select message_id, body from etl.quarantine")
     keyring = mixed.job.environment["ETL_KEYRING"]
-    got = {i: expecting.opened(keyring, i, bytes(body)) for i, body in rows}
+    got = {i: oracle.opened(keyring, i, bytes(body)) for i, body in rows}
     assert got == {i: body for i, (body, _) in mixed.bad.items()}
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from etl.embedded.sqs import EmbeddedSqs
-from tests.acceptance.watching import visible
+from tests.acceptance.job_processes import visible
 from tests.conftest import Job
-from tests.unit.making import event
+from tests.unit.builders import event
 
 WORKERS = ("--workers", "2")
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos.campaigns import CAMPAIGNS, Size
-from tests.chaos.stage import line
+from tests.chaos.testbed import line
 
 
 def main() -> None:

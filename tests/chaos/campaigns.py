@@ -9,19 +9,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos import doomed
+from tests.chaos import crash_points
 from tests.chaos.clock import Clock, jumping_clock
-from tests.chaos.fleet import Life
 from tests.chaos.messages import Messages
 from tests.chaos.proxy import Chance, Fate
-from tests.chaos.stage import TICK_SECONDS, Stage, opened
+from tests.chaos.testbed import TICK_SECONDS, Stage, opened
+from tests.chaos.workers import Life
 
 # Sizes are for share 1, which is what is promised; a smoke does a small share of it.
 Result = dict[str, Any]
 
 COPY = {"ETL_LOAD__METHOD": "copy"}
 HALF_A_DAY = 12 * 3600  # seconds
-MOST_MB = 350  # resident memory of a worker, however many messages pass through it
+MAX_MB = 350  # resident memory of a worker, however many messages pass through it
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def kills(seed: int, size: Size) -> Result:
 def _doomed_lives(draw: random.Random) -> Iterator[Life]:
     """Two at a named point for each one at a random moment; those that come to none end anyway."""
     while True:
-        points = list(doomed.POINTS)
+        points = list(crash_points.POINTS)
         draw.shuffle(points)
         for number, point in enumerate(points):
             yield _life_to(point, draw)
@@ -278,7 +278,7 @@ def million(seed: int, size: Size) -> Result:
             strikes = _low_rate(stage, draw, planned, wall)
             stage.until_empty(lambda: next(strikes), 4 * 3600, lambda: not producing.is_alive())
         result = stage.result(planned)
-        return _unless_broken(result, result["peak_mb"] <= MOST_MB)
+        return _unless_broken(result, result["peak_mb"] <= MAX_MB)
 
 
 def _low_rate(

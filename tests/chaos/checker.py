@@ -20,9 +20,9 @@ import psycopg2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from tests.acceptance.expecting import opened, primary_key
-from tests.acceptance.searching import spellings
-from tests.chaos.judging import Fields, fields
+from tests.acceptance.leak_scan import spellings
+from tests.acceptance.oracle import opened, primary_key
+from tests.chaos.oracle import Fields, fields
 from tests.chaos.producer import History
 
 FETCH_ROWS = 5000

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.embedded.postgres import EmbeddedPostgres
-from tests.acceptance.watching import until
+from tests.acceptance.job_processes import until
 from tests.conftest import Job
 
 MIB = 1024 * 1024

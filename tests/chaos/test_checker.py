@@ -16,11 +16,11 @@ import pytest
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal
 from etl.embedded.postgres import EmbeddedPostgres
-from tests.acceptance import expecting
-from tests.chaos import checker, judging
+from tests.acceptance.oracle import row as expected_row
+from tests.chaos import checker, oracle
 from tests.chaos.messages import Messages, mutated
 from tests.chaos.producer import History
-from tests.chaos.stage import make_tables
+from tests.chaos.testbed import make_tables
 
 KEYRING = Keyring.new("k1")
 TODAY = dt.datetime.now(dt.UTC).date()
@@ -51,7 +51,7 @@ class Loaded:
     def load(self, number: int) -> None:
         """Store the row of a good message."""
         now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
-        row = expecting.row(KEYRING.dump(), MESSAGES.event(number), now_ms)
+        row = expected_row(KEYRING.dump(), MESSAGES.event(number), now_ms)
         self.do("insert into user_logins values (%s, %s, %s, %s, %s, %s, %s)", *row)
 
     def quarantine(self, number: int) -> None:
@@ -171,6 +171,6 @@ def test_mutations_make_both_good_and_bad_messages() -> None:
     """And never one that SQS would not take."""
     draw = random.Random(1)
     bodies = [mutated(MESSAGES.event(number), draw) for number in range(2000)]
-    good = sum(judging.fields(body) is not None for body in bodies)
+    good = sum(oracle.fields(body) is not None for body in bodies)
     assert 200 < good < 1800
     assert all(bodies)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from tests.acceptance.watching import (
+from tests.acceptance.job_processes import (
     ended,
     expected_users,
     held_sessions,

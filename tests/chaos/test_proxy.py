@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.watching import until
+from tests.acceptance.job_processes import until
 from tests.chaos.proxy import Chance, Fate, Judge, Proxy, commits, detour, passed
 
 ANSWER_SECONDS = 30

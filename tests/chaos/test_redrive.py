@@ -9,7 +9,7 @@ import pytest
 
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import queue_arn
-from tests.acceptance.watching import logins, new_job, numbers, until, visible
+from tests.acceptance.job_processes import logins, new_job, numbers, until, visible
 from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import Job
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos import doomed
+from tests.chaos import crash_points
 from tests.chaos.campaigns import CAMPAIGNS, Size
 
 # Not the clock, which has tests of its own, and needs a compiler.
@@ -20,8 +20,8 @@ def test_a_small_campaign_passes(name: str) -> None:
 
 def test_every_named_point_is_in_the_program() -> None:
     """A function that was renamed would otherwise take its point along."""
-    for point in doomed.POINTS:
-        doomed.Doom(point, 1)
-    assert len(doomed.POINTS) >= 12
-    for place in doomed.PLACES.values():
-        assert callable(doomed.found(place)[2])
+    for point in crash_points.POINTS:
+        crash_points.Doom(point, 1)
+    assert len(crash_points.POINTS) >= 12
+    for place in crash_points.PLACES.values():
+        assert callable(crash_points.found(place)[2])

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from etl.embedded.sqs import queue_arn
-from tests.acceptance.watching import until
+from tests.acceptance.job_processes import until
 from tests.chaos.strict_sqs import StrictSqs
 
 MIB = 1024 * 1024

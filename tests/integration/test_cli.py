@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from etl.cli import main
 from etl.crypto.keyring import Keyring
 from tests.conftest import Job
-from tests.unit.making import event
+from tests.unit.builders import event
 
 
 def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:

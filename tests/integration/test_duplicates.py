@@ -22,7 +22,6 @@ from etl.analysis import duplicates
 from etl.analysis.source import Source, open_source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError, TableError
-from etl.postgres.engine import drop_database, new_database, superuser_url
 from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_indexes, create_tables, target_table
 from tests.conftest import ROOT
@@ -68,12 +67,12 @@ def source(
     file = ROOT / "config.yaml"
     if request.param == "hostile":
         file = hostile_config(tmp_path_factory.mktemp("config"))
-    url = new_database()
+    url = postgres.new_database()
     made = open_source(file, {"DATABASE_URL": url})
     create(made)
     yield made
     made.engine.dispose()
-    drop_database(url)
+    postgres.drop_database(url)
 
 
 def create(source: Source) -> None:
@@ -194,7 +193,7 @@ def test_groups_are_those_of_merging_sets(source: Source, data: st.DataObject) -
     table = fill(source, data.draw(tables(source)))
     most = data.draw(st.sampled_from([None, 2, 3, 5]))
     user, masked, _ = names(source)
-    found = duplicates.linked(source, exclude_shared=most, most_ties=100, most_users=100)
+    found = duplicates.linked(source, exclude_shared=most, max_ties=100, max_users=100)
     expected = slowly.groups(table, user, masked, most)
     assert found.groups["users"].tolist() == [len(group) for group in expected]
     members = found.edges.groupby("group")["user"].agg(set) if len(found.edges) else pd.Series([])
@@ -303,7 +302,7 @@ def test_a_role_that_may_read_the_table_alone_may_ask(
 ) -> None:
     """No temporary table, nothing of schema etl: how many redeliveries there were is not told."""
     superuser = sa.create_engine(
-        source.engine.url.set(**_login(superuser_url)), isolation_level="AUTOCOMMIT"
+        source.engine.url.set(**_login(postgres.superuser_url)), isolation_level="AUTOCOMMIT"
     )
     table = source.settings.table
     schema, name = quote_name(table.schema_name), quote_name(table.schema_name, table.name)

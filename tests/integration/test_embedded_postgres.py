@@ -21,7 +21,7 @@ import pytest
 from etl.embedded import postgres_programs, postgres_supervisor
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import EmbeddedError
-from tests.integration.events import gone, wait_until
+from tests.integration.waiting import gone, wait_until
 
 ROOT = Path(__file__).parents[2]
 EVENT_SECONDS = 30

@@ -19,10 +19,10 @@ from etl.operations.entries import Selection
 from etl.operations.forget import Found, Search
 from etl.postgres.engine import transaction
 from etl.schema import masked_column
-from tests.acceptance.watching import until
+from tests.acceptance.job_processes import until
 from tests.conftest import Job
 from tests.integration.test_quarantine import BYTES, Stored
-from tests.unit.making import event
+from tests.unit.builders import event
 
 IP = "2001:db8::1"
 NEW = Keyring.new("k2")

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from etl.cli import main
 from etl.crypto.keyring import Keyring
 from etl.mask import tokens, unmask
-from tests.acceptance.watching import make_tables, until
+from tests.acceptance.job_processes import make_tables, until
 from tests.conftest import KEYRING, ROOT, Job
 
 SECOND = KEYRING.with_new()

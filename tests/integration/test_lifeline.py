@@ -14,7 +14,7 @@ import pytest
 
 from etl.embedded.lifeline import Child
 from etl.errors import EmbeddedError
-from tests.integration.events import gone, wait_until
+from tests.integration.waiting import gone, wait_until
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sqlstate import RowRefused, translate
 from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Counts, Run
-from tests.unit.making import message
+from tests.unit.builders import message
 
 RUN = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"

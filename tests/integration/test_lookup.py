@@ -15,7 +15,7 @@ from etl.errors import SettingsError
 from etl.mask import tokens, unmask
 from etl.operations.lookup import find_rows, tokens_of
 from etl.postgres.tables import create_tables
-from tests.unit.making import columns
+from tests.unit.builders import columns
 
 OLD = Keyring.new("old")
 RING = OLD.with_new("new")

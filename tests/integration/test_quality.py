@@ -17,7 +17,7 @@ from etl.analysis.source import Source
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.postgres import roles
-from etl.postgres.engine import driver_url, superuser_url
+from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 
 CHECKS = [("ip", "type"), ("ip", "missing"), ("message", "JSON"), ("locale", "length")]
@@ -151,7 +151,7 @@ def test_the_analyst_may_ask(
 ) -> None:
     """With the rights of the role etl_analyst and no more."""
     add_run(engine, 1, 3, [[("ip", "type")]])
-    superuser = sa.make_url(superuser_url)
+    superuser = sa.make_url(postgres.superuser_url)
     url = driver_url(database_url).set(username="postgres", password=superuser.password)
     as_superuser = sa.create_engine(url)
     roles.create(as_superuser, settings().table)

@@ -25,7 +25,7 @@ from etl.postgres.engine import driver_url, open_engine, transaction
 from etl.postgres.tables import create_tables
 from etl.runs import Counts, Summary
 from tests.conftest import Job
-from tests.unit.making import SENT_MS, event, message
+from tests.unit.builders import SENT_MS, event, message
 
 RUN = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"

@@ -425,7 +425,7 @@ def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.Monkey
         raise QueueUnavailable("nobody answers")
 
     monkeypatch.setattr(queue, "release", away)
-    monkeypatch.setattr(acknowledge, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(acknowledge, "MAX_SILENCE_SECONDS", 0.5)
     held = [Message(f"m{i}", "", "handle", 0, None) for i in range(2_000)]
     with ThreadPoolExecutor(2) as pool:
         left = acknowledge.release(queue, Heartbeat(queue, 30), held, pool)

@@ -19,7 +19,7 @@ from etl.postgres import roles
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import check_tables, create_tables, target_table
 from tests.conftest import KEYRING, Job
-from tests.unit.making import EVENT, event
+from tests.unit.builders import EVENT, event
 
 TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
 VERBS = ("select", "insert", "update", "delete", "truncate")

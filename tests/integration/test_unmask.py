@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from etl.cli import main
 from etl.crypto.keyring import Keyring
 from etl.mask import tokens
-from tests.acceptance.watching import make_tables
+from tests.acceptance.job_processes import make_tables
 from tests.conftest import Job
-from tests.unit.making import event
+from tests.unit.builders import event
 
 WHY = ("--reason", "ticket 4711")
 

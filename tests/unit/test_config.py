@@ -10,7 +10,7 @@ import yaml
 
 from etl import config
 from etl.errors import SettingsError
-from tests.unit.making import ROOT
+from tests.unit.builders import ROOT
 
 COLUMN = "{name: a, field: a, type: text}"
 

@@ -12,7 +12,7 @@ import yaml
 
 from etl import config
 from etl.crypto.keyring import Keyring, load_keyring
-from tests.unit.making import ROOT
+from tests.unit.builders import ROOT
 
 # What the user puts into .env.
 DOT_ENV = {"POSTGRES_PASSWORD": "f00d", "ETL_KEYRING": Keyring.new("k1").dump()}

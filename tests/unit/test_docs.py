@@ -12,8 +12,8 @@ import pytest
 from docs import generate
 from etl.cli import EXIT_CODES, main
 from etl.crypto.keyring import load_keyring
-from tests.chaos.seeded import BUGS
-from tests.unit.making import ROOT
+from tests.chaos.planted_bugs import BUGS
+from tests.unit.builders import ROOT
 
 README = (ROOT / "README.md").read_text()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

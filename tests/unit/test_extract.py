@@ -8,7 +8,7 @@ import pytest
 
 from etl import extract
 from etl.frames import ABSENT
-from tests.unit.making import EVENT, FIELDS, SENT_MS, event, message
+from tests.unit.builders import EVENT, FIELDS, SENT_MS, event, message
 
 
 def reason(body: str, **changes: object) -> str:

@@ -11,7 +11,7 @@ import pytest
 from etl import extract, validate
 from etl.demo import samples
 from etl.schema import frame_schema
-from tests.unit.making import FIELDS, columns, message
+from tests.unit.builders import FIELDS, columns, message
 
 
 def reasons(bodies: list[str]) -> list[set[str]]:

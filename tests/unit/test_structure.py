@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.making import ROOT
+from tests.unit.builders import ROOT
 
 # A module or package imports from its own layer and the ones above it in this table only.
 LAYERS = (

@@ -16,7 +16,7 @@ from etl.crypto.tokens import token_length
 from etl.errors import SettingsError
 from etl.fieldtypes import pack_version
 from etl.schema import frame_schema
-from tests.unit.making import EVENT, SENT_MS, columns, event, message
+from tests.unit.builders import EVENT, SENT_MS, columns, event, message
 
 
 def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -13,7 +13,7 @@ from etl.crypto.keyring import Keyring
 from etl.runs import Run
 from etl.sqs.limits import NoQuota
 from etl.worker import Share
-from tests.unit.making import ROOT
+from tests.unit.builders import ROOT
 
 
 def test_a_bug_in_a_worker_is_shown_without_its_message(

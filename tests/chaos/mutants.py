@@ -1,7 +1,7 @@
 """Plant each known bug in a copy of the project, and see whether its tests notice: ``make bites``.
 
 A bug counts as caught when its tests fail on the copy that has it and pass on one that has not.
-Prints a table, and writes ``tests/chaos/bites.json``. Ends with 1 unless every bug is caught.
+Prints a table, and writes ``tests/chaos/mutants.json``. Ends with 1 unless every bug is caught.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import click
 
-from tests.chaos.seeded import BUGS, Bug
-from tests.unit.making import ROOT
+from tests.chaos.planted_bugs import BUGS, Bug
+from tests.unit.builders import ROOT
 
-RESULTS = ROOT / "tests/chaos/bites.json"
+RESULTS = ROOT / "tests/chaos/mutants.json"
 TEST_SECONDS = 600
 # pytest's exit codes. Others than these two say nothing of the code under test.
 PASSED, FAILED = 0, 1

@@ -20,7 +20,7 @@ from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 from tests.conftest import KEYRING, ROOT, Job
-from tests.unit.making import event
+from tests.unit.builders import event
 
 WAIT_SECONDS = 60
 LOOK_SECONDS = 0.05

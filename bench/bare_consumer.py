@@ -1,6 +1,6 @@
 """The bare consumer: receive ten, delete ten, throw them away; boto3 as it comes.
 
-Run as ``python -m bench.bare``; the queue's URL is ETL_QUEUE__URL.
+Run as ``python -m bench.bare_consumer``; the queue's URL is ETL_QUEUE__URL.
 """
 
 from __future__ import annotations

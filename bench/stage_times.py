@@ -1,7 +1,7 @@
 """One run of the job with a clock around each of its stages, from the outside.
 
-Run as ``python -m bench.staged``; it reads the variables that the job reads and prints JSON: CPU
-seconds by stage and by what happens within. A stage's time is the CPU of the threads while they
+Run as ``python -m bench.stage_times``; it reads the variables that the job reads and prints JSON:
+CPU seconds by stage and by what happens within. A stage's time is the CPU of the threads while they
 are in it and in nothing listed within it. What is not there (any more) is named, not an error.
 """
 

@@ -26,17 +26,17 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 from tests.chaos import checker
-from tests.chaos.fleet import JOB, Fleet, Life
 from tests.chaos.messages import Messages
 from tests.chaos.producer import History, Producer
 from tests.chaos.proxy import Judge, Proxy, detour, passed
 from tests.chaos.strict_sqs import StrictSqs
+from tests.chaos.workers import JOB, Fleet, Life
 from tests.conftest import ROOT
 
 TICK_SECONDS = 0.1
 SAY_SECONDS = 20.0
 # After which a campaign that does not come to its end is given up; the checker then finds the rest.
-PATIENCE_SECONDS = 1800.0
+MAX_DRAIN_SECONDS = 1800.0
 # What the strict SQS delivers once more comes 0.2 s after the delete.
 QUIET_SECONDS = 1.5
 
@@ -101,12 +101,12 @@ class Stage:
         url = sa.make_url(self.postgres.superuser_url).set(database=name)
         return url.render_as_string(hide_password=False)
 
-    def drain(self, life: Life = JOB, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def drain(self, life: Life = JOB, max_seconds: float = MAX_DRAIN_SECONDS) -> None:
         """Let the workers go on until the queue has been empty for a while, then stop them.
 
         :raises Stuck: it does not become empty
         """
-        self.until_empty(lambda: self.keep_alive(life), patience_seconds)
+        self.until_empty(lambda: self.keep_alive(life), max_seconds)
         self.fleet.stop()
 
     def keep_alive(self, life: Life = JOB) -> None:
@@ -117,14 +117,14 @@ class Stage:
     def until_empty(
         self,
         each: Callable[[], None],
-        patience_seconds: float,
+        max_seconds: float,
         all_sent: Callable[[], bool] = lambda: True,
     ) -> None:
         """Do *each* time and again until all is sent and the queue has been empty for a while.
 
         :raises Stuck: it does not become empty
         """
-        end, empty_since = time.monotonic() + patience_seconds, None
+        end, empty_since = time.monotonic() + max_seconds, None
         while True:
             each()
             self.say()

@@ -35,7 +35,7 @@ def test_a_receiver_makes_the_calls(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its own thread, as long as it keeps asking."""
-    monkeypatch.setattr(call_queue, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(call_queue, "POOL_AFTER_SECONDS", 60)
     waiting = CallQueue(pool, 2)
     made_in: list[int] = []
     result = pool.submit(waiting.map, lambda _: made_in.append(threading.get_ident()), range(30))

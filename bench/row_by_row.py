@@ -2,7 +2,7 @@
 
 Fairly written: one connection, one prepared key, one transaction and one batch delete for ten
 messages. It makes the same tokens and the same rows as the job, but checks nothing, keeps no
-ledger and has no quarantine. Run as ``python -m bench.usual``.
+ledger and has no quarantine. Run as ``python -m bench.row_by_row``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs a command of the quarantine again and again, each time killed one statement later.
 
-A process of its own, ``python -m tests.acceptance.dying replay|forget``, that forks: a fork of a
-process that has everything loaded costs milliseconds, and dies by SIGKILL as a whole. After each
-death it looks at the database, and it prints what it saw as JSON lines.
+A process of its own, ``python -m tests.acceptance.crash_points replay|forget``, that forks: a fork
+of a process that has everything loaded costs milliseconds, and dies by SIGKILL as a whole. After
+each death it looks at the database, and it prints what it saw as JSON lines.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bugs to be found: each is a replacement of exact text, and the tests that must notice it.
 
-The text must stand in its file exactly once; ``tests/chaos/test_bites.py`` says when it no longer
+The text must stand in its file exactly once; ``tests/chaos/test_mutants.py`` says when it no longer
 does. Then the code has changed, and the bug is to be written into the new code.
 """
 

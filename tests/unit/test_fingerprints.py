@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from etl import extract, fingerprints
 from etl.config import LedgerSettings
 from etl.crypto.keyring import Keyring
-from tests.unit.making import message
+from tests.unit.builders import message
 
 KEYRING = Keyring.new("k1")
 ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new().key("k1")})

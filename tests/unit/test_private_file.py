@@ -13,7 +13,7 @@ import pytest
 
 from etl.errors import SettingsError
 from etl.operations.private_file import new_file
-from tests.unit.making import ROOT
+from tests.unit.builders import ROOT
 
 
 def test_the_file_appears_whole_and_private(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
-from tests.chaos import doomed
+from tests.chaos import crash_points
 from tests.conftest import ROOT
 
 STOP_SECONDS = 120
@@ -82,7 +82,7 @@ class Fleet:
         self._folder = folder
         self._slots: list[_Process | None] = [None] * size
         self._context = multiprocessing.get_context("spawn" if libraries else "forkserver")
-        self._context.set_forkserver_preload(["tests.chaos.newborn"])
+        self._context.set_forkserver_preload(["tests.chaos.worker_imports"])
         self.peak_mb = 0.0  # resident memory of the largest process so far
         self.crashes: list[str] = []  # exit codes that no fault explains, with the last words
 
@@ -194,7 +194,7 @@ def _live(life: Life, environment: dict[str, str], output: Path) -> None:
         os.dup2(log.fileno(), 2)
     sys.argv = ["etl", *life.arguments]
     if life.point:
-        doomed.install(doomed.Doom(life.point, life.nth))
+        crash_points.install(crash_points.Doom(life.point, life.nth))
     try:
         cli.start()
     except Exception:  # noqa: BLE001  (whatever it is, it is what is looked for)

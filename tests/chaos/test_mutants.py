@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import bites
-from tests.chaos.bites import Bug, DoesNotApply, bite, planted
-from tests.chaos.seeded import BUGS
-from tests.unit.making import ROOT
+from tests.chaos import mutants
+from tests.chaos.mutants import Bug, DoesNotApply, bite, planted
+from tests.chaos.planted_bugs import BUGS
+from tests.unit.builders import ROOT
 
 NEVER = Bug("never", "etl/ledger.py", "no such text", "", ("tests/unit/test_siv.py",))
 
@@ -69,6 +69,6 @@ def test_only_a_failed_test_catches_a_bug(
         seen.append((folder / bug.file).read_text())
         return code
 
-    monkeypatch.setattr(bites, "outcome", outcome)
+    monkeypatch.setattr(mutants, "outcome", outcome)
     assert bite(bug, dict.fromkeys(bug.tests, True)).verdict == verdict
     assert seen == [planted(bug, (ROOT / bug.file).read_text())]
