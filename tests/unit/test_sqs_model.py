@@ -8,16 +8,10 @@ from hashlib import md5
 import pytest
 
 from etl.embedded import sqs_model
-from etl.embedded.sqs_model import (
-    MAXIMUM_BYTES,
-    REDELIVERY_MS,
-    Deadlines,
-    Redelivery,
-    Refusal,
-    SqsAccount,
-    StoredQueue,
-    attributes_md5,
-)
+from etl.embedded.sqs_deadlines import Deadlines
+from etl.embedded.sqs_messages import MAX_BYTES, attributes_md5
+from etl.embedded.sqs_model import REDELIVERY_MS, Redelivery, SqsAccount, StoredQueue
+from etl.embedded.sqs_refusals import Refusal
 
 START_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
@@ -310,7 +304,7 @@ def test_an_empty_redrive_policy_takes_the_policy_away(account):
 
 def test_receive_stops_at_the_in_flight_limit(queue, monkeypatch):
     """The receive that reaches the limit is cut short, the next one is refused."""
-    monkeypatch.setattr(sqs_model, "MAXIMUM_IN_FLIGHT", 3)
+    monkeypatch.setattr(sqs_model, "MAX_IN_FLIGHT", 3)
     send(queue, "a", "b", "c", "d")
     assert (bodies(queue, START_MS, limit=2), bodies(queue, START_MS)) == (["a", "b"], ["c"])
     with refused("OverLimit"):
@@ -319,7 +313,7 @@ def test_receive_stops_at_the_in_flight_limit(queue, monkeypatch):
 
 def test_the_in_flight_limit_is_that_of_aws():
     """A standard queue has at most 120,000 messages in flight."""
-    assert sqs_model.MAXIMUM_IN_FLIGHT == 120_000
+    assert sqs_model.MAX_IN_FLIGHT == 120_000
 
 
 def test_a_redelivered_message_keeps_its_id_and_comes_once(account):
@@ -393,26 +387,26 @@ def test_an_empty_body_is_refused(queue):
 
 def test_the_size_limit_counts_bytes_not_characters(queue):
     """524,288 two-byte characters fit into 1 MiB and one more does not."""
-    send(queue, "\u00e9" * (MAXIMUM_BYTES // 2))
+    send(queue, "\u00e9" * (MAX_BYTES // 2))
     with refused("InvalidParameterValue"):
-        send(queue, "\u00e9" * (MAXIMUM_BYTES // 2) + "a")
+        send(queue, "\u00e9" * (MAX_BYTES // 2) + "a")
 
 
 def test_attributes_count_towards_the_size_limit(queue):
     """Name, type and value: 1 + 6 + 3 bytes here."""
     attributes = {"n": {"DataType": "String", "StringValue": "abc"}}
-    queue.send("a" * (MAXIMUM_BYTES - 10), attributes, None, START_MS)
+    queue.send("a" * (MAX_BYTES - 10), attributes, None, START_MS)
     with refused("InvalidParameterValue"):
-        queue.send("a" * (MAXIMUM_BYTES - 9), attributes, None, START_MS)
+        queue.send("a" * (MAX_BYTES - 9), attributes, None, START_MS)
 
 
 def test_binary_attributes_count_by_their_decoded_size(queue):
     """Base64 is the transport, not the value: 1 + 6 + 4 bytes here."""
     value = base64.b64encode(b"\x00\x01\x02\x03").decode()
     attributes = {"n": {"DataType": "Binary", "BinaryValue": value}}
-    queue.send("a" * (MAXIMUM_BYTES - 11), attributes, None, START_MS)
+    queue.send("a" * (MAX_BYTES - 11), attributes, None, START_MS)
     with refused("InvalidParameterValue"):
-        queue.send("a" * (MAXIMUM_BYTES - 10), attributes, None, START_MS)
+        queue.send("a" * (MAX_BYTES - 10), attributes, None, START_MS)
 
 
 @pytest.mark.parametrize(
