@@ -11,7 +11,7 @@ EVENT_SECONDS = 30  # much longer than any of these events should take
 
 
 def gone(pid: int) -> bool:
-    """Return whether the process has ended; in some containers an orphan stays a zombie for good."""
+    """Return whether the process has ended; in some containers an orphan stays a zombie."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
