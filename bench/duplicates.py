@@ -20,7 +20,7 @@ from etl.postgres.engine import open_engine
 from etl.postgres.tables import create_indexes
 
 ROWS, QUICK_ROWS = 1_000_000, 5_000
-BIG_FACTOR = 10  # the big table has so many times the rows of the small one
+BIG_FACTOR = 10  # the rows of the big table, as a multiple of those of the small one
 FILL_ROWS = 1_000_000  # rows that one statement adds
 TOP = 20
 

@@ -148,8 +148,8 @@ class Service:
 
 
 def _number(pattern: re.Pattern[bytes], body: bytes, default: int) -> int:
-    found = pattern.search(body)
-    return int(found[1]) if found else default
+    match = pattern.search(body)
+    return int(match[1]) if match else default
 
 
 def _successful(ids: tuple[bytes, ...]) -> bytes:

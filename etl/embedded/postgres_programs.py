@@ -75,12 +75,12 @@ def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(f"{PACKAGE!r} is not installed: install requirements-dev.txt")
     site = Path(spec.submodule_search_locations[0]).parent
-    if account is None or _runs(site / BIN, account):
+    if account is None or _can_run(site / BIN, account):
         return site / BIN
     version = importlib.metadata.version(PACKAGE)
     copy = cache / f"{PACKAGE}-{version}"
     copy_binaries(site, copy)
-    if not _runs(copy / BIN, account):
+    if not _can_run(copy / BIN, account):
         raise EmbeddedError(
             f"user {account.uid} cannot run {str(copy / BIN / 'postgres')!r}: "
             "start it as an ordinary user instead of root"
@@ -88,7 +88,7 @@ def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     return copy / BIN
 
 
-def _runs(programs: Path, account: OsAccount) -> bool:
+def _can_run(programs: Path, account: OsAccount) -> bool:
     # A trial run detects closed parent folders, a noexec mount and missing libraries.
     command = [str(programs / "postgres"), "--version"]
     try:

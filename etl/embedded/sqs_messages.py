@@ -48,11 +48,12 @@ def check_body(body: str) -> None:
     # isprintable is many times faster than the pattern and true of nearly every JSON text.
     if body.isascii() and body.isprintable():
         return
-    if found := _FORBIDDEN.search(body):
+    if forbidden := _FORBIDDEN.search(body):
+        character = f"#x{ord(forbidden[0]):X}"
         raise Refusal(
             "InvalidMessageContents",
-            f"Invalid binary character '#x{ord(found[0]):X}' was found in the message body, the "
-            "set of allowed characters is #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | "
+            f"Invalid binary character '{character}' was found in the message body, the set of "
+            "allowed characters is #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | "
             "#x10000 to #x10FFFF",
         )
 

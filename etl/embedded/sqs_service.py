@@ -130,7 +130,8 @@ class Service:
         # An entry without its handle or body makes the request malformed: AWS refuses all of it.
         for entry in entries:
             entry.text(required)
-        successful, failed = [], []
+        successful = []
+        failed = []
         for entry in entries:
             try:
                 successful.append({"Id": entry.text("Id"), **act(entry)})
