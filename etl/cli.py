@@ -11,6 +11,7 @@ import sys
 import click
 
 from etl.commands.audit import audit
+from etl.commands.config import config
 from etl.commands.demo import demo
 from etl.commands.forget import forget
 from etl.commands.init import init
@@ -69,6 +70,7 @@ def main() -> None:
 
 
 for command in (
-    run, init, send, keys, rekey, token, rows, unmask, audit, forget, quarantine, runs, report, demo
+    run, init, config, send, keys, rekey, token, rows, unmask, audit, forget, quarantine, runs,
+    report, demo,
 ):  # fmt: skip
     main.add_command(command)

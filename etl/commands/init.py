@@ -1,4 +1,4 @@
-"""``init``: make the tables, and the roles."""
+"""``init``: create the tables and the roles."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Examples:
     "--roles",
     "with_roles",
     is_flag=True,
-    help="Make the roles etl_loader, etl_analyst and etl_officer too, each with the least it "
-    "needs; wants a user that may create roles and owns the tables.",
+    help="Also create the roles etl_loader, etl_analyst and etl_officer, each with only the rights "
+    "it needs. The database user must own the tables and be allowed to create roles.",
 )
 def init(config_path: Path, with_roles: bool) -> None:
-    """Create the tables that are absent: schema etl, and the target table; and table.indexes.
+    """Create the tables of schema etl, the target table and its indexes, where they are missing.
 
-    Tables of an earlier version get what they lack. A target table that is there stays as it is,
-    and is checked against the configuration.
+    Tables from an earlier version of etl are brought up to date. A target table that exists is
+    checked against the configuration and not changed, except for the indexes in table.indexes.
     """
     settings = options.load_settings(config_path)
     from etl.postgres import roles
