@@ -12,8 +12,8 @@ from etl.commands import options
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl init
-  DATABASE_URL=postgresql://postgres@localhost/etl python -m etl init --roles
+  etl init
+  DATABASE_URL=postgresql://postgres@localhost/etl etl init --roles
 """
 )
 @options.config

@@ -32,7 +32,8 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*path, "--help"])
     assert result.exit_code == 0
     if not isinstance(_command(path), click.Group) or not path:
-        assert f"python -m etl {' '.join(path)}".strip() in result.output.split("Example")[1]
+        call = f"etl {' '.join(path)}".strip()
+        assert re.search(rf"\b{call}\b", result.output.split("Example")[1])
 
 
 def _command(path: tuple[str, ...]) -> click.Command:
