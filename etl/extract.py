@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from etl.frames import ABSENT, Reject, rejects
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 # json's own limit is a setting of the interpreter that may be off; a longer integer is quadratic
 # to read and fits no column.

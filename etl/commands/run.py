@@ -147,8 +147,9 @@ Example:
 def runs(config_path: Path, limit: int, as_json: bool) -> None:
     """Show the history of runs."""
     settings = options.load_settings(config_path)
-    from etl import runs as history
     from etl.postgres.engine import open_engine
+    from etl.runs import recent_runs
     from etl.terminal import output
 
-    output.table(history.history(open_engine(settings.database), limit), "runs", as_json=as_json)
+    newest = recent_runs(open_engine(settings.database), limit)
+    output.table(newest, "runs", as_json=as_json)

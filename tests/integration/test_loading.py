@@ -11,17 +11,18 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from etl import ledger, load, quarantine, runs
+from etl import ledger, load, quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.operations import entries
 from etl.operations.entries import Selection
+from etl.postgres.copy import PIECE_ROWS
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sqlstate import RowRefused, translate
 from etl.postgres.tables import check_tables, create_tables
-from etl.runs import Counts, Run
+from etl.runs import Counts, Run, Totals, recent_runs
 from tests.unit.builders import message
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -118,7 +119,7 @@ def test_a_batch_of_many_pieces_arrives_whole(
     method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
 ) -> None:
     """More rows than a statement or a piece holds, and texts longer than a read."""
-    count = load.PIECE_ROWS * 2 + 1
+    count = PIECE_ROWS * 2 + 1
     frame = masked(count, user_id=[f"{i:0128d}" for i in range(count)])
     assert load_all(engine, settings(load__method=method), frame).empty
     assert rows(engine, "select count(distinct user_id), max(user_id) from user_logins") == [
@@ -314,9 +315,10 @@ def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa
     """Absolute numbers, so that a repeated update counts nothing twice."""
     run = Run(RUN, "hash")
     run.start(engine)
-    run.finish(engine, Counts(5, 1, 1, 2, 1), 1, "idle")
-    run.finish(engine, Counts(5, 1, 1, 2, 1), 1, "idle")
-    history = runs.history(engine, 10)
+    totals = Totals(Counts(5, 1, 1, 2, 1), batches=1)
+    run.finish(engine, totals, "idle")
+    run.finish(engine, totals, "idle")
+    history = recent_runs(engine, 10)
     got = history[["received", "loaded", "already_handled", "quarantined", "released"]]
     assert got.to_numpy().tolist() == [[5, 1, 1, 2, 1]]
     assert history["stop_reason"].tolist() == ["idle"]

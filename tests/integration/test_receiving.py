@@ -18,10 +18,10 @@ from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs import acknowledge
 from etl.sqs import receiver as receiving
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, NoQuota, Stop
-from etl.sqs.queue import Handle, Message, Queue, Refused
+from etl.sqs.limits import Limits, NoQuota, Stop, quota
+from etl.sqs.message import Handle, Message
+from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.receiver import Receiver
-from etl.worker import quota
 
 LIMITS = Limits(
     rows=100,
@@ -275,7 +275,7 @@ def test_a_slow_extension_does_not_hold_up_the_next(
     """Each of four calls is answered only once all four are under way."""
     all_four = threading.Barrier(4)
 
-    def extend(handles: Sequence[Handle], seconds: int) -> list[Refused]:
+    def extend(handles: Sequence[Handle], seconds: int) -> list[FailedEntry]:
         if heartbeat.extended < 40:  # the next time round nobody need wait for anybody
             all_four.wait(20)
         return []
@@ -398,12 +398,12 @@ def test_a_delete_that_sqs_refuses_for_now_is_tried_again(
     heartbeat.hold(held)
     delete, calls = queue.acknowledge, []
 
-    def refusing(handles: Sequence[Handle]) -> list[Refused]:
+    def refusing(handles: Sequence[Handle]) -> list[FailedEntry]:
         calls.append([handle.message_id for handle in handles])
         if len(calls) > 2:
             return delete(handles)
         delete(handles[1:])
-        return [Refused(handles[0], "InternalError", final=False)]
+        return [FailedEntry(handles[0], "InternalError", final=False)]
 
     monkeypatch.setattr(queue, "acknowledge", refusing)
     handles = [Handle(message.message_id, message.receipt_handle) for message in held]
@@ -420,7 +420,7 @@ def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.Monkey
         queue = Queue(own.client(), own.create_queue("q", dead_letter=False))
     calls: list[int] = []
 
-    def away(handles: Sequence[Handle]) -> list[Refused]:
+    def away(handles: Sequence[Handle]) -> list[FailedEntry]:
         calls.append(len(handles))
         raise QueueUnavailable("nobody answers")
 
