@@ -4,7 +4,7 @@ create schema if not exists etl;
 
 -- Message ids already handled: loaded, or in quarantine. "C" so that the database sorts them as
 -- Python does; run_id and batch settle a COMMIT whose reply was lost. With another ledger.key than
--- message_id there are fingerprints beside the ids: see etl/ledgerkeys.py.
+-- message_id there are fingerprints beside the ids: see etl/fingerprints.py.
 create table if not exists etl.ledger (
     message_id text collate "C" primary key,
     run_id     uuid        not null,
@@ -16,7 +16,7 @@ create table if not exists etl.ledger (
 -- nothing to keep.
 create index if not exists ledger_handled_at on etl.ledger using brin (handled_at);
 
--- Messages that broke a check. The body is sealed: see etl/mask.py.
+-- Messages that broke a check. The body is sealed: see etl/crypto/seal.py.
 create table if not exists etl.quarantine (
     quarantine_id  bigint generated always as identity primary key,
     message_id     text collate "C" not null,
@@ -91,7 +91,7 @@ create table if not exists etl.unmask_audit (
     columns     text[]      not null,  -- fields of the event
     count       bigint      not null,
     key_id      text        not null,  -- whose derived key made the fingerprint
-    fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/audit.py
+    fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/operations/audit.py
 );
 
 -- For CHECK constraints on masked columns (table.token_check). It raises by itself: a CHECK that

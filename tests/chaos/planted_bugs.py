@@ -219,7 +219,7 @@ BUGS = (
     Bug(
         "tries again on a connection from before the outage",
         "etl/postgres/engine.py",
-        "            source.dispose()\n",
+        "            engine.dispose()\n",
         "            pass\n",
         (f"{FAULTS}::test_a_read_only_failover_is_waited_out",),
     ),
