@@ -33,7 +33,7 @@ def test_the_generated_parts_of_a_page_are_up_to_date(page: Path) -> None:
 
 
 def test_a_page_without_its_markers_is_not_taken_for_up_to_date() -> None:
-    """A part with no place to go to is an error, not a silent no."""
+    """A part that has no place in its page is an error."""
     with pytest.raises(ValueError, match="0 places for the part 'settings'"):
         generate.put("# Settings\n", "settings", "a table")
 
@@ -61,7 +61,7 @@ def check_call(call: str) -> None:
 
 
 def test_calls_are_found_in_every_spelling() -> None:
-    """The next tests would pass over a page without any."""
+    """Without this the tests below could pass because they find no call to check."""
     text = "    python -m etl a\n    etl b --c\n`etl d`, (umask 077 && etl e > f)\nimport etl\n"
     assert [call.split() for call in commands_of(text)] == [
         ["a"],
