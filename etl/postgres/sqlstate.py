@@ -14,10 +14,10 @@ import psycopg2
 
 from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
 
-# SQLSTATE classes and codes (PostgreSQL documentation, appendix A) for which a row is at fault: data
-# exception, integrity constraint violation, program limit exceeded.
+# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. In these classes a row is
+# at fault: data exception, integrity constraint violation, program limit exceeded.
 ROW_CLASSES = ("22", "23", "54")
-# Those for which the server is away or overloaded, or asks to try again: connection exception, insufficient
+# Here the server is away or overloaded, or asks to try again: connection exception, insufficient
 # resources, operator intervention, transaction rollback (serialization, deadlock), system error,
 # read-only after a failover, lock not available, idle-in-transaction timeout.
 OUTAGE_CLASSES = ("08", "53", "57", "40", "58")
@@ -72,8 +72,8 @@ def _psycopg2_error(error: BaseException | None) -> psycopg2.Error | None:
 
 
 def _without_sqlstate(error: psycopg2.Error) -> EtlError:
-    # Either no statement has run or the server is gone. libpq's text then names hosts and roles, but
-    # nothing from a row. Its first line is enough.
+    # Either no statement has run or the server is gone. libpq's text then names hosts and roles,
+    # and nothing from a row. Its first line is enough.
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if _REFUSED.search(line):
         return DatabaseRefused(f"the database refuses the connection: {line}; check DATABASE_URL")

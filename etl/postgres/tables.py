@@ -141,7 +141,7 @@ def _can_hold(existing: sa.types.TypeEngine[Any], column: Column) -> bool:
         return isinstance(existing, sa.DateTime) and existing.timezone
     if isinstance(wanted, sa.Integer) and not isinstance(wanted, sa.BigInteger):
         return isinstance(existing, (sa.Integer, sa.Numeric)) and not isinstance(
-            there, sa.SmallInteger
+            existing, sa.SmallInteger
         )
     if isinstance(wanted, sa.BigInteger):
         return isinstance(existing, sa.BigInteger)
