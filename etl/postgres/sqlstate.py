@@ -14,8 +14,8 @@ import psycopg2
 
 from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
 
-# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. In these classes a row is
-# at fault: data exception, integrity constraint violation, program limit exceeded.
+# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. In these classes a row
+# is at fault: data exception, integrity constraint violation, program limit exceeded.
 ROW_CLASSES = ("22", "23", "54")
 # Here the server is away or overloaded, or asks to try again: connection exception, insufficient
 # resources, operator intervention, transaction rollback (serialization, deadlock), system error,
