@@ -9,7 +9,7 @@ import click
 
 @click.group()
 def config() -> None:
-    """Show the configuration."""
+    """Show the default configuration."""
 
 
 @config.command(

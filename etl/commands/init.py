@@ -25,10 +25,11 @@ Examples:
     "it needs. The database user must own the tables and be allowed to create roles.",
 )
 def init(config_path: Path, with_roles: bool) -> None:
-    """Create the tables of schema etl, the target table and its indexes, where they are missing.
+    """Create the tables that are missing: those of schema etl, and the target table.
 
-    Tables from an earlier version of etl are brought up to date. A target table that exists is
-    checked against the configuration and not changed, except for the indexes in table.indexes.
+    Also create the indexes in table.indexes. Tables of schema etl from an earlier version are brought
+    up to date. A target table that exists is checked against the configuration, and gets new indexes
+    but is not changed otherwise.
     """
     settings = options.load_settings(config_path)
     from etl.postgres import roles

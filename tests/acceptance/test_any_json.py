@@ -16,7 +16,7 @@ from tests.unit.builders import EVENT, FIELDS, event, message
 
 SETTINGS = config.load(ROOT / "config.yaml", {})
 SCHEMA = schema.frame_schema(SETTINGS.table.columns)
-PLAN = pipeline.masking_plan(SETTINGS)
+PLAN = pipeline.masking_plan(SETTINGS.table)
 
 # All of Unicode, and its corners more often than chance would have them.
 characters = st.characters() | st.characters(categories=["Cs", "Cc", "Co", "Cn"])

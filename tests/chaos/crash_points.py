@@ -32,7 +32,7 @@ PLACES = {
     "quarantine": ("etl.quarantine", "store"),
     "add": ("etl.runs", "Run.add"),
     "COMMIT": ("sqlalchemy.engine.default", "DefaultDialect.do_commit"),
-    "acknowledge": ("etl.pipeline", "acknowledge"),
+    "acknowledge": ("etl.sqs.consumer", "acknowledge"),
     "delete": ("etl.sqs.queue", "Queue.acknowledge"),
 }
 POINTS = [

@@ -31,10 +31,10 @@ BUGS = (
     Bug(
         "acknowledges before the commit",
         "etl/pipeline.py",
-        "        outcome = _load_patiently(job, batch)\n",
-        "        early = [Handle(m.message_id, m.receipt_handle) for m in messages]\n"
-        "        job.queue.acknowledge(early)\n"
-        "        outcome = _load_patiently(job, batch)\n",
+        "        totals = _load_patiently(job, batch)\n",
+        "        job.consumer.acknowledge(messages)\n"
+        "        job.consumer.wait_for_acknowledgements()\n"
+        "        totals = _load_patiently(job, batch)\n",
         (f"{CRASHES}::test_a_run_killed_before_its_commit_loses_nothing",),
     ),
     Bug(
@@ -68,18 +68,18 @@ BUGS = (
     Bug(
         "ignores the failed entries of a batch call",
         "etl/sqs/queue.py",
-        'answer.get("Failed", [])\n            ]\n        return refused',
-        "()\n            ]\n        return refused",
+        'answer.get("Failed", [])\n            ]\n        return failed',
+        "()\n            ]\n        return failed",
         (f"{RECEIVING}::test_a_refused_entry_is_reported_though_the_call_succeeds",),
     ),
     Bug(
         "keeps the oldest receipt handle",
         "etl/sqs/heartbeat.py",
-        "            for message in messages:\n                self._put(\n",
+        "            for message in messages:\n                self._put(message.handle",
         "            for message in messages:\n"
         "                if message.message_id in self._held:\n"
         "                    continue\n"
-        "                self._put(\n",
+        "                self._put(message.handle",
         (f"{RECEIVING}::test_a_redelivery_while_held_is_one_message_with_two_deliveries",),
     ),
     Bug(
@@ -98,8 +98,8 @@ BUGS = (
     ),
     Bug(
         "gives nothing back",
-        "etl/pipeline.py",
-        "        release(job.queue, job.heartbeat, messages, job.pool)\n",
+        "etl/sqs/consumer.py",
+        "            release(self._queue, self._heartbeat, messages, self._pool)\n",
         "",
         (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
     ),
@@ -219,7 +219,7 @@ BUGS = (
     Bug(
         "tries again on a connection from before the outage",
         "etl/postgres/engine.py",
-        "            source.dispose()\n",
+        "            engine.dispose()\n",
         "            pass\n",
         (f"{FAULTS}::test_a_read_only_failover_is_waited_out",),
     ),

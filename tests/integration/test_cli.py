@@ -128,10 +128,10 @@ def test_the_history_and_the_quarantine_are_listed(job: Job) -> None:
     lines = job.command("quarantine", "list", "--json").stdout.splitlines()
     found = {(row["column"], row["check"]): row["messages"] for row in map(json.loads, lines)}
     assert found == {("ip", "IP address"): 1, ("message", "JSON"): 1}
-    (run,) = map(json.loads, job.command("runs", "--json").stdout.splitlines())
+    (run,) = map(json.loads, job.command("history", "--json").stdout.splitlines())
     assert run["run_id"] == summary["run_id"]
     assert (run["received"], run["loaded"], run["quarantined"]) == (3, 1, 2)
-    assert summary["run_id"][:8] in job.command("runs").stdout
+    assert summary["run_id"][:8] in job.command("history").stdout
 
 
 def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
@@ -144,7 +144,15 @@ def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
     assert "message: JSON" in words
 
 
-@pytest.mark.parametrize("command", [("runs",), ("quarantine", "list")], ids=" ".join)
+def test_the_history_answers_to_its_old_name(job: Job) -> None:
+    """Scripts that call ``runs`` print the same rows as ``history``."""
+    job.run()
+    old, new = (job.command(name, "--json") for name in ("runs", "history"))
+    assert old.returncode == 0, old.stderr
+    assert old.stdout == new.stdout != ""
+
+
+@pytest.mark.parametrize("command", [("history",), ("quarantine", "list")], ids=" ".join)
 def test_a_database_without_the_tables_is_told_with_the_way_out(
     job: Job, command: tuple[str, ...]
 ) -> None:
