@@ -27,9 +27,9 @@ Examples:
 def init(config_path: Path, with_roles: bool) -> None:
     """Create the tables that are missing: those of schema etl, and the target table.
 
-    Also create the indexes in table.indexes. Tables of schema etl from an earlier version are brought
-    up to date. A target table that exists is checked against the configuration, and gets new indexes
-    but is not changed otherwise.
+    Also create the indexes in table.indexes. Tables of schema etl from an earlier version are
+    brought up to date. A target table that exists is checked against the configuration; it gets
+    missing indexes, but is not changed otherwise.
     """
     settings = options.load_settings(config_path)
     from etl.postgres import roles
