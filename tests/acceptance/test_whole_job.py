@@ -1,6 +1,6 @@
 """The whole job, from the queue to the table, in a separate process.
 
-This is one file because its first nine tests check one run over a mixed queue.
+This is one file because most of its tests check the same run over a mixed queue.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
 
 
 def test_sigterm_stops_all_workers(job: Job) -> None:
-    """They release the messages that they have not loaded at once."""
+    """They release at once the messages that they have not loaded."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", "--json", *WORKERS, ETL_BATCH__SECONDS="600")
     while visible(job):

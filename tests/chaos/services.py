@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -42,54 +41,48 @@ def open_testbed(
     :param policy: chooses the faults of what the workers send to the database
     :param libraries: see `workers.Workers`
     """
-    keyring = Keyring.new("k1").dump()
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    try:
-        with (
-            EmbeddedPostgres() as postgres,
-            StrictSqs(messages.seed) as sqs,
-            Proxy(postgres.port, policy) as proxy,
-        ):
-            database_url = postgres.new_database()
-            make_tables(database_url)
-            queue_url = sqs.create_queue(
-                "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
-            )
-            environment = {
-                **_worker_environment(folder, keyring),
-                **sqs.environment,
-                "DATABASE_URL": via_proxy(database_url, proxy.port),
-                "ETL_QUEUE__URL": queue_url,
-                **(settings or {}),
-            }
-            producer = Producer(queue_url)
-            with Workers(environment, folder, worker_count, libraries) as workers:
-                yield Testbed(
-                    name,
-                    messages.seed,
-                    postgres,
-                    sqs,
-                    database_url,
-                    environment,
-                    keyring,
-                    producer,
-                    History(messages),
-                    workers,
-                    proxy,
-                    folder,
-                )
-            producer.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
+        postgres = stack.enter_context(EmbeddedPostgres())
+        sqs = stack.enter_context(StrictSqs(messages.seed))
+        proxy = stack.enter_context(Proxy(postgres.port, policy))
+        database_url = postgres.new_database()
+        make_tables(database_url)
+        queue_url = sqs.create_queue(
+            "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
+        )
+        environment = {
+            **_worker_environment(folder),
+            **sqs.environment,
+            "DATABASE_URL": via_proxy(database_url, proxy.port),
+            "ETL_QUEUE__URL": queue_url,
+            **(settings or {}),
+        }
+        producer = stack.enter_context(closing(Producer(queue_url)))
+        workers = stack.enter_context(Workers(environment, folder, worker_count, libraries))
+        history = History(messages)
+        yield Testbed(
+            name,
+            postgres,
+            sqs,
+            database_url,
+            environment,
+            producer,
+            history,
+            workers,
+            proxy,
+            folder,
+        )
 
 
-def _worker_environment(folder: Path, keyring: str) -> dict[str, str]:
+def _worker_environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "TMPDIR": str(folder),
         "HOME": str(folder),
         "ETL_QUEUE__WAIT_SECONDS": "1",
-        "ETL_KEYRING": keyring,
+        "ETL_KEYRING": Keyring.new("k1").dump(),
         "ETL_QUARANTINE__MAX_FRACTION": "1",
     }
 

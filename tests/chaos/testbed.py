@@ -56,12 +56,10 @@ class Testbed:
     __test__ = False  # pytest collects classes whose names begin with Test
 
     name: str
-    seed: int
     postgres: EmbeddedPostgres
     sqs: StrictSqs
     database_url: str
     environment: dict[str, str]
-    keyring: str
     producer: Producer
     history: History
     workers: Workers
@@ -168,7 +166,7 @@ class Testbed:
         verdict = "fail" if crashes else checker.verdict(findings, self.fired, planned)
         return {
             "campaign": self.name,
-            "seed": self.seed,
+            "seed": self.history.messages.seed,
             "sent": self.history.sent,
             "faults": dict(sorted(self.fired.items())),
             "lost": findings.lost,
@@ -187,7 +185,8 @@ class Testbed:
         }
 
     def _findings(self) -> checker.Findings:
-        findings = checker.check(self.history, self.database_url, self.keyring, self.days)
+        keyring = self.environment["ETL_KEYRING"]
+        findings = checker.check(self.history, self.database_url, keyring, self.days)
         findings.left = self.producer.left()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         leaks = checker.leaks(

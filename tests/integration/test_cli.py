@@ -58,7 +58,7 @@ def test_the_help_lists_the_exit_codes() -> None:
 
 
 def test_the_defaults_in_the_help_of_run_are_those_of_the_settings() -> None:
-    """An option that overrides a setting shows the default of the setting."""
+    """An option that overrides a setting shows that setting's default."""
     from etl.config import RunSettings
 
     output = CliRunner().invoke(main, ["run", "--help"]).output
