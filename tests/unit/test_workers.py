@@ -1,4 +1,4 @@
-"""What a worker's process says of a bug."""
+"""What a worker process prints when it meets a bug."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.builders import ROOT
 def test_a_bug_in_a_worker_is_shown_without_its_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left to itself multiprocessing would print the whole traceback, and the values in it."""
+    """By itself, multiprocessing would print the whole traceback, with the values in it."""
 
     def buggy(*_: Any) -> None:
         raise ValueError("canary-value")
