@@ -120,7 +120,9 @@ def test_a_wrong_column_is_an_error_without_a_traceback(source: Source) -> None:
     """With the columns that there are; exit code 2."""
     done = command(source, "--by", "shoe_size")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: 'shoe_size' is no column to go by; there are device_type")
+    assert done.stderr.startswith(
+        "error: 'shoe_size' is not a column to compare; choose one of device_type"
+    )
 
 
 def test_a_file_that_cannot_be_written_is_an_error(source: Source, tmp_path: Path) -> None:
