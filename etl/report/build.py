@@ -121,7 +121,7 @@ def _sections(source: Source, choice: Choice) -> list[Section]:
 
 
 TITLES = {
-    "columns": ("Columns", "How many values each column has, and how many of them users share."),
+    "columns": ("Columns", "How many values each column has, and how many of them are shared."),
     "exact_rows": ("Exact duplicate rows", "Rows that are equal in every column."),
     "shared_values": ("Shared values", "Values that several users have."),
     "users_with_many": ("Users with many values", "Users who have several values."),

@@ -115,7 +115,7 @@ def _figures(report: Report) -> dict[str, str]:
         "surplus rows": report.surplus_rows,
         "shared values": columns["shared_values"].sum(),
         "linked groups": groups["groups"],
-        "users in linked groups": groups["users"],
+        "linked users": groups["users"],
     }
     return {name: f"{number:,}" for name, number in figures.items()}
 
