@@ -183,7 +183,7 @@ def report_notebook(
             failures.append(str(error))
             continue
         page = folder / f"{path.stem}.html"
-        notebook.write(notebook.html(result, path.stem, code=code), page)
+        notebook.write(notebook.render(result, path.stem, code=code), page)
         click.echo(f"wrote {page}", err=True)
     if failures:
         raise EtlError("; ".join(failures))

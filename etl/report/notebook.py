@@ -51,7 +51,7 @@ def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None 
     return notebook
 
 
-def html(notebook: Any, title: str, *, code: bool) -> str:
+def render(notebook: Any, title: str, *, code: bool) -> str:
     """Render a notebook with its outputs as one page that loads nothing and runs no script.
 
     :param code: show the code of the cells too

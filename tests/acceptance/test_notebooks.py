@@ -134,11 +134,11 @@ def report(
 def pages(database: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The page of every notebook by its name, made from other data than the committed outputs."""
     folder = tmp_path_factory.mktemp("pages")
-    done = report(folder, *NOTEBOOKS, "--folder", "made/here", DATABASE_URL=database)
+    done = report(folder, *NOTEBOOKS, "--folder", "new/folder", DATABASE_URL=database)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [f"wrote made/here/{path.stem}.html" for path in NOTEBOOKS]
+    assert done.stderr.splitlines() == [f"wrote new/folder/{path.stem}.html" for path in NOTEBOOKS]
     assert sorted(folder.rglob("*.html")) == [
-        folder / "made" / "here" / f"{path.stem}.html" for path in NOTEBOOKS
+        folder / "new" / "folder" / f"{path.stem}.html" for path in NOTEBOOKS
     ]
     return {path.stem: path.read_text() for path in folder.rglob("*.html")}
 
@@ -181,11 +181,11 @@ def test_the_nights_are_of_the_days_before_today(database: str) -> None:
 
 def write_notebook(folder: Path, *cells: str, tag: str | None = None) -> Path:
     """Write a notebook of these code cells and an empty one with an output of an earlier run."""
-    path = folder / "own.ipynb"
+    path = folder / "example.ipynb"
     old = nbformat.v4.new_output("stream", text="of an earlier run")
     metadata = {"tags": [tag] if tag else []}
     all_cells = [
-        nbformat.v4.new_markdown_cell("# own"),
+        nbformat.v4.new_markdown_cell("# Example"),
         *(nbformat.v4.new_code_cell(cell, metadata=metadata) for cell in cells),
         nbformat.v4.new_code_cell("", outputs=[old]),
     ]
@@ -197,10 +197,10 @@ def test_a_notebook_gets_neither_key_nor_queue_and_can_use_the_package(tmp_path:
     """The page shows its warnings, and its code because of --code."""
     names = "import os, etl.errors\nprint(*(n for n in os.environ if n[:4] in ('ETL_', 'AWS_')))"
     values = "os.environ['DATABASE_URL'], '<script>1</script>'"
-    own = write_notebook(tmp_path, names, values, "import sys; sys.stderr.write('look')")
-    done = report(tmp_path, own, "--code", DATABASE_URL="kept", ETL_TABLE__NAME="other")
+    example = write_notebook(tmp_path, names, values, "import sys; sys.stderr.write('look')")
+    done = report(tmp_path, example, "--code", DATABASE_URL="kept", ETL_TABLE__NAME="other")
     assert done.returncode == 0, done.stderr
-    _, _, page = (tmp_path / "own.html").read_text().partition("<body>")
+    _, _, page = (tmp_path / "example.html").read_text().partition("<body>")
     printed = re.search(r"output_stdout.*?<pre>(.*?)</pre>", page, re.DOTALL)
     assert printed is not None
     assert sorted(printed[1].split()) == ["ETL_CONFIG", "ETL_TABLE__NAME"]
@@ -214,22 +214,22 @@ def test_a_notebook_gets_neither_key_nor_queue_and_can_use_the_package(tmp_path:
 def test_the_title_of_a_page_is_escaped(tmp_path: Path) -> None:
     """It is the name of the notebook's file."""
     read = nbformat.read(write_notebook(tmp_path, "1 + 1"), as_version=4)
-    page = notebook.html(read, "<script>1</script>", code=False)
+    page = notebook.render(read, "<script>1</script>", code=False)
     assert "<title>&lt;script&gt;1&lt;/script&gt;</title>" in page
 
 
 def test_the_error_of_a_cell_is_named_and_its_message_is_not_shown(tmp_path: Path) -> None:
     """No page is written, whatever the tags of the cell allow, and the old page stays."""
     failing = "print('198.51.100.7')\nint('198.51.100.7')"
-    own = write_notebook(tmp_path, "1", failing, tag="raises-exception")
-    (tmp_path / "own.html").write_text("yesterday's")
-    done = report(tmp_path, own)
+    example = write_notebook(tmp_path, "1", failing, tag="raises-exception")
+    (tmp_path / "example.html").write_text("yesterday's")
+    done = report(tmp_path, example)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 'own.ipynb', code cell 2: ValueError; ")
+    assert done.stderr.startswith("error: 'example.ipynb', code cell 2: ValueError; ")
     assert "198.51" not in done.stdout + done.stderr
-    assert (tmp_path / "own.html").read_text() == "yesterday's"
-    assert {path.name for path in tmp_path.iterdir()} >= {"own.ipynb", "own.html"}
-    assert not list(tmp_path.glob(".own*"))
+    assert (tmp_path / "example.html").read_text() == "yesterday's"
+    assert {path.name for path in tmp_path.iterdir()} >= {"example.ipynb", "example.html"}
+    assert not list(tmp_path.glob(".example*"))
 
 
 def test_without_a_database_it_says_what_to_do_and_goes_on(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_without_a_database_it_says_what_to_do_and_goes_on(tmp_path: Path) -> No
     done = report(tmp_path, FOLDER / "04_quality.ipynb", write_notebook(tmp_path, "1 + 1"))
     assert done.returncode == 1
     wrote, error = done.stderr.splitlines()
-    assert wrote == "wrote own.html"
+    assert wrote == "wrote example.html"
     assert error.startswith("error: '04_quality.ipynb', code cell ")
     assert "DATABASE_URL is not set" in error
 
@@ -249,24 +249,24 @@ def test_without_a_database_it_says_what_to_do_and_goes_on(tmp_path: Path) -> No
 def test_a_notebook_that_hangs_or_dies_is_an_error_that_names_the_cell(
     tmp_path: Path, cell: str, kind: str
 ) -> None:
-    own = write_notebook(tmp_path, cell)
-    with pytest.raises(NotebookError, match=rf"^'own.ipynb', code cell 1: {kind};"):
-        notebook.run(own, {"PATH": "/usr/bin:/bin"}, cell_seconds=3)
+    example = write_notebook(tmp_path, cell)
+    with pytest.raises(NotebookError, match=rf"^'example.ipynb', code cell 1: {kind};"):
+        notebook.run(example, {"PATH": "/usr/bin:/bin"}, cell_seconds=3)
 
 
 def test_sigterm_ends_the_command_and_the_notebook(tmp_path: Path) -> None:
     """No page, traceback or process is left behind, and the next notebook does not start."""
-    own = write_notebook(
+    example = write_notebook(
         tmp_path,
         "import os, pathlib, time\npathlib.Path('made').write_text(str(os.getpid()))\n"
         "pathlib.Path('made').rename('pid')\ntime.sleep(600)",
     )
-    with start_report(tmp_path, own, FOLDER / "03_masking.ipynb") as process:
+    with start_report(tmp_path, example, FOLDER / "03_masking.ipynb") as process:
         until((tmp_path / "pid").exists)
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err == "error: 'own.ipynb' was interrupted; no page was written for it\n"
+    assert err == "error: 'example.ipynb' was interrupted; no page was written for it\n"
     assert list(tmp_path.glob("*.html")) == []
     until(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())))
 
@@ -288,7 +288,7 @@ def test_the_error_about_missing_libraries_says_how_to_install_them(
     with pytest.raises(UsageError, match=r"pip install -r requirements-dev\.txt$"):
         notebook.run(NOTEBOOKS[0], {})
     with pytest.raises(UsageError, match=r"pip install -r requirements-dev\.txt$"):
-        notebook.html(None, "", code=False)
+        notebook.render(None, "", code=False)
 
 
 def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
