@@ -14,7 +14,7 @@ from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.demo import samples
 from etl.extract import body_md5
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 # More than the rows of a batch, so that values repeat in a batch as often as in the sample.
 POOL = 50_000

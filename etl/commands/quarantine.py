@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from etl.commands import options
+from etl.commands.groups import Group
 
 if TYPE_CHECKING:
     from etl.operations.entries import Selection
@@ -54,7 +55,7 @@ def _chosen(ids: tuple[int, ...], everything: bool, choices: dict[str, Any]) -> 
     return _selection(ids, **choices)
 
 
-@click.group()
+@click.group(cls=Group)
 def quarantine() -> None:
     """Work off the messages that broke a check."""
 

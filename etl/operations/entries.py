@@ -20,7 +20,7 @@ from etl.crypto.seal import unseal_each
 from etl.postgres.engine import transaction
 from etl.postgres.queries import filled, queries
 from etl.postgres.tables import query_frame
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 # Entries handled in one transaction, if their bodies are no more than the bytes of a batch. Each of
 # them waits for the others, and a kill throws their work away.

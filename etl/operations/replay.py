@@ -22,11 +22,11 @@ from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused
 from etl.operations import entries
 from etl.operations.entries import QuarantineEntry, Selection
-from etl.pipeline import Place, Stored
+from etl.pipeline import BatchId, Stored
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
-from etl.runs import Counts, Run, Summary
+from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def replay(settings: Settings, engine: sa.Engine, keyring: Keyring, chosen: Sele
             ) from None
     # Not added up here: a reply to COMMIT may have been lost, its counts not.
     counts, batches = run.committed(engine)
-    run.finish(engine, counts, batches, "replayed")
+    run.finish(engine, Totals(counts, batches=batches), "replayed")
     return Summary(
         run_id=run.run_id,
         counts=counts,
@@ -92,7 +92,7 @@ def _replay(
         if body is not None and tried[entry.message_id] is entry
     ]
     batch = pipeline.prepare(messages, settings, schema, keyring)
-    place, claimed = Place(run.run_id, number), set[str]()
+    place, claimed = BatchId(run.run_id, number), set[str]()
 
     def claim(ids: list[str]) -> set[str]:
         # Nearly always the ledger has them, from the run that quarantined them.

@@ -2,7 +2,7 @@
 
 -- quarantine_keys --
 -- How many bodies are sealed under which key: after a version byte stand the length of the key id
--- and the key id (see etl/seal.py). A body that is none counts under null.
+-- and the key id (see etl/crypto/seal.py). A body that is none counts under null.
 select case when octet_length(body) > 2 and get_byte(body, 0) = 1
                  and get_byte(body, 1) between 1 and 16
                  and octet_length(body) > 2 + get_byte(body, 1)

@@ -8,7 +8,8 @@ from itertools import count
 
 from etl.backoff import Backoff
 from etl.errors import QueueUnavailable
-from etl.sqs.queue import TENS, Queue
+from etl.sqs.message import CALL_ENTRIES
+from etl.sqs.queue import Queue
 
 # SQS accepts at most 1 MiB in a call. The rest is room for the call's own text.
 MAX_CALL_BYTES = 1024 * 1024 - 16 * 1024
@@ -43,7 +44,7 @@ def _batches(bodies: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
     batch_bytes = 0
     for number, body in zip(count(1), bodies):
         body_bytes = len(body.encode("utf-8", "surrogatepass"))
-        if batch and (len(batch) == TENS or batch_bytes + body_bytes > MAX_CALL_BYTES):
+        if batch and (len(batch) == CALL_ENTRIES or batch_bytes + body_bytes > MAX_CALL_BYTES):
             yield numbers, batch
             numbers = []
             batch = []
