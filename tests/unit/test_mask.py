@@ -146,7 +146,7 @@ def test_a_lone_surrogate_is_named_by_place():
     values = ["fine", None, "secret\ud800"]
     with pytest.raises(ValueError, match="surrogate") as caught:
         mask.tokens(values, RING, "ip")
-    assert str(caught.value) == "column 'ip', row 2: a lone surrogate is no text"
+    assert str(caught.value) == "column 'ip', row 2: a lone surrogate is not text"
     assert caught.value.__context__ is None
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
@@ -258,7 +258,7 @@ def test_a_plan_that_does_not_fit_the_frame_is_refused(plan, column):
 def test_a_source_that_stands_twice_is_refused():
     """One of two columns of one name would stay plain."""
     frame = pd.DataFrame([["a", "b"]], columns=["ip", "ip"])
-    with pytest.raises(ValueError, match="'ip' must stand once"):
+    with pytest.raises(ValueError, match="'ip' must be in the frame exactly once"):
         mask.columns(frame, RING, PLAN[:1])
 
 
