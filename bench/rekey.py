@@ -13,7 +13,7 @@ from bench.services import Options, Wrong
 from etl import load
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.operations.rekey import rekey
+from etl.operations.rekey import rekey_database
 from etl.postgres.engine import open_engine
 
 ROWS, QUICK_ROWS = 300_000, 2_000
@@ -67,7 +67,7 @@ def _timed(engine: sa.Engine, work: Callable[[], Any]) -> float:
 
 
 def _rekey(settings: Settings, ring: Keyring, rows: int) -> None:
-    outcome = rekey(settings, ring)
+    outcome = rekey_database(settings, ring)
     if outcome.rows != rows or outcome.exit_code:
         raise Wrong(f"rekey changed {outcome.rows} of {rows} rows")
 

@@ -1,4 +1,4 @@
-"""``quarantine``: messages that broke a check, to be looked at, loaded after all, or given up."""
+"""``quarantine``: list, show, replay, discard, export and import messages that broke a check."""
 
 from __future__ import annotations
 
@@ -16,21 +16,32 @@ from etl.commands import options
 if TYPE_CHECKING:
     from etl.operations.entries import Selection
 
-ID = click.IntRange(min=1)
+ENTRY_ID = click.IntRange(min=1)
 
 
-def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose entries."""
-    choices = [
-        click.option("--run", "run_id", type=click.UUID, help="Of this run only."),
-        click.option("--check", help="With this broken check only: CHECK, or 'COLUMN: CHECK'."),
-        click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS",
-                     help="Only those that came before so many days."),
-        click.option("--newer-than", type=click.FloatRange(min=0), metavar="DAYS",
-                     help="Only those that came since so many days."),
-    ]  # fmt: skip
-    for choice in reversed(choices):
-        command = choice(command)
+def _selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that select entries."""
+    selection_options = [
+        click.option("--run", "run_id", type=click.UUID, help="Select entries of this run."),
+        click.option(
+            "--check",
+            help="Select entries that broke this check, given as CHECK or 'COLUMN: CHECK'.",
+        ),
+        click.option(
+            "--older-than",
+            type=click.FloatRange(min=0),
+            metavar="DAYS",
+            help="Select entries quarantined more than this many days ago.",
+        ),
+        click.option(
+            "--newer-than",
+            type=click.FloatRange(min=0),
+            metavar="DAYS",
+            help="Select entries quarantined within this many days.",
+        ),
+    ]
+    for option in reversed(selection_options):
+        command = option(command)
     return command
 
 
@@ -46,17 +57,19 @@ def _selection(
     return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
 
 
-def _chosen(ids: tuple[int, ...], everything: bool, choices: dict[str, Any]) -> Selection:
-    """The selection of a command that would rather not take all by mistake."""
+def _explicit_selection(
+    ids: tuple[int, ...], everything: bool, choices: dict[str, Any]
+) -> Selection:
+    """The selection of a command that must not take all entries by mistake."""
     some = bool(ids) or any(value is not None for value in choices.values())
     if some == everything:
-        raise click.UsageError("say which entries: IDs, options, or --all")
+        raise click.UsageError("say which entries: give IDs or options, or --all")
     return _selection(ids, **choices)
 
 
 @click.group()
 def quarantine() -> None:
-    """Work off the messages that broke a check."""
+    """Handle the messages that broke a check."""
 
 
 @quarantine.command(
@@ -69,37 +82,53 @@ Examples:
 """,
 )
 @options.config
-@_selecting
-@click.option("--entries", "each", is_flag=True, help="List the entries, in place of counts.")
-@click.option("--closed", is_flag=True, help="Of those that were replayed, discarded or forgotten.")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID",
-              help="List entries after this one.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True,
-              help="List so many entries, oldest first.")  # fmt: skip
+@_selection_options
+@click.option("--entries", "list_them", is_flag=True, help="List the entries instead of counts.")
+@click.option(
+    "--closed", is_flag=True, help="Select closed entries: replayed, discarded or forgotten."
+)
+@click.option(
+    "--after",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="ID",
+    help="With --entries, start after the entry with this id.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="With --entries, list at most this many, oldest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def quarantine_list(
     config_path: Path,
-    each: bool,
+    list_them: bool,
     closed: bool,
     after: int,
     limit: int,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Count the quarantined messages by reason, or list them. Bodies are never shown."""
+    """Count the quarantined messages by reason, or list them.
+
+    Bodies are never shown.
+    """
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine, chosen = open_engine(settings.database), _selection((), **choices)
-    if not each:
-        found = entries.reasons(engine, chosen, closed=closed)
-        output.table(found, "quarantine by reason", as_json=as_json)
+    engine = open_engine(settings.database)
+    selection = _selection((), **choices)
+    if not list_them:
+        counts = entries.count_by_reason(engine, selection, closed=closed)
+        output.table(counts, "quarantine by reason", as_json=as_json)
         return
-    found = entries.listed(engine, chosen, limit, closed=closed, after=after)
-    found = found.drop(columns="sealed_bytes" if closed else entries.CLOSING)
-    output.table(found, "entries in quarantine", as_json=as_json)
+    listed = entries.list_entries(engine, selection, limit, closed=closed, after=after)
+    listed = listed.drop(columns="sealed_bytes" if closed else entries.CLOSING_COLUMNS)
+    output.table(listed, "entries in quarantine", as_json=as_json)
 
 
 @quarantine.command(
@@ -111,13 +140,13 @@ Example:
 )
 @options.config
 @options.reason
-@click.argument("quarantine_id", metavar="ID", type=ID)
+@click.argument("quarantine_id", metavar="ID", type=ENTRY_ID)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json: bool) -> None:
-    """Show one message as it was received, personal values and all.
+    """Show one message as received, with personal values.
 
-    Who asked, when and why stands in etl.unmask_audit before it appears, or nothing does. Needs the
-    keyring.
+    Before the message is shown, a row in etl.unmask_audit records who asked, when and why. If that
+    row cannot be written, nothing is shown. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -125,14 +154,15 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    entry, body = open_entry(engine, ring, settings.table, quarantine_id, reason)
+    engine = open_engine(settings.database)
+    keyring = load_keyring(os.environ)
+    entry, body = open_entry(engine, keyring, settings.table, quarantine_id, reason)
     if as_json:
         click.echo(json.dumps({**entry.facts, "body": body}))
         return
     for name, value in entry.facts.items():
         click.echo(f"{name}: {value}", err=True)
-    # A lone surrogate has no UTF-8.
+    # A lone surrogate cannot be written as UTF-8.
     click.echo(output.visible(body.encode(errors="backslashreplace").decode()))
 
 
@@ -146,27 +176,28 @@ Examples:
 """,
 )
 @options.config
-@_selecting
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
-@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@_selection_options
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=ENTRY_ID)
+@click.option("--all", "everything", is_flag=True, help="Select every entry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 def quarantine_replay(
     config_path: Path, ids: tuple[int, ...], everything: bool, as_json: bool, **choices: Any
 ) -> None:
-    """Check, mask and load messages once more, after a mended configuration.
+    """Check and load messages again, after a correction.
 
-    What fails again stays, with its new reasons. Can be ended at any time and started again; two at
-    once share the work. Needs the keyring.
+    Correct the configuration, the table or the producer first. Messages that fail again stay, with
+    their new reasons. The command can be stopped and started again at any time; two at once share
+    the work. Needs the keyring.
     """
-    chosen = _chosen(ids, everything, choices)
+    selection = _explicit_selection(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    summary = replay(settings, engine, ring, chosen)
+    engine = open_engine(settings.database)
+    summary = replay(settings, engine, load_keyring(os.environ), selection)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
@@ -183,20 +214,23 @@ Examples:
 )
 @options.config
 @options.reason
-@_selecting
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
-@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@_selection_options
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=ENTRY_ID)
+@click.option("--all", "everything", is_flag=True, help="Select every entry.")
 def quarantine_discard(
     config_path: Path, reason: str, ids: tuple[int, ...], everything: bool, **choices: Any
 ) -> None:
-    """Give messages up: their bodies go for good, a tombstone with the reason stays."""
-    chosen = _chosen(ids, everything, choices)
+    """Delete the bodies of messages for good.
+
+    Each entry stays as a tombstone with the reason.
+    """
+    selection = _explicit_selection(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
 
     engine = open_engine(settings.database)
-    count = entries.discard(engine, chosen, reason, settings.batch.bytes)
+    count = entries.discard(engine, selection, reason, settings.batch.bytes)
     click.echo(f"discarded {count:,} messages", err=True)
 
 
@@ -208,21 +242,24 @@ Example:
 """,
 )
 @options.config
-@_selecting
+@_selection_options
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
-    """Write messages to a new FILE, bodies sealed as they are; they stay in quarantine.
+    """Write messages to a new FILE, with their bodies sealed.
 
-    The file can be read by its owner only, and back by 'quarantine import'. Needs the keyring.
+    The messages stay in the quarantine. Only the file's owner can read it, and 'quarantine import'
+    reads it back. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations import transfer
+    from etl.operations.transfer import export_entries
     from etl.postgres.engine import open_engine
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    count = transfer.write(engine, ring, _selection((), **choices), file, settings.batch.bytes)
-    click.echo(f"written: {count:,} messages to {file}", err=True)
+    engine = open_engine(settings.database)
+    keyring = load_keyring(os.environ)
+    selection = _selection((), **choices)
+    count = export_entries(engine, keyring, selection, file, settings.batch.bytes)
+    click.echo(f"wrote {count:,} messages to {file}", err=True)
 
 
 @quarantine.command(
@@ -235,15 +272,14 @@ Example:
 @options.config
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_import(config_path: Path, file: Path) -> None:
-    """Take the messages of an exported FILE into the quarantine of this database.
+    """Add the messages of an exported FILE to the quarantine.
 
-    Messages that the database knows already, in whatever state, are left out. Needs the keyring.
+    Messages that this database has handled or quarantined before are skipped. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations import transfer
+    from etl.operations.transfer import import_entries
     from etl.postgres.engine import open_engine
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    new, seen = transfer.read(engine, ring, file)
-    click.echo(f"taken: {new:,} of {seen:,} messages", err=True)
+    new, seen = import_entries(open_engine(settings.database), load_keyring(os.environ), file)
+    click.echo(f"imported {new:,} of {seen:,} messages", err=True)

@@ -34,32 +34,34 @@ Examples:
 @click.argument("tokens", nargs=-1, metavar="[TOKEN]...")
 @click.option(
     "--column",
-    help="Field the tokens were made from; by default each masked one is tried, or in a table "
-    "each masked one is recovered.",
+    help="Recover this column only, named as in the table or as the field.  [default: every masked "
+    "column]",
 )
 @click.option(
     "--in",
     "in_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Recover the columns of tokens in this CSV file, named as in the table or as the field.",
+    help="Recover the tokens in this CSV file, whose columns are named as in the table or as the "
+    "field.",
 )
 @click.option(
     "--where",
     "condition",
     metavar="CONDITION",
-    help="Recover the rows of the table that meet this SQL condition, as CSV. It runs read only, "
-    "with your rights in the database.",
+    help="Recover the rows of the table that meet this SQL condition, as CSV. The query is read "
+    "only and has your rights in the database.",
 )
 @click.option(
     "--out",
     "out_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this new file, readable by its owner only, in place of standard output.",
+    help="Write to this new file instead of standard output; only its owner can read it.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Show at most so many; more are refused.  [env var: ETL_UNMASK__MAX_ROWS; default: 1000]",
+    help="Refuse to recover more than this many tokens or rows.  [env var: ETL_UNMASK__MAX_ROWS; "
+    "default: 1000]",
 )
 def unmask(
     config_path: Path,
@@ -71,10 +73,12 @@ def unmask(
     out_path: Path | None,
     limit: int | None,
 ) -> None:
-    """Recover the plain values of tokens: of TOKENs or lines of standard input, a CSV, the table.
+    """Recover the plain values of tokens.
 
-    All or none is shown. Who asked, when, why, for which columns and how many stands in
-    etl.unmask_audit before the first value appears, or nothing does. Needs the keyring.
+    The tokens are arguments, lines of standard input, the columns of a CSV file, or rows of the
+    table. Either all values are shown or none. Before the first one, a row in etl.unmask_audit
+    records who asked, when, why, for which columns and how many. If that row cannot be written,
+    nothing is shown. Needs the keyring.
     """
     if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
         raise click.UsageError("give one of TOKEN, --in and --where")
@@ -94,11 +98,12 @@ def unmask(
     engine = open_engine(settings.database)
     asking = Asking(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
     if in_path is not None:
-        _put(_csv(_from_file(in_path, columns, asking)), out_path)
+        text = _csv(_from_file(in_path, columns, asking))
     elif condition is not None:
-        _put(_csv(_from_table(settings, condition, columns, asking)), out_path)
+        text = _csv(_from_table(settings, condition, columns, asking))
     else:
-        _put(_lines(tokens, columns, asking), out_path)
+        text = _lines(tokens, columns, asking)
+    _write(text, out_path)
 
 
 def _lines(tokens: tuple[str, ...], columns: list[Column], asking: Asking) -> str:
@@ -106,23 +111,23 @@ def _lines(tokens: tuple[str, ...], columns: list[Column], asking: Asking) -> st
 
     if not tokens:
         if sys.stdin.isatty():
-            raise click.UsageError("give TOKENs, or send them on standard input, one a line")
+            raise click.UsageError("give TOKENs, or send them on standard input, one per line")
         lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
         tokens = tuple(islice((line for line in lines if line), asking.max_rows + 1))
     return "".join(f"{value}\n" for value in unmask_values(tokens, columns, asking))
 
 
 def _from_file(path: Path, columns: list[Column], asking: Asking) -> pd.DataFrame:
-    from etl.errors import SettingsError
+    from etl.errors import UsageError
     from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             masked = read_csv(file, asking.max_rows)
     except OSError as error:
-        raise SettingsError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    wanted = token_columns(list(masked.columns), columns)
-    return unmask_frame(masked, wanted, "file", asking)
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    found = token_columns(list(masked.columns), columns)
+    return unmask_frame(masked, found, "file", asking)
 
 
 def _from_table(
@@ -146,7 +151,7 @@ def _csv(plain: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def _put(text: str, out_path: Path | None) -> None:
+def _write(text: str, out_path: Path | None) -> None:
     from etl.operations.private_file import new_file
     from etl.terminal import output
 
@@ -155,4 +160,4 @@ def _put(text: str, out_path: Path | None) -> None:
         return
     with new_file(out_path) as file:
         file.write(text.encode())
-    click.echo(f"written: {out_path}", err=True)
+    click.echo(f"wrote {out_path}", err=True)

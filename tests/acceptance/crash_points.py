@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from etl import config
 from etl.config import Settings
 from etl.crypto.keyring import Keyring, load_keyring
-from etl.operations import forget
 from etl.operations.entries import Selection
+from etl.operations.forget import Search, forget_value
 from etl.operations.replay import replay
 from etl.postgres.engine import driver_url, open_engine
 from etl.schema import masked_column
@@ -36,8 +36,8 @@ def _replay(settings: Settings, engine: sa.Engine, ring: Keyring) -> object:
 
 def _forget(settings: Settings, engine: sa.Engine, ring: Keyring) -> object:
     column = masked_column(settings.table, "ip")
-    search = forget.Search(engine, settings, ring, column, os.environ["VALUE"])
-    return forget.forget(search, "delete", "erasure request")
+    search = Search(engine, settings, ring, column, os.environ["VALUE"])
+    return forget_value(search, "delete", "erasure request")
 
 
 COMMANDS: dict[str, Command] = {"replay": _replay, "forget": _forget}

@@ -18,7 +18,7 @@ from etl.analysis.key_usage import quarantine_usage
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal, unseal
 from etl.mask import tokens, unmask_tokens
-from etl.operations.rekey import RekeyResult, rekey
+from etl.operations.rekey import RekeyResult, rekey_database
 from tests.acceptance.job_processes import (
     ended,
     expected_users,
@@ -44,7 +44,7 @@ BODIES = [f"body {at}" for at in range(ENTRIES)]
 # As `python -m etl`, but with batches of a block: many points to be killed at.
 SMALL = """
 import etl.operations.remask, etl.operations.reseal, etl.cli
-etl.operations.remask.BLOCKS, etl.operations.reseal.ENTRIES = 1, 2
+etl.operations.remask.BLOCKS, etl.operations.reseal.MAX_ENTRIES = 1, 2
 etl.cli.start()
 """
 
@@ -69,7 +69,7 @@ def rekeying(job: Job, ring: Keyring) -> Iterator[subprocess.Popen[str]]:
 
 def to_the_end(job: Job, ring: Keyring) -> RekeyResult:
     """Rekey in this process."""
-    return rekey(config.load(ROOT / "config.yaml", job.environment), ring)
+    return rekey_database(config.load(ROOT / "config.yaml", job.environment), ring)
 
 
 @pytest.fixture

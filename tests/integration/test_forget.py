@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, SettingsError
+from etl.errors import DatabaseRefused, UsageError
 from etl.mask import tokens
-from etl.operations import entries, forget, transfer
+from etl.operations import entries, transfer
 from etl.operations.entries import Selection
-from etl.operations.forget import Found, Search
+from etl.operations.forget import Found, Search, find_value, forget_value
 from etl.postgres.engine import transaction
 from etl.schema import masked_column
 from tests.acceptance.job_processes import until
@@ -64,11 +64,11 @@ def test_rows_of_every_key_are_found_and_deleted(stored: Stored, keyring: Keyrin
     """However the value is spelt; others stay; the audit says how many."""
     fill(stored, keyring)
     for spelt in (IP, "2001:DB8:0:0:0:0:0:1"):
-        assert forget.find(search(stored, spelt)) == Found(3, (), ())
+        assert find_value(search(stored, spelt)) == Found(3, (), ())
     assert len(stored.users()) == 4
-    assert forget.forget(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
+    assert forget_value(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
     assert stored.users() == ["other"]
-    assert forget.forget(search(stored), "delete", "4711") == Found(0, (), ())
+    assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
     assert stored.rows("select action, reason, scope, columns, count from etl.unmask_audit") == [
         ("forget", "4711", f"{count} rows of public.user_logins deleted, 0 in quarantine", ["ip"],
          count) for count in (3, 0)
@@ -80,15 +80,15 @@ def test_null_is_for_nullable_columns(
 ) -> None:
     """The rows stay, without the value."""
     fill(stored, keyring)
-    with pytest.raises(SettingsError, match="'masked_ip' is not nullable"):
-        forget.forget(search(stored), "null", "x")
+    with pytest.raises(UsageError, match="'masked_ip' is not nullable"):
+        forget_value(search(stored), "null", "x")
     table = stored.settings.table
     columns = tuple(
         column.model_copy(update={"nullable": True}) if column.source == "ip" else column
         for column in table.columns
     )
     nullable = search(stored, table=table.model_copy(update={"columns": columns}))
-    assert forget.forget(nullable, "null", "x").rows == 3
+    assert forget_value(nullable, "null", "x").rows == 3
     nulled = stored.rows("select user_id from user_logins where masked_ip is null order by 1")
     assert nulled == [("a",), ("a",), ("b",)]
     assert len(stored.users()) == 4
@@ -121,13 +121,13 @@ def test_quarantined_messages_that_have_the_value_become_tombstones(
     """Whatever was wrong with them, under every key; others keep their bodies."""
     stored.add(*MEANT[:4], *OTHERS, keyring=keyring)
     stored.add(*MEANT[4:])
-    found = forget.find(search(stored))
+    found = find_value(search(stored))
     meant = (*range(1, 5), *range(12, 16))
     assert found == Found(0, meant, ())
     assert set(stored.fates()) == {None}
-    assert forget.forget(search(stored), "delete", "4711") == found
+    assert forget_value(search(stored), "delete", "4711") == found
     assert stored.fates() == ["forgotten"] * 4 + [None] * 7 + ["forgotten"] * 4
-    assert forget.forget(search(stored), "delete", "4711") == Found(0, (), ())
+    assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
 
 
 def test_a_text_column_is_compared_to_the_letter(stored: Stored) -> None:
@@ -136,15 +136,15 @@ def test_a_text_column_is_compared_to_the_letter(stored: Stored) -> None:
     stored.add(
         event(device_id=device), event(device_id=f"{device} "), event(device_id=device.upper())
     )
-    assert forget.find(search(stored, device, "device_id")).entries == (1, 2)
+    assert find_value(search(stored, device, "device_id")).entries == (1, 2)
     stored.add(event(device_id=4711), event(device_id="47"))
-    assert forget.find(search(stored, "4711", "device_id")).entries == (4,)
+    assert find_value(search(stored, "4711", "device_id")).entries == (4,)
 
 
 def test_a_value_that_no_row_can_have_is_looked_for_in_quarantine(stored: Stored) -> None:
     """An address that is none."""
     stored.add(event(ip="300.1.2.3"))
-    assert forget.forget(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
+    assert forget_value(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
 
 
 OBSTACLES = {
@@ -169,10 +169,10 @@ def test_all_of_it_or_nothing(stored: Stored, keyring: Keyring) -> None:
     for ddl, undo in OBSTACLES.items():
         stored.do(ddl)
         with pytest.raises(DatabaseRefused):
-            forget.forget(search(stored), "delete", "x")
+            forget_value(search(stored), "delete", "x")
         assert (len(stored.users()), stored.fates()) == (4, [None])
         stored.do(undo)
-    assert forget.forget(search(stored), "delete", "x") == Found(3, (1,), ())
+    assert forget_value(search(stored), "delete", "x") == Found(3, (1,), ())
 
 
 def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
@@ -180,14 +180,14 @@ def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
     stored.add(event(ip=IP))
     found: list[Found] = []
     work = threading.Thread(
-        target=lambda: found.append(forget.forget(search(stored), "delete", "x"))
+        target=lambda: found.append(forget_value(search(stored), "delete", "x"))
     )
     blocked = (
         "select count(*) from pg_stat_activity "
         "where wait_event_type = 'Lock' and datname = current_database()"
     )
     with stored.engine.begin() as moving:
-        entries.read(moving, [1], lock=True)
+        entries.read_open(moving, [1], lock=True)
         work.start()
         until(lambda: stored.rows(blocked) == [(1,)])
         moving.execute(
@@ -228,9 +228,9 @@ def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> No
     """Not by a replay, nor from an export that was made before."""
     stored.add(event(ip=IP))
     path = tmp_path / "before.jsonl"
-    transfer.write(stored.engine, stored.keyring, Selection(), path, BYTES)
-    forget.forget(search(stored), "delete", "x")
-    assert transfer.read(stored.engine, stored.keyring, path) == (0, 1)
+    transfer.export_entries(stored.engine, stored.keyring, Selection(), path, BYTES)
+    forget_value(search(stored), "delete", "x")
+    assert transfer.import_entries(stored.engine, stored.keyring, path) == (0, 1)
     assert stored.replay().counts.received == 0
     with transaction(stored.engine) as connection:
         assert entries.close(connection, [1], "discarded", "x") == []

@@ -11,7 +11,7 @@ from etl.analysis.key_usage import key_usage, quarantine_usage
 from etl.config import Column, Settings, Table
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal
-from etl.errors import SettingsError
+from etl.errors import UsageError
 from etl.mask import tokens, unmask
 from etl.operations.lookup import find_rows, tokens_of
 from etl.postgres.tables import create_tables
@@ -77,7 +77,7 @@ def test_tokens_of_leaves_an_address_that_is_not_canonical_as_it_is() -> None:
 )
 def test_tokens_of_refuses_what_the_loader_rejects(value: str, check: str, column: Column) -> None:
     """The check is named, and the value is not."""
-    with pytest.raises(SettingsError, match=f"check '{check}'") as caught:
+    with pytest.raises(UsageError, match=f"check '{check}'") as caught:
         tokens_of(value, column, RING)
     assert "canary" not in str(caught.value)
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from etl import quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import SettingsError, UnmaskError
+from etl.errors import UnmaskError, UsageError
 from etl.frames import Reject, rejects
 from etl.operations import entries, transfer
 from etl.operations.entries import Selection
@@ -108,7 +108,7 @@ def test_what_passes_now_is_loaded_and_what_fails_stays(stored: Stored) -> None:
         ("a", "2023-11-14"), ("c", "2023-11-14"),
     ]  # fmt: skip
     assert stored.fates() == ["replayed", None, None, "replayed"]
-    assert list(entries.listed(stored.engine, ALL, 9)["reasons"]) == [
+    assert list(entries.list_entries(stored.engine, ALL, 9)["reasons"]) == [
         "ip: IP address", "message: JSON",
     ]  # fmt: skip
     again = stored.replay()
@@ -135,7 +135,7 @@ def test_entries_are_chosen_by_id_run_check_and_age(stored: Stored) -> None:
               "where quarantine_id = 2")  # fmt: skip
 
     def ids(**choices: Any) -> list[int]:
-        found = entries.listed(stored.engine, Selection(**choices), 9)
+        found = entries.list_entries(stored.engine, Selection(**choices), 9)
         return [int(number) for number in found["quarantine_id"]]
 
     assert ids() == [1, 2, 3]
@@ -147,14 +147,14 @@ def test_entries_are_chosen_by_id_run_check_and_age(stored: Stored) -> None:
     assert ids(newer_days=2) == [1, 3]
     assert ids(check="null", run_id=RUN) == [1]
     assert stored.replay(Selection(check="IP address")).counts.received == 1
-    counted = entries.reasons(stored.engine, Selection(check="null"))
+    counted = entries.count_by_reason(stored.engine, Selection(check="null"))
     assert counted[["column", "check", "messages"]].to_numpy().tolist() == [["ip", "null", 2]]
 
 
 def test_a_page_holds_no_more_bytes_than_a_batch(stored: Stored) -> None:
     """But one entry always; together the pages hold each entry once."""
     stored.add(*("x" * size for size in (10, 10, 3000, 10, 10)))
-    found = list(entries.pages(stored.engine, ALL, 200))
+    found = list(entries.id_pages(stored.engine, ALL, 200))
     assert [number for page in found for number in page] == [1, 2, 3, 4, 5]
     assert [3] in found
     assert len(found) >= 3
@@ -257,7 +257,7 @@ def test_an_entry_that_another_holds_is_left_alone(stored: Stored) -> None:
     """And not waited for."""
     stored.add(event(user_id="a"), event(user_id="b"))
     with stored.engine.begin() as connection:
-        assert len(entries.read(connection, [1], lock=True)) == 1
+        assert len(entries.read_open(connection, [1], lock=True)) == 1
         assert stored.replay().counts == Counts(received=1, loaded=1)
     assert stored.fates() == [None, "replayed"]
 
@@ -282,13 +282,13 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
     """In another database, where the messages can be replayed; there only once, here never."""
     ids = stored.add(event(user_id="a"), event(user_id="b", ip="192.0.2.7 "))
     path = tmp_path / "rejects.jsonl"
-    assert transfer.write(stored.engine, stored.keyring, ALL, path, BYTES) == 2
+    assert transfer.export_entries(stored.engine, stored.keyring, ALL, path, BYTES) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"192.0.2" not in path.read_bytes()
-    assert transfer.read(stored.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(stored.engine, stored.keyring, path) == (0, 2)
     elsewhere = Stored(postgres_databases(), stored.keyring, stored.settings)
-    assert transfer.read(elsewhere.engine, stored.keyring, path) == (2, 2)
-    assert transfer.read(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (2, 2)
+    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (0, 2)
     columns = "message_id, run_id, sent_at, quarantined_at, reasons, body"
     what = f"select {columns} from etl.quarantine order by message_id"
     assert [bytes(row[-1]) for row in elsewhere.rows(what)] == [
@@ -297,7 +297,7 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
     assert [row[:-1] for row in elsewhere.rows(what)] == [row[:-1] for row in stored.rows(what)]
     assert {row[0] for row in elsewhere.rows(what)} == set(ids)
     assert elsewhere.replay().counts == Counts(received=2, loaded=1, quarantined=1)
-    assert transfer.read(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (0, 2)
     assert elsewhere.users() == ["a"]
 
 
@@ -325,7 +325,7 @@ def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change:
     """Nothing of it is taken."""
     stored.add(event(), event())
     path, keyring = tmp_path / "rejects.jsonl", stored.keyring
-    transfer.write(stored.engine, keyring, ALL, path, BYTES)
+    transfer.export_entries(stored.engine, keyring, ALL, path, BYTES)
     stored.do("truncate etl.quarantine, etl.ledger")
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
@@ -340,11 +340,11 @@ def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change:
             "none": b"",
         }.get(change, data)
     )
-    with pytest.raises((SettingsError, UnmaskError)):
-        transfer.read(stored.engine, keyring, path)
+    with pytest.raises((UsageError, UnmaskError)):
+        transfer.import_entries(stored.engine, keyring, path)
     assert stored.rows("select * from etl.quarantine") == []
     path.write_bytes(data)
-    assert transfer.read(stored.engine, stored.keyring, path) == (2, 2)
+    assert transfer.import_entries(stored.engine, stored.keyring, path) == (2, 2)
 
 
 def test_show_is_audited_and_prints_the_message_as_it_came(job: Job, stored: Stored) -> None:
@@ -363,7 +363,7 @@ def test_show_is_audited_and_prints_the_message_as_it_came(job: Job, stored: Sto
     ]
     done = job.command("quarantine", "show", "2", "--reason", "x")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "entry 2 is not there" in done.stderr
+    assert "entry 2 does not exist" in done.stderr
     other = Keyring.new("k1").dump()
     done = job.command("quarantine", "show", "1", "--reason", "x", ETL_KEYRING=other)
     assert (done.returncode, done.stdout) == (1, "")
@@ -394,12 +394,12 @@ def test_the_commands_from_the_outside(job: Job, stored: Stored, tmp_path: Path)
     assert "replayed" in job.command("quarantine", "list", "--entries", "--closed").stdout
     path = tmp_path / "rejects.jsonl"
     done = job.command("quarantine", "export", str(path))
-    assert "written: 1 messages" in done.stderr
+    assert "wrote 1 messages to" in done.stderr
     assert job.command("quarantine", "export", str(path)).returncode == 2
     done = job.command("quarantine", "discard", "--check", "message: JSON", "--reason", "a test")
     assert "discarded 1 messages" in done.stderr
     done = job.command("quarantine", "import", str(path))
-    assert "taken: 0 of 1 messages" in done.stderr
+    assert "imported 0 of 1 messages" in done.stderr
     for command in ("replay", "discard"):
         more = ("--reason", "x") if command == "discard" else ()
         assert job.command("quarantine", command, *more).returncode == 2
@@ -414,8 +414,8 @@ def test_the_sent_time_of_an_entry_is_that_of_the_message(stored: Stored) -> Non
         with transaction(stored.engine) as connection:
             quarantine.store(connection, found, {one.message_id: one}, stored.keyring, RUN)
     with stored.engine.connect() as connection:
-        read = entries.read(connection, [1, 2, 3])
-    assert [entries.message(one, "x").sent_ms for one in read] == [
+        read = entries.read_open(connection, [1, 2, 3])
+    assert [entries.as_message(one, "x").sent_ms for one in read] == [
         SENT_MS + 123,
         SENT_MS + 999,
         None,

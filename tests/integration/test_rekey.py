@@ -19,7 +19,7 @@ from etl.crypto.seal import seal, unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, TableError
 from etl.mask import tokens, unmask_tokens
 from etl.operations import remask, reseal
-from etl.operations.rekey import RekeyProgress, rekey
+from etl.operations.rekey import RekeyProgress, rekey_database
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_tables, target_table
@@ -82,7 +82,7 @@ def test_every_row_comes_under_the_primary_key(
     """Of three keys; values, nulls and all else stay, and equal values are equal again."""
     monkeypatch.setattr(remask, "BLOCKS", 2)
     fill(engine, FIRST, SECOND, THIRD)
-    outcome = rekey(made, THIRD)
+    outcome = rekey_database(made, THIRD)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
     assert (
         column(engine, "masked_device_id").tolist() == tokens(DEVICES, THIRD, "device_id").tolist()
@@ -98,9 +98,9 @@ def test_every_row_comes_under_the_primary_key(
 def test_a_second_time_there_is_nothing_to_do(made: Settings, engine: sa.Engine) -> None:
     """No row is written again."""
     fill(engine, FIRST, SECOND)
-    assert rekey(made, SECOND).rows > 0
+    assert rekey_database(made, SECOND).rows > 0
     before = column(engine, "xmin::text")
-    assert rekey(made, SECOND).rows == 0
+    assert rekey_database(made, SECOND).rows == 0
     assert column(engine, "xmin::text").tolist() == before.tolist()
 
 
@@ -111,13 +111,13 @@ def test_a_table_that_checks_its_tokens_takes_the_new_ones(
     checked = settings(table__token_check=True)
     create_tables(engine, checked.table)
     fill(engine, FIRST)
-    assert rekey(checked, THIRD).exit_code == 0
+    assert rekey_database(checked, THIRD).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
 
 
 def test_an_empty_table_is_done_at_once(made: Settings) -> None:
     """With the outcome of nothing to do."""
-    outcome = rekey(made, SECOND)
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, outcome.rows, outcome.entries) == (0, 0, 0)
 
 
@@ -125,8 +125,8 @@ def test_bodies_come_under_the_primary_key(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Text, bytes and tombstones, however few fit into a transaction; reasons stay."""
-    monkeypatch.setattr(reseal, "ENTRIES", 3)
-    monkeypatch.setattr(reseal, "ENTRY_BYTES", 1000)
+    monkeypatch.setattr(reseal, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(reseal, "MAX_BODY_BYTES", 1000)
     bodies: list[str | bytes] = [
         b"\xff" * 900 * (at % 3) if at % 2 else f"é {at}" for at in range(20)
     ]
@@ -145,7 +145,7 @@ def test_bodies_come_under_the_primary_key(
             "where message_id = 'm4'"
         ))  # fmt: skip
     reasons = column(engine, "reasons", "etl.quarantine", "quarantine_id")
-    outcome = rekey(made, SECOND)
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, outcome.entries, outcome.passes) == (0, 9, 1)
     left = [at for at in range(20) if at != 4]
     stored = column(engine, "body", "etl.quarantine where body is not null", "quarantine_id")
@@ -157,7 +157,7 @@ def test_few_large_bodies_are_sealed_at_once(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many bytes and the entry that goes above them; always one."""
-    monkeypatch.setattr(reseal, "ENTRY_BYTES", 1000)
+    monkeypatch.setattr(reseal, "MAX_BODY_BYTES", 1000)
     ids = ["a", "b", "c", "d"]
     put(
         engine, "etl.quarantine", message_id=ids, run_id=["0" * 32] * 4, reasons=["[]"] * 4,
@@ -187,12 +187,12 @@ def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine
         engine, "etl.quarantine", message_id=["a", "b"], run_id=["0" * 32] * 2,
         reasons=["[]"] * 2, body=[seal(["canary"], ["another"], FIRST)[0], b"junk"],
     )  # fmt: skip
-    outcome = rekey(made, SECOND)
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, outcome.remaining) == (1, 0)
     assert outcome.unopened == {"masked_ip": len(odd), "quarantine": 2}
     assert column(engine, "masked_ip").tolist() == [*odd, tokens([ip], SECOND, "ip")[0]]
     assert set(column(engine, "masked_device_id")) == {tokens([ip], SECOND, "device_id")[0]}
-    assert rekey(made, SECOND).rows == 0
+    assert rekey_database(made, SECOND).rows == 0
 
 
 def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine: sa.Engine) -> None:
@@ -211,9 +211,9 @@ def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine:
         update={"table": made.table.model_copy(update={"columns": tuple(columns)})}
     )
     with pytest.raises(TableError, match=r"'masked_ip' holds 46 characters.*need 57"):
-        rekey(fitting, THIRD)
+        rekey_database(fitting, THIRD)
     assert column(engine, "masked_ip").tolist() == [narrow]
-    assert rekey(fitting, SECOND).rows == 1
+    assert rekey_database(fitting, SECOND).rows == 1
 
 
 def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
@@ -226,7 +226,7 @@ def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
             sa.text("alter table user_logins add constraint old_only check (masked_ip like 'k1.%')")
         )
     with pytest.raises(DatabaseRefused, match=r"23514.*'old_only'") as caught:
-        rekey(made, SECOND)
+        rekey_database(made, SECOND)
     assert "k2." not in str(caught.value)
 
 
@@ -263,7 +263,7 @@ def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa
             sa.insert(target),
             [dict(zip(target.c.keys(), [at, *row], strict=True)) for at, row in enumerate(masked)],
         )
-    assert rekey(odd, SECOND).rows == 3
+    assert rekey_database(odd, SECOND).rows == 3
     with engine.connect() as connection:
         rows = connection.execute(sa.select(target).order_by(target.c.id)).all()
     stored = [list(row)[1:] for row in rows]
@@ -292,7 +292,7 @@ def test_partitions_are_rekeyed_each_in_its_place(made: Settings, engine: sa.Eng
         engine, "user_logins", user_id=USERS, device_type=["a", "b"] * 200,
         masked_ip=mixed(IPS, "ip", FIRST),
     )  # fmt: skip
-    rekey(made, SECOND)
+    rekey_database(made, SECOND)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
     assert set(column(engine, "tableoid::regclass::text")) == {"a", "b_default"}
 
@@ -305,7 +305,7 @@ def test_a_view_is_refused(made: Settings, engine: sa.Engine) -> None:
             "create view public.user_logins as table behind"
         )
     with pytest.raises(TableError, match="'user_logins' is a view"):
-        rekey(made, SECOND)
+        rekey_database(made, SECOND)
 
 
 def test_a_table_without_masked_columns_leaves_the_quarantine_to_do(
@@ -318,7 +318,7 @@ def test_a_table_without_masked_columns_leaves_the_quarantine_to_do(
         engine, "etl.quarantine", message_id=["a"], run_id=["0" * 32], reasons=["[]"],
         body=seal(["x"], ["a"], FIRST),
     )  # fmt: skip
-    outcome = rekey(plain, SECOND)
+    outcome = rekey_database(plain, SECOND)
     assert (outcome.rows, outcome.entries, outcome.exit_code) == (0, 1, 0)
 
 
@@ -344,7 +344,7 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     monkeypatch.setattr(remask, "BLOCKS", 4)
-    outcome = rekey(made, SECOND)
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, statements) == (0, [])
     kept = [at for at in range(400) if not 100 <= at < 200]
     wanted = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
@@ -373,7 +373,7 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", replaced)
-    rekey(made, SECOND)
+    rekey_database(made, SECOND)
     assert set(places) & set(column(engine, "ctid::text", by="ctid"))
     assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
     assert set(column(engine, "masked_device_id")) == {None}
@@ -405,7 +405,7 @@ def test_sessions_ended_by_the_server_are_tried_again(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", disturbed)
-    assert rekey(made, SECOND).exit_code == 0
+    assert rekey_database(made, SECOND).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
 
 
@@ -426,7 +426,7 @@ def test_an_outage_that_lasts_ends_every_batch(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     with pytest.raises(DatabaseUnavailable):
-        rekey(settings(database__retry_seconds=0.5), SECOND)
+        rekey_database(settings(database__retry_seconds=0.5), SECOND)
     # Two at once, each tried some times in half a second, of a dozen batches of two columns.
     assert 0 < len(tries) < 20
     assert set(key_usage(engine, made.table)["key_id"]) == {"k1"}
@@ -443,7 +443,7 @@ def test_tokens_that_keep_coming_are_told(
         if stand.done == stand.total:
             put(engine, "user_logins", user_id=[f"late {stand.number}"], masked_ip=[late])
 
-    outcome = rekey(made, SECOND, write)
+    outcome = rekey_database(made, SECOND, write)
     assert (outcome.exit_code, outcome.remaining, outcome.passes) == (1, 1, 5)
-    assert rekey(made, SECOND).exit_code == 0
+    assert rekey_database(made, SECOND).exit_code == 0
     assert set(key_usage(engine, made.table)["key_id"]) == {"k2"}

@@ -156,7 +156,7 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
     assert audited(ready) == [("unmask", "ticket 4711", ["ip", "device_id"], 2)]
     again = ready.command("unmask", "--in", str(source), "--out", str(out), *WHY)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert len(audited(ready)) == 1
 
 
@@ -165,10 +165,10 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
     [
         ("masked_ip\n{ip}\nsecret\n", "the token of 'masked_ip' in row 2 was not made"),
         ("n\n1\n", "no column of the table holds tokens"),
-        ("masked_ip,ip\n{ip},{ip}\n", "one name"),
+        ("masked_ip,ip\n{ip},{ip}\n", "the same name"),
         ("masked_ip,masked_ip\n{ip},{ip}\n", "header"),
         ("masked_ip\n{ip},secret\n", "row 1 has 2 cells"),
-        ('masked_ip\n"secret', "line 3 is no CSV"),
+        ('masked_ip\n"secret', "line 3 is not CSV"),
         ("", "header"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import SettingsError
+from etl.errors import UsageError
 from etl.operations.private_file import new_file
 from tests.unit.builders import ROOT
 
@@ -64,9 +64,9 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     """Even what comes while the file is written, and a link that leads nowhere."""
     path, link = tmp_path / "new", tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SettingsError, match="already"), new_file(link):
+    with pytest.raises(UsageError, match="already"), new_file(link):
         pass
-    with pytest.raises(SettingsError, match="cannot be written"), new_file(path) as file:
+    with pytest.raises(UsageError, match="cannot be written"), new_file(path) as file:
         file.write(b"mine")
         path.write_bytes(b"another's")
     assert path.read_bytes() == b"another's"
@@ -75,5 +75,5 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     """By name."""
-    with pytest.raises(SettingsError, match="no folder"), new_file(tmp_path / "a" / "b"):
+    with pytest.raises(UsageError, match="not a folder"), new_file(tmp_path / "a" / "b"):
         pass
