@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from etl.config import Column, Settings
-    from etl.operations.unmask import Asking
+    from etl.operations.unmask import UnmaskRequest
 
 
 @click.command(
@@ -85,7 +85,7 @@ def unmask(
     settings = options.load_settings(config_path, {"unmask.max_rows": limit})
     from etl.crypto.keyring import load_keyring
     from etl.operations.private_file import check_new_file
-    from etl.operations.unmask import Asking
+    from etl.operations.unmask import UnmaskRequest
     from etl.postgres.engine import open_engine
     from etl.schema import masked_column, masked_columns
 
@@ -96,49 +96,49 @@ def unmask(
     if out_path is not None:
         check_new_file(out_path)
     engine = open_engine(settings.database)
-    asking = Asking(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
+    request = UnmaskRequest(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
     if in_path is not None:
-        text = _csv(_from_file(in_path, columns, asking))
+        text = _csv(_from_file(in_path, columns, request))
     elif condition is not None:
-        text = _csv(_from_table(settings, condition, columns, asking))
+        text = _csv(_from_table(settings, condition, columns, request))
     else:
-        text = _lines(tokens, columns, asking)
+        text = _lines(tokens, columns, request)
     _write(text, out_path)
 
 
-def _lines(tokens: tuple[str, ...], columns: list[Column], asking: Asking) -> str:
+def _lines(tokens: tuple[str, ...], columns: list[Column], request: UnmaskRequest) -> str:
     from etl.operations.unmask import unmask_values
 
     if not tokens:
         if sys.stdin.isatty():
             raise click.UsageError("give TOKENs, or send them on standard input, one per line")
         lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
-        tokens = tuple(islice((line for line in lines if line), asking.max_rows + 1))
-    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, asking))
+        tokens = tuple(islice((line for line in lines if line), request.max_rows + 1))
+    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, request))
 
 
-def _from_file(path: Path, columns: list[Column], asking: Asking) -> pd.DataFrame:
+def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:
     from etl.errors import UsageError
     from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            masked = read_csv(file, asking.max_rows)
+            masked = read_csv(file, request.max_rows)
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
     found = token_columns(list(masked.columns), columns)
-    return unmask_frame(masked, found, "file", asking)
+    return unmask_frame(masked, found, "file", request)
 
 
 def _from_table(
-    settings: Settings, condition: str, columns: list[Column], asking: Asking
+    settings: Settings, condition: str, columns: list[Column], request: UnmaskRequest
 ) -> pd.DataFrame:
     from etl.operations.condition import rows_where
     from etl.operations.unmask import unmask_frame
 
-    masked = rows_where(asking.engine, settings.table, condition, settings.unmask)
+    masked = rows_where(request.engine, settings.table, condition, settings.unmask)
     scope = f"rows of {settings.table.schema_name}.{settings.table.name}"
-    return unmask_frame(masked, {column.name: column for column in columns}, scope, asking)
+    return unmask_frame(masked, {column.name: column for column in columns}, scope, request)
 
 
 def _csv(plain: pd.DataFrame) -> str:

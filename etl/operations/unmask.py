@@ -20,7 +20,7 @@ _NOT_MADE_HERE = "was not made by this keyring for this column, or was changed"
 
 
 @dataclass(frozen=True)
-class Asking:
+class UnmaskRequest:
     """Who asks for plain values, why, and how many they may get at once."""
 
     engine: sa.Engine
@@ -38,20 +38,22 @@ class Asking:
             raise UsageError(f"more than {self.max_rows} {kind}; ask for fewer, or raise --limit")
 
 
-def unmask_values(tokens: Sequence[str], columns: Sequence[Column], asking: Asking) -> list[str]:
+def unmask_values(
+    tokens: Sequence[str], columns: Sequence[Column], request: UnmaskRequest
+) -> list[str]:
     """Recover the values of tokens, each of which was made from one of the columns.
 
     :raises UsageError: there are too many tokens
     :raises UnmaskError: names the position, from 1, of the first token that cannot be recovered
     :raises EtlError: the audit row could not be written
     """
-    asking.check_limit(tokens, "tokens")
+    request.check_limit(tokens, "tokens")
     fields = [column.source for column in columns]
-    entry = audit.AuditEntry("unmask", asking.reason, "tokens", fields, len(tokens))
-    audit.write(asking.engine, entry, tokens, asking.keyring)
+    entry = audit.AuditEntry("unmask", request.reason, "tokens", fields, len(tokens))
+    audit.write(request.engine, entry, tokens, request.keyring)
     contexts = list(dict.fromkeys(column.masking_context for column in columns))
     return [
-        _value(token, number, contexts, asking.keyring) for number, token in enumerate(tokens, 1)
+        _value(token, number, contexts, request.keyring) for number, token in enumerate(tokens, 1)
     ]
 
 
@@ -65,7 +67,7 @@ def _value(token: str, number: int, contexts: Iterable[str], keyring: Keyring) -
 
 
 def unmask_frame(
-    masked: pd.DataFrame, columns: Mapping[str, Column], scope: str, asking: Asking
+    masked: pd.DataFrame, columns: Mapping[str, Column], scope: str, request: UnmaskRequest
 ) -> pd.DataFrame:
     """Replace columns of tokens with plain columns.
 
@@ -78,16 +80,16 @@ def unmask_frame(
         recovered
     :raises EtlError: the audit row could not be written
     """
-    asking.check_limit(masked, "rows")
+    request.check_limit(masked, "rows")
     new_names = {name: column.source for name, column in columns.items()}
     plain = masked.rename(columns=new_names)
     if plain.columns.has_duplicates:
         raise UsageError("two columns would have the same name; remove one of them")
     tokens = [token for name in columns for token in masked[name].dropna()]
-    entry = audit.AuditEntry("unmask", asking.reason, scope, list(new_names.values()), len(masked))
-    audit.write(asking.engine, entry, tokens, asking.keyring)
+    entry = audit.AuditEntry("unmask", request.reason, scope, list(new_names.values()), len(masked))
+    audit.write(request.engine, entry, tokens, request.keyring)
     for name, column in columns.items():
-        values = _plain_values(masked[name], name, column, asking.keyring)
+        values = _plain_values(masked[name], name, column, request.keyring)
         plain[column.source] = pd.Series(values, index=plain.index, dtype=object)
     return plain
 

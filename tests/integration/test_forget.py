@@ -1,4 +1,4 @@
-"""A person's rows and quarantined messages, found under every key and taken away."""
+"""A person's rows and quarantined messages are found under every key and removed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stored(engine: sa.Engine, settings: Callable[..., Settings], keyring: Keyrin
 
 
 def search(stored: Stored, value: str = IP, field: str = "ip", **changes: Any) -> Search:
-    """A search for a value."""
+    """Make a search for a value."""
     settings = stored.settings.model_copy(update=changes)
     column = masked_column(settings.table, field)
     return Search(stored.engine, settings, stored.keyring, column, value)
@@ -61,24 +61,24 @@ def fill(stored: Stored, keyring: Keyring) -> None:
 
 
 def test_rows_of_every_key_are_found_and_deleted(stored: Stored, keyring: Keyring) -> None:
-    """However the value is spelt; others stay; the audit says how many."""
+    """Any spelling of the value finds them; others stay; the audit has their number."""
     fill(stored, keyring)
-    for spelt in (IP, "2001:DB8:0:0:0:0:0:1"):
-        assert find_value(search(stored, spelt)) == Found(3, (), ())
+    for spelling in (IP, "2001:DB8:0:0:0:0:0:1"):
+        assert find_value(search(stored, spelling)) == Found(3, (), ())
     assert len(stored.users()) == 4
     assert forget_value(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
     assert stored.users() == ["other"]
     assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
     assert stored.rows("select action, reason, scope, columns, count from etl.unmask_audit") == [
-        ("forget", "4711", f"{count} rows of public.user_logins deleted, 0 in quarantine", ["ip"],
-         count) for count in (3, 0)
-    ]  # fmt: skip
+        ("forget", "4711", "3 rows of public.user_logins deleted, 0 in quarantine", ["ip"], 3),
+        ("forget", "4711", "0 rows of public.user_logins deleted, 0 in quarantine", ["ip"], 0),
+    ]
 
 
 def test_null_is_for_nullable_columns(
     stored: Stored, keyring: Keyring, settings: Callable[..., Settings]
 ) -> None:
-    """The rows stay, without the value."""
+    """In a nullable column the rows stay without the value; any other column is refused."""
     fill(stored, keyring)
     with pytest.raises(UsageError, match="'masked_ip' is not nullable"):
         forget_value(search(stored), "null", "x")
@@ -118,7 +118,7 @@ OTHERS = [
 def test_quarantined_messages_that_have_the_value_become_tombstones(
     stored: Stored, keyring: Keyring
 ) -> None:
-    """Whatever was wrong with them, under every key; others keep their bodies."""
+    """They are found under every key, whatever was wrong with them; others keep their bodies."""
     stored.add(*MEANT[:4], *OTHERS, keyring=keyring)
     stored.add(*MEANT[4:])
     found = find_value(search(stored))
@@ -130,8 +130,8 @@ def test_quarantined_messages_that_have_the_value_become_tombstones(
     assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
 
 
-def test_a_text_column_is_compared_to_the_letter(stored: Stored) -> None:
-    """But for spaces around it; numbers count as they are written."""
+def test_a_text_column_is_compared_exactly(stored: Stored) -> None:
+    """Only spaces around the value are ignored, and a number counts as its digits."""
     device = 'ö/"1"\\'
     stored.add(
         event(device_id=device), event(device_id=f"{device} "), event(device_id=device.upper())
@@ -142,7 +142,7 @@ def test_a_text_column_is_compared_to_the_letter(stored: Stored) -> None:
 
 
 def test_a_value_that_no_row_can_have_is_looked_for_in_quarantine(stored: Stored) -> None:
-    """An address that is none."""
+    """An invalid address can be in a quarantined body only."""
     stored.add(event(ip="300.1.2.3"))
     assert forget_value(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
 
@@ -163,7 +163,7 @@ OBSTACLES = {
 
 
 def test_all_of_it_or_nothing(stored: Stored, keyring: Keyring) -> None:
-    """When the audit row cannot be written, or a row may not be deleted, nothing has happened."""
+    """If the audit row cannot be written or a row may not be deleted, nothing is changed."""
     fill(stored, keyring)
     stored.add(event(ip=IP))
     for ddl, undo in OBSTACLES.items():
@@ -176,7 +176,7 @@ def test_all_of_it_or_nothing(stored: Stored, keyring: Keyring) -> None:
 
 
 def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
-    """It waits for the replay's lock on the entry, and then finds the row."""
+    """Forget waits for the replay's lock on the entry, and then finds the row."""
     stored.add(event(ip=IP))
     found: list[Found] = []
     work = threading.Thread(
@@ -203,19 +203,19 @@ def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
 def test_the_command_counts_first_and_acts_on_yes(
     job: Job, keyring: Keyring, settings: Callable[..., Settings]
 ) -> None:
-    """The value on standard input, never in what is printed; a lost key is told by exit code 1."""
+    """The value comes from standard input and is never printed; exit code 1 means a missing key."""
     stored = Stored(job.engine, keyring, settings())
     put(stored, "a", "192.0.2.7", keyring)
     put(stored, "b", "192.0.2.8", keyring)
     stored.add(event(ip="192.0.2.7 "))
-    for arguments, said, left in (
+    for arguments, printed, left in (
         ((), "1 rows and 1 quarantined messages have this value\n", ["a", "b"]),
         (("--yes", "--null"), "", ["a", "b"]),
         (("--yes",), "1 rows and 1 quarantined messages had this value\n", ["b"]),
         (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
     ):
         done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
-        assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, said)
+        assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, printed)
         assert "192.0.2" not in done.stdout + done.stderr
         assert stored.users() == left
     other = Keyring.new("k7").dump()
@@ -225,7 +225,7 @@ def test_the_command_counts_first_and_acts_on_yes(
 
 
 def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> None:
-    """Not by a replay, nor from an export that was made before."""
+    """Neither a replay nor the import of an earlier export brings it back."""
     stored.add(event(ip=IP))
     path = tmp_path / "before.jsonl"
     transfer.export_entries(stored.engine, stored.keyring, Selection(), path, BYTES)
