@@ -14,7 +14,7 @@ from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.demo import samples
 from etl.extract import body_md5
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 # More than a batch holds, so that within a batch values repeat as they do in the sample itself.
 POOL = 50_000

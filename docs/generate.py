@@ -1,75 +1,194 @@
-"""Write the parts of README.md and of pages that are made from code or results: ``make docs``."""
+"""Write the parts of the documents that are made from code or results: ``make docs``."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from pydantic_core import PydanticUndefined
+from typing import Any
 
 from etl.config import Settings
+from tests.unit.test_structure import LAYERS
 
-DOCS = Path(__file__).resolve().parent
-README = DOCS.parent / "README.md"
-RELIABILITY, RESULTS = DOCS / "reliability.md", DOCS / "reliability-results.jsonl"
-BITES = DOCS.parent / "tests/chaos/mutants.json"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "reliability-results.jsonl"
+BITES = ROOT / "tests/chaos/mutants.json"
+
+# The address comes from DATABASE_URL only; the columns have a table of their own.
+NOT_IN_THE_TABLE = {("database", "url"), ("table", "columns")}
 
 
-def settings_table() -> str:
-    """Make the table of all settings: key, variable, default, meaning."""
-    lines = ["| setting | variable | default | meaning |", "|---|---|---|---|"]
-    for section, field in Settings.model_fields.items():
-        model = field.annotation
-        for name, key in model.model_fields.items():  # type: ignore[union-attr]
-            if (section, name) in {("database", "url"), ("table", "columns")}:
-                continue
-            name = key.alias or name  # noqa: PLW2901
-            default = "" if key.default in (None, PydanticUndefined) else f"`{key.default}`"
-            variable = f"`ETL_{section}__{name}`".upper()
-            lines.append(f"| `{section}.{name}` | {variable} | {default} | {key.description} |")
-    return "\n".join(lines)
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Make a Markdown table."""
+    heads = tuple(heads)
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
 def put(text: str, name: str, part: str) -> str:
-    """Put a part between its two markers."""
+    """Put a part between its two markers.
+
+    :raises ValueError: the markers are not there
+    """
     pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-    return re.sub(pattern, lambda m: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
+    filled, count = re.subn(pattern, lambda m: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{count} places for the part {name!r}, not one")
+    return filled
 
 
-def results_table(lines: str) -> str:
-    """Make the table of the campaigns' last results, from their JSON lines."""
-    last = {result["campaign"]: result for result in map(json.loads, lines.splitlines())}
-    heads = (
-        "campaign", "seed", "share", "sent", "faults that fired",
-        "lost", "duplicated", "wrong", "leaked", "verdict", "s", "MiB",
-    )  # fmt: skip
-    table = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name, result in sorted(last.items()):
-        faults = ", ".join(f"{kind} {count:,}" for kind, count in result["faults"].items())
-        found = " | ".join(f"{result[key]}" for key in ("lost", "duplicated", "wrong", "leaked"))
-        table.append(
-            f"| {name} | {result['seed']} | {result['share']:g} | {result['sent']:,} | {faults} "
-            f"| {found} | {result['verdict']} | {result['seconds']:,} | {result['peak_mb']} |"
+def settings() -> str:
+    """Make a table of settings for each section."""
+    schema = Settings.model_json_schema()
+    parts = []
+    for section, property_ in schema["properties"].items():
+        model = schema["$defs"][property_["$ref"].rpartition("/")[2]]
+        rows = [
+            (
+                f"`{section}.{key}`",
+                f"`ETL_{section}__{key}`".upper(),
+                allowed_values(facts),
+                default_value(facts),
+                facts["description"],
+            )
+            for key, facts in model["properties"].items()
+            if (section, key) not in NOT_IN_THE_TABLE
+        ]
+        heads = ("setting", "variable", "allowed", "default", "meaning")
+        parts += [f"### {section}", model["description"], table(heads, rows)]
+    return "\n\n".join(parts)
+
+
+def columns() -> str:
+    """Make the table of what can be said about a column of the table."""
+    model = Settings.model_json_schema()["$defs"]["Column"]
+    rows = [
+        (f"`{key}`", allowed_values(facts), default_value(facts), facts["description"])
+        for key, facts in model["properties"].items()
+    ]
+    return table(("key", "allowed", "default", "meaning"), rows)
+
+
+def allowed_values(facts: dict[str, Any]) -> str:
+    """Say which values a setting can have; empty for a text."""
+    for choice in facts.get("anyOf", [facts]):
+        if "enum" in choice:
+            return ", ".join(f"`{value}`" for value in choice["enum"])
+        if choice.get("type") == "boolean":
+            return "`true`, `false`"
+        low, high = choice.get("minimum"), choice.get("maximum")
+        if low is not None:
+            return f"{low:,} to {high:,}" if high is not None else f"{low:,} or more"
+        if "exclusiveMinimum" in choice:
+            return f"above {choice['exclusiveMinimum']:,}"
+        if "const" in choice:
+            return f"`{choice['const']}`"
+    return ""
+
+
+def default_value(facts: dict[str, Any]) -> str:
+    """Show a setting's default as YAML writes it; empty where there is none."""
+    default = facts.get("default")
+    if default is None:
+        return ""
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def packages() -> str:
+    """Make the table of the packages: what belongs in each, and its modules."""
+    rows = []
+    for init in sorted((ROOT / "etl").glob("*/__init__.py")):
+        modules = sorted(path.stem for path in init.parent.glob("*.py") if path != init)
+        rows.append(
+            (
+                f"`etl/{init.parent.name}/`",
+                summary(init),
+                ", ".join(f"`{module}`" for module in modules),
+            )
         )
-    return "\n".join(table)
+    return table(("package", "what belongs in it", "modules"), rows)
 
 
-def bites_table(text: str) -> str:
+def summary(module: Path) -> str:
+    """Read the first line of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
+    return docstring.partition("\n")[0].replace("``", "`")
+
+
+def layers() -> str:
+    """List the layers of the package, as the test of the structure holds them."""
+    return "\n".join(
+        f"{number}. {' '.join(f'`{name}`' for name in names.split())}"
+        for number, names in enumerate(LAYERS, start=1)
+    )
+
+
+def decisions() -> str:
+    """List the decision records by the titles that they have."""
+    records = sorted((DOCS / "decisions").glob("0*.md"))
+    titles = [(path.name, path.read_text().partition("\n")[0]) for path in records]
+    return "\n".join(
+        f"{number}. [{title}]({name})"
+        for name, heading in titles
+        for number, _, title in [heading.removeprefix("# ").partition(". ")]
+    )
+
+
+def results() -> str:
+    """Make the table of the campaigns' last results, from their JSON lines."""
+    lines = RESULTS.read_text().splitlines()
+    last = {result["campaign"]: result for result in map(json.loads, lines)}
+    rows = [
+        (
+            name,
+            f"{result['seed']}",
+            f"{result['share']:g}",
+            f"{result['sent']:,}",
+            ", ".join(f"{kind} {count:,}" for kind, count in result["faults"].items()),
+            *(f"{result[key]}" for key in ("lost", "duplicated", "wrong", "leaked", "verdict")),
+            f"{result['seconds']:,}",
+            f"{result['peak_mb']}",
+        )
+        for name, result in sorted(last.items())
+    ]
+    counted = ("lost", "duplicated", "wrong", "leaked")
+    heads = ("campaign", "seed", "share", "sent", "faults that fired", *counted)
+    return table((*heads, "verdict", "s", "MiB"), rows)
+
+
+def bites() -> str:
     """Make the table of the planted bugs from the JSON that their command wrote."""
-    table = ["| the program ... | noticed by | verdict |", "|---|---|---|"]
-    for one in json.loads(text)["bites"]:
-        tests = ", ".join(f"`{test.partition('::')[2] or test}`" for test in one["tests"])
-        table.append(f"| {one['bug']} | {tests} | {one['verdict']} |")
-    return "\n".join(table)
+    rows = [
+        (
+            bug["bug"],
+            ", ".join(f"`{test.partition('::')[2] or test}`" for test in bug["tests"]),
+            bug["verdict"],
+        )
+        for bug in json.loads(BITES.read_text())["bites"]
+    ]
+    return table(("the program ...", "noticed by", "verdict"), rows)
 
 
-def reliability(page: str) -> str:
-    """Put the last results into the page."""
-    page = put(page, "results", results_table(RESULTS.read_text()))
-    return put(page, "bites", bites_table(BITES.read_text()))
+# The pages with parts that are made here, and what makes each part.
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    DOCS / "architecture.md": {"packages": packages, "layers": layers},
+    DOCS / "decisions/README.md": {"decisions": decisions},
+    DOCS / "reliability.md": {"results": results, "bites": bites},
+    DOCS / "settings.md": {"settings": settings, "columns": columns},
+}
+
+
+def page(path: Path) -> str:
+    """Read a page and put its parts in anew."""
+    text = path.read_text()
+    for name, make in PAGES[path].items():
+        text = put(text, name, make())
+    return text
 
 
 if __name__ == "__main__":
-    RELIABILITY.write_text(reliability(RELIABILITY.read_text()))
-    README.write_text(put(README.read_text(), "settings", settings_table()))
+    for path in PAGES:
+        path.write_text(page(path))

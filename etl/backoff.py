@@ -1,4 +1,4 @@
-"""Waiting out an outage: pauses that double, until it has lasted too long."""
+"""Waits out an outage: pauses that double, until the outage has lasted too long."""
 
 from __future__ import annotations
 
@@ -10,29 +10,35 @@ from etl.errors import Outage
 
 log = logging.getLogger(__name__)
 
-FIRST_SECONDS, LONGEST_SECONDS = 0.2, 3.0
-TICK_SECONDS = 0.05  # how soon a pause notices that it is no longer wanted
+FIRST_SECONDS = 0.2
+MAX_SECONDS = 3.0
+TICK_SECONDS = 0.05  # between two checks whether the pause is still wanted
 
 
 class Backoff:
-    """One outage, from its first error on. Make a new one after a success."""
+    """One outage, from its first error on. Make a new object after a success."""
 
-    def __init__(self, retry_seconds: float, enough: Callable[[], bool]) -> None:
+    def __init__(self, retry_seconds: float, is_stopped: Callable[[], bool]) -> None:
+        """Prepare for an outage.
+
+        :param retry_seconds: how long the outage may last
+        :param is_stopped: ends a pause early
+        """
         self._retry_seconds = retry_seconds
-        self._enough = enough
+        self._is_stopped = is_stopped
         self._since: float | None = None
         self._seconds = FIRST_SECONDS
 
     def pause(self, error: Outage) -> None:
-        """Sleep before the next try; ends early when *enough* says so.
+        """Sleep before the next try.
 
-        :raises Outage: *error*, when the outage has lasted for ``retry_seconds``
+        :raises Outage: *error*, once the outage has lasted for ``retry_seconds``
         """
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         if now - self._since >= self._retry_seconds:
             raise error
         log.warning("%s; trying again in %.1f s", error, self._seconds)
-        while time.monotonic() < now + self._seconds and not self._enough():
+        while time.monotonic() < now + self._seconds and not self._is_stopped():
             time.sleep(TICK_SECONDS)
-        self._seconds = min(self._seconds * 2, LONGEST_SECONDS)
+        self._seconds = min(self._seconds * 2, MAX_SECONDS)

@@ -1,7 +1,7 @@
-"""The command line: its help, its commands, its exit codes.
+"""The command line: its commands, its help, its exit codes.
 
-Nothing heavy is imported at the top, here or in the commands: ``--help`` answers before pandas
-would have loaded.
+Neither this module nor the commands import a heavy library at the top: ``--help`` answers before
+pandas would have loaded.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import sys
 import click
 
 from etl.commands.audit import audit
+from etl.commands.config import config
 from etl.commands.demo import demo
 from etl.commands.forget import forget
+from etl.commands.groups import Group
 from etl.commands.init import init
 from etl.commands.keys import keys
 from etl.commands.lookup import rows, token
 from etl.commands.quarantine import quarantine
 from etl.commands.rekey import rekey
 from etl.commands.report import report
-from etl.commands.run import run, runs
+from etl.commands.run import history, run
 from etl.commands.send import send
 from etl.commands.unmask import unmask
 from etl.errors import EtlError
@@ -28,9 +30,9 @@ from etl.version import __version__
 EXIT_CODES = """\b
 Exit codes:
   0  done
-  1  stopped; everything not loaded is still in the queue
+  1  stopped; everything that was not loaded is still in the queue
   2  wrong usage or configuration; nothing was received
-  3  too much was quarantined (quarantine.max_fraction)
+  3  too many messages were quarantined (quarantine.max_fraction)
 """
 
 
@@ -47,28 +49,33 @@ def start() -> None:
 
 
 @click.group(
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=f"""{EXIT_CODES}
 \b
 Examples:
-  python -m etl keys new > keyring.json && chmod 600 keyring.json
-  export ETL_KEYRING_FILE=keyring.json DATABASE_URL=postgresql://etl@localhost/etl
+  (umask 077 && etl keys new > keyring.json)
+  export ETL_KEYRING_FILE=keyring.json
+  export DATABASE_URL=postgresql://etl@localhost/etl
   export ETL_QUEUE__URL=https://sqs.eu-west-1.amazonaws.com/123456789012/logins
-  python -m etl run --dry-run
-  python -m etl run
+  etl run --dry-run
+  etl run
 """,
 )
 @click.version_option(__version__, prog_name="etl")
 def main() -> None:
     """Move JSON events from Amazon SQS to Postgres, with the personal columns masked.
 
-    Settings stand in config.yaml; ETL_SECTION__KEY in the environment overrides them. Secrets come
+    Settings come from config.yaml; ETL_SECTION__KEY in the environment overrides them. Secrets come
     from the environment only: DATABASE_URL, one of ETL_KEYRING, ETL_KEYRING_FILE and
     ETL_KEYRING_SECRET, and the AWS variables.
     """
 
 
-for command in (
-    run, init, send, keys, rekey, token, rows, unmask, audit, forget, quarantine, runs, report, demo
-):  # fmt: skip
-    main.add_command(command)
+main.add_commands("Run the job", run, history, send)
+main.add_commands("Look at the loaded rows", report, rows, token)
+main.add_commands("Recover, correct and erase", quarantine, unmask, audit, forget)
+main.add_commands("Set up", config, init, keys, rekey, demo)
+
+# Its first name was one slip away from `run`, which drains the queue.
+main.old_names["runs"] = "history"

@@ -1,8 +1,12 @@
-"""config.yaml and the environment, as frozen settings.
+"""Settings from config.yaml and the environment, as frozen models.
 
-Sources, the later one winning: the defaults below, the file, ``ETL_SECTION__KEY`` variables, the
-command line. An unknown key is an error that names it, wherever it stands. Secrets come from the
-environment only (``DATABASE_URL``, ``ETL_KEYRING*``, the AWS variables) and never show in a repr.
+There are four sources, and each overrides the one before it: the defaults in this file, the
+configuration file, ``ETL_SECTION__KEY`` variables, and the command line. An unknown key in any of
+them is an error that names it. Secrets come only from the environment (``DATABASE_URL``,
+``ETL_KEYRING*``, the AWS variables) and never show in a repr.
+
+This is one file because all settings are declared in one place, and the error for a misspelt key is
+made from those declarations.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,14 +32,14 @@ from pydantic import (
 
 from etl.errors import SettingsError
 
-# Variables of ours that are no settings: where the file is, and the sources of the keyring.
+# Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
 
-# 63 bytes is Postgres' NAMEDATALEN - 1; longer names would be cut silently.
+# 63 bytes is Postgres' NAMEDATALEN - 1; Postgres truncates longer names silently.
 Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
-# Columns of the raw frame that are no fields of the event.
+# Columns of the raw frame that do not come from a field of the event.
 FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
-# SQS refuses to deliver more than 120,000 messages that are in flight; other consumers want some.
+# SQS allows 120,000 messages in flight per queue; this leaves some of them for other consumers.
 MAX_IN_FLIGHT = 100_000
 
 Positive = Annotated[int, Field(gt=0)]
@@ -56,55 +60,65 @@ class QueueSettings(_Section):
         2,
         ge=1,
         le=32,
-        description="threads that receive in parallel, where SQS takes its time to answer",
+        description="threads that receive in parallel; more help when SQS is slow to answer",
     )
     wait_seconds: int = Field(
-        5, ge=0, le=20, description="length of a long poll; a stop waits for the poll under way"
+        5, ge=0, le=20, description="length of a long poll; a stop waits until the poll ends"
     )
     envelope: Literal["none", "sns"] = Field(
-        "none", description="sns: the event stands in the Message member of an SNS notification"
+        "none", description="sns: the event is in the Message field of an SNS notification"
     )
-    retry_seconds: Seconds = Field(300, description="how long an SQS outage is waited out")
+    retry_seconds: Seconds = Field(
+        300, description="how long an SQS outage may last before the run stops"
+    )
 
 
 class BatchSettings(_Section):
-    """When the messages gathered so far are loaded: whichever limit is reached first."""
+    """The limits of a batch. It is loaded when it reaches the first of them."""
 
-    rows: int = Field(10_000, ge=1, le=50_000, description="messages in a batch")
-    bytes: int = Field(32 * 1024 * 1024, ge=1024, description="bytes of message bodies in a batch")
-    seconds: Seconds = Field(20, description="age of the batch's first message")
+    rows: int = Field(10_000, ge=1, le=50_000, description="maximum number of messages in a batch")
+    bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="maximum bytes of message bodies in a batch"
+    )
+    seconds: Seconds = Field(20, description="maximum age of the first message in a batch")
 
 
 class EventSettings(_Section):
-    """What is expected of an event beside its columns."""
+    """What an event may hold besides the fields that columns read."""
 
     unknown_fields: Literal["ignore", "reject"] = Field(
-        "ignore", description="what becomes of a message with a field that no column reads"
+        "ignore",
+        description="a field that no column reads: ignore it, or reject the whole message",
     )
 
 
 class Column(_Section):
     """One column of the target table, and where its value comes from."""
 
-    name: Identifier = Field(description="column in the table")
+    name: Identifier = Field(description="name of the column in the table")
     field: str | None = Field(None, min_length=1, description="field of the event")
     attribute: Literal["SentTimestamp"] | None = Field(
-        None, description="attribute of the message, in place of a field"
+        None, description="attribute of the message, instead of a field"
     )
     type: Literal[
         "text", "ip", "version", "integer", "bigint", "number", "boolean", "date", "timestamp"
-    ] = Field(description="what the value must be")
+    ] = Field(description="type of the value")
     max_length: int | None = Field(
-        None, ge=1, le=10_485_760, description="characters of a varchar column; of tokens if masked"
+        None,
+        ge=1,
+        le=10_485_760,
+        description="maximum number of characters; in a masked column, of characters in the token",
     )
-    nullable: bool = Field(False, description="null is allowed")
-    required: bool = Field(True, description="the field must be there; if not, absent means null")
-    mask: bool = Field(False, description="personal: only a token reaches the database")
+    nullable: bool = Field(False, description="allow null")
+    required: bool = Field(
+        True, description="the field must be present; if false, a missing field counts as null"
+    )
+    mask: bool = Field(False, description="personal data: only a token reaches the database")
     context: str | None = Field(
-        None, description="masking context; columns that share one share their tokens"
+        None, description="masking context; in columns that share one, equal values share a token"
     )
     canonical: bool = Field(
-        True, description="type ip: every spelling of an address becomes the same value"
+        True, description="type ip: store every notation of an address as the same value"
     )
 
     @model_validator(mode="after")
@@ -113,19 +127,19 @@ class Column(_Section):
             raise ValueError("needs either 'field' or 'attribute'")
         if self.attribute and (self.type not in ("date", "timestamp") or self.mask):
             raise ValueError(
-                "an attribute makes a 'date' or 'timestamp' column, never a masked one"
+                "a column with an 'attribute' has type 'date' or 'timestamp' and is not masked"
             )
         if self.field in FIELDS_OF_THE_JOB:
-            raise ValueError(f"field {self.field!r} is a name that the job needs for itself")
+            raise ValueError(f"field {self.field!r} has a name that is reserved for the job")
         if self.mask and self.type not in ("text", "ip"):
-            raise ValueError("only 'text' and 'ip' can be masked")
+            raise ValueError("only a column of type 'text' or 'ip' can be masked")
         if not self.required and not self.nullable:
             raise ValueError("a column that is not required must be nullable")
         return self
 
     @property
     def source(self) -> str:
-        """Name of the value in the raw frame: the field's or the attribute's."""
+        """The name of its value in the raw frame: that of the field or of the attribute."""
         return self.field or self.attribute or ""
 
     @property
@@ -137,14 +151,16 @@ class Column(_Section):
 class Table(_Section):
     """The target table."""
 
-    schema_name: Identifier = Field("public", alias="schema", description="schema of the table")
-    name: Identifier = Field("user_logins", description="target table, created if absent")
-    token_check: bool = Field(
-        False, description="the table is created with a CHECK that masked columns hold tokens"
+    schema_name: Identifier = Field(
+        "public", alias="schema", description="schema of the target table"
     )
-    columns: tuple[Column, ...] = Field(description="its columns, in order")
+    name: Identifier = Field("user_logins", description="target table; created if it is missing")
+    token_check: bool = Field(
+        False, description="create the table with a CHECK that masked columns hold tokens"
+    )
+    columns: tuple[Column, ...] = Field(description="columns of the table, in order")
     indexes: tuple[tuple[Identifier, ...], ...] = Field(
-        (), description="indexes that init makes: lists of columns, such as [[masked_ip, user_id]]"
+        (), description="indexes that init creates, each a list of columns: [[masked_ip, user_id]]"
     )
 
     @field_validator("columns")
@@ -156,12 +172,12 @@ class Table(_Section):
         sources = Counter(column.source for column in columns)
         for column in columns:
             if names[column.name] > 1:
-                raise ValueError(f"column {column.name!r} stands twice")
+                raise ValueError(f"column {column.name!r} is listed twice")
             if sources[column.source] > 1:
                 raise ValueError(f"{column.source!r} is read by two columns")
             if column.name == "message_id":
-                raise ValueError("'message_id' is a name that the job needs for itself")
-            # Half-way through the job a frame holds sources and table columns side by side.
+                raise ValueError("the column name 'message_id' is reserved for the job")
+            # In the middle of the job a frame holds the fields and the table's columns together.
             if column.name != column.source and column.name in sources:
                 raise ValueError(f"column {column.name!r} has the name of another column's field")
         return columns
@@ -171,25 +187,27 @@ class LoadSettings(_Section):
     """How rows reach the database."""
 
     method: Literal["multi", "copy"] = Field(
-        "multi", description="multi: to_sql's multi-row INSERT; copy: to_sql through COPY"
+        "multi",
+        description="multi: to_sql with a multi-row INSERT; copy: to_sql through COPY, faster",
     )
     statement_rows: int = Field(
-        500, ge=1, le=10_000, description="rows in one INSERT of the method multi"
+        500, ge=1, le=10_000, description="rows in one INSERT, with the method multi"
     )
 
 
 class LedgerSettings(_Section):
-    """The memory of what has been handled already."""
+    """How the ledger recognises an event that was handled before."""
 
     key: str = Field(
         "message_id",
-        description="what else than its message id tells that an event was handled: "
-        "`field:<event field>`, a business id, or `body`",
+        description="how to recognise an event that was handled before: by `message_id` only, or "
+        "also by `field:<event field>` (a business id) or by `body`",
     )
     retention_days: int = Field(
         35,
         ge=1,
-        description="age at which ids are forgotten; above queue plus dead-letter retention",
+        description="age at which an id is forgotten; keep it above the retention of the queue "
+        "plus that of its dead-letter queue",
     )
 
     @field_validator("key")
@@ -197,52 +215,61 @@ class LedgerSettings(_Section):
     def _known(cls, key: str) -> str:
         kind, _, field = key.partition(":")
         if key not in ("message_id", "body") and not (kind == "field" and field):
-            raise ValueError("must be message_id, body, or field: and the name of an event's field")
+            raise ValueError("must be 'message_id', 'body' or 'field:<event field>'")
         if field in FIELDS_OF_THE_JOB:
-            raise ValueError(f"field {field!r} is a name that the job needs for itself")
+            raise ValueError(f"field {field!r} has a name that is reserved for the job")
         return key
 
     @property
     def field(self) -> str | None:
-        """The event's field that identifies it, if one does."""
+        """The field of the event that identifies it, if the key is a field."""
         return self.key.partition(":")[2] or None
 
 
 class QuarantineSettings(_Section):
-    """When rejects stop the run."""
+    """How many rejects stop the run."""
 
     max_fraction: float = Field(
-        0.5, ge=0, le=1, description="share of quarantined messages that stops the run (exit 3)"
+        0.5,
+        ge=0,
+        le=1,
+        description="stop the run (exit code 3) when more than this share is quarantined",
     )
-    min_messages: int = Field(100, ge=1, description="messages seen before that share counts")
+    min_messages: int = Field(
+        100, ge=1, description="messages loaded or quarantined before max_fraction applies"
+    )
 
 
 class UnmaskSettings(_Section):
-    """How much is recovered at once."""
+    """How much unmask may recover at once."""
 
-    max_rows: int = Field(1000, ge=1, description="most rows that unmask shows; more are refused")
-    statement_seconds: Seconds = Field(30, description="how long a condition on the table may take")
+    max_rows: int = Field(
+        1000, ge=1, description="maximum rows that unmask shows at once; it refuses to show more"
+    )
+    statement_seconds: Seconds = Field(30, description="time limit for the query of unmask --where")
 
 
 class DatabaseSettings(_Section):
-    """The Postgres to load into; its address is DATABASE_URL."""
+    """The Postgres database to load into. Its address is DATABASE_URL."""
 
-    url: SecretStr | None = Field(None, exclude=True, description="DATABASE_URL, never the file")
-    create_tables: bool = Field(True, description="run creates absent tables, as init does")
-    connect_seconds: int = Field(10, ge=1, description="time for a connection to come about")
-    retry_seconds: Seconds = Field(300, description="how long a database outage is waited out")
+    url: SecretStr | None = Field(None, exclude=True, description="from DATABASE_URL only")
+    create_tables: bool = Field(True, description="run creates missing tables, as init does")
+    connect_seconds: int = Field(10, ge=1, description="connection timeout in seconds")
+    retry_seconds: Seconds = Field(
+        300, description="how long a database outage may last before the run stops"
+    )
     answer_seconds: Seconds = Field(
-        600, description="time for a batch's transaction; then its connection is given up"
+        600, description="time limit for a batch's transaction; after it the connection is closed"
     )
 
 
 class RunSettings(_Section):
-    """When a run stops by itself."""
+    """When a run stops, and how many processes it has."""
 
-    idle_seconds: Seconds = Field(30, description="stop after so long without a message")
-    max_messages: Positive | None = Field(None, description="stop after so many messages")
-    max_seconds: Seconds | None = Field(None, description="stop after so long")
-    forever: bool = Field(False, description="an idle queue does not stop the run")
+    idle_seconds: Seconds = Field(30, description="stop after N seconds without a message")
+    max_messages: Positive | None = Field(None, description="stop after N messages")
+    max_seconds: Seconds | None = Field(None, description="stop after N seconds")
+    forever: bool = Field(False, description="keep running when the queue is idle")
     workers: int = Field(1, ge=1, le=64, description="processes that drain the queue together")
 
 
@@ -250,18 +277,20 @@ class ReportSettings(_Section):
     """How the duplicate report reads the table."""
 
     entity: Identifier | None = Field(
-        None, description="column that says whose row it is; default: the first"
+        None, description="column that says whose row it is; default: the first column"
     )
     time: Identifier | None = Field(
-        None, description="column that says when; default: the first date or timestamp"
+        None, description="column that says when it happened; default: the first date or timestamp"
     )
 
 
 class LogSettings(_Section):
     """Log lines, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level")
-    format: Literal["text", "json"] = Field("text", description="text or JSON lines")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="minimum log level"
+    )
+    format: Literal["text", "json"] = Field("text", description="text, or one JSON object per line")
 
 
 class Settings(_Section):
@@ -282,12 +311,12 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _below_the_limit(self) -> Settings:
-        # Each worker holds the batch that it loads and the one that it gathers.
-        held = 2 * self.run.workers * self.batch.rows
-        if held > MAX_IN_FLIGHT:
+        # Each worker holds one batch that it is loading and one that it is gathering.
+        in_flight = 2 * self.run.workers * self.batch.rows
+        if in_flight > MAX_IN_FLIGHT:
             raise ValueError(
-                f"run.workers x batch.rows may hold {held:,} messages at once, above "
-                f"{MAX_IN_FLIGHT:,}; SQS allows 120,000 in flight; lower one of the two"
+                f"run.workers and batch.rows would put up to {in_flight:,} messages in flight, "
+                f"more than {MAX_IN_FLIGHT:,} (SQS allows 120,000); lower one of them"
             )
         return self
 
@@ -296,7 +325,9 @@ class Settings(_Section):
         known = {column.name for column in self.table.columns}
         for index in self.table.indexes:
             if not index or not known.issuperset(index) or len(set(index)) < len(index):
-                raise ValueError("table.indexes must list columns of the table, each once an index")
+                raise ValueError(
+                    "table.indexes: each index must list columns of the table, none of them twice"
+                )
         return self
 
     @model_validator(mode="after")
@@ -305,20 +336,22 @@ class Settings(_Section):
         for key in ("entity", "time"):
             name = getattr(self.report, key)
             if name is not None and name not in types:
-                raise ValueError(f"report.{key} is {name!r}, which is no column of the table")
+                raise ValueError(f"report.{key} is {name!r}, which is not a column of the table")
         if self.report.time and types[self.report.time] not in ("date", "timestamp"):
-            raise ValueError(f"report.time is {self.report.time!r}, neither 'date' nor 'timestamp'")
+            raise ValueError(
+                f"report.time is {self.report.time!r}, which is not a 'date' or 'timestamp' column"
+            )
         return self
 
     @property
     def event_fields(self) -> list[str]:
-        """The fields of the event that are read: the columns', and the ledger key's."""
+        """The fields of the event that are read: those of the columns and of the ledger key."""
         fields = [column.field for column in self.table.columns if column.field]
         return list(dict.fromkeys([*fields, *([self.ledger.field] if self.ledger.field else [])]))
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of SHA-256 over all settings but the secrets."""
+        """The first 16 hex digits of SHA-256 over all settings except the secrets."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -329,17 +362,18 @@ def load(
     """Read and check the settings.
 
     :param path: the YAML file
-    :param environment: ``ETL_SECTION__KEY`` (values are YAML) and ``DATABASE_URL`` are read from it
+    :param environment: holds ``ETL_SECTION__KEY`` variables (values are YAML) and ``DATABASE_URL``
     :param overrides: ``{"section.key": value}`` from the command line; None values are skipped
-    :raises SettingsError: something is missing, unknown or out of range; all of it is named
+    :raises SettingsError: the file cannot be read, or settings are missing, unknown or out of
+        range; the message names all of them
     """
     tree = _read(path)
     for section, key, text, variable in _variables(environment):
-        _put(tree, section, key, _yaml(text, variable), variable)
+        _set(tree, section, key, _yaml(text, variable), variable)
     for dotted, value in (overrides or {}).items():
         if value is not None:
             section, key = dotted.split(".")
-            _put(tree, section, key, value, dotted)
+            _set(tree, section, key, value, dotted)
     if "url" in (tree.get("database") or {}):
         raise SettingsError(
             "'database.url' is a secret: take it out of the configuration and set DATABASE_URL"
@@ -349,7 +383,7 @@ def load(
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        # include_input=False: a value may be a secret that was put in the wrong place.
+        # include_input=False, since a value may be a secret that was put in the wrong place.
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         raise SettingsError(
             "; ".join(_describe([str(part) for part in p["loc"]], p) for p in problems)
@@ -359,6 +393,8 @@ def load(
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(_missing(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise SettingsError(
@@ -372,34 +408,48 @@ def _read(path: Path) -> dict[str, Any]:
     return tree
 
 
+def _missing(path: Path) -> str:
+    if path == Path("config.yaml"):
+        return (
+            "no config.yaml here: write one with: etl config show > config.yaml, or name one with "
+            "--config"
+        )
+    return (
+        f"no file {str(path)!r}: name another one with --config, or write the default with: "
+        "etl config show"
+    )
+
+
 def _yaml(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        # The mark's own text quotes the line, which may hold a secret; its numbers do not.
+        # The mark quotes the line, which may hold a secret; its position is safe to show.
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SettingsError(f"{source!r} is not YAML{where}") from None
 
 
 def _variables(environment: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
-    found = []
+    settings = []
     for variable in sorted(environment):
         if not variable.startswith("ETL_") or variable in NOT_SETTINGS:
             continue
         section, divider, key = variable.removeprefix("ETL_").lower().partition("__")
         if not divider:
             raise SettingsError(
-                f"unknown variable {variable!r}: settings are ETL_SECTION__KEY, two underscores"
+                f"unknown variable {variable!r}: settings are named ETL_SECTION__KEY, with two "
+                "underscores"
             )
-        found.append((section, key, environment[variable], variable))
-    return found
+        settings.append((section, key, environment[variable], variable))
+    return settings
 
 
-def _put(tree: dict[str, Any], section: str, key: str, value: Any, source: str) -> None:
+def _set(tree: dict[str, Any], section: str, key: str, value: Any, source: str) -> None:
     if section not in Settings.model_fields:
         raise SettingsError(
-            f"unknown section {section!r} in {source!r}{_near(section, Settings.model_fields)}"
+            f"unknown section {section!r} in {source!r}"
+            f"{_suggestion(section, Settings.model_fields)}"
         )
     branch = tree.get(section) or {}
     if not isinstance(branch, dict):
@@ -408,13 +458,15 @@ def _put(tree: dict[str, Any], section: str, key: str, value: Any, source: str) 
 
 
 def _describe(location: list[str], problem: Any) -> str:
-    name = ".".join(location) or "together"
+    name = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}{_near(location[-1], _keys(location[:-1]))}"
+        return f"unknown setting {name!r}{_suggestion(location[-1], _keys(location[:-1]))}"
     if problem["type"] == "missing":
         return f"setting {name!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"setting {name!r}: {message[:1].lower()}{message[1:]}"
+    message = message[:1].lower() + message[1:]
+    # A check of several settings together has no location; its message names them.
+    return f"setting {name!r}: {message}" if name else message
 
 
 def _keys(location: list[str]) -> list[str]:
@@ -426,6 +478,7 @@ def _keys(location: list[str]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _near(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

@@ -11,16 +11,13 @@ import pandas as pd
 
 from etl import pipeline, worker
 from etl.config import Settings
-from etl.crypto import siv
-from etl.crypto.keyring import load_keyring
+from etl.preflight import check_keys_and_queue
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary
 from etl.schema import frame_schema
-from etl.sqs.acknowledge import release
-from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Stop
-from etl.sqs.queue import Message, open_queue
-from etl.sqs.receiver import Receiver
+from etl.sqs.consumer import Consumer
+from etl.sqs.limits import Stop, quota
+from etl.sqs.message import Message
 
 
 @dataclass(frozen=True)
@@ -38,54 +35,47 @@ def dry_run(
     stop: Stop | None = None,
     show_rows: int = 10,
 ) -> DryRun:
-    """Receive, check and mask; release everything; write nothing, and need no database.
+    """Receive, check and mask, then release everything. Writes nothing and needs no database.
 
-    Stops after one batch unless the settings say ``run.max_messages``. A receive counts towards the
-    queue's ``maxReceiveCount`` all the same.
+    Stops after one batch unless ``run.max_messages`` is set. Each receive still counts towards the
+    queue's ``maxReceiveCount``.
 
     :raises ConfigurationError: nothing was received
     """
     stop = stop or Stop()
-    siv.check_vectors()
-    keyring = load_keyring(environment)
-    queue = open_queue(settings.queue)
-    heartbeat = Heartbeat(queue, worker.visibility_seconds(queue))
-    receiver = Receiver(
-        queue,
-        heartbeat,
+    ready = check_keys_and_queue(settings, environment)
+    consumer = Consumer(
+        ready.queue,
+        ready.visibility_seconds,
         worker.limits(settings),
         settings.queue.receivers,
         stop,
-        worker.quota(settings.run.max_messages or settings.batch.rows),
+        quota(settings.run.max_messages or settings.batch.rows),
     )
     schema = frame_schema(settings.table.columns)
-    would, reasons = Counts(), Counter[str]()
+    would = Counts()
+    reasons = Counter[str]()
     shown: list[pd.DataFrame] = []
     held: list[Message] = []
     began = time.monotonic()
-    heartbeat.start()
-    receiver.start()
-    with worker.threads(settings.queue.receivers) as (pool, _):
+    with consumer:
         try:
-            while (messages := receiver.take()) is not None:
-                # Held to the end: what is released at once would be received again at once.
+            while (messages := consumer.take()) is not None:
+                # Held to the end: a message released now would be received again at once.
                 held += messages
-                batch = pipeline.prepare(messages, settings, schema, keyring)
+                batch = pipeline.prepare(messages, settings, schema, ready.keyring)
                 reasons.update(reason_counts(batch.rejects))
                 would.loaded += len(batch.masked)
                 would.quarantined += batch.rejects["message_id"].nunique()
                 shown.append(batch.masked.head(show_rows))
                 for message in messages:
-                    message.body = ""  # seen; what is held to the end is small
+                    message.body = ""  # no longer needed; saves memory until the end
         finally:
-            stop.request("error")
-            held += receiver.end()
-            release(queue, heartbeat, held, pool)
-            heartbeat.stop()
-    receiver.raise_error()
+            consumer.release(held)
+    consumer.raise_error()
     summary = Summary(
         run_id="",
-        counts=Counts(received=receiver.received, released=sum(m.deliveries for m in held)),
+        counts=Counts(received=consumer.received, released=consumer.released),
         would=would,
         reasons=dict(reasons.most_common()),
         stop_reason=stop.reason or "",

@@ -1,11 +1,11 @@
-"""What can go wrong, grouped by what the caller should do about it.
+"""Every error of this program, grouped by what the caller should do about it.
 
     EtlError
     ├── ConfigurationError          fix the configuration, then start again      exit code 2
     │   ├── SettingsError           config.yaml or the environment
-    │   ├── UsageError              what was asked for: an option, an argument, a file, a value
+    │   ├── UsageError              an option, an argument, a file or a value
     │   ├── KeyringError            no keyring, or one that must not be used
-    │   └── TableError              the target table is not what config.yaml says
+    │   └── TableError              the target table differs from config.yaml
     ├── Outage                      wait and try the same thing again            exit code 1
     │   ├── DatabaseUnavailable
     │   └── QueueUnavailable
@@ -14,20 +14,19 @@
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
     │   ├── QuarantineBudget        too many messages broke a check              exit code 3
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
-    ├── NotebookError               a cell of a notebook failed; no page was made of it
+    ├── NotebookError               a cell of a notebook failed, so its page was not written
     ├── UnmaskError                 a token or sealed body that this keyring cannot open
     └── EmbeddedError               a development service did not start or answer
 
-No message of any of these carries a value from an event: ids, column names, check names and
-counts only.
+Their messages never carry a value from an event, only ids, column names, check names and counts.
 """
 
 
 class EtlError(Exception):
-    """Anything this program raises on purpose."""
+    """Any error that this program raises on purpose."""
 
     exit_code = 1
-    stop_reason = "error"  # what etl.runs says of a run that it ended
+    stop_reason = "error"  # stored in etl.runs when this error ends a run
 
 
 class ConfigurationError(EtlError):
@@ -52,7 +51,7 @@ class TableError(ConfigurationError):
     """The target table in the database differs from the configured columns."""
 
 
-class Outage(EtlError):  # noqa: N818  (it names a state of the world, not a mistake)
+class Outage(EtlError):  # noqa: N818  (a state of the world, not a mistake)
     """A service is away for now; the same call may succeed later."""
 
 
@@ -69,17 +68,17 @@ class QueueUnavailable(Outage):
 
 
 class Stopped(EtlError):  # noqa: N818
-    """The run cannot go on; what it had not loaded is in the queue."""
+    """The run cannot go on; everything that it has not loaded is in the queue."""
 
 
 class DatabaseRefused(Stopped):
-    """Postgres refuses the statement itself: a missing privilege, table or column."""
+    """Postgres refuses a statement as such: a privilege, a table or a column is missing."""
 
     stop_reason = "database refused"
 
 
 class QueueRefused(Stopped):
-    """SQS refuses the call itself: no such queue, no permission, no credentials."""
+    """SQS refuses a call as such: no such queue, no permission, no credentials."""
 
     stop_reason = "queue refused"
 
@@ -104,7 +103,7 @@ class NotebookError(EtlError):
 class UnmaskError(EtlError):
     """A token or sealed body was not made by this keyring for this column, or was changed.
 
-    :param row: position of the first such one, from 0
+    :param row: position of the first one, from 0
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:

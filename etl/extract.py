@@ -1,9 +1,9 @@
-"""Messages -> raw frame, and rejects for the messages that are no event at all.
+"""Messages -> raw frame, and rejects for the messages that are not events.
 
-Decoding is strict where Python's json module is not: NaN and Infinity, equal keys, nesting that
-exhausts the stack and integers of thousands of digits are each refused with a reason of their
-own. What a value must be is decided later, on these same Python values, before any of them could
-change in an array of one type.
+Decoding is strict where Python's json module is not. NaN and Infinity, equal keys, nesting that
+would exhaust the stack, and integers of thousands of digits are each refused under a name of their
+own. Values are checked later, but on these same Python values, before any of them could change in
+an array of one type.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy as np
 import pandas as pd
 
 from etl.frames import ABSENT, Reject, rejects
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
-# json's own limit is a setting of the interpreter that may be off; a longer integer is quadratic
-# to read and fits no column.
+# The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
+# the result would fit no column.
 INTEGER_DIGITS = 1000
 
-# What exhausts the parser's stack differs between Python versions; this does not.
+# The depth that exhausts the parser's stack differs between Python versions; this limit does not.
 NESTING = 100
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is no event; ``check`` says which test it failed."""
+    """The body is not an event; ``check`` names the check that it broke."""
 
     def __init__(self, check: str) -> None:
         super().__init__(check)
@@ -48,12 +48,12 @@ def read(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode the messages.
 
-    :param messages: with distinct ids
+    :param messages: messages with distinct ids
     :param fields: the event's fields that become columns
-    :returns: the raw frame: ``message_id`` (object), ``SentTimestamp`` (object; milliseconds since
-        1970 UTC, or ``ABSENT``), then *fields* (object; the decoded Python values, or ``ABSENT``);
-        and the unreadable messages as rejects: ``message_id``, ``column``, ``check``. Each message
-        is in one of the two, in the order given.
+    :returns: the raw frame and the rejects. The raw frame has ``message_id``, ``SentTimestamp``
+        (milliseconds since 1970 UTC, or ``ABSENT``), then *fields* (the decoded Python values, or
+        ``ABSENT``), all object. The rejects have ``message_id``, ``column``, ``check``. Each
+        message is in one of the two, in the given order.
     """
     known = frozenset(fields)
     readable: list[Message] = []
@@ -63,13 +63,13 @@ def read(
         try:
             event = _event(message, envelope)
             if unknown_fields == "reject" and not known.issuperset(event):
-                # The name of an unknown field comes from outside too, so it is not repeated.
+                # The name of an unknown field also comes from outside, so it is not repeated.
                 raise Unreadable("unknown field")
         except Unreadable as finding:
             unreadable.append((message.message_id, "message", finding.check))
         else:
             readable.append(message)
-            # Of a large event no more is kept than the columns need.
+            # Keeps only what the columns need of a large event.
             rows.append([event.get(field, ABSENT) for field in fields])
     columns = {
         "message_id": _objects([message.message_id for message in readable]),
@@ -81,10 +81,10 @@ def read(
 
 
 def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
-    # Filled by slice: np.array() would look into lists and make a matrix of them.
+    # Filled by slice, because np.array() would turn lists into a matrix.
     array = np.empty(len(values), dtype=object)
     array[:] = values if default is None else [default if v is None else v for v in values]
-    # Said once more, since pandas infers str from an array of objects that are all str.
+    # The dtype is given again, because pandas infers str from an object array of only str.
     return pd.Series(array, dtype=object)
 
 
@@ -97,9 +97,9 @@ def _event(message: Message, envelope: str) -> dict[str, Any]:
 
 
 def event_text(body: str, envelope: str) -> str:
-    """The event's own text in a message body.
+    """The text of the event in a message body.
 
-    :raises Unreadable: the body is no SNS notification, though it should be
+    :raises Unreadable: the body should be an SNS notification and is not
     """
     if envelope != "sns":
         return body
@@ -111,12 +111,12 @@ def event_text(body: str, envelope: str) -> str:
 
 
 def body_md5(body: str) -> str:
-    """MD5 of a message body in hex, as SQS computes it: a checksum, not a protection."""
+    """MD5 of a message body in hex, as SQS computes it: a checksum, not a safeguard."""
     return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def _decode(text: str) -> dict[str, Any]:
-    # A body with few brackets cannot nest deeply, and needs no closer look.
+    # A body with few brackets cannot be nested deeply, so it is not examined.
     if text.count("[") + text.count("{") > NESTING and _depth(text) > NESTING:
         raise Unreadable("nesting")
     try:

@@ -1,8 +1,8 @@
-"""The types that a column can be configured with: what each checks, converts to, and stores.
+"""The types that a column can have: what each of them checks, converts to, and stores.
 
-Checks look at the decoded Python values of an object column and answer one bool a value. They
-are strict: True is no integer, 2.5 is no integer, "5" is no number. A check says True about any
-value that an earlier check has already refused, so that a row lists each fault once.
+A check takes the decoded Python values of an object column and returns one bool for each value. The
+checks are strict: True is not an integer, 2.5 is not an integer, "5" is not a number. A check
+returns True for any value that an earlier check has refused, so a row lists each fault once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from sqlalchemy.dialects import postgresql
 Values = Sequence[Any]
 Answers = list[bool]
 
-# [0-9], not \d: int() and \d take the digits of every script. No leading zeros, so that no two
-# spellings but "2.3" and "2.3.0" pack to one number.
+# [0-9], because int() and \d accept the digits of every script. No leading zeros, so that only
+# "2.3" and "2.3.0" pack to the same number.
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?")
-# Surely in range, as nearly all are; the others are looked at closely.
+# Nearly all versions match this and are in range; the others are examined.
 _SMALL_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIMESTAMP = re.compile(
@@ -40,7 +40,7 @@ _INT8 = (-(2**63), 2**63 - 1)
 
 @dataclass(frozen=True)
 class FieldType:
-    """One type: the Python types of its values, further checks by name, conversion, SQL type."""
+    """One type: the Python types of its values, more checks by name, conversion, SQL type."""
 
     python: tuple[type, ...]
     checks: tuple[tuple[str, Callable[[Any], bool]], ...]
@@ -49,21 +49,24 @@ class FieldType:
 
 
 def canonical_ip(value: str) -> str:
-    """One spelling for each address (RFC 5952); an IPv4-mapped IPv6 address is the IPv4 address.
+    """Return the canonical form of an address (RFC 5952).
 
-    :raises ValueError: not an address. Zones (``fe80::1%eth0``) are refused: they name an interface
-        of the host that wrote them, and can hold any text.
+    An IPv4-mapped IPv6 address becomes the IPv4 address.
+
+    :raises ValueError: it is not an address. A zone (``fe80::1%eth0``) is refused: it names an
+        interface of the host that wrote it, and may contain any text.
     """
     packed = _packed_ip(value)
     if len(packed) == 4:
-        return value  # which has one spelling only
+        return value  # IPv4 has only one accepted form
     address = ipaddress.IPv6Address(packed)
-    # Spelt out, since str() of a mapped address differs between Python 3.12 and 3.13.
+    # Explicit, because str() of a mapped address differs between Python 3.12 and 3.13.
     return str(address.ipv4_mapped or address)
 
 
 def _packed_ip(value: str) -> bytes:
-    # inet_pton takes dotted quads without leading zeros only, ten times as fast as ipaddress.
+    # inet_pton accepts only dotted quads without leading zeros, and is ten times faster than
+    # ipaddress.
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):
             return socket.inet_pton(family, value)
@@ -71,9 +74,10 @@ def _packed_ip(value: str) -> bytes:
 
 
 def pack_version(text: str) -> int:
-    """``major x 1,000,000 + minor x 1,000 + patch``: order is kept, and nothing collides.
+    """Pack a version as ``major x 1,000,000 + minor x 1,000 + patch``, which keeps its order.
 
-    :raises ValueError: not two or three parts of digits, or out of the range of ``integer``
+    :raises ValueError: it is not two or three parts of digits, or is out of the range of
+        ``integer``
     """
     match = _VERSION.fullmatch(text)
     if match is None:
@@ -131,13 +135,13 @@ def _timestamp(text: str) -> dt.datetime:
 
 
 def utc(milliseconds: int) -> dt.datetime:
-    """Time of a SentTimestamp, in UTC."""
+    """The time of a SentTimestamp, in UTC."""
     return dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC)
 
 
 def _each(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
     def each(values: Values) -> list[Any]:
-        # Each distinct text once: versions repeat by the thousand, addresses by the dozen.
+        # Each distinct text is converted once: versions repeat a lot, addresses a little.
         converted = {value: None if value is None else convert(value) for value in set(values)}
         return [converted[value] for value in values]
 
@@ -145,7 +149,7 @@ def _each(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
 
 
 def _array(dtype: str) -> Callable[[Values], Any]:
-    # Nullable arrays: in a plain one a single null would turn the column's integers to floats.
+    # Nullable arrays, because a single null turns the integers of a plain one into floats.
     array: Callable[..., Any] = pd.array
     return lambda values: array(list(values), dtype=dtype)
 

@@ -21,7 +21,7 @@ from etl.config import LedgerSettings
 from etl.crypto.keyring import Keyring
 from etl.extract import event_text
 from etl.frames import Reject, rejects
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 _PURPOSE = "ledger"
 CHECK = "ledger key"

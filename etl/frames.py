@@ -1,9 +1,9 @@
 """What the frames between the stages have in common.
 
-raw frame      message_id, SentTimestamp, then the event's fields as decoded, all object
+raw frame      message_id, SentTimestamp, then the event's fields as decoded; all object
 valid frame    message_id, then the configured columns, checked and converted
-masked frame   message_id, then the table's columns; nothing personal is left
-rejects        message_id, column, check: one row for each check that a message broke
+masked frame   message_id, then the table's columns; nothing personal in plain text
+rejects        message_id, column, check; one row for each check that a message broke
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Reject = tuple[str, str, str]  # message_id, column, check
 
 
 class Absent(Enum):
-    """Stands in the raw frame for a field that the event does not have; null is another thing."""
+    """Marks, in the raw frame, a field that the event does not have. It is not null."""
 
     ABSENT = 0
 
@@ -31,5 +31,5 @@ ABSENT = Absent.ABSENT
 
 
 def rejects(rows: Iterable[Reject]) -> pd.DataFrame:
-    """Make a frame of rejects, in the given order; all object."""
+    """Make a frame of rejects in the given order; all object."""
     return pd.DataFrame(list(rows), columns=REJECT_COLUMNS, dtype=object)

@@ -14,17 +14,13 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from etl import ledger, worker, worker_pool
-from etl.backoff import Backoff
 from etl.config import Settings
-from etl.crypto import siv
-from etl.crypto.keyring import load_keyring
-from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, EtlError
+from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
-from etl.postgres.tables import check_tables, create_tables
-from etl.runs import Run, Summary
-from etl.sqs.limits import Stop
-from etl.sqs.queue import open_queue
-from etl.worker import Result, Share, Watch
+from etl.preflight import check_keys_and_queue, prepare_database
+from etl.runs import Run, Share, Summary, WorkerResult
+from etl.sqs.limits import Stop, quota
+from etl.worker import Watch
 
 log = logging.getLogger(__name__)
 
@@ -38,75 +34,63 @@ def run(
 ) -> Summary:
     """Drain the queue once.
 
-    With ``run.workers`` above 1 the work is done in as many processes, which read the keyring from
-    their own environment, the one that this process was started with.
+    If ``run.workers`` is above 1, that many processes do the work. They read the keyring from their
+    own environment, which is the one that this process was started with.
 
     :param environment: where the keyring comes from
-    :param stop: to ask for an early end from a signal handler or another thread
-    :param watch: called with a function that tells where the run stands, and the queue; the
+    :param stop: asks for an early end, from a signal handler or another thread
+    :param watch: called with a function that tells how far the run has come, and the queue; the
         context manager that it returns spans the run
-    :returns: the summary; its ``exit_code`` is 0 when the run ended as it should
+    :returns: the summary; its ``exit_code`` is 0 if the run ended as it should
     :raises ConfigurationError: nothing was received
     :raises Outage: the database or the queue was away from the beginning; nothing was received
     """
     began = time.monotonic()
     stop = stop or Stop()
-    siv.check_vectors()
-    keyring = load_keyring(environment)
-    queue = open_queue(settings.queue)
-    worker.visibility_seconds(queue)
+    ready = check_keys_and_queue(settings, environment)
     engine = open_engine(settings.database)
-    one_run = Run(str(uuid.uuid4()), settings.fingerprint)
+    this_run = Run(str(uuid.uuid4()), settings.fingerprint)
     try:
-        _begin(settings, engine, one_run, stop)
-        allowed = worker.quota(settings.run.max_messages)
+        prepare_database(settings, engine, this_run, stop)
+        messages = quota(settings.run.max_messages)
         if settings.run.workers == 1:
-            share = Share(one_run)
-            result = worker.work(settings, keyring, queue, share, allowed, stop, watch)
+            share = Share(this_run)
+            result = worker.work(settings, ready.keyring, ready.queue, share, messages, stop, watch)
         else:
-            result = worker_pool.work(settings, queue, one_run, allowed, stop, watch, engine)
-        return _finish(settings, engine, one_run, result, began)
+            result = worker_pool.work(
+                settings,
+                ready.queue,
+                this_run,
+                messages,
+                stop,
+                watch,
+                engine,
+                worker.work_in_own_process,
+            )
+        return _finish(settings, engine, this_run, result, began)
     finally:
         engine.dispose()
 
 
-def _begin(settings: Settings, engine: sa.Engine, one_run: Run, stop: Stop) -> None:
-    """Make and check the tables and enter the run, waiting out an outage of the database."""
-    backoff = Backoff(settings.database.retry_seconds, lambda: stop.give_back)
-    while True:
-        try:
-            if settings.database.create_tables:
-                create_tables(engine, settings.table)
-            check_tables(engine, settings.table)
-            one_run.start(engine)
-        except DatabaseUnavailable as error:
-            if stop.give_back:
-                raise
-            backoff.pause(error)
-        except DatabaseRefused as error:
-            # Nothing was received yet, so it is a matter of the configuration.
-            raise ConfigurationError(str(error)) from None
-        else:
-            return
-
-
 def _finish(
-    settings: Settings, engine: sa.Engine, one_run: Run, result: Result, began: float
+    settings: Settings, engine: sa.Engine, this_run: Run, result: WorkerResult, began: float
 ) -> Summary:
-    problem, exit_code = result.problem, result.exit_code
+    problem = result.problem
+    exit_code = result.exit_code
     try:
-        one_run.finish(engine, result.counts, result.batches, result.stop_reason)
+        this_run.finish(engine, result.totals, result.stop_reason)
         _prune(engine, settings.ledger.retention_days)
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400
-        problem, exit_code = problem or str(error), exit_code or error.exit_code
+        problem = problem or str(error)
+        exit_code = exit_code or error.exit_code
     return Summary(
-        run_id=one_run.run_id,
-        counts=result.counts,
-        reasons=dict(result.reasons.most_common()),
+        run_id=this_run.run_id,
+        counts=result.totals.counts,
+        reasons=dict(result.totals.reasons.most_common()),
         stop_reason=result.stop_reason,
         seconds=round(time.monotonic() - began, 3),
-        batches=result.batches,
+        batches=result.totals.batches,
         exit_code=exit_code,
         problem=problem,
         not_acknowledged=result.not_acknowledged,
@@ -115,6 +99,6 @@ def _finish(
 
 def _prune(engine: sa.Engine, retention_days: int) -> None:
     with transaction(engine) as connection:
-        gone = ledger.prune(connection, retention_days)
-    if gone:
-        log.info("forgot %d message ids older than %d days", gone, retention_days)
+        forgotten = ledger.prune(connection, retention_days)
+    if forgotten:
+        log.info("forgot %d message ids older than %d days", forgotten, retention_days)

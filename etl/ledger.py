@@ -1,7 +1,7 @@
-"""The ledger: which messages have been handled; at-least-once delivery becomes exactly-once effect.
+"""The ledger of handled messages: it turns at-least-once delivery into exactly-once effect.
 
-An id enters the ledger in the transaction that stores the message's row or quarantine entry, so
-that either both are there or none.
+An id enters the ledger in the transaction that stores the message's row or quarantine entry. So
+either both are there or neither is.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from etl.postgres.queries import queries
 
 
 class CommittedBeforeError(Exception):
-    """An earlier attempt at this very batch has committed, though its reply was lost."""
+    """An earlier attempt at this same batch was committed, but its reply was lost."""
 
 
 def claim(
     connection: sa.Connection, message_ids: Sequence[str], run_id: str, batch: int
 ) -> set[str]:
-    """Enter the ids; returns those that were not handled before.
+    """Enter the ids; return those that were not handled before.
 
     Waits for another worker that is about to commit some of the same ids.
 
@@ -44,34 +44,37 @@ def claim_keys(
     run_id: str,
     batch: int,
 ) -> list[str]:
-    """Enter the further keys of messages whose ids were claimed in this transaction.
+    """Enter the additional keys of messages whose ids were claimed in this transaction.
 
     :param keys: by message id
-    :returns: in order, the first message of each set of keys that are all new
+    :returns: the first message with each set of keys that are all new, in order
     """
     first: dict[tuple[str, ...], str] = {}
     for message_id in message_ids:
         first.setdefault(keys[message_id], message_id)
-    # Ids before keys, and each of them sorted: one order for all workers.
-    fresh = _enter(connection, {key for each in first for key in each}, run_id, batch)
-    return [message_id for each, message_id in first.items() if fresh.issuperset(each)]
+    # All workers enter ids before keys, and each of them sorted, so that none locks another out.
+    fresh = _enter(connection, {key for keys in first for key in keys}, run_id, batch)
+    return [message_id for keys, message_id in first.items() if fresh.issuperset(keys)]
 
 
 def _enter(connection: sa.Connection, ids: Collection[str], run_id: str, batch: int) -> set[str]:
     ordered = sorted(ids)
     parameters = {
-        "message_ids": json.dumps(ordered), "ids": len(ordered), "run_id": run_id, "batch": batch
-    }  # fmt: skip
+        "message_ids": json.dumps(ordered),
+        "ids": len(ordered),
+        "run_id": run_id,
+        "batch": batch,
+    }
     fresh = connection.execute(queries()["claim_messages"], parameters).scalar_one()
     return set(ordered if fresh is None else fresh)
 
 
 def free(connection: sa.Connection, keys: Collection[str]) -> None:
-    """Take back keys that were claimed in this transaction."""
+    """Remove keys that were claimed in this transaction."""
     connection.execute(queries()["free_keys"], {"keys": json.dumps(list(keys))})
 
 
 def prune(connection: sa.Connection, retention_days: int) -> int:
-    """Forget ids older than *retention_days*; returns how many."""
+    """Forget ids older than *retention_days*; return how many."""
     result = connection.execute(queries()["prune_ledger"], {"retention_days": retention_days})
     return result.rowcount

@@ -1,7 +1,7 @@
 """Masked frame -> staging -> target, through DataFrame.to_sql.
 
-Staging is a temporary table of the transaction. The rows wait there while the ledger says which
-are new, so that the ledger's locks are held for the short last part of the transaction only.
+Staging is a temporary table of the transaction. The rows wait there until the ledger has told which
+of them are new, so the ledger's locks are held only for the short last part of the transaction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def stage(
 
     Columns in: ``message_id``, then the table's columns, as :func:`etl.mask.columns` leaves them.
 
-    Rows: all are staged but those that the database refuses; these come back as rejects
+    Rows: all are staged except those that the database refuses, which come back as rejects
     (``message_id``, ``column``, ``check``).
 
     :raises QuarantineBudget: more than *max_refused* rows are refused
@@ -55,14 +55,19 @@ def stage(
     staging.create(connection)
     types: Any = {column.name: column.type for column in staging.columns}
     method: Any = copy_rows if load.method == "copy" else insert_rows
-    # A COPY takes all rows, a piece at a time.
+    # One COPY takes all rows; copy_rows feeds it in pieces.
     chunk = None if load.method == "copy" else load.statement_rows
 
     def insert(start: int, stop: int) -> None:
         masked.iloc[start:stop].to_sql(
-            STAGING, connection, if_exists="append", index=False,
-            dtype=types, method=method, chunksize=chunk,
-        )  # fmt: skip
+            STAGING,
+            connection,
+            if_exists="append",
+            index=False,
+            dtype=types,
+            method=method,
+            chunksize=chunk,
+        )
 
     refusals = _bisect(connection, masked["message_id"].tolist(), insert, max_refused)
     return rejects(refusals)
@@ -79,8 +84,8 @@ def merge(
 
     :param staged: rows in the staging table
 
-    Rows: all are moved but those that break a constraint or a trigger of the target; these come
-    back as rejects (``message_id``, ``column``, ``check``).
+    Rows: all are moved except those that a constraint or a trigger of the target refuses, which
+    come back as rejects (``message_id``, ``column``, ``check``).
 
     :raises QuarantineBudget: more than *max_refused* rows are refused
     :raises DatabaseUnavailable: an outage
@@ -90,16 +95,16 @@ def merge(
     names = [column.name for column in table.columns]
     staging = sa.table(STAGING, sa.column("message_id"), *map(sa.column, names))
     wanted = sa.select(*(staging.c[name] for name in names))
-    # As one JSON text: an array of thousands of parameters would be parsed one by one.
+    # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
 
     def insert(start: int, stop: int) -> None:
         part = ids[start:stop]
-        # Nearly always every staged row is new, and needs no looking up.
-        every = len(part) == staged
-        rows = wanted if every else wanted.where(sa.column("message_id").in_(listed))
+        # Nearly always all staged rows are new, and then no id needs to be looked up.
+        is_all = len(part) == staged
+        rows = wanted if is_all else wanted.where(sa.column("message_id").in_(listed))
         statement = sa.insert(target_table(table)).from_select(names, rows)
-        connection.execute(statement, {} if every else {"ids": json.dumps(part)})
+        connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
 
     refusals = _bisect(connection, ids, insert, max_refused)
     return rejects(refusals)
@@ -111,9 +116,9 @@ def _bisect(
     insert: Callable[[int, int], None],
     max_refused: int,
 ) -> list[Reject]:
-    """Insert all rows, halving wherever the database refuses, down to the rows at fault."""
+    """Insert all rows; where the database refuses, halve until the rows at fault are found."""
     refusals: list[Reject] = []
-    # A stack and not recursion: positions stay in order, and the budget ends it at once.
+    # A stack instead of recursion: rows stay in order, and the budget can end it at once.
     parts = [(0, len(message_ids))]
     while parts:
         start, stop = parts.pop()
@@ -154,18 +159,18 @@ def _attempt(
 def insert_rows(
     table: Any, connection: sa.Connection, names: list[str], rows: Iterable[tuple[Any, ...]]
 ) -> int:
-    """Insertion method for ``to_sql``: one INSERT of many rows, as its own method "multi" makes.
+    """Insertion method for ``to_sql``: one INSERT of many rows, like pandas' own method "multi".
 
-    That one compiles a bind parameter for every value of every statement, which takes ten times as
-    long as all the rest; here the driver writes the values into the statement.
+    pandas compiles a bind parameter for every value of every statement, which takes ten times as
+    long as everything else. Here the driver writes the values into the statement.
 
     :returns: rows inserted
     """
     values = list(rows)
     cursor: Any = connection.connection.cursor()
     with cursor:
-        # The driver looks for a parameter behind every percent sign.
+        # To the driver, a percent sign begins a parameter.
         into = insert_target(table.name, names).replace("%", "%%")
-        # In one page, so that it is one statement.
+        # One page, hence one statement.
         execute_values(cursor, f"insert into {into} values %s", values, page_size=len(values))  # noqa: S608
         return int(cursor.rowcount)

@@ -1,4 +1,4 @@
-"""Log lines on standard error, as text or JSON; and tracebacks that quote no value."""
+"""Log lines on standard error, as text or JSON; and tracebacks that show no value."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import traceback
 from types import TracebackType
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         return json.dumps(
             {
-                "time": f"{stamp}.{int(record.msecs):03d}Z",
+                "time": f"{second}.{int(record.msecs):03d}Z",
                 "level": record.levelname.lower(),
                 "logger": record.name,
                 "message": record.getMessage(),
@@ -24,8 +24,8 @@ class _Json(logging.Formatter):
         )
 
 
-class _Stderr(logging.Handler):
-    """Looks standard error up at each line, so that a live progress display can take it over."""
+class _StderrHandler(logging.Handler):
+    """Looks up sys.stderr for each line, so that a live progress display can replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(self.format(record) + "\n")
@@ -34,22 +34,25 @@ class _Stderr(logging.Handler):
 def start(level: str, form: str) -> None:
     """Send the log of this package to standard error.
 
-    Only ours: at their lower levels botocore and SQLAlchemy log whole requests and statements.
+    Only of this package: at low levels botocore and SQLAlchemy log whole requests and statements.
+
+    :param level: minimum level, such as ``info``
+    :param form: ``text`` or ``json``
     """
-    handler = _Stderr()
+    handler = _StderrHandler()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     text.converter = time.gmtime
-    handler.setFormatter(_Json() if form == "json" else text)
-    ours = logging.getLogger("etl")
-    ours.handlers[:] = [handler]
-    ours.setLevel(level.upper())
-    ours.propagate = False
+    handler.setFormatter(_JsonFormatter() if form == "json" else text)
+    package_log = logging.getLogger("etl")
+    package_log.handlers[:] = [handler]
+    package_log.setLevel(level.upper())
+    package_log.propagate = False
 
 
 def hide_values_in_tracebacks() -> None:
-    """Print an unexpected error as its type and where it came from, without its message.
+    """Print an unexpected error as its type and where it was raised, without its message.
 
-    The messages of libraries quote the values they choke on. The places are what mends a bug.
+    Libraries' messages quote the values that they fail on. The places are enough to fix a bug.
     """
 
     def show(
@@ -64,10 +67,13 @@ def hide_values_in_tracebacks() -> None:
 def places(error: BaseException) -> str:
     """The stack of an error and of its causes, innermost last, without messages or source."""
     lines: list[str] = []
-    step: BaseException | None = error
-    while step is not None:
-        lines.append(f"unexpected {type(step).__qualname__}; its message may quote data: withheld")
-        frames = traceback.extract_tb(step.__traceback__)
+    current: BaseException | None = error
+    while current is not None:
+        lines.append(
+            f"unexpected {type(current).__qualname__}; its message may quote data: withheld"
+        )
+        frames = traceback.extract_tb(current.__traceback__)
         lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
-        step = step.__cause__ or (None if step.__suppress_context__ else step.__context__)
+        context = None if current.__suppress_context__ else current.__context__
+        current = current.__cause__ or context
     return "\n".join(lines) + "\n"

@@ -1,12 +1,12 @@
-"""The loop: receive, read, check, mask, load in one transaction, and only then acknowledge."""
+"""The flow: receive, read, check, mask, load in one transaction, and only then acknowledge."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -16,135 +16,103 @@ from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
 from etl.config import Settings, Table
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
+from etl.errors import DatabaseRefused, DatabaseUnavailable
 from etl.frames import rejects
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.watchdog import Watchdog
-from etl.runs import Counts, Run
-from etl.sqs.acknowledge import acknowledge, release
-from etl.sqs.call_queue import CallQueue
-from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Stop
-from etl.sqs.queue import Handle, Message, Queue
-from etl.sqs.receiver import Receiver
+from etl.runs import Counts, Share, Totals
+from etl.sqs.consumer import Consumer
+from etl.sqs.message import Message
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """One batch on its way: its messages, its masked rows, its rejects."""
+    """The messages of one transaction: read, checked and masked."""
 
-    messages: dict[str, Message]
+    messages: dict[str, Message]  # by message id
     masked: pd.DataFrame
     rejects: pd.DataFrame  # message_id, column, check
-    keys: dict[
-        str, fingerprints.Fingerprints
-    ]  # by message id; none if ``ledger.key`` is message_id
+    # By message id; empty if ``ledger.key`` is message_id.
+    fingerprints: dict[str, fingerprints.Fingerprints]
 
     @property
     def deliveries(self) -> int:
-        """Deliveries behind the messages."""
+        """Deliveries of all messages together."""
         return sum(message.deliveries for message in self.messages.values())
 
 
-class Place(NamedTuple):
-    """Where the ledger finds a batch."""
+class BatchId(NamedTuple):
+    """How the ledger recognises a batch."""
 
     run_id: str
-    number: int  # of the batch in its run
+    number: int  # within the run
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of a batch's new messages; what is in neither was handled under another key."""
+    """The batch's new messages: loaded, or rejected.
+
+    A message in neither was handled before, under its id or another key.
+    """
 
     loaded: list[str]  # message ids
     rejects: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a committed batch adds to the run."""
-
-    counts: Counts
-    reasons: dict[str, int]
-
-
 @dataclass
 class Drain:
-    """All that one run works with, and what it has come to."""
+    """What the loop of one worker needs, and the totals of its batches."""
 
     settings: Settings
-    queue: Queue
-    heartbeat: Heartbeat
-    receiver: Receiver
-    stop: Stop
-    pool: Executor  # releases
-    errands: CallQueue  # acknowledgements, made by the receiver's threads
-    background: Executor  # one thread, which waits for the acknowledgements of the batch before
+    consumer: Consumer
     engine: sa.Engine
-    patience: Watchdog  # with that engine
+    watchdog: Watchdog  # of the engine's connections
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
-    run: Run
-    number: Callable[[int], int]  # of the next batch, from the batches done; no two in a run alike
-    counts: Counts = field(default_factory=Counts)
-    reasons: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-    not_acknowledged: int = 0
+    share: Share
+    totals: Totals = field(default_factory=Totals)
 
 
 def drain(job: Drain) -> None:
-    """Load batch after batch until the receiver has no more.
+    """Load batch after batch until the consumer has no more.
 
     :raises Stopped: the run cannot go on
     :raises Outage: a service was away for longer than the configuration allows
     """
-    acknowledging: Future[int] | None = None
     try:
-        while (handled := _load_next(job)) is not None:
-            # The acknowledgements of one batch overlap with the loading of the next one.
-            _settle(job, acknowledging)
-            acknowledging = job.background.submit(
-                acknowledge, job.queue, job.heartbeat, handled, job.errands
-            )
+        while _load_next(job):
+            pass
     finally:
-        _settle(job, acknowledging)
-    job.receiver.raise_error()
+        job.consumer.wait_for_acknowledgements()
+    job.consumer.raise_error()
 
 
-def _load_next(job: Drain) -> list[Handle] | None:
-    """Load a batch; returns what to acknowledge, or None when there is no more.
+def _load_next(job: Drain) -> bool:
+    """Load the next batch; return whether there was one.
 
-    A function of its own, so that nothing of a batch stays in memory while the next one gathers.
+    A separate function, so that no batch stays in memory while the next one is being gathered.
     """
-    messages = job.receiver.take()
+    messages = job.consumer.take()
     if messages is None:
-        return None
+        return False
     try:
         batch = prepare(messages, job.settings, job.schema, job.keyring)
-        outcome = _load_patiently(job, batch)
+        totals = _load_patiently(job, batch)
     except BaseException:
-        give_back(job, messages)
+        job.consumer.release(messages)
         raise
-    job.batches += 1
-    job.counts = job.counts.plus(outcome.counts)
-    job.reasons.update(outcome.reasons)
-    return [Handle(message.message_id, message.receipt_handle) for message in messages]
-
-
-def _settle(job: Drain, acknowledging: Future[int] | None) -> None:
-    if acknowledging is not None:
-        job.not_acknowledged += acknowledging.result()
+    job.totals = job.totals.plus(totals)
+    job.consumer.acknowledge(messages)
+    return True
 
 
 def prepare(
     messages: Sequence[Message], settings: Settings, schema: Any, keyring: Keyring
 ) -> Batch:
     """Read, check and mask: everything before the database."""
-    columns = settings.table.columns
     envelope = settings.queue.envelope
     raw, unreadable = extract.read(
         messages,
@@ -152,45 +120,41 @@ def prepare(
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
     )
-    keys, nameless = fingerprints.make(messages, raw, settings.ledger, keyring, envelope=envelope)
-    valid, unfit = validate.split(raw, schema, columns)
+    keys, unidentified = fingerprints.make(
+        messages, raw, settings.ledger, keyring, envelope=envelope
+    )
+    valid, invalid = validate.split(raw, schema, settings.table.columns)
     return Batch(
         messages={message.message_id: message for message in messages},
-        masked=mask.columns(valid, keyring, masking_plan(settings)),
-        rejects=pd.concat([unreadable, nameless, unfit], ignore_index=True),
-        keys=keys,
+        masked=mask.columns(valid, keyring, masking_plan(settings.table)),
+        rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
+        fingerprints=keys,
     )
 
 
-def masking_plan(settings: Settings) -> list[mask.MaskedColumn]:
-    """Which columns are masked, into which, under which context."""
+def masking_plan(table: Table) -> list[mask.MaskedColumn]:
+    """Which columns are masked, into which columns, under which contexts."""
     return [
         mask.MaskedColumn(column.source, column.name, column.masking_context)
-        for column in settings.table.columns
+        for column in table.columns
         if column.mask
     ]
 
 
-def give_back(job: Drain, messages: Sequence[Message]) -> None:
-    """Release messages that will not be loaded in this run."""
-    if messages:
-        release(job.queue, job.heartbeat, messages, job.pool)
-        job.counts.released += sum(message.deliveries for message in messages)
-
-
-def _load_patiently(job: Drain, batch: Batch) -> Outcome:
-    """Load a batch; wait out an outage of the database while the heartbeat keeps the messages."""
-    backoff = Backoff(job.settings.database.retry_seconds, lambda: job.stop.give_back)
-    attempts: list[Outcome] = []
+def _load_patiently(job: Drain, batch: Batch) -> Totals:
+    """Load a batch. Waits out an outage of the database while the heartbeat keeps the messages."""
+    stop = job.consumer.stop
+    backoff = Backoff(job.settings.database.retry_seconds, lambda: stop.give_back)
+    attempts: list[Totals] = []
     while True:
         try:
             _load(job, batch, attempts.append)
         except ledger.CommittedBeforeError:
-            # The reply to COMMIT was lost, not the commit: only an attempt that came as far as
-            # COMMIT can have claimed these ids, and that is the last one noted.
+            # The commit had succeeded and only its reply was lost. Ids of this batch can only come
+            # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
         except DatabaseUnavailable as error:
-            if job.stop.give_back:
+            if stop.give_back:
                 raise
             backoff.pause(error)
             continue
@@ -202,22 +166,19 @@ def _load_patiently(job: Drain, batch: Batch) -> Outcome:
         return attempts[-1]
 
 
-def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
-    """Do one batch's transaction: rows, ledger, quarantine and counts commit together."""
-    settings, number = job.settings, job.number(job.batches)
-    most = _most_quarantined(job, len(batch.messages))
-    with job.patience.limited(), transaction(job.engine) as connection:
-        place = Place(job.run.run_id, number)
-        stored = store(
-            connection,
-            batch,
-            settings,
-            place,
-            most,
-            lambda ids: ledger.claim(connection, ids, *place),
-        )
+def _load(job: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
+    """Run one batch's transaction: rows, ledger, quarantine and counts commit together."""
+    settings = job.settings
+    run_id = job.share.run.run_id
+    batch_id = BatchId(run_id, job.share.batch_number(job.totals.batches))
+    earlier = job.totals.counts
+    seen = earlier.loaded + earlier.quarantined + len(batch.messages)
+    max_refused = quarantine.max_rejects(settings.quarantine, seen)
+    with job.watchdog.limited(), transaction(job.engine) as connection:
+        claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
+        stored = store(connection, batch, settings, batch_id, max_refused, claim)
         quarantined = quarantine.store(
-            connection, stored.rejects, batch.messages, job.keyring, job.run.run_id
+            connection, stored.rejects, batch.messages, job.keyring, run_id
         )
         loaded = len(stored.loaded)
         counts = Counts(
@@ -227,31 +188,41 @@ def _load(job: Drain, batch: Batch, note: Callable[[Outcome], None]) -> None:
             already_handled=batch.deliveries - loaded - quarantined,
         )
         reasons = quarantine.reason_counts(stored.rejects)
-        _keep_budget(job, counts, reasons)
-        job.run.add(connection, counts)
-        note(Outcome(counts, reasons))
+        quarantine.check_budget(
+            settings.quarantine,
+            loaded=earlier.loaded + loaded,
+            quarantined=earlier.quarantined + quarantined,
+            reasons=reasons,
+        )
+        job.share.run.add(connection, counts)
+        note(Totals(counts, Counter(reasons), batches=1))
 
 
 def store(
     connection: sa.Connection,
     batch: Batch,
     settings: Settings,
-    place: Place,
-    most: int,
+    batch_id: BatchId,
+    max_refused: int,
     claim: Callable[[list[str]], set[str]],
 ) -> Stored:
-    """Stage, claim, merge: the new messages' rows, in the caller's transaction.
+    """Stage the rows, claim the ids, and move the rows of new messages to the target.
 
-    :param most: refused rows at which to give up
-    :param claim: says which of the batch's message ids are new
+    All of it happens in the caller's transaction.
+
+    :param max_refused: give up when the database refuses more rows than this
+    :param claim: tells which of the batch's message ids are new
     """
     connection.exec_driver_sql("set constraints all immediate")
-    refused = load.stage(connection, batch.masked, settings.table, settings.load, most)
+    refused = load.stage(connection, batch.masked, settings.table, settings.load, max_refused)
     fresh = claim(list(batch.messages))
-    unfit = {*batch.rejects["message_id"], *refused["message_id"]}
-    ids = [i for i in batch.masked["message_id"] if i in fresh and i not in unfit]
+    rejected_ids = {*batch.rejects["message_id"], *refused["message_id"]}
+    ids = [i for i in batch.masked["message_id"] if i in fresh and i not in rejected_ids]
     staged = len(batch.masked) - len(refused)
-    loaded, broken = _merge(connection, batch, settings.table, place, ids, staged, most)
+    merge = partial(
+        load.merge, connection, table=settings.table, staged=staged, max_refused=max_refused
+    )
+    loaded, broken = _merge(connection, batch, batch_id, ids, merge)
     rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
     return Stored(loaded, rejected[rejected["message_id"].isin(fresh)])
 
@@ -259,48 +230,27 @@ def store(
 def _merge(
     connection: sa.Connection,
     batch: Batch,
-    table: Table,
-    place: Place,
+    batch_id: BatchId,
     ids: list[str],
-    staged: int,
-    most: int,
+    merge: Callable[[list[str]], pd.DataFrame],
 ) -> tuple[list[str], pd.DataFrame]:
-    """Move the rows, of those with one further key the first; returns which, and the refused."""
-    loaded: list[str] = []
-    refusals = [rejects(())]
-    while ids:
-        new = ledger.claim_keys(connection, ids, batch.keys, *place) if batch.keys else ids
-        broken = load.merge(connection, new, table, staged, most)
-        refusals.append(broken)
-        refused = set(broken["message_id"])
-        loaded += [message_id for message_id in new if message_id not in refused]
-        if not batch.keys:
-            break
-        freed = {batch.keys[message_id] for message_id in refused}
-        ledger.free(connection, [key for keys in freed for key in keys])
-        # Another message of a refused row's key may be good, so it gets its turn.
-        ids = [i for i in ids if i not in refused and batch.keys[i] in freed]
-    return loaded, pd.concat(refusals, ignore_index=True)
+    """Move rows to the target; return the ids of the loaded ones, and the refused rows.
 
-
-def _most_quarantined(job: Drain, rows: int) -> int:
-    """How many more rejects the budget allows, if all other rows of the batch load."""
-    budget = job.settings.quarantine
-    seen = job.counts.loaded + job.counts.quarantined + rows
-    return max(int(max(seen, budget.min_messages) * budget.max_fraction), 0)
-
-
-def _keep_budget(job: Drain, counts: Counts, reasons: dict[str, int]) -> None:
-    """Stop before a changed producer empties the queue into quarantine.
-
-    :raises QuarantineBudget: with this batch, too many of the run's messages broke a check
+    Of several messages with the same fingerprints only the first is loaded.
     """
-    budget = job.settings.quarantine
-    quarantined = job.counts.quarantined + counts.quarantined
-    seen = job.counts.loaded + counts.loaded + quarantined
-    if seen >= budget.min_messages and quarantined > seen * budget.max_fraction:
-        often = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:5])
-        raise QuarantineBudget(
-            f"{quarantined} of {seen} messages broke a check, above quarantine.max_fraction "
-            f"{budget.max_fraction:g}; this batch was given back; most often: {often}"
-        )
+    if not batch.fingerprints:
+        refusals = merge(ids) if ids else rejects(())
+        refused = set(refusals["message_id"])
+        return [message_id for message_id in ids if message_id not in refused], refusals
+    loaded: list[str] = []
+    frames = [rejects(())]
+    while ids:
+        new = ledger.claim_keys(connection, ids, batch.fingerprints, *batch_id)
+        frames.append(merge(new))
+        refused = set(frames[-1]["message_id"])
+        loaded += [message_id for message_id in new if message_id not in refused]
+        freed = {batch.fingerprints[message_id] for message_id in refused}
+        ledger.free(connection, [key for keys in freed for key in keys])
+        # Another message with the key of a refused row may be good, so it gets its turn.
+        ids = [i for i in ids if i not in refused and batch.fingerprints[i] in freed]
+    return loaded, pd.concat(frames, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Quarantine: rejects kept in the database, with the reasons in the open and the body sealed."""
+"""Quarantine: rejects kept in the database, their reasons readable and their bodies sealed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
+from etl.config import QuarantineSettings
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal
+from etl.errors import QuarantineBudget
 from etl.fieldtypes import utc
 from etl.postgres.queries import queries
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 
 def store(
@@ -23,10 +25,10 @@ def store(
     keyring: Keyring,
     run_id: str,
 ) -> int:
-    """Keep the rejects, in the caller's transaction; returns how many messages they are.
+    """Store the rejects, in the caller's transaction; return how many messages they are.
 
-    Columns in: ``message_id``, ``column``, ``check``, a row for each failed check. Each message
-    becomes one entry with all its reasons, in the order of its first row.
+    Columns in: ``message_id``, ``column``, ``check``, one row for each failed check. Each message
+    becomes one entry with all of its reasons, in the order of its first row.
     """
     if rejects.empty:
         return 0
@@ -50,7 +52,7 @@ def store(
 
 
 def by_message(rejects: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
-    """Reasons as they are stored, by message id, in the order of its first row."""
+    """The reasons as they are stored, by message id, in the order of each message's first row."""
     reasons: dict[str, list[dict[str, str]]] = {}
     for message_id, column, check in rejects.itertuples(index=False):
         reasons.setdefault(message_id, []).append({"column": column, "check": check})
@@ -58,9 +60,36 @@ def by_message(rejects: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
 
 
 def reason_counts(rejects: pd.DataFrame) -> dict[str, int]:
-    """Messages for each reason, most frequent first, as ``column: check``."""
+    """Messages by reason (``column: check``), the most frequent reason first."""
     if rejects.empty:
         return {}
     counted: Sequence[Any] = rejects.groupby(["column", "check"], sort=True).size().items()  # type: ignore[assignment]
     pairs = sorted(counted, key=lambda pair: -pair[1])
     return {f"{column}: {check}": int(count) for (column, check), count in pairs}
+
+
+def max_rejects(settings: QuarantineSettings, seen: int) -> int:
+    """How many rejects the budget allows, if all other messages load.
+
+    :param seen: messages that the run has loaded or quarantined, and those of the next batch
+    """
+    return max(int(max(seen, settings.min_messages) * settings.max_fraction), 0)
+
+
+def check_budget(
+    settings: QuarantineSettings, *, loaded: int, quarantined: int, reasons: dict[str, int]
+) -> None:
+    """Stop before a producer's mistake moves the whole queue into quarantine.
+
+    :param loaded: messages of the run, including the batch
+    :param quarantined: messages of the run, including the batch
+    :param reasons: of the batch, most frequent first
+    :raises QuarantineBudget: too many of the run's messages broke a check
+    """
+    seen = loaded + quarantined
+    if seen >= settings.min_messages and quarantined > seen * settings.max_fraction:
+        often = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:5])
+        raise QuarantineBudget(
+            f"{quarantined} of {seen} messages broke a check, above quarantine.max_fraction "
+            f"{settings.max_fraction:g}; this batch was given back; most often: {often}"
+        )

@@ -1,9 +1,10 @@
-"""Runs: their counts, and their rows in ``etl.runs``."""
+"""Runs: their counts, their results, and their rows in ``etl.runs``."""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import asdict, astuple, dataclass, field
 
 import pandas as pd
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from etl.version import __version__
 
 @dataclass
 class Counts:
-    """What became of the deliveries; a message delivered three times counts three times."""
+    """What became of the deliveries. A message delivered three times counts three times."""
 
     received: int = 0
     loaded: int = 0
@@ -26,32 +27,57 @@ class Counts:
 
     @property
     def accounted(self) -> int:
-        """Deliveries whose fate is known."""
+        """Deliveries whose outcome is known."""
         return self.loaded + self.already_handled + self.quarantined + self.released
 
     @property
     def adds_up(self) -> bool:
-        """Whether every delivery received has one fate."""
+        """Whether every delivery has exactly one outcome."""
         return self.received == self.accounted
 
     def plus(self, other: Counts) -> Counts:
-        """Add up two counts."""
-        return Counts(*(a + b for a, b in zip(self._all(), other._all(), strict=True)))
+        """Add two counts."""
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def _all(self) -> tuple[int, ...]:
-        return tuple(asdict(self).values())
+
+@dataclass(frozen=True)
+class Totals:
+    """What batches come to: of one batch, of one worker, or of a whole run."""
+
+    counts: Counts = field(default_factory=Counts)
+    reasons: Counter[str] = field(default_factory=Counter)  # "column: check" -> messages
+    batches: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        """Add two totals."""
+        return Totals(
+            counts=self.counts.plus(other.counts),
+            reasons=self.reasons + other.reasons,
+            batches=self.batches + other.batches,
+        )
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a run stands, for a progress display."""
+    """How far a run has come, for a progress display."""
 
-    received: int
-    loaded: int
-    already_handled: int
-    quarantined: int
-    buffered: int
-    seconds: float
+    received: int = 0
+    loaded: int = 0
+    already_handled: int = 0
+    quarantined: int = 0
+    buffered: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """How a worker ended, or all workers of a run together."""
+
+    totals: Totals
+    stop_reason: str
+    not_acknowledged: int = 0
+    problem: str | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,30 +91,31 @@ class Summary:
     seconds: float = 0.0
     batches: int = 0
     exit_code: int = 0
-    problem: str | None = None  # what ended the run, when it was not the end of the work
+    problem: str | None = None  # what ended the run before its work was done
     not_acknowledged: int = 0  # handled, but still in the queue; the ledger knows them
     would: Counts | None = None  # of a dry run: what a run would have done
 
     def as_dict(self) -> dict[str, object]:
         """The summary as ``run --json`` prints it."""
-        own = asdict(self)
-        would = own.pop("would")
-        dry = {} if would is None else {
-            "would_load": would["loaded"], "would_quarantine": would["quarantined"]
-        }  # fmt: skip
-        return {"run_id": own.pop("run_id"), **own.pop("counts"), **dry, **own}
+        values = asdict(self)
+        counts = values.pop("counts")
+        would = values.pop("would")
+        if would is not None:
+            counts["would_load"] = would["loaded"]
+            counts["would_quarantine"] = would["quarantined"]
+        return {"run_id": values.pop("run_id"), **counts, **values}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run and its row."""
+    """One run and its row in ``etl.runs``."""
 
     run_id: str  # a UUID
     config_hash: str
     command: str = "run"
 
     def start(self, engine: sa.Engine) -> None:
-        """Enter the run; raises as :func:`etl.postgres.engine.transaction` does."""
+        """Enter the run. Raises as :func:`etl.postgres.engine.transaction` does."""
         with transaction(engine) as connection:
             connection.execute(
                 queries()["start_run"],
@@ -106,19 +133,35 @@ class Run:
         connection.execute(queries()["add_to_run"], {"run_id": self.run_id, **asdict(counts)})
 
     def committed(self, engine: sa.Engine) -> tuple[Counts, int]:
-        """The counts and the number of batches that the row has; raises as ``transaction``."""
+        """The counts and the number of batches in the row. Raises as ``transaction`` does."""
         with transaction(engine) as connection:
             row = connection.execute(queries()["run_counts"], {"run_id": self.run_id}).one()
         *counts, batches = row
         return Counts(*counts), batches
 
-    def finish(self, engine: sa.Engine, counts: Counts, batches: int, stop_reason: str) -> None:
-        """Set the final counts and the reason of the end; raises as ``transaction`` does."""
-        end = {"run_id": self.run_id, "batches": batches, "stop_reason": stop_reason}
+    def finish(self, engine: sa.Engine, totals: Totals, stop_reason: str) -> None:
+        """Set the final counts and why the run ended. Raises as ``transaction`` does."""
+        end = {"run_id": self.run_id, "batches": totals.batches, "stop_reason": stop_reason}
         with transaction(engine) as connection:
-            connection.execute(queries()["finish_run"], {**end, **asdict(counts)})
+            connection.execute(queries()["finish_run"], {**end, **asdict(totals.counts)})
 
 
-def history(engine: sa.Engine, limit: int) -> pd.DataFrame:
-    """The newest runs, newest first: the columns of ``etl.runs``; one row a run."""
+@dataclass(frozen=True)
+class Share:
+    """A worker's share of a run."""
+
+    run: Run
+    index: int = 0
+    workers: int = 1
+
+    def batch_number(self, batches: int) -> int:
+        """The number of the next batch after *batches*; no other worker uses it.
+
+        The ledger needs it to tell whether this very batch was committed before.
+        """
+        return batches * self.workers + self.index + 1
+
+
+def recent_runs(engine: sa.Engine, limit: int) -> pd.DataFrame:
+    """The newest runs, newest first: the columns of ``etl.runs``, one row per run."""
     return query_frame(engine, "list_runs", {"limit": limit})

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from etl.config import Column, Table
 from etl.crypto.tokens import longest_value
-from etl.errors import SettingsError
+from etl.errors import SettingsError, UsageError
 from etl.fieldtypes import TYPES, Answers, Values, utc
 from etl.frames import ABSENT
 
-# Room for the longest key id, so that no rotation makes a token outgrow its column.
+# A column has room for the longest key id, so that every rotation's tokens fit.
 KEY_ID_LENGTH = 16
 
 DAY_MS = 24 * 3600 * 1000
@@ -24,12 +24,12 @@ Check = tuple[str, Callable[[Values], Answers]]
 
 
 def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
-    """The checks of a raw frame; each is named as it appears in the quarantine."""
+    """The checks of a raw frame, named as they appear in the quarantine."""
     return pa.DataFrameSchema(
         {
             column.source: pa.Column(
                 object,
-                # Our own checks of absence and null are named; pandera's would stop at the first.
+                # Our own checks report absence and null by name; pandera's would stop there.
                 nullable=True,
                 checks=[
                     pa.Check(_over_series(answers), name=name, error=name, ignore_na=False)
@@ -42,7 +42,7 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
 
 
 def column_checks(column: Column) -> list[Check]:
-    """The checks of one column in order; each answers one bool a value."""
+    """The checks of one column in order; each returns one bool for each value."""
     kind = TYPES[column.type]
     python = (int,) if column.attribute else kind.python
     checks: list[Check] = []
@@ -68,7 +68,7 @@ def _length_check(column: Column) -> Callable[[Values], Answers] | None:
     if limit is None:
         return None
     if column.mask:
-        # The token must fit, so the bound is on the value's bytes.
+        # The token must fit into the column, so the limit is on the bytes of the value.
         try:
             limit_bytes = longest_value(limit, KEY_ID_LENGTH)
         except SettingsError as error:
@@ -86,7 +86,7 @@ def _none_is(unwanted: object, values: Values) -> Answers:
 
 
 def _typed(values: Values, python: tuple[type, ...]) -> Answers:
-    # type() and not isinstance(): True is an instance of int.
+    # type() instead of isinstance(), because True is an instance of int.
     allowed = {*python, type(None), type(ABSENT)}
     return [kind in allowed for kind in map(type, values)]
 
@@ -98,7 +98,7 @@ def _of_type(values: Values, python: tuple[type, ...], good: Callable[[Any], boo
 
 
 def _all_good(values: Values, good: Callable[[Any], bool]) -> bool:
-    """Look at each distinct text once; in a batch most columns repeat, and most are good."""
+    """Check each distinct text once: most columns of a batch repeat values, mostly good ones."""
     try:
         return all(type(value) is not str or good(value) for value in set(values))
     except TypeError:  # a list or an object, which cannot be in a set
@@ -106,7 +106,7 @@ def _all_good(values: Values, good: Callable[[Any], bool]) -> bool:
 
 
 def _all_text(values: Values) -> str:
-    """Join the texts of a column, where one look at the whole tells that each is good."""
+    """Join the texts of a column: one search of the whole can show that every text is good."""
     return "".join([value for value in values if type(value) is str])
 
 
@@ -117,7 +117,7 @@ def _without_nul(values: Values) -> Answers:
 
 
 def _encodable(values: Values) -> Answers:
-    # A surrogate is the only thing in a str that UTF-8 cannot carry.
+    # A surrogate is the only thing in a str that UTF-8 cannot encode.
     if _encodes(_all_text(values)):
         return [True] * len(values)
     return _of_type(values, (str,), _encodes)
@@ -136,9 +136,9 @@ def _over_series(answers: Callable[[Values], Answers]) -> Callable[[Any], Any]:
 
 
 def convert(column: Column, values: list[Any]) -> Any:
-    """Checked values as what the table stores; absent becomes null.
+    """Convert checked values to what the table stores. Absent becomes null.
 
-    :returns: as many values, in the same order: a list, or a nullable array of the column's type
+    :returns: the same number of values, in the same order: a list, or a nullable array
     """
     present = [None if value is ABSENT else value for value in values]
     if column.attribute:
@@ -151,27 +151,27 @@ def convert(column: Column, values: list[Any]) -> Any:
 def _times(milliseconds: list[int | None], kind: str) -> list[Any]:
     if kind == "timestamp":
         return [None if value is None else utc(value) for value in milliseconds]
-    # A batch spans a day or two; a date is made once for each.
+    # A batch spans a day or two, so each date is made once.
     days = {None if value is None else value // DAY_MS for value in milliseconds}
     dates = {day: None if day is None else utc(day * DAY_MS).date() for day in days}
     return [dates[None if value is None else value // DAY_MS] for value in milliseconds]
 
 
 def masked_columns(table: Table) -> list[Column]:
-    """The columns of the table that hold tokens."""
+    """The masked columns of the table."""
     return [column for column in table.columns if column.mask]
 
 
 def masked_column(table: Table, name: str) -> Column:
     """The masked column of this name, or the one that is made from the field of this name.
 
-    :raises SettingsError: there is none; names those that there are
+    :raises UsageError: there is none; the message names the masked fields
     """
     for column in masked_columns(table):
         if name in (column.source, column.name):
             return column
     known = ", ".join(column.source for column in masked_columns(table)) or "none"
-    raise SettingsError(f"{name!r} is no masked field; masked are {known}")
+    raise UsageError(f"{name!r} is not a masked field; masked are {known}")
 
 
 def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:
@@ -180,7 +180,7 @@ def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:
 
 
 def sql_type(column: Column) -> sa.types.TypeEngine[Any]:
-    """What the database stores; a token is text whatever it was made of."""
+    """The type that the database stores. A token is text, whatever it was made from."""
     if column.mask:
         return sa.String(column.max_length) if column.max_length else sa.Text()
     return TYPES[column.type].sql(column.max_length)

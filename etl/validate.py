@@ -15,18 +15,18 @@ from etl.schema import convert
 def split(
     raw: pd.DataFrame, schema: pa.DataFrameSchema, columns: tuple[Column, ...]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tell the rows that pass every check from those that do not.
+    """Separate the rows that pass every check from those that do not.
 
-    Columns in: ``message_id`` and every column's source, as :func:`etl.extract.read` gives them.
+    Columns in: ``message_id`` and every column's source, as :func:`etl.extract.read` returns them.
 
-    Columns out: ``message_id``, then the configured columns in order, converted: those to be
-    masked under their source's name, the others under their table name. Text is object, with None
-    for null; numbers are pandas' nullable types.
+    Columns out: ``message_id``, then the configured columns in order, converted. Columns to be
+    masked have their source's name, the others their name in the table. Text is object, with None
+    for null; numbers have pandas' nullable types.
 
-    Rows: each is in the valid frame, or has one or more rows in the rejects (``message_id``,
-    ``column``, ``check``; the column is the source). Order is kept in both.
+    Rows: each row is either in the valid frame, or has one or more rows in the rejects
+    (``message_id``, ``column``, ``check``; the column is the source). Both keep the order.
 
-    Raises nothing for a bad value; pandera's own errors carry values and end here.
+    Errors: none for a bad value. pandera's errors carry values, so they do not leave this module.
     """
     failures = _failures(raw.reset_index(drop=True), schema)
     message_ids = raw["message_id"].to_numpy()
@@ -43,7 +43,7 @@ def _failures(raw: pd.DataFrame, schema: pa.DataFrameSchema) -> list[tuple[int, 
     except pa.errors.SchemaErrors as errors:
         cases = errors.failure_cases
         if cases["index"].isna().any():
-            # Not a row's fault: a check of ours raised, or the frame is not what read() gives.
+            # No row is at fault: a check of ours raised, or the frame is not what read() returns.
             broken = sorted(
                 {f"{c}: {k}" for c, k in zip(cases["column"], cases["check"], strict=True)}
             )
@@ -58,6 +58,6 @@ def _converted(good: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
     for column in columns:
         values = convert(column, good[column.source].tolist())
         name = column.source if column.mask else column.name
-        # object for lists, so that nothing is inferred: "NA" is a country, not a null.
+        # object for lists, so that pandas infers nothing: "NA" is a country, not a null.
         data[name] = pd.Series(values, dtype=object) if isinstance(values, list) else values
     return pd.DataFrame(data)

@@ -1,8 +1,8 @@
-"""Several workers on one machine: processes that share one run, its row and its budget.
+"""Several workers on one machine: processes that share one run, its row and its quota.
 
-The parent receives nothing itself. It hears from each worker where it stands, asks all to stop
-when it is asked to, and adds up how they ended. A worker that dies is reported; its messages come
-back by themselves, and the ledger has what it had committed.
+The parent receives nothing itself. Each worker tells it how far it has come; the parent passes a
+stop on to all of them, and adds up how they ended. A worker that dies is reported. Its messages
+come back by themselves, and the ledger knows what it had committed.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import sqlalchemy as sa
 
-from etl import logs, worker
+from etl import logs
 from etl.config import Settings
 from etl.crypto.keyring import load_keyring
 from etl.errors import EtlError
-from etl.runs import Counts, Run, Snapshot
+from etl.runs import Run, Share, Snapshot, Totals, WorkerResult
+from etl.sqs.client import open_queue
 from etl.sqs.limits import Quota, Stop
-from etl.sqs.queue import Queue, open_queue
-from etl.worker import Result, Share, Watch, tune_interpreter
+from etl.sqs.queue import Queue
 
 log = logging.getLogger(__name__)
 
-REPORT_SECONDS = 0.25  # how often a worker tells where it stands
-NOTHING = Snapshot(0, 0, 0, 0, 0, 0.0)
+REPORT_SECONDS = 0.25  # between two reports of a worker
+
+Work = Callable[..., WorkerResult]  # etl.worker.work, or a function with its parameters
 
 
 @dataclass
@@ -46,174 +47,178 @@ class _Worker:
     index: int
     process: BaseProcess
     pipe: Connection
-    snapshot: Snapshot = NOTHING
-    result: Result | None = None
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    result: WorkerResult | None = None
 
 
 def work(
     settings: Settings,
     queue: Queue,
     run: Run,
-    allowed: Quota,
+    quota: Quota,
     stop: Stop,
-    watch: Watch | None,
+    watch: Callable[..., Any] | None,
     engine: sa.Engine,
-) -> Result:
-    """Drain the queue with ``settings.run.workers`` processes; returns how they ended together."""
+    work_alone: Work,
+) -> WorkerResult:
+    """Drain the queue with ``settings.run.workers`` processes; return how they ended together.
+
+    :param watch: as of :func:`etl.job.run`
+    :param work_alone: what each process does
+    """
     began = time.monotonic()
     # Spawned, not forked: the libraries have threads of their own, which a fork would lose.
     context = multiprocessing.get_context("spawn")
-    group: list[_Worker] = []
+    workers: list[_Worker] = []
     for index in range(settings.run.workers):
         ours, theirs = context.Pipe()
         share = Share(run, index, settings.run.workers)
         process = context.Process(
-            target=_work, args=(settings, share, allowed, theirs), name=f"worker-{index}"
+            target=_run_worker,
+            args=(settings, share, quota, theirs, work_alone),
+            name=f"worker-{index}",
         )
         process.start()
         theirs.close()
-        group.append(_Worker(index, process, ours))
-    with watch(lambda: _together(group, began), queue) if watch else nullcontext():
-        _listen(group, stop)
-    for one in group:
-        one.process.join()
-    return _sum(group, run, engine, stop)
+        workers.append(_Worker(index, process, ours))
+    with watch(lambda: _sum_snapshots(workers, began), queue) if watch else nullcontext():
+        _listen(workers, stop)
+    for worker in workers:
+        worker.process.join()
+    return _sum_results(workers, run, engine, stop)
 
 
-def _listen(group: Sequence[_Worker], stop: Stop) -> None:
-    """Hear the workers until each has ended; pass a stop on, in either direction."""
-    told = False
-    waiting: dict[Any, _Worker] = {one.pipe: one for one in group}
-    while waiting:
-        if stop.reason is not None and not told:
-            told = True
-            for one in group:
-                _tell(one, (stop.reason, stop.give_back))
-        for pipe in wait(list(waiting), REPORT_SECONDS):
-            one = waiting[pipe]
+def _listen(workers: Sequence[_Worker], stop: Stop) -> None:
+    """Hear from the workers until each has ended; pass a stop on, in either direction."""
+    has_told = False
+    open_pipes: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
+    while open_pipes:
+        if stop.reason is not None and not has_told:
+            has_told = True
+            for worker in workers:
+                _tell(worker, stop.reason, stop.give_back)
+        for pipe in wait(list(open_pipes), REPORT_SECONDS):
+            worker = open_pipes[pipe]
             try:
-                heard = one.pipe.recv()
+                news = worker.pipe.recv()
             except (EOFError, OSError):
-                del waiting[pipe]
-                _mourn(one)
+                del open_pipes[pipe]
+                _note_death(worker)
                 continue
-            if isinstance(heard, Snapshot):
-                one.snapshot = heard
+            if isinstance(news, Snapshot):
+                worker.snapshot = news
             else:
-                one.result = heard
-                if heard.exit_code:
-                    # What stopped one would stop the others batch by batch.
-                    stop.request(heard.stop_reason, give_back=True)
+                worker.result = news
+                if news.exit_code:
+                    # What stopped one worker would stop the others, batch by batch.
+                    stop.request(news.stop_reason, give_back=True)
 
 
-def _tell(one: _Worker, words: tuple[str, bool]) -> None:
+def _tell(worker: _Worker, reason: str, give_back: bool) -> None:
     try:
-        one.pipe.send(words)
+        worker.pipe.send((reason, give_back))
     except OSError:
-        log.debug("worker %d has ended already", one.index)
+        log.debug("worker %d has ended already", worker.index)
 
 
-def _mourn(one: _Worker) -> None:
-    one.process.join()
-    if one.result is None:
-        code = one.process.exitcode or 0
+def _note_death(worker: _Worker) -> None:
+    worker.process.join()
+    if worker.result is None:
+        code = worker.process.exitcode or 0
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with {code}"
         log.error(
             "worker %d died %s; the messages that it held come back after the visibility timeout",
-            one.index,
+            worker.index,
             how,
         )
 
 
-def _together(group: Sequence[_Worker], began: float) -> Snapshot:
-    every = [one.snapshot for one in group]
+def _sum_snapshots(workers: Sequence[_Worker], began: float) -> Snapshot:
+    snapshots = [worker.snapshot for worker in workers]
     return Snapshot(
-        received=sum(s.received for s in every),
-        loaded=sum(s.loaded for s in every),
-        already_handled=sum(s.already_handled for s in every),
-        quarantined=sum(s.quarantined for s in every),
-        buffered=sum(s.buffered for s in every),
+        received=sum(s.received for s in snapshots),
+        loaded=sum(s.loaded for s in snapshots),
+        already_handled=sum(s.already_handled for s in snapshots),
+        quarantined=sum(s.quarantined for s in snapshots),
+        buffered=sum(s.buffered for s in snapshots),
         seconds=time.monotonic() - began,
     )
 
 
-def _sum(group: Sequence[_Worker], run: Run, engine: sa.Engine, stop: Stop) -> Result:
-    ended = [one.result for one in group if one.result is not None]
-    problems = [result for result in ended if result.exit_code]
-    total = Result(
-        counts=Counts(),
-        stop_reason=(problems or ended or [Result(Counts(), "worker died")])[0].stop_reason,
+def _sum_results(
+    workers: Sequence[_Worker], run: Run, engine: sa.Engine, stop: Stop
+) -> WorkerResult:
+    results = [worker.result for worker in workers if worker.result is not None]
+    problems = [result for result in results if result.exit_code]
+    first = (problems or results or [WorkerResult(Totals(), "worker died")])[0]
+    total = WorkerResult(
+        totals=reduce(Totals.plus, (result.totals for result in results), Totals()),
+        stop_reason=first.stop_reason,
+        not_acknowledged=sum(result.not_acknowledged for result in results),
     )
-    for result in ended:
-        total = replace(
-            total,
-            counts=total.counts.plus(result.counts),
-            reasons=Counter(total.reasons + result.reasons),
-            batches=total.batches + result.batches,
-            not_acknowledged=total.not_acknowledged + result.not_acknowledged,
-        )
-    if len(ended) < len(group):
-        return _with_the_dead(total, len(group) - len(ended), run, engine)
+    if len(results) < len(workers):
+        return _add_dead_workers(total, len(workers) - len(results), run, engine)
     if problems:
         worst = max(problems, key=lambda result: result.exit_code)
-        total = replace(total, problem=worst.problem, exit_code=worst.exit_code)
-    elif stop.reason is not None:
-        total = replace(total, stop_reason=stop.reason)
-    return total
+        return replace(total, problem=worst.problem, exit_code=worst.exit_code)
+    return total if stop.reason is None else replace(total, stop_reason=stop.reason)
 
 
-def _with_the_dead(total: Result, dead: int, run: Run, engine: sa.Engine) -> Result:
-    """Take what the dead had committed from the run's row, where each batch adds its counts."""
-    problem = f"{dead} of the workers died; what they held comes back, and nothing is lost"
+def _add_dead_workers(total: WorkerResult, dead: int, run: Run, engine: sa.Engine) -> WorkerResult:
+    """Take what dead workers had committed from the run's row, to which each batch adds."""
+    problem = f"{dead} of the workers died; the messages they held come back, nothing is lost"
     try:
         committed, batches = run.committed(engine)
     except EtlError as error:
         log.error("the counts of the dead workers are not known: %s", error)  # noqa: TRY400
-        committed, batches = total.counts, total.batches
-    # Releases are not committed with a batch; the living reported theirs.
-    counts = replace(committed, released=total.counts.released)
+        committed = total.totals.counts
+        batches = total.totals.batches
+    # Releases are not committed with a batch; the living workers reported theirs.
+    counts = replace(committed, released=total.totals.counts.released)
     counts.received = counts.accounted
     return replace(
         total,
-        counts=counts,
-        batches=batches,
+        totals=replace(total.totals, counts=counts, batches=batches),
         stop_reason="worker died",
         problem=problem,
         exit_code=1,
     )
 
 
-def _work(settings: Settings, share: Share, allowed: Quota, pipe: Connection) -> None:
-    """What a worker's process does."""
+def _run_worker(
+    settings: Settings, share: Share, quota: Quota, pipe: Connection, work_alone: Work
+) -> None:
+    """Be a worker's process."""
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
-    tune_interpreter()
     stop = Stop()
-    # Ctrl-C reaches the whole group; it is the parent that tells what to do about it.
+    # Ctrl-C reaches the whole process group; the parent tells us what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.request("SIGTERM", give_back=True))
     threading.Thread(target=_obey, args=(pipe, stop), name="obey", daemon=True).start()
     try:
-        result = worker.work(
+        result = work_alone(
             settings,
             load_keyring(os.environ),
             open_queue(settings.queue),
             share,
-            allowed,
+            quota,
             stop,
             lambda snapshot, _queue: _Reports(pipe, snapshot),
         )
     except EtlError as error:
-        result = Result(Counts(), error.stop_reason, problem=str(error), exit_code=error.exit_code)
+        result = WorkerResult(
+            Totals(), error.stop_reason, problem=str(error), exit_code=error.exit_code
+        )
     except Exception as error:  # noqa: BLE001
-        # A bug. multiprocessing prints what leaves here itself, with the message and its values.
+        # A bug. multiprocessing would print its message, and the values in it.
         sys.stderr.write(logs.places(error))
         sys.exit(1)
     pipe.send(result)
 
 
 def _obey(pipe: Connection, stop: Stop) -> None:
-    """Stop when the parent says so, or is gone."""
+    """Stop when the parent says so, or when it is gone."""
     try:
         while True:
             reason, give_back = pipe.recv()
@@ -223,7 +228,7 @@ def _obey(pipe: Connection, stop: Stop) -> None:
 
 
 class _Reports:
-    """Tells the parent from time to time where this worker stands."""
+    """Tells the parent from time to time how far this worker has come."""
 
     def __init__(self, pipe: Connection, snapshot: Callable[[], Snapshot]) -> None:
         self._pipe = pipe

@@ -1,4 +1,4 @@
-"""``init``: make the tables, and the roles."""
+"""``init``: create the tables and the roles."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from etl.commands import options
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl init
-  DATABASE_URL=postgresql://postgres@localhost/etl python -m etl init --roles
+  etl init
+  DATABASE_URL=postgresql://postgres@localhost/etl etl init --roles
 """
 )
 @options.config
@@ -21,14 +21,15 @@ Examples:
     "--roles",
     "with_roles",
     is_flag=True,
-    help="Make the roles etl_loader, etl_analyst and etl_officer too, each with the least it "
-    "needs; wants a user that may create roles and owns the tables.",
+    help="Also create the roles etl_loader, etl_analyst and etl_officer, each with only the rights "
+    "it needs. The database user must own the tables and be allowed to create roles.",
 )
 def init(config_path: Path, with_roles: bool) -> None:
-    """Create the tables that are absent: schema etl, and the target table; and table.indexes.
+    """Create the tables that are missing: those of schema etl, and the target table.
 
-    Tables of an earlier version get what they lack. A target table that is there stays as it is,
-    and is checked against the configuration.
+    Also create the indexes in table.indexes. Tables of schema etl from an earlier version are
+    brought up to date. A target table that exists is checked against the configuration; it gets
+    missing indexes, but is not changed otherwise.
     """
     settings = options.load_settings(config_path)
     from etl.postgres import roles

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from etl.commands import options
+from etl.commands.groups import Group
 from etl.errors import KeyringError
 
 STORAGE_ADVICE = (
@@ -16,7 +17,7 @@ STORAGE_ADVICE = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Make keys, and see which are in use."""
 

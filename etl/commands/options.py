@@ -1,4 +1,4 @@
-"""What the commands share: the option --config, and the settings that it leads to."""
+"""Options and arguments that several commands share, and the settings they read."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def config(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def reason(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --reason, for the audit."""
+    """Give a command the option --reason, which is stored in the audit."""
     return click.option(
         "--reason",
         required=True,
         callback=text,
-        help="Why, for the audit; put no personal value into it.",
+        help="Reason to store in the audit; do not put personal data in it.",
     )(command)
 
 
 def text(_context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Check that an option's value is a text that can be stored, and not blank."""
-    # A lone surrogate stands for a byte of the command line that is no UTF-8.
+    """Strip the text of an option; refuse one that is blank or that Postgres cannot store."""
+    # Python reads a byte of the command line that is not UTF-8 as a lone surrogate.
     if not value.strip() or "\0" in value or value.encode(errors="replace").decode() != value:
-        raise click.BadParameter("must be a text that is not blank", param=parameter)
+        raise click.BadParameter("must be text, and not blank", param=parameter)
     return value.strip()
 
 
 def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) -> Settings:
     """Read the settings and start the log.
 
-    :param overrides: ``{"section.key": value}`` from the command's own options
-    :raises SettingsError: something is missing, unknown or out of range
+    :param overrides: ``{"section.key": value}`` from the options of the command
+    :raises SettingsError: the file cannot be read, or settings are missing, unknown or out of range
     """
-    from etl import config as settings_file
     from etl import logs
+    from etl.config import load
 
-    settings = settings_file.load(config_path, os.environ, overrides)
+    settings = load(config_path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
     return settings
 
@@ -63,22 +63,22 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
 def value(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument VALUE and the option --column."""
     column = click.option(
-        "--column", required=True, help="Masked column, or the field that it is made from."
+        "--column", required=True, help="Masked column, or the event field that it comes from."
     )
     return click.argument("value", required=False)(column(command))
 
 
 def read_value(given: str | None) -> str:
-    """The value: as given, from standard input for -, or asked for on the terminal.
+    """Take the value from the argument, from standard input for ``-``, or ask on the terminal.
 
-    :raises click.UsageError: there is none
+    :raises click.UsageError: standard input is empty
     """
     if given is None and sys.stdin.isatty():
         return str(click.prompt("value", hide_input=True, err=True))
     if given not in (None, "-"):
         return str(given)
-    # One newline is echo's; any other belongs to the value.
-    read = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    if not read:
+    text_read = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    if not text_read:
         raise click.UsageError("no value on standard input")
-    return read.removesuffix("\n")
+    # echo adds one newline; any other newline is part of the value.
+    return text_read.removesuffix("\n")

@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from etl.commands import options
+from etl.commands.groups import Group
 
 if TYPE_CHECKING:
     from etl.operations.entries import Selection
@@ -67,7 +68,7 @@ def _explicit_selection(
     return _selection(ids, **choices)
 
 
-@click.group()
+@click.group(cls=Group)
 def quarantine() -> None:
     """Handle the messages that broke a check."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.commands import options
+from etl.commands.groups import Group
 from etl.errors import EtlError, NotebookError, SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 def report() -> None:
     """Report duplicates; make pages of notebooks."""
 

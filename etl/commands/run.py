@@ -1,4 +1,4 @@
-"""``run`` and ``runs``: drain the queue, and the history of the drains."""
+"""``run`` and ``history``: drain the queue, and list the earlier runs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,46 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from etl.commands import options
 
 if TYPE_CHECKING:
+    from etl.config import Settings
+    from etl.runs import Summary
     from etl.sqs.limits import Stop
 
 
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl run
-  python -m etl run --idle-seconds 5 --max-messages 100000 --json
-  python -m etl run --dry-run --max-messages 100
-  ETL_LOAD__METHOD=copy python -m etl run
+  etl run
+  etl run --idle-seconds 5 --max-messages 100000 --json
+  etl run --dry-run --max-messages 100
+  ETL_LOAD__METHOD=copy etl run
 """
 )
 @options.config
 @click.option(
     "--idle-seconds",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after so many seconds without a message.  [env var: ETL_RUN__IDLE_SECONDS; "
+    metavar="SECONDS",
+    help="Stop when no message has arrived for this long.  [env var: ETL_RUN__IDLE_SECONDS; "
     "default: 30]",
 )
 @click.option(
     "--max-messages",
     type=click.IntRange(min=1),
-    help="Stop after so many messages.  [env var: ETL_RUN__MAX_MESSAGES; default: no limit]",
+    metavar="N",
+    help="Stop after N messages.  [env var: ETL_RUN__MAX_MESSAGES; default: no limit]",
 )
 @click.option(
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after so many seconds.  [env var: ETL_RUN__MAX_SECONDS; default: no limit]",
+    metavar="SECONDS",
+    help="Stop after this long.  [env var: ETL_RUN__MAX_SECONDS; default: no limit]",
 )
 @click.option(
     "--forever",
@@ -54,59 +59,39 @@ Examples:
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    help="Drain with so many processes; more machines need only the same command.  [env var: "
-    "ETL_RUN__WORKERS; default: 1]",
+    metavar="N",
+    help="Drain the queue with N processes. To use more machines, run the same command on each.  "
+    "[env var: ETL_RUN__WORKERS; default: 1]",
 )
 @click.option(
     "--dry-run",
-    "only_look",
     is_flag=True,
-    help="Receive, check, mask and show one batch (or --max-messages), release all of it, write "
-    "nothing; needs no database.",
+    help="Receive, check and mask one batch (or --max-messages), show the first rows, and release "
+    "all of it. Writes nothing and needs no database.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 @click.pass_context
 def run(
-    context: click.Context,
-    config_path: Path,
-    idle_seconds: float | None,
-    max_messages: int | None,
-    max_seconds: float | None,
-    forever: bool | None,
-    workers: int | None,
-    only_look: bool,
-    as_json: bool,
+    context: click.Context, /, config_path: Path, dry_run: bool, as_json: bool, **limits: Any
 ) -> None:
     """Drain the queue into the database, once.
 
-    SIGTERM or Ctrl-C ends the run in good order: the batch being loaded is finished, everything
-    else is given back to the queue. A second one ends it at once; the messages come back by
-    themselves.
+    SIGTERM or Ctrl-C ends the run cleanly: the batch that is being loaded is finished, and
+    everything else goes back to the queue. A second signal ends the run at once; its messages come
+    back after the queue's visibility timeout.
     """
     settings = options.load_settings(
-        config_path,
-        {
-            "run.idle_seconds": idle_seconds,
-            "run.max_messages": max_messages,
-            "run.max_seconds": max_seconds,
-            "run.forever": forever,
-            "run.workers": workers,
-        },
+        config_path, {f"run.{name}": value for name, value in limits.items()}
     )
-    from etl import job
-    from etl.dry_run import dry_run
-    from etl.terminal import output, progress
+    from etl.terminal import output
     from etl.worker import tune_interpreter
 
     tune_interpreter()
-    with _signals() as stop:
-        if only_look:
-            trial = dry_run(settings, os.environ, stop=stop)
-            summary = trial.summary
-            if not as_json:
-                output.frame(trial.masked, "first masked rows, as they would be loaded")
+    with _stop_on_signals() as stop:
+        if dry_run:
+            summary = _try_a_batch(settings, stop, show_rows=not as_json)
         else:
-            summary = job.run(settings, os.environ, stop=stop, watch=progress.watch)
+            summary = _drain(settings, stop)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
@@ -114,41 +99,68 @@ def run(
     context.exit(summary.exit_code)
 
 
+def _drain(settings: Settings, stop: Stop) -> Summary:
+    from etl import job
+    from etl.terminal import progress
+
+    return job.run(settings, os.environ, stop=stop, watch=progress.watch)
+
+
+def _try_a_batch(settings: Settings, stop: Stop, *, show_rows: bool) -> Summary:
+    from etl.dry_run import dry_run
+    from etl.terminal import output
+
+    trial = dry_run(settings, os.environ, stop=stop)
+    if show_rows:
+        output.frame(trial.masked, "first masked rows, as they would be loaded")
+    return trial.summary
+
+
 @contextmanager
-def _signals() -> Iterator[Stop]:
-    """Let SIGTERM and Ctrl-C ask for the stop; the second one takes its usual effect."""
+def _stop_on_signals() -> Iterator[Stop]:
+    """Let SIGTERM and Ctrl-C request the stop; a second signal has its usual effect."""
     from etl.sqs.limits import Stop
 
     stop = Stop()
 
-    def ask(number: int, _frame: object) -> None:
+    def request_stop(number: int, _frame: object) -> None:
         stop.request(signal.Signals(number).name, give_back=True)
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
+        for caught in previous:
+            signal.signal(caught, signal.SIG_DFL)
 
-    before = {each: signal.signal(each, ask) for each in (signal.SIGTERM, signal.SIGINT)}
+    previous = {
+        number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield stop
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @click.command(
     epilog="""\b
-Example:
-  python -m etl runs --limit 5
+Examples:
+  etl history
+  etl history --limit 5 --json
 """
 )
 @options.config
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True,
-              help="Show so many runs, newest first.")  # fmt: skip
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Show N runs, newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-def runs(config_path: Path, limit: int, as_json: bool) -> None:
-    """Show the history of runs."""
+def history(config_path: Path, limit: int, as_json: bool) -> None:
+    """Show what earlier runs did, and why they stopped."""
     settings = options.load_settings(config_path)
-    from etl import runs as history
     from etl.postgres.engine import open_engine
+    from etl.runs import recent_runs
     from etl.terminal import output
 
-    output.table(history.history(open_engine(settings.database), limit), "runs", as_json=as_json)
+    newest = recent_runs(open_engine(settings.database), limit)
+    output.table(newest, "runs", as_json=as_json)

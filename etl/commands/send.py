@@ -55,7 +55,7 @@ def send(
         raise click.UsageError("give either FILE or --sample N")
     settings = options.load_settings(config_path)
     from etl.demo import samples
-    from etl.sqs.queue import open_queue
+    from etl.sqs.client import open_queue
     from etl.sqs.send import send_bodies
     from etl.terminal import output
 

@@ -182,7 +182,7 @@ def _serve(out: Console, environment: Mapping[str, str]) -> None:
     out.print("\n[bold]serving until Ctrl-C[/]; in a second terminal, in this folder:\n")
     for name, value in sorted(environment.items()):
         out.print(f"  export {name}='{value}'", soft_wrap=True)
-    out.print("\n  .venv/bin/python -m etl runs\n  .venv/bin/python -m etl quarantine list")
+    out.print("\n  .venv/bin/python -m etl history\n  .venv/bin/python -m etl quarantine list")
     ended = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: ended.set())

@@ -20,7 +20,7 @@ from etl.crypto.seal import unseal_each
 from etl.postgres.engine import transaction
 from etl.postgres.queries import filled, queries
 from etl.postgres.tables import query_frame
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 # At most this many entries are handled in one transaction, and fewer if their bodies exceed the
 # bytes of a batch. All of them commit together, and a kill loses the work of the whole page.

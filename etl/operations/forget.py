@@ -33,7 +33,7 @@ from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import target_table
 from etl.schema import convert
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 Way = Literal["delete", "null"]
 

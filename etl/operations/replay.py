@@ -31,11 +31,11 @@ from etl.operations.entries import (
     unseal_entries,
     update_reasons,
 )
-from etl.pipeline import Place, Stored
+from etl.pipeline import BatchId, Stored
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
-from etl.runs import Counts, Run, Summary
+from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def replay(
             ) from None
     # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
     counts, batches = run.committed(engine)
-    run.finish(engine, counts, batches, "replayed")
+    run.finish(engine, Totals(counts, batches=batches), "replayed")
     return Summary(
         run_id=run.run_id,
         counts=counts,
@@ -105,16 +105,16 @@ def _replay(
         if body is not None and tried[entry.message_id] is entry
     ]
     batch = pipeline.prepare(messages, settings, schema, keyring)
-    place = Place(run.run_id, number)
+    batch_id = BatchId(run.run_id, number)
     claimed: set[str] = set()
 
     def claim(ids: list[str]) -> set[str]:
         # They are nearly always in the ledger, from the run that quarantined them.
-        claimed.update(ledger.claim(connection, ids, *place))
+        claimed.update(ledger.claim(connection, ids, *batch_id))
         entry_ids = [tried[message_id].quarantine_id for message_id in ids]
         return set(ids) - superseded(connection, entry_ids, run.run_id)
 
-    stored = pipeline.store(connection, batch, settings, place, len(messages), claim)
+    stored = pipeline.store(connection, batch, settings, batch_id, len(messages), claim)
     kept = _settle(connection, tried, stored)
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.

@@ -13,8 +13,8 @@ from etl.config import DatabaseSettings
 from etl.errors import DatabaseUnavailable, EtlError, SettingsError
 from etl.postgres.sqlstate import translate
 
-# A dead peer must be noticed by both sides. Without these a cut network holds a client for two
-# hours, and a server-side transaction keeps its locks on the ledger for as long.
+# Both sides must notice a dead peer. Without these settings a cut network blocks the client for two
+# hours, and for as long the server's transaction keeps its locks on the ledger.
 _CONNECTION = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -34,10 +34,10 @@ _SESSION = {
 
 
 def open_engine(database: DatabaseSettings, connections: int = 1) -> sa.Engine:
-    """Make an engine; connects to nothing yet.
+    """Make an engine. Does not connect yet.
 
-    :param connections: that it keeps open
-    :raises SettingsError: DATABASE_URL is missing or no Postgres URL
+    :param connections: how many the engine keeps open
+    :raises SettingsError: DATABASE_URL is missing or is not a Postgres URL
     """
     if database.url is None:
         raise SettingsError(
@@ -50,7 +50,7 @@ def open_engine(database: DatabaseSettings, connections: int = 1) -> sa.Engine:
     return sa.create_engine(
         url.difference_update_query(["options"]),
         hide_parameters=True,
-        # Hours may lie between two batches, and what is between us and the database forgets.
+        # Hours may pass between two batches, and a firewall in between may drop the connection.
         pool_pre_ping=True,
         pool_size=connections,
         max_overflow=1,
@@ -63,36 +63,36 @@ def open_engine(database: DatabaseSettings, connections: int = 1) -> sa.Engine:
 
 
 def driver_url(text: str) -> sa.URL:
-    """Make a URL that names psycopg2; SQLAlchemy 2.1 would take ``postgresql://`` for psycopg 3.
+    """Make a URL that names psycopg2. SQLAlchemy 2.1 reads ``postgresql://`` as psycopg 3.
 
-    :raises SettingsError: no Postgres URL
+    :raises SettingsError: it is not a Postgres URL
     """
     try:
         url = sa.make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", text))
     except (sa.exc.ArgumentError, ValueError):
-        # The parser's own words would quote the URL, and the password in it.
+        # The parser's message would quote the URL, including its password.
         raise SettingsError("DATABASE_URL cannot be read as a URL") from None
     if url.drivername != "postgresql+psycopg2":
-        raise SettingsError("DATABASE_URL is no postgresql:// URL")
+        raise SettingsError("DATABASE_URL is not a postgresql:// URL")
     return url
 
 
 @contextlib.contextmanager
-def transaction(source: sa.Engine) -> Iterator[sa.Connection]:
-    """Hold a connection in one transaction, committed at the end of the block.
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Run the block in one transaction, which is committed at its end.
 
     :raises DatabaseUnavailable: an outage; the commit may or may not have happened
     :raises DatabaseRefused: the statement itself is refused
     :raises RowRefused: a row broke a constraint
     """
     try:
-        with source.connect() as connection, connection.begin():
+        with engine.connect() as connection, connection.begin():
             yield connection
     except EtlError:
         raise
     except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
         translated = translate(error)
         if isinstance(translated, DatabaseUnavailable):
-            # Whatever else the pool holds comes from before the outage.
-            source.dispose()
+            # The other connections of the pool are from before the outage.
+            engine.dispose()
         raise translated from None

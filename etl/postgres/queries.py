@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 @cache
 def queries() -> dict[str, sa.TextClause]:
-    """Queries of ``etl/sql/*.sql`` by name; what precedes the first name is for readers."""
+    """The queries in ``etl/sql/*.sql`` by name. Text before a file's first name is a comment."""
     named: dict[str, sa.TextClause] = {}
     for file in resources.files("etl").joinpath("sql").iterdir():
         if file.name.endswith(".sql"):
@@ -28,16 +28,16 @@ def sql_file(name: str) -> str:
 
 
 def quote_name(*names: str, for_driver: bool = False) -> str:
-    """Quote the parts of a name, whatever they hold, for :func:`sqlalchemy.text`.
+    """Quote the parts of a name, whatever characters they contain, for :func:`sqlalchemy.text`.
 
-    :param for_driver: for a statement that goes to the driver as it is
+    :param for_driver: quote for a statement that goes straight to the driver instead
     """
     quoted = ".".join('"{}"'.format(name.replace('"', '""')) for name in names)
-    # A colon would begin a parameter of a text; the percent sign is SQLAlchemy's to escape.
+    # In a text, a colon would begin a parameter. SQLAlchemy itself escapes the percent sign.
     return quoted if for_driver else quoted.replace(":", "\\:")
 
 
 def filled(query: str, fragments: Mapping[str, str]) -> str:
-    """Put SQL into the ``{places}`` of a named query, once: what is put in is not looked at."""
+    """Replace each ``{place}`` of a named query by SQL. Places within that SQL stay as they are."""
     text = queries()[query].text
     return re.sub(r"\{(\w+)\}", lambda place: fragments[place[1]], text)

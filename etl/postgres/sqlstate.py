@@ -1,8 +1,8 @@
 """What a database error means: a row at fault, an outage, or a refusal.
 
-Nothing that psycopg2 or SQLAlchemy says about a failed statement leaves this module: messages,
-DETAIL lines and parameters all carry the values of rows. What leaves is the SQLSTATE and names
-from the catalogue.
+What psycopg2 and SQLAlchemy say about a failed statement never leaves this module, because their
+messages, DETAIL lines and parameters carry values of rows. Only the SQLSTATE and names from the
+catalogue leave it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import psycopg2
 
 from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
 
-# SQLSTATE classes and codes (PostgreSQL documentation, appendix A). A row is at fault: data
-# exception, integrity constraint violation, program limit exceeded.
+# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. In these classes a row
+# is at fault: data exception, integrity constraint violation, program limit exceeded.
 ROW_CLASSES = ("22", "23", "54")
-# The server is away or overloaded, or asks to try again: connection exception, insufficient
+# Here the server is away or overloaded, or asks to try again: connection exception, insufficient
 # resources, operator intervention, transaction rollback (serialization, deadlock), system error,
 # read-only after a failover, lock not available, idle-in-transaction timeout.
 OUTAGE_CLASSES = ("08", "53", "57", "40", "58")
 OUTAGE_CODES = ("25006", "55P03", "25P03")
-# Refusals at connecting come without a SQLSTATE (libpq gives text only). These will not mend
-# themselves; anything else may.
+
+# A refused connection has no SQLSTATE, only text from libpq. These refusals are final; any other
+# may pass.
 _REFUSED = re.compile(
     r"password authentication failed|no pg_hba\.conf entry|no password supplied"
     r'|database ".*" does not exist|role ".*" does not exist|permission denied for database'
@@ -31,7 +32,7 @@ _REFUSED = re.compile(
 
 
 class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
-    """A row cannot be stored; says the SQLSTATE and the constraint or column, never the value."""
+    """A row cannot be stored. Names the SQLSTATE and the constraint or column, never the value."""
 
     def __init__(self, check: str) -> None:
         super().__init__(check)
@@ -39,9 +40,9 @@ class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds t
 
 
 def translate(error: BaseException) -> EtlError | RowRefused:
-    """Say what a database error means, without a word of its own text once a statement has run.
+    """Return our error for a database error, without its text if a statement has run.
 
-    pandas and SQLAlchemy wrap what psycopg2 raised, so the chain of causes is walked.
+    pandas and SQLAlchemy wrap psycopg2's errors, so this follows the chain of causes.
     """
     cause = _psycopg2_error(error)
     sqlstate = getattr(cause, "pgcode", None)
@@ -71,8 +72,8 @@ def _psycopg2_error(error: BaseException | None) -> psycopg2.Error | None:
 
 
 def _without_sqlstate(error: psycopg2.Error) -> EtlError:
-    # No statement has run, or the server is gone; libpq's own words then name hosts and roles,
-    # never rows. The first line is enough.
+    # Either no statement has run or the server is gone. libpq's text then names hosts and roles,
+    # and nothing from a row. Its first line is enough.
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if _REFUSED.search(line):
         return DatabaseRefused(f"the database refuses the connection: {line}; check DATABASE_URL")
@@ -84,10 +85,10 @@ def _kind(error: Any) -> str:
 
 
 def _names(error: Any) -> list[str]:
-    # Names of the catalogue, as the server reports them apart from its message.
-    named = []
-    for what in ("constraint", "column", "table"):
-        name = getattr(error.diag, f"{what}_name", None)
+    # The server reports names from its catalogue separately from its message.
+    names = []
+    for kind in ("constraint", "column", "table"):
+        name = getattr(error.diag, f"{kind}_name", None)
         if name:
-            named.append(f"{what} {name!r}")
-    return named
+            names.append(f"{kind} {name!r}")
+    return names

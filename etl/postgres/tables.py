@@ -16,8 +16,9 @@ from etl.postgres.queries import queries, sql_file
 from etl.schema import sql_type, table_columns
 
 NO_TABLES = "the job's tables are missing; create them with: python -m etl init"
-# The newest column of each of the job's tables: without it the table is absent, or an earlier
-# version of this program made it.
+
+# The newest column of each of the job's tables. If it is missing, then either the table is missing
+# or an earlier version of this program created it.
 _NEWEST = {
     "ledger": "handled_at",
     "quarantine": "closed_as",
@@ -27,16 +28,17 @@ _NEWEST = {
 }
 
 
-def create_tables(source: sa.Engine, table: Table) -> None:
-    """Create what is absent: the job's own tables, or what an earlier version's lack; the target.
+def create_tables(engine: sa.Engine, table: Table) -> None:
+    """Create the job's own tables and the target where they are missing.
 
-    A target that is there is not altered. Where nothing is absent no privilege is needed.
+    Tables of an earlier version get the columns that they lack. An existing target is not altered.
+    When nothing is missing, no privilege is needed.
 
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
-    with transaction(source) as connection:
-        # Two runs that start at once would both find nothing and both create.
+    with transaction(engine) as connection:
+        # Two runs that start at the same time would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
         if _lacking(connection):
             connection.exec_driver_sql(sql_file("tables.sql"))
@@ -45,48 +47,49 @@ def create_tables(source: sa.Engine, table: Table) -> None:
             target.create(connection)
 
 
-def create_indexes(source: sa.Engine, table: Table) -> None:
-    """Create the indexes of the configuration that are absent; loading waits meanwhile.
+def create_indexes(engine: sa.Engine, table: Table) -> None:
+    """Create the configured indexes that are missing. Loading waits meanwhile.
 
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     target = target_table(table)
     for names in table.indexes:
-        # Named by what they are of, so that init knows them again; cut to Postgres' 63 bytes.
+        # The name is derived from the columns, so that init recognises its own indexes. It stays
+        # below Postgres' limit of 63 bytes.
         digest = hashlib.sha256(repr((table.schema_name, table.name, names)).encode()).hexdigest()
         index = sa.Index(f"etl_{digest[:16]}", *(target.c[name] for name in names))
-        with transaction(source) as connection:
+        with transaction(engine) as connection:
             index.create(connection, checkfirst=True)
 
 
-def check_tables(source: sa.Engine, table: Table) -> None:
-    """See that the job's tables and the target are there, and that the target can take the rows.
+def check_tables(engine: sa.Engine, table: Table) -> None:
+    """Check that the job's tables and the target exist, and that the target can hold the rows.
 
-    :raises TableError: one is missing, or a column of the target is missing or of another type
+    :raises TableError: a table or a column is missing, or a column has another type
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     name = f"{table.schema_name}.{table.name}"
-    with transaction(source) as connection:
+    with transaction(engine) as connection:
         _check_own_tables(connection)
         inspector = sa.inspect(connection)
         if not inspector.has_table(table.name, schema=table.schema_name):
             raise TableError(f"table {name!r} is missing; create it with: python -m etl init")
-        there = {
+        existing = {
             column["name"]: column["type"]
             for column in inspector.get_columns(table.name, schema=table.schema_name)
         }
     for column in table.columns:
-        if column.name not in there:
+        if column.name not in existing:
             raise TableError(
-                f"table {name!r} has no column {column.name!r}; add it, or take it out of "
+                f"table {name!r} has no column {column.name!r}; add it, or remove it from "
                 "'table.columns'"
             )
-        if not _takes(there[column.name], column):
+        if not _can_hold(existing[column.name], column):
             raise TableError(
-                f"column {column.name!r} of table {name!r} is {there[column.name]}, but the "
-                f"configuration makes {sql_type(column)}; change the one or the other"
+                f"column {column.name!r} of table {name!r} is {existing[column.name]}, but the "
+                f"configuration says {sql_type(column)}; change one of the two"
             )
 
 
@@ -103,7 +106,7 @@ def target_table(table: Table) -> sa.Table:
 
 
 def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
-    # 63 bytes is the longest name; Postgres would cut a longer one in silence.
+    # Names have at most 63 bytes; Postgres would cut a longer one silently.
     name = f"{column.name.encode()[:54].decode(errors='ignore')}_is_token"
     call = sa.func.etl.check_token(described.c[column.name], name)
     return sa.CheckConstraint(call, name=name)
@@ -115,50 +118,51 @@ def _check_own_tables(connection: sa.Connection) -> None:
         raise TableError(NO_TABLES)
     if lacking:
         raise TableError(
-            f"table 'etl.{lacking[0]}' is missing, or of an earlier version; bring it up to date "
-            "with: python -m etl init"
+            f"table 'etl.{lacking[0]}' is missing or from an earlier version; update it with: "
+            "python -m etl init"
         )
 
 
 def _lacking(connection: sa.Connection) -> list[str]:
-    """Which of the job's own tables are absent or of an earlier version."""
-    there = {tuple(pair) for pair in connection.execute(queries()["own_columns"])}
-    return [table for table, column in _NEWEST.items() if (table, column) not in there]
+    """The job's own tables that are missing or from an earlier version."""
+    existing = {tuple(pair) for pair in connection.execute(queries()["own_columns"])}
+    return [table for table, column in _NEWEST.items() if (table, column) not in existing]
 
 
-def _takes(there: sa.types.TypeEngine[Any], column: Column) -> bool:
-    """Whether the existing type holds every value of the configured one."""
+def _can_hold(existing: sa.types.TypeEngine[Any], column: Column) -> bool:
+    """Whether the existing type can hold every value of the configured one."""
     wanted = sql_type(column)
     if isinstance(wanted, sa.String):
-        # Text and unbounded varchar have no length and take all.
-        length = getattr(there, "length", None)
+        # Text and unbounded varchar have no length and hold any.
+        length = getattr(existing, "length", None)
         wide = length is None or (wanted.length is not None and length >= wanted.length)
-        return isinstance(there, sa.String) and wide
+        return isinstance(existing, sa.String) and wide
     if isinstance(wanted, sa.DateTime):
-        return isinstance(there, sa.DateTime) and there.timezone
+        return isinstance(existing, sa.DateTime) and existing.timezone
     if isinstance(wanted, sa.Integer) and not isinstance(wanted, sa.BigInteger):
-        return isinstance(there, (sa.Integer, sa.Numeric)) and not isinstance(
-            there, sa.SmallInteger
+        return isinstance(existing, (sa.Integer, sa.Numeric)) and not isinstance(
+            existing, sa.SmallInteger
         )
     if isinstance(wanted, sa.BigInteger):
-        return isinstance(there, sa.BigInteger)
+        return isinstance(existing, sa.BigInteger)
     if isinstance(wanted, sa.Double):
-        return isinstance(there, sa.Double)
-    return isinstance(there, type(wanted))
+        return isinstance(existing, sa.Double)
+    return isinstance(existing, type(wanted))
 
 
 def query_frame(
-    source: sa.Engine, query: str | sa.TextClause, parameters: Mapping[str, Any] | None = None
+    engine: sa.Engine, query: str | sa.TextClause, parameters: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
-    """Ask a query, named or as it is, about the job's own tables; its columns, a row a row.
+    """Run a query on the job's own tables; return its rows as a frame.
 
-    :raises TableError: the tables are not there
+    :param query: the name of a query in ``etl/sql``, or a text
+    :raises TableError: the tables do not exist
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
-    with transaction(source) as connection:
+    with transaction(engine) as connection:
         _check_own_tables(connection)
-        # Not pandas.read_sql: it wraps errors, and their messages carry values.
+        # Not pandas.read_sql, whose errors carry values in their messages.
         statement = queries()[query] if isinstance(query, str) else query
         answer = connection.execute(statement, parameters or {})
         return pd.DataFrame(answer.all(), columns=list(answer.keys()))

@@ -1,9 +1,8 @@
-"""Hanging up on a database that takes what is sent and does not answer.
+"""Hangs up on a database that accepts a statement and never answers.
 
-A network that loses packets is noticed by TCP itself: see ``_CONNECTION`` in
-etl/postgres/engine.py. What lies between, a connection pooler or a load balancer, or a server whose
-storage hangs, can keep a connection alive for ever. libpq then waits for ever, and Python runs no
-signal handler meanwhile.
+TCP itself notices a network that loses packets: see ``_CONNECTION`` in etl/postgres/engine.py. But
+a connection pooler, a load balancer, or a server whose storage hangs can keep a connection alive
+indefinitely. libpq then waits indefinitely, and Python runs no signal handler meanwhile.
 """
 
 from __future__ import annotations
@@ -25,22 +24,24 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """How long the connections of an engine may take for one transaction."""
+    """Limits how long one transaction on an engine may take."""
 
     def __init__(self, engine: sa.Engine, seconds: float) -> None:
         self._seconds = seconds
         self._connections: WeakSet[Any] = WeakSet()
-        sa.event.listen(engine, "connect", lambda made, _record: self._connections.add(made))
+        sa.event.listen(
+            engine, "connect", lambda connection, _record: self._connections.add(connection)
+        )
 
     @contextmanager
     def limited(self) -> Iterator[None]:
         """End every connection of the engine when the block lasts too long.
 
-        To who waits it looks as if the server had ended it, so the transaction fails as an outage;
-        whether it was committed is as unclear as ever.
+        To the waiting thread it looks as if the server had ended the connection. So the transaction
+        fails as an outage, and it is unclear whether it was committed.
         """
         done = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(done,), name="patience", daemon=True)
+        watch = threading.Thread(target=self._watch, args=(done,), name="watchdog", daemon=True)
         watch.start()
         try:
             yield
@@ -49,13 +50,13 @@ class Watchdog:
             watch.join()
 
     def _watch(self, done: threading.Event) -> None:
-        # Again and again: the pool replaces a connection that its ping finds ended.
+        # Repeatedly, because the pool replaces a connection that it finds ended.
         while not done.wait(self._seconds):
-            log.warning("no end of a transaction for %g s; hanging up", self._seconds)
+            log.warning("a transaction has not ended for %g s; hanging up", self._seconds)
             for connection in list(self._connections):
                 with (
                     contextlib.suppress(OSError, psycopg2.Error),
-                    # A copy of the descriptor is closed, the original stays libpq's own.
+                    # Closes only a copy of the descriptor: the original belongs to libpq.
                     socket.socket(fileno=os.dup(connection.fileno())) as copy,
                 ):
                     copy.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
--- Each query is headed by its name between dashes and by what it is for.
+-- The name of each query is between dashes; its purpose follows.
 
 -- own_columns --
 -- The columns of the job's own tables and view. The catalogue is open to every role.
@@ -8,9 +8,9 @@ where c.relnamespace = to_regnamespace('etl') and c.relkind in ('r', 'v') and a.
   and not a.attisdropped
 
 -- claim_messages --
--- Enter the ids that the ledger does not hold yet; answers those, or null when that is all of them,
--- which spares the usual batch their way back. The ids come sorted, so that two workers with the
--- same messages wait for each other instead of locking each other out.
+-- Enter the ids that are new to the ledger, and return them. Returns null if all of them are new: in
+-- the usual case no id has to travel back. The ids arrive sorted, so that two workers with the same
+-- messages wait for each other instead of deadlocking.
 with fresh as (
     insert into etl.ledger (message_id, run_id, batch)
     select message_id, cast(:run_id as uuid), :batch
@@ -21,12 +21,12 @@ with fresh as (
 select case when count(*) < :ids then coalesce(array_agg(message_id), '{}') end from fresh
 
 -- free_keys --
--- Take back keys claimed in this transaction, whose rows were refused.
+-- Remove keys that were claimed in this transaction and whose rows were refused.
 delete from etl.ledger
 where message_id in (select jsonb_array_elements_text(cast(:keys as jsonb)))
 
 -- committed_before --
--- Whether an earlier attempt at this very batch has committed after all.
+-- Whether an earlier attempt at this same batch was committed after all.
 select exists (
     select from etl.ledger
     where message_id in (select jsonb_array_elements_text(cast(:message_ids as jsonb)))
@@ -34,17 +34,17 @@ select exists (
 )
 
 -- prune_ledger --
--- Forget ids older than the retention.
+-- Forget ids that are older than the retention.
 delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
 
 -- start_run --
--- Enter a run that begins; once, though it is tried again after a lost reply to COMMIT.
+-- Enter a run. Entering it again, after a lost reply to COMMIT, changes nothing.
 insert into etl.runs (run_id, command, version, config_hash, host)
 values (:run_id, :command, :version, :config_hash, :host)
 on conflict do nothing
 
 -- add_to_run --
--- Add a batch's counts. Several workers add to one row, so these are differences; the numbers that
+-- Add a batch's counts. Several workers add to one row, so these are differences. The numbers that
 -- finish_run sets at the end are absolute.
 update etl.runs
 set received = received + :received, loaded = loaded + :loaded,
@@ -54,12 +54,12 @@ set received = received + :received, loaded = loaded + :loaded,
 where run_id = :run_id
 
 -- run_counts --
--- A run's counts as far as they are committed.
+-- The committed counts of a run.
 select received, loaded, already_handled, quarantined, released, batches
 from etl.runs where run_id = :run_id
 
 -- finish_run --
--- The run's final counts, its end and why.
+-- Set the final counts of a run, when it ended, and why.
 update etl.runs
 set received = :received, loaded = :loaded, already_handled = :already_handled,
     quarantined = :quarantined, released = :released, batches = :batches,

@@ -1,10 +1,10 @@
--- The job's own tables. Every statement may run again on a database that has them already.
+-- The job's own tables. Every statement can run again on a database that has them already.
 
 create schema if not exists etl;
 
--- Message ids already handled: loaded, or in quarantine. "C" so that the database sorts them as
--- Python does; run_id and batch settle a COMMIT whose reply was lost. With another ledger.key than
--- message_id there are fingerprints beside the ids: see etl/ledgerkeys.py.
+-- Ids of handled messages: loaded, or in quarantine. The collation "C" sorts them as Python does.
+-- run_id and batch show whether a COMMIT whose reply was lost took place. If ledger.key is not
+-- message_id, fingerprints are stored beside the ids: see etl/fingerprints.py.
 create table if not exists etl.ledger (
     message_id text collate "C" primary key,
     run_id     uuid        not null,
@@ -12,11 +12,11 @@ create table if not exists etl.ledger (
     handled_at timestamptz not null default now()
 );
 
--- Rows arrive in the order of handled_at, so a block range index is enough to prune by, and costs
--- nothing to keep.
+-- Rows arrive in the order of handled_at. So a block range index is enough for pruning, and it costs
+-- next to nothing to maintain.
 create index if not exists ledger_handled_at on etl.ledger using brin (handled_at);
 
--- Messages that broke a check. The body is sealed: see etl/mask.py.
+-- Messages that broke a check. Their bodies are sealed: see etl/crypto/seal.py.
 create table if not exists etl.quarantine (
     quarantine_id  bigint generated always as identity primary key,
     message_id     text collate "C" not null,
@@ -29,8 +29,8 @@ create table if not exists etl.quarantine (
 
 create index if not exists quarantine_run on etl.quarantine (run_id);
 
--- One row a run, updated in the transaction of each batch. The counts are deliveries; they add up
--- once finished_at is set. A run that was killed has no finished_at.
+-- One row for each run, updated in the transaction of each batch. The counts are deliveries. They add
+-- up once finished_at is set; a run that was killed has no finished_at.
 create table if not exists etl.runs (
     run_id          uuid primary key,
     started_at      timestamptz not null default now(),
@@ -47,10 +47,10 @@ create table if not exists etl.runs (
     host            text        not null
 );
 
--- From here on: what databases of earlier versions lack.
+-- The rest is what databases of earlier versions lack.
 
--- An entry of the quarantine is open while it has its body. Closed it stays as a tombstone that
--- says what became of it: replayed, discarded or forgotten.
+-- An entry of the quarantine is open as long as it has its body. A closed entry stays as a tombstone
+-- that says what happened to it: replayed, discarded or forgotten.
 alter table etl.quarantine
     alter column body drop not null,
     add column if not exists closed_at timestamptz,
@@ -65,20 +65,20 @@ alter table etl.quarantine add constraint quarantine_open_or_closed check (
 
 create index if not exists quarantine_open on etl.quarantine (quarantine_id) where body is not null;
 
--- run, or replay of the quarantine. A replay has received what it took out of the quarantine, and
--- has quarantined again what stayed there.
+-- run, or replay of the quarantine. A replay counts what it took out of the quarantine as received,
+-- and what stayed there as quarantined.
 alter table etl.runs add column if not exists command text not null default 'run';
 
--- Which checks the messages of each run broke; what was replayed or discarded counts too. Whoever
--- may read this needs to see nothing of the quarantine itself.
+-- The checks that the messages of each run broke, including messages that were replayed or discarded
+-- later. To read this view, a role needs no right on the quarantine itself.
 create or replace view etl.broken_checks as
 select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",
        count(*) as messages
 from etl.quarantine, jsonb_array_elements(reasons) as reason
 group by 1, 2, 3;
 
--- Who saw or removed plain values. The row is committed before the first value is shown. When and
--- by which database user are the database's own words: no role may write these columns.
+-- Who saw or removed plain values. The row is committed before the first value is shown. The database
+-- itself fills in the time and its user; no role may write these two columns.
 create table if not exists etl.unmask_audit (
     audit_id    bigint generated always as identity primary key,
     asked_at    timestamptz not null default now(),
@@ -87,15 +87,15 @@ create table if not exists etl.unmask_audit (
     host        text        not null,
     action      text        not null,  -- unmask, quarantine show, forget
     reason      text        not null check (btrim(reason) <> ''),
-    scope       text        not null,  -- what it was about; no value
+    scope       text        not null,  -- what it was about, without a value
     columns     text[]      not null,  -- fields of the event
     count       bigint      not null,
-    key_id      text        not null,  -- whose derived key made the fingerprint
-    fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/audit.py
+    key_id      text        not null,  -- the fingerprint is made with a key derived from this one
+    fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/operations/audit.py
 );
 
--- For CHECK constraints on masked columns (table.token_check). It raises by itself: a CHECK that
--- only says false makes Postgres quote the row, to the client and in the server's log.
+-- For CHECK constraints on masked columns (table.token_check). It raises an error by itself, because
+-- for a CHECK that is merely false Postgres quotes the row, to the client and in the server's log.
 create or replace function etl.check_token(value text, constraint_name text) returns boolean
 language plpgsql immutable as $$
 begin

@@ -9,6 +9,10 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.sharedctypes import Synchronized
 from typing import Protocol
 
+# SQS counts these from the receive, however often the visibility is extended.
+MAX_VISIBILITY_SECONDS = 12 * 3600
+HEARTBEAT_THREADS = 4  # extensions in progress at once; there is rarely anything to extend
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -24,66 +28,71 @@ class Limits:
 
 
 class Stop:
-    """Why the run is to stop; the first reason given stays."""
+    """Why the run is to stop. The first reason given stays."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self.give_back = False  # what is gathered is released, not loaded
+        self.give_back = False  # release the gathered messages instead of loading them
 
     def request(self, reason: str, *, give_back: bool = False) -> None:
-        """Ask for the stop; takes no lock, so that a signal handler may call it."""
+        """Ask for the stop. Takes no lock, so a signal handler may call it."""
         if self.reason is None:
             self.reason = reason
         self.give_back = self.give_back or give_back
 
 
 class Quota(Protocol):
-    """Messages that may still be received."""
+    """How many messages a run may still receive; all of its receivers share it."""
 
-    def reserve(self, most: int) -> int:
-        """Take up to *most* out of the budget."""
+    def reserve(self, wanted: int) -> int:
+        """Take up to *wanted* messages out of the quota; return how many."""
 
     def give_back(self, count: int) -> None:
-        """Return what was reserved and did not come."""
+        """Return reserved messages that did not come."""
 
     @property
     def left(self) -> float:
-        """What is neither received nor reserved."""
+        """Messages that are neither received nor reserved."""
 
 
 class NoQuota:
-    """No maximum was set."""
+    """The quota of a run without ``max_messages``."""
 
     left = math.inf
 
-    def reserve(self, most: int) -> int:
-        """Take all that is asked for."""
-        return most
+    def reserve(self, wanted: int) -> int:
+        """Take all that is wanted."""
+        return wanted
 
     def give_back(self, count: int) -> None:
-        """Need nothing back."""
+        """Do nothing."""
 
 
 class SharedQuota:
-    """A maximum, shared by threads and, as it can be handed to a new process, by workers."""
+    """A quota shared by threads and, since it can be passed to a new process, by workers."""
 
     def __init__(self, messages: int, context: SpawnContext | None = None) -> None:
         context = context or multiprocessing.get_context("spawn")
         self._left: Synchronized[int] = context.Value("q", messages)
 
-    def reserve(self, most: int) -> int:
-        """Take up to *most* out of the budget."""
+    def reserve(self, wanted: int) -> int:
+        """Take up to *wanted* messages out of the quota; return how many."""
         with self._left.get_lock():
-            taken = min(most, self._left.value)
+            taken = min(wanted, self._left.value)
             self._left.value -= taken
             return taken
 
     def give_back(self, count: int) -> None:
-        """Return what was reserved and did not come."""
+        """Return reserved messages that did not come."""
         with self._left.get_lock():
             self._left.value += count
 
     @property
     def left(self) -> int:
-        """What is neither received nor reserved."""
+        """Messages that are neither received nor reserved."""
         return self._left.value
+
+
+def quota(max_messages: int | None) -> Quota:
+    """The quota of a run: ``run.max_messages``, or none."""
+    return NoQuota() if max_messages is None else SharedQuota(max_messages)

@@ -1,56 +1,60 @@
-"""Receive, acknowledge, release, extend visibility: the only code that calls SQS.
+"""One SQS queue: receive, send, acknowledge, release, extend visibility.
 
-What SQS answers is taken literally: a batch call can answer 200 with failed entries inside, so
-each call returns what did not work; entry ids must be distinct, so they are positions.
+Answers are taken literally. A batch call can answer 200 and list failed entries inside, so each
+call returns what did not work. Entry ids must be distinct, so positions serve as ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from etl.config import QueueSettings
-from etl.errors import SettingsError
-from etl.sqs.client import call_sqs, make_client
+from etl.errors import QueueRefused, QueueUnavailable
+from etl.sqs.message import Handle, Message, in_tens
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-Item = TypeVar("Item")
-
-
-TENS = 10  # entries in a batch call, and messages in a receive, at most
-LONGEST_VISIBILITY_SECONDS = 12 * 3600  # counted from the receive, however often extended
-
-
-@dataclass(slots=True, eq=False)
-class Message:
-    """One SQS message as received; its repr shows the id only."""
-
-    message_id: str
-    body: str = field(repr=False)
-    receipt_handle: str = field(repr=False)
-    sent_ms: int | None = field(repr=False)  # SentTimestamp: milliseconds since 1970 UTC
-    md5: str | None = field(repr=False)  # MD5OfBody, which botocore does not check
-    deliveries: int = field(default=1, repr=False)  # times it came while it was held here
+# Waiting does not help against these. Everything else (throttling, 5xx, the network) may pass.
+REFUSALS = frozenset(
+    {
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+        "AccessDenied",
+        "AccessDeniedException",
+        "InvalidAddress",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "KmsAccessDenied",
+        "KmsDisabled",
+        "KmsInvalidKeyUsage",
+        "KmsInvalidState",
+        "KmsNotFound",
+        "KmsOptInRequired",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+        "UnsupportedOperation",
+    }
+)
+# How AWS begins its text when the clocks differ by five minutes or more. The codes are
+# InvalidSignatureException and SignatureDoesNotMatch, the same as for a wrong key. This one passes
+# once the clock is set, or at once if it was the process that had been suspended.
+CLOCK_SKEW = ("Signature expired", "Signature not yet current")
 
 
 @dataclass(frozen=True)
-class Handle:
-    """What SQS wants to hear about a message that it delivered."""
-
-    message_id: str
-    receipt_handle: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Refused:
-    """An entry of a batch call that did not work though the call did."""
+class FailedEntry:
+    """An entry of a batch call that failed although the call succeeded."""
 
     handle: Handle
     code: str
-    final: bool  # the entry itself is wrong (SenderFault): sending it again cannot help
+    final: bool  # SQS blames the entry itself (SenderFault), so sending it again cannot help
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,10 @@ class Queue:
     def state(self) -> QueueState:
         """Ask for the visibility timeout and the approximate counts.
 
-        :raises QueueRefused: no such queue, no permission
+        :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
-        answer = call_sqs(
+        answer = _call(
             self._client.get_queue_attributes,
             QueueUrl=self.url,
             AttributeNames=[
@@ -92,13 +96,13 @@ class Queue:
         )
 
     def receive(self, limit: int, wait_seconds: int) -> list[Message]:
-        """Wait for messages by a long poll; none does not mean that the queue is empty.
+        """Wait for messages by a long poll. An empty answer does not mean an empty queue.
 
-        :param limit: at most so many, 1 to 10
-        :raises QueueRefused: no such queue, no permission
+        :param limit: return at most this many messages, 1 to 10
+        :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now, or too many messages are in flight
         """
-        answer = call_sqs(
+        answer = _call(
             self._client.receive_message,
             QueueUrl=self.url,
             MaxNumberOfMessages=limit,
@@ -108,68 +112,52 @@ class Queue:
         return [_message(entry) for entry in answer.get("Messages", [])]
 
     def send(self, bodies: Sequence[str]) -> list[int]:
-        """Send the bodies, at most ten; returns the positions that SQS did not take.
+        """Send at most ten bodies; return the positions of those that SQS did not take.
 
-        :raises QueueRefused: a body is one that SQS does not take, or no permission
+        :raises QueueRefused: SQS does not accept a body, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
         entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
-        answer = call_sqs(self._client.send_message_batch, QueueUrl=self.url, Entries=entries)
+        answer = _call(self._client.send_message_batch, QueueUrl=self.url, Entries=entries)
         return [int(entry["Id"]) for entry in answer.get("Failed", [])]
 
-    def acknowledge(self, handles: Sequence[Handle]) -> list[Refused]:
-        """Delete the messages; returns those that SQS did not delete.
+    def acknowledge(self, handles: Sequence[Handle]) -> list[FailedEntry]:
+        """Delete the messages; return those that SQS did not delete.
 
-        :raises QueueRefused: no such queue, no permission
-        :raises QueueUnavailable: SQS does not answer for now; some may be deleted
+        :raises QueueRefused: no such queue, or no permission
+        :raises QueueUnavailable: SQS does not answer for now; some messages may be deleted
         """
-        return self._in_tens(self._client.delete_message_batch, handles, {})
+        return self._call_in_tens(self._client.delete_message_batch, handles, {})
 
-    def extend(self, handles: Sequence[Handle], seconds: int) -> list[Refused]:
-        """Keep the messages hidden for *seconds* from now; returns those that were not.
+    def extend(self, handles: Sequence[Handle], seconds: int) -> list[FailedEntry]:
+        """Hide the messages for *seconds* from now; return those that SQS did not extend.
 
-        :raises QueueRefused: no such queue, no permission
+        :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
-        return self._in_tens(
+        return self._call_in_tens(
             self._client.change_message_visibility_batch, handles, {"VisibilityTimeout": seconds}
         )
 
-    def release(self, handles: Sequence[Handle]) -> list[Refused]:
-        """Give the messages back at once; returns those that wait out their timeout instead."""
+    def release(self, handles: Sequence[Handle]) -> list[FailedEntry]:
+        """Give the messages back at once; return those that stay hidden until their timeout."""
         return self.extend(handles, 0)
 
-    def _in_tens(
-        self, call: Callable[..., Any], handles: Sequence[Handle], more: dict[str, int]
-    ) -> list[Refused]:
-        refused: list[Refused] = []
-        for ten in tens(handles):
+    def _call_in_tens(
+        self, call: Callable[..., Any], handles: Sequence[Handle], parameters: dict[str, int]
+    ) -> list[FailedEntry]:
+        failed: list[FailedEntry] = []
+        for ten in in_tens(handles):
             entries = [
-                {"Id": str(i), "ReceiptHandle": handle.receipt_handle, **more}
+                {"Id": str(i), "ReceiptHandle": handle.receipt_handle, **parameters}
                 for i, handle in enumerate(ten)
             ]
-            answer = call_sqs(call, QueueUrl=self.url, Entries=entries)
-            refused += [
-                Refused(ten[int(entry["Id"])], entry["Code"], entry["SenderFault"])
+            answer = _call(call, QueueUrl=self.url, Entries=entries)
+            failed += [
+                FailedEntry(ten[int(entry["Id"])], entry["Code"], entry["SenderFault"])
                 for entry in answer.get("Failed", [])
             ]
-        return refused
-
-
-def open_queue(settings: QueueSettings) -> Queue:
-    """Make the queue of the settings from the standard AWS variables; calls nothing yet.
-
-    :raises SettingsError: no queue URL, or no region
-    """
-    if not settings.url:
-        raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
-    return Queue(make_client(settings), settings.url)
-
-
-def tens(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """Yield the items ten at a time."""
-    for start in range(0, len(items), TENS):
-        yield items[start : start + TENS]
+        return failed
 
 
 def _message(entry: Any) -> Message:
@@ -181,3 +169,30 @@ def _message(entry: Any) -> Message:
         sent_ms=int(sent) if sent is not None else None,
         md5=entry.get("MD5OfBody"),
     )
+
+
+def _call(call: Callable[..., Any], **arguments: Any) -> Any:
+    """Call a method of the client; raise what its failure means, without quoting what was sent."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+    name = getattr(call, "__name__", "call")
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        details = error.response.get("Error", {})
+        code = details.get("Code", "unknown")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if str(details.get("Message", "")).startswith(CLOCK_SKEW):
+            raise QueueUnavailable(
+                f"SQS rejects the time of our signature (HTTP {status}, {name!r}): set this "
+                "machine's clock, unless the process was suspended"
+            ) from None
+        # The text of the error can repeat what was sent; its code cannot.
+        kind = QueueRefused if code in REFUSALS else QueueUnavailable
+        raise kind(f"SQS answered {code!r} (HTTP {status}) to {name!r}") from None
+    except (NoCredentialsError, NoRegionError) as error:
+        raise QueueRefused(
+            f"{type(error).__name__}: set AWS_REGION and AWS credentials in the environment"
+        ) from None
+    except BotoCoreError as error:
+        raise QueueUnavailable(f"{type(error).__name__} in {name!r}") from None

@@ -8,7 +8,8 @@ from itertools import count
 
 from etl.backoff import Backoff
 from etl.errors import QueueUnavailable
-from etl.sqs.queue import TENS, Queue
+from etl.sqs.message import CALL_ENTRIES
+from etl.sqs.queue import Queue
 
 # SQS takes at most 1 MiB in a call; the rest is room for the call's own words.
 CALL_BYTES = 1024 * 1024 - 16 * 1024
@@ -42,7 +43,7 @@ def _calls(bodies: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
     size = 0
     for number, body in zip(count(1), bodies):
         length = len(body.encode("utf-8", "surrogatepass"))
-        if ten and (len(ten) == TENS or size + length > CALL_BYTES):
+        if ten and (len(ten) == CALL_ENTRIES or size + length > CALL_BYTES):
             yield numbers, ten
             numbers, ten, size = [], [], 0
         numbers.append(number)

@@ -1,4 +1,4 @@
-"""How far a run has come: a live line on a terminal, a plain one every few seconds elsewhere."""
+"""Shows the progress of a run: a live line on a terminal, else a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from etl.sqs.queue import Queue
 
 log = logging.getLogger(__name__)
 
-LINE_SECONDS = 5.0  # between two plain lines
-REDRAW_SECONDS = 0.25  # between two looks of the live line
-BACKLOG_SECONDS = 2.0  # between two questions to the queue; its answer is approximate anyway
+LINE_SECONDS = 5.0  # between two log lines
+REDRAW_SECONDS = 0.25  # between two updates of the live line
+BACKLOG_SECONDS = 2.0  # between two requests to SQS, whose count is approximate anyway
 
 
 @contextmanager
 def watch(snapshot: Callable[[], Snapshot], queue: Queue) -> Iterator[None]:
-    """Show the progress of a run on standard error for as long as the block lasts."""
+    """Show the progress of a run on standard error while the block lasts."""
     done = threading.Event()
-    show = _live if sys.stderr.isatty() else _plain
+    show = _show_live if sys.stderr.isatty() else _log_lines
     backlog = _Backlog(queue)
     threads = [
         threading.Thread(target=show, args=(snapshot, backlog, done), name="progress"),
@@ -40,7 +40,7 @@ def watch(snapshot: Callable[[], Snapshot], queue: Queue) -> Iterator[None]:
 
 
 class _Backlog:
-    """Messages left in the queue, asked for in a thread of its own: SQS may be slow to answer."""
+    """The messages left in the queue, read in a separate thread: SQS may be slow to answer."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -56,7 +56,7 @@ class _Backlog:
 
 
 def line(now: Snapshot, backlog: int | None) -> str:
-    """One line on where a run stands."""
+    """The progress of a run as one log line."""
     left = "?" if backlog is None else f"{backlog:,}"
     return (
         f"{now.received:,} received ({_rate(now):,.0f}/s), {now.loaded:,} loaded, "
@@ -66,7 +66,7 @@ def line(now: Snapshot, backlog: int | None) -> str:
 
 
 def short_line(now: Snapshot, backlog: int | None) -> str:
-    """The same for a terminal of eighty columns, with a bar beside it."""
+    """A shorter line, which fits beside a bar on a terminal of eighty columns."""
     left = "?" if backlog is None else f"{backlog:,}"
     return (
         f"{now.loaded:,} loaded, {now.quarantined:,} quarantined, {_rate(now):,.0f}/s, {left} left"
@@ -77,12 +77,12 @@ def _rate(now: Snapshot) -> float:
     return now.received / now.seconds if now.seconds else 0.0
 
 
-def _plain(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
+def _log_lines(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
     while not done.wait(LINE_SECONDS):
         log.info("%s", line(snapshot(), backlog.messages))
 
 
-def _live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
+def _show_live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -105,9 +105,12 @@ def _live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.E
 
 @contextmanager
 def steps() -> Iterator[Callable[[int, int, str], None]]:
-    """Show how far some work has come; yields what to tell: steps done, all steps, a line."""
+    """Show the progress of some work on standard error.
+
+    Yields a function to call with the steps done, all steps, and a line of text.
+    """
     if not sys.stderr.isatty():
-        yield _PlainSteps()
+        yield _LoggedSteps()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -120,8 +123,8 @@ def steps() -> Iterator[Callable[[int, int, str], None]]:
         )
 
 
-class _PlainSteps:
-    """A log line every few seconds."""
+class _LoggedSteps:
+    """Logs a line every few seconds."""
 
     def __init__(self) -> None:
         self._due = time.monotonic() + LINE_SECONDS

@@ -1,4 +1,4 @@
-"""Starts jobs, holds them still at a chosen moment, and waits for what they do."""
+"""Starts jobs, stops them at a chosen moment, and waits for their effects."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LOOK_SECONDS = 0.05
 def new_job(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres, *, max_receive_count: int = 100, **queue: Any
 ) -> Iterator[Job]:
-    """Make a job on a new queue and a new database of these services; the tables are there."""
+    """Make a job on a new queue and a new database of these services, and create its tables."""
     database_url = postgres.new_database()
-    # With a ping, since some tests stop the server.
+    # With a ping, since some tests restart the server.
     engine = sa.create_engine(driver_url(database_url), pool_pre_ping=True)
     client = sqs.client()
     name = f"q-{uuid.uuid4().hex[:12]}"
@@ -61,21 +61,24 @@ def make_tables(job: Job) -> None:
 
 
 def logins(count: int) -> list[str]:
-    """Make the bodies of good events, each with a user of its own."""
+    """Make the bodies of good events, each with a different user."""
     return [event(user_id=f"user {number}") for number in range(count)]
 
 
 def until(happened: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
-    """Wait for an event; the time is generous, for only its coming counts."""
+    """Wait until a condition holds; the limit is generous, since the tests do not measure time."""
     end = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < end, "what the test waits for does not happen"
+        assert time.monotonic() < end, f"the condition does not hold after {seconds:g} s"
         time.sleep(LOOK_SECONDS)
 
 
 @contextmanager
 def running(job: Job, *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a run; it ends with the block at the latest."""
+    """Start a run; it is killed if it has not ended by the end of the block.
+
+    :param more: environment variables
+    """
     with job.start("run", *job.arguments, *arguments, **more) as process:
         try:
             yield process
@@ -85,7 +88,7 @@ def running(job: Job, *arguments: str, **more: str) -> Iterator[subprocess.Popen
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
-    """Wait for the end of a run, expecting an exit code; returns its summary."""
+    """Wait for a run to end with this exit code; returns its summary."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     summary: dict[str, Any] = json.loads(out)
@@ -96,15 +99,18 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
 
 
 def killed(process: subprocess.Popen[str]) -> None:
-    """End a process as a power failure would."""
+    """Kill a process with SIGKILL, and wait until it has ended."""
     process.kill()
     process.communicate()
 
 
 @contextmanager
 def ledger_locked(job: Job) -> Iterator[Callable[[], None]]:
-    """Hold each batch's transaction still between staging and commit; yields what lets it go."""
-    # Not the engine's connection: tests end this one's session, or the server, under it.
+    """Stop each batch's transaction between staging and commit.
+
+    Yields the function that releases the lock.
+    """
+    # Not a connection of the engine, since some tests end this session or stop the server.
     connection = psycopg2.connect(job.environment["DATABASE_URL"])
     try:
         connection.cursor().execute("lock table etl.ledger in access exclusive mode")
@@ -114,7 +120,7 @@ def ledger_locked(job: Job) -> Iterator[Callable[[], None]]:
 
 
 def held_sessions(job: Job) -> list[int]:
-    """Server process ids of the transactions that wait for the lock."""
+    """Server process ids of the job's sessions that wait for a lock."""
     statement = (
         "select pid from pg_stat_activity where datname = current_database() "
         "and application_name = 'etl' and wait_event_type = 'Lock'"
@@ -123,7 +129,7 @@ def held_sessions(job: Job) -> list[int]:
 
 
 def numbers(job: Job) -> tuple[int, int]:
-    """Messages visible in the queue, and in flight."""
+    """The numbers of messages in the queue that are visible, and in flight."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = job.client.get_queue_attributes(QueueUrl=job.queue_url, AttributeNames=names)
     visible, in_flight = (int(answer["Attributes"][name]) for name in names)
@@ -131,15 +137,15 @@ def numbers(job: Job) -> tuple[int, int]:
 
 
 def visible(job: Job) -> int:
-    """Messages that any consumer could receive now."""
+    """The number of messages that a consumer could receive now."""
     return numbers(job)[0]
 
 
 def users(job: Job) -> list[str]:
-    """The loaded users, each as often as there are rows."""
+    """The users of all loaded rows, sorted."""
     return sorted(user for (user,) in job.rows("select user_id from user_logins"))
 
 
 def expected_users(count: int) -> list[str]:
-    """What :func:`users` gives when the :func:`logins` are loaded once each."""
+    """What `users` returns when each of the `logins` was loaded once."""
     return sorted(f"user {number}" for number in range(count))

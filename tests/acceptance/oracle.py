@@ -1,4 +1,4 @@
-"""What must come of an event, worked out a second time without a line of the project's own code."""
+"""The row that an event must produce: a second implementation, with none of the project's code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def primary_key(keyring: str) -> tuple[str, bytes]:
 
 
 def token(keyring: str, field: str, value: str) -> str:
-    """The token of a value."""
+    """The token of a field's value."""
     key_id, key = primary_key(keyring)
     padded = value.encode() + b"\x80"
     padded += b"\x00" * (-len(padded) % 16)
@@ -32,20 +32,23 @@ def token(keyring: str, field: str, value: str) -> str:
 
 
 def address(text: str) -> str:
-    """The one spelling of an IP address."""
+    """The canonical form of an IP address; an IPv4-mapped one becomes IPv4."""
     parsed = ipaddress.ip_address(text)
     mapped = getattr(parsed, "ipv4_mapped", None)
     return str(mapped or parsed)
 
 
 def version(text: str) -> int:
-    """The packed version."""
+    """The version as one integer."""
     major, minor, patch = [*map(int, text.split(".")), 0][:3]
     return major * 1_000_000 + minor * 1_000 + patch
 
 
 def row(keyring: str, event: dict[str, Any], sent_ms: int) -> Row:
-    """The row of an event in the default table."""
+    """The event's row in the default table.
+
+    :param sent_ms: SentTimestamp, in milliseconds since 1970
+    """
     day = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=sent_ms)
     return (
         event["user_id"],
@@ -59,14 +62,15 @@ def row(keyring: str, event: dict[str, Any], sent_ms: int) -> Row:
 
 
 def opened(keyring: str, message_id: str, sealed: bytes) -> str:
-    """The body in a quarantine entry."""
+    """The body of a quarantine entry, decrypted."""
     key_id, key = primary_key(keyring)
     purpose = f"etl:v1:{key_id}:quarantine".encode()
     derived = HKDF(SHA512(), 64, salt=None, info=purpose).derive(key)
     head = bytes([1, len(key_id)]) + key_id.encode()
     assert sealed.startswith(head)
-    nonce, rest = sealed[len(head) : len(head) + 16], sealed[len(head) + 16 :]
-    plain = AESSIV(derived).decrypt(rest, [purpose, message_id.encode(), nonce])
+    nonce = sealed[len(head) : len(head) + 16]
+    ciphertext = sealed[len(head) + 16 :]
+    plain = AESSIV(derived).decrypt(ciphertext, [purpose, message_id.encode(), nonce])
     plain = plain.rstrip(b"\x00")
     assert plain[:1] == b"t"
     assert plain[-1:] == b"\x80"

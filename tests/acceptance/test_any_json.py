@@ -1,4 +1,4 @@
-"""Whatever a message holds, it is loaded or quarantined, and the others do not notice."""
+"""Whatever a message contains, it is loaded or quarantined, and the others are not affected."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.unit.builders import EVENT, FIELDS, event, message
 
 SETTINGS = config.load(ROOT / "config.yaml", {})
 SCHEMA = schema.frame_schema(SETTINGS.table.columns)
-PLAN = pipeline.masking_plan(SETTINGS)
+PLAN = pipeline.masking_plan(SETTINGS.table)
 
-# All of Unicode, and its corners more often than chance would have them.
+# All of Unicode, with the unusual categories more often than at random.
 characters = st.characters() | st.characters(categories=["Cs", "Cc", "Co", "Cn"])
 ODD = [
     None, True, 0, 2**31, 2**63, -(2**63) - 1, 10**999, 10**1000, -(10**4200),
@@ -34,11 +34,11 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-# Events with a field replaced, taken out or added come closest to what is loaded.
+# Events with a field replaced, removed or added come closest to good ones.
 events = st.builds(
-    lambda changes, gone, more: {
-        **{k: v for k, v in {**EVENT, **changes}.items() if k not in gone},
-        **more,
+    lambda changes, removed, added: {
+        **{k: v for k, v in {**EVENT, **changes}.items() if k not in removed},
+        **added,
     },
     st.dictionaries(st.sampled_from(FIELDS), scalars | values, max_size=2),
     st.just(set()) | st.sets(st.sampled_from(FIELDS), max_size=1),
@@ -46,57 +46,59 @@ events = st.builds(
 )
 
 
-def _dumped(value: Any, ascii_only: bool) -> str:
+def _serialize(value: Any, ascii_only: bool) -> str:
     return json.dumps(value, ensure_ascii=ascii_only)
 
 
-logins = st.builds(_dumped, events, st.booleans())
-documents = st.builds(_dumped, values, st.booleans())
+logins = st.builds(_serialize, events, st.booleans())
+documents = st.builds(_serialize, values, st.booleans())
 broken = (
     logins.map(lambda text: text[:-1])
     | logins.map(lambda text: f'{text[:-1]}, "ip": "192.0.2.1"}}')
     | texts
     | st.integers(90, 110).map(lambda depth: "[" * depth + "]" * depth)
 )
-# More often something that comes as far as the checks.
-bodies = st.sampled_from([logins, logins, logins, documents, broken]).flatmap(lambda one: one)
+# Most often something that gets as far as the checks.
+bodies = st.sampled_from([logins, logins, logins, documents, broken]).flatmap(
+    lambda strategy: strategy
+)
 
 
-# Each odd value once in each field, whatever chance brings.
+# Each odd value once in each field, since random examples might miss some.
 SYSTEMATIC = [event(**{field: odd}) for field in FIELDS for odd in ODD]
 
 
-def through(texts_of_bodies: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read, check and mask the bodies of m0, m1, ...; masked rows and rejects."""
-    messages = [message(body, number) for number, body in enumerate(texts_of_bodies)]
+def process(message_bodies: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read, validate and mask the messages m0, m1, ...; returns masked rows and rejects."""
+    messages = [message(body, number) for number, body in enumerate(message_bodies)]
     raw, unreadable = extract.read(messages, FIELDS)
     valid, rejects = validate.split(raw, SCHEMA, SETTINGS.table.columns)
     return mask.columns(valid, KEYRING, PLAN), pd.concat([unreadable, rejects])
 
 
 NEIGHBOURS = [event(user_id="first"), event(user_id="last", locale=None)]
-ALONE = through(NEIGHBOURS)[0]
+MASKED_NEIGHBOURS = process(NEIGHBOURS)[0]
 
 
 @example(SYSTEMATIC)
 @given(st.lists(bodies, min_size=2, max_size=12))
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_message_is_valid_or_rejected_and_spares_its_neighbours(found: list[str]) -> None:
-    """Exactly one of the two, without an exception, between two good messages."""
-    masked, rejects = through([NEIGHBOURS[0], *found, NEIGHBOURS[1]])
-    ids = [f"m{number}" for number in range(len(found) + 2)]
+def test_every_message_is_valid_or_rejected_and_spares_its_neighbours(tested: list[str]) -> None:
+    """No exception is raised, and the two good messages around the others are loaded unchanged."""
+    masked, rejects = process([NEIGHBOURS[0], *tested, NEIGHBOURS[1]])
+    ids = [f"m{number}" for number in range(len(tested) + 2)]
     assert sorted([*masked["message_id"], *set(rejects["message_id"])]) == sorted(ids)
-    ours = masked[masked["message_id"].isin([ids[0], ids[-1]])].drop(columns="message_id")
-    expected = ALONE.drop(columns="message_id")
-    pd.testing.assert_frame_equal(ours.reset_index(drop=True), expected)
+    neighbours = masked[masked["message_id"].isin([ids[0], ids[-1]])].drop(columns="message_id")
+    expected = MASKED_NEIGHBOURS.drop(columns="message_id")
+    pd.testing.assert_frame_equal(neighbours.reset_index(drop=True), expected)
 
 
-# API_SendMessage: the characters that a message may hold.
+# API_SendMessage: the characters that SQS does not accept.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def gathered(count: int) -> list[str]:
-    """As many of the bodies as asked for, of those that SQS takes; the same ones every time."""
+def generate_bodies(count: int) -> list[str]:
+    """Generate up to *count* bodies that SQS accepts, the same ones every time."""
     sendable: list[str] = []
 
     @given(bodies)
@@ -107,22 +109,22 @@ def gathered(count: int) -> list[str]:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    def gather(body: str) -> None:
+    def collect(body: str) -> None:
         cleaned = FORBIDDEN.sub("\ufffd", body)
         if cleaned:
             sendable.append(cleaned)
 
-    gather()
+    collect()
     return sendable
 
 
 def test_a_queue_of_anything_is_emptied(job: Job) -> None:
-    """Loaded and quarantined make up what was sent; nothing stops the run."""
-    found = [*gathered(800), *SYSTEMATIC]
-    assert len(found) > 900
-    job.send(*found, *NEIGHBOURS)
+    """Each message is loaded or quarantined, and nothing stops the run."""
+    sent = [*generate_bodies(800), *SYSTEMATIC, *NEIGHBOURS]
+    assert len(sent) > 902
+    job.send(*sent)
     summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
-    assert summary["loaded"] + summary["quarantined"] == len(found) + 2
+    assert summary["loaded"] + summary["quarantined"] == len(sent)
     assert summary["loaded"] > 20
-    assert summary["received"] == len(found) + 2
+    assert summary["received"] == len(sent)
     assert job.left() == 0

@@ -1,4 +1,7 @@
-"""Nothing is lost and nothing comes twice, whatever dies at the worst moment."""
+"""Nothing is lost and nothing is loaded twice, whatever crashes at the worst moment.
+
+This is one file because its tests share the server that they stop, and the checks after a crash.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +33,19 @@ from tests.acceptance.job_processes import (
     users,
     visible,
 )
-from tests.chaos.proxy import Fate, Proxy, detour
+from tests.chaos.proxy import Fault, Proxy, via_proxy
 from tests.conftest import Job
 
 MESSAGES = 60
 
 
 def one_batch(count: int = MESSAGES) -> dict[str, str]:
-    """Settings by which a batch is loaded as soon as it has so many rows."""
+    """Settings that load a batch as soon as it has *count* rows."""
     return {"ETL_BATCH__ROWS": str(count)}
 
 
-def parts(summary: dict[str, Any]) -> dict[str, int]:
-    """The counts of a run that are not zero."""
+def nonzero_counts(summary: dict[str, Any]) -> dict[str, int]:
+    """The counts of a run's summary that are not zero."""
     names = ("received", "loaded", "already_handled", "quarantined", "released")
     return {name: summary[name] for name in names if summary[name]}
 
@@ -50,7 +53,7 @@ def parts(summary: dict[str, Any]) -> dict[str, int]:
 def test_a_run_killed_before_its_commit_loses_nothing(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """The rows were inserted; the next run finds all messages, and loads each of them once."""
+    """The rows were inserted but not committed; the next run loads each message once."""
     with new_job(sqs, postgres, visibility_seconds=3) as job:
         job.send(*logins(MESSAGES))
         with ledger_locked(job) as release, running(job, **one_batch()) as process:
@@ -59,7 +62,7 @@ def test_a_run_killed_before_its_commit_loses_nothing(
             release()
         until(lambda: visible(job) == MESSAGES)
         assert users(job) == []
-        assert parts(job.run()) == {"received": MESSAGES, "loaded": MESSAGES}
+        assert nonzero_counts(job.run()) == {"received": MESSAGES, "loaded": MESSAGES}
         assert users(job) == expected_users(MESSAGES)
         assert numbers(job) == (0, 0)
 
@@ -67,14 +70,14 @@ def test_a_run_killed_before_its_commit_loses_nothing(
 def test_a_run_killed_before_its_acknowledgements_loads_nothing_twice(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """When it first asks SQS to delete, the rows are committed; the next run knows the messages."""
-    asked = threading.Event()
+    """The rows are committed before the first delete; the next run finds them in the ledger."""
+    delete_sent = threading.Event()
 
-    def lose_deletes(request: bytes) -> Fate:
+    def lose_deletes(request: bytes) -> Fault:
         if b"DeleteMessageBatch" not in request:
-            return Fate.PASSED
-        asked.set()
-        return Fate.LOST
+            return Fault.NONE
+        delete_sent.set()
+        return Fault.LOST
 
     with new_job(sqs, postgres, visibility_seconds=3) as job:
         job.send(*logins(MESSAGES))
@@ -82,28 +85,28 @@ def test_a_run_killed_before_its_acknowledgements_loads_nothing_twice(
         assert port
         with Proxy(port, lose_deletes) as proxy:
             names = ("AWS_ENDPOINT_URL", "ETL_QUEUE__URL")
-            by_proxy = {name: detour(job.environment[name], proxy.port) for name in names}
-            with running(job, **one_batch(), **by_proxy) as process:
-                until(asked.is_set)
+            proxied = {name: via_proxy(job.environment[name], proxy.port) for name in names}
+            with running(job, **one_batch(), **proxied) as process:
+                until(delete_sent.is_set)
                 assert users(job) == expected_users(MESSAGES)
                 killed(process)
         until(lambda: visible(job) == MESSAGES)
-        assert parts(job.run()) == {"received": MESSAGES, "already_handled": MESSAGES}
+        assert nonzero_counts(job.run()) == {"received": MESSAGES, "already_handled": MESSAGES}
         assert users(job) == expected_users(MESSAGES)
         assert numbers(job) == (0, 0)
 
 
 def test_two_runs_at_once_load_each_message_once(postgres: EmbeddedPostgres) -> None:
-    """On one queue that delivers half of its messages again; each run's counts add up."""
+    """They share a queue that delivers half of its messages again, and each run's counts add up."""
     count = 400
     with EmbeddedSqs(redeliver_fraction=0.5) as sqs, new_job(sqs, postgres) as job:
         job.send(*logins(count))
-        small = one_batch(40)
-        with running(job, **small) as one, running(job, **small) as other:
+        small_batches = one_batch(40)
+        with running(job, **small_batches) as first, running(job, **small_batches) as second:
             with ledger_locked(job) as release:
                 until(lambda: len(held_sessions(job)) == 2)
                 release()
-            summaries = [ended(one), ended(other)]
+            summaries = [ended(first), ended(second)]
         assert all(summary["loaded"] for summary in summaries)
         assert sum(summary["loaded"] for summary in summaries) == count
         assert sum(summary["already_handled"] for summary in summaries) > 0
@@ -111,129 +114,134 @@ def test_two_runs_at_once_load_each_message_once(postgres: EmbeddedPostgres) -> 
 
 
 @pytest.fixture(scope="module")
-def mortal() -> Iterator[EmbeddedPostgres]:
-    """A Postgres that the tests may stop."""
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """A Postgres that only these tests use, and may stop."""
     with EmbeddedPostgres() as server:
         yield server
 
 
 def test_a_database_that_comes_back_gets_every_row_once(
-    sqs: EmbeddedSqs, mortal: EmbeddedPostgres
+    sqs: EmbeddedSqs, own_server: EmbeddedPostgres
 ) -> None:
-    """It stops in the middle of a batch's transaction, and is away for some seconds."""
-    with new_job(sqs, mortal) as job:
+    """It stops in the middle of a batch's transaction, for some seconds."""
+    with new_job(sqs, own_server) as job:
         job.send(*logins(MESSAGES))
         with ledger_locked(job), running(job, **one_batch(MESSAGES // 3)) as process:
             until(lambda: held_sessions(job))
-            mortal.stop()
+            own_server.stop()
             time.sleep(2)
-            mortal.start()
+            own_server.start()
             summary = ended(process)
-        assert parts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
+        assert nonzero_counts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
         assert users(job) == expected_users(MESSAGES)
         assert numbers(job) == (0, 0)
 
 
 def test_a_database_that_crashes_in_every_batch_gets_every_row_once(
-    sqs: EmbeddedSqs, mortal: EmbeddedPostgres
+    sqs: EmbeddedSqs, own_server: EmbeddedPostgres
 ) -> None:
-    """What ``pg_ctl -m immediate`` does: no session is told, no buffer written."""
-    with new_job(sqs, mortal) as job:
+    """``pg_ctl -m immediate`` tells no session and writes no buffer."""
+    with new_job(sqs, own_server) as job:
         job.send(*logins(MESSAGES))
         with running(job, **one_batch(MESSAGES // 3)) as process:
             for _ in range(3):
                 with ledger_locked(job):
                     until(lambda: held_sessions(job))
-                    mortal.restart("immediate")
+                    own_server.restart("immediate")
             summary = ended(process)
-        assert parts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
+        assert nonzero_counts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
         assert users(job) == expected_users(MESSAGES)
 
 
 def test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages(
-    sqs: EmbeddedSqs, mortal: EmbeddedPostgres
+    sqs: EmbeddedSqs, own_server: EmbeddedPostgres
 ) -> None:
-    """Exit code 1, and everything not loaded is visible at once."""
-    with new_job(sqs, mortal) as job:
+    """The exit code is 1, and everything that was not loaded is visible at once."""
+    with new_job(sqs, own_server) as job:
         job.send(*logins(MESSAGES))
-        patience = {"ETL_DATABASE__RETRY_SECONDS": "1"}
+        retries = {"ETL_DATABASE__RETRY_SECONDS": "1"}
         with (
             ledger_locked(job),
-            running(job, **one_batch(MESSAGES // 3), **patience) as process,
+            running(job, **one_batch(MESSAGES // 3), **retries) as process,
         ):
             until(lambda: held_sessions(job))
-            mortal.stop("immediate")
+            own_server.stop("immediate")
             try:
                 summary = ended(process, code=1)
                 assert summary["stop_reason"] == "database unavailable"
                 assert summary["loaded"] == 0
                 assert numbers(job) == (MESSAGES, 0)
             finally:
-                mortal.start()
+                own_server.start()
 
 
 def test_a_lost_reply_to_commit_is_looked_up_in_the_ledger(job: Job) -> None:
-    """The batch counts as loaded, not as handled already, and its rows are there once."""
+    """The batch counts as loaded, not as already handled, and its rows are there once."""
     make_tables(job)
     job.send(*logins(MESSAGES), "no JSON")
-    seen: list[str] = []
+    requests: list[str] = []
 
-    def lose_a_reply(request: bytes) -> Fate:
+    def lose_a_reply(request: bytes) -> Fault:
         if b"insert into etl.ledger" in request:
-            seen.append("claim")
-        elif b"COMMIT\0" in request and seen == ["claim"]:
-            seen.append("commit")
-            return Fate.UNANSWERED
-        return Fate.PASSED
+            requests.append("claim")
+        elif b"COMMIT\0" in request and requests == ["claim"]:
+            requests.append("commit")
+            return Fault.UNANSWERED
+        return Fault.NONE
 
     url = sa.make_url(job.environment["DATABASE_URL"])
     assert url.port
     with Proxy(url.port, lose_a_reply) as proxy:
-        by_proxy = detour(job.environment["DATABASE_URL"], proxy.port)
-        summary = job.run(DATABASE_URL=by_proxy, **one_batch())
-    assert seen == ["claim", "commit", "claim", "claim"]  # the same batch again, then the next one
-    assert parts(summary) == {"received": MESSAGES + 1, "loaded": MESSAGES, "quarantined": 1}
+        proxied = via_proxy(job.environment["DATABASE_URL"], proxy.port)
+        summary = job.run(DATABASE_URL=proxied, **one_batch())
+    # The same batch again, then the next one.
+    assert requests == ["claim", "commit", "claim", "claim"]
+    assert nonzero_counts(summary) == {
+        "received": MESSAGES + 1,
+        "loaded": MESSAGES,
+        "quarantined": 1,
+    }
     assert summary["batches"] == 2
     assert users(job) == expected_users(MESSAGES)
 
 
 def test_a_lost_reply_to_the_commit_of_the_runs_row_costs_nothing(job: Job) -> None:
-    """The run is entered already when it is tried again, and stands there once."""
+    """The retry finds that the run has its row already, and adds no second one."""
     make_tables(job)
     job.send(*logins(MESSAGES))
-    seen: list[str] = []
+    requests: list[str] = []
 
-    def lose_a_reply(request: bytes) -> Fate:
+    def lose_a_reply(request: bytes) -> Fault:
         if b"insert into etl.runs" in request:
-            seen.append("start")
-        elif b"COMMIT\0" in request and seen == ["start"]:
-            seen.append("commit")
-            return Fate.UNANSWERED
-        return Fate.PASSED
+            requests.append("start")
+        elif b"COMMIT\0" in request and requests == ["start"]:
+            requests.append("commit")
+            return Fault.UNANSWERED
+        return Fault.NONE
 
     port = sa.make_url(job.environment["DATABASE_URL"]).port
     assert port
     with Proxy(port, lose_a_reply) as proxy:
-        summary = job.run(DATABASE_URL=detour(job.environment["DATABASE_URL"], proxy.port))
-    assert seen == ["start", "commit", "start"]
-    assert parts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
+        summary = job.run(DATABASE_URL=via_proxy(job.environment["DATABASE_URL"], proxy.port))
+    assert requests == ["start", "commit", "start"]
+    assert nonzero_counts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
     assert job.rows("select count(*) from etl.runs") == [(1,)]
 
 
 def test_a_message_delivered_three_times_is_loaded_once(postgres: EmbeddedPostgres) -> None:
-    """Once more while its batch is being loaded, and once more after it was deleted."""
+    """It comes again while its batch is being loaded, and again after it was deleted."""
     with (
         EmbeddedSqs(redeliver_fraction=1.0) as sqs,
         new_job(sqs, postgres, visibility_seconds=2) as job,
     ):
         job.send(*logins(MESSAGES))
-        patient = replace(job, arguments=("--idle-seconds", "3", "--json"))
-        # A long poll would take ten of them into the stopped job, and they would come back once
-        # more while its next batch has no room left for them.
+        patient_job = replace(job, arguments=("--idle-seconds", "3", "--json"))
+        # A long poll would deliver ten of them to the stopped job, whose next batch has no room for
+        # them, so they would be delivered once more.
         settings = {**one_batch(), "ETL_QUEUE__WAIT_SECONDS": "0"}
-        with ledger_locked(job) as release, running(patient, **settings) as process:
+        with ledger_locked(job) as release, running(patient_job, **settings) as process:
             until(lambda: held_sessions(job))
-            # A stopped job extends nothing, so its messages come back under it.
+            # A stopped job extends no visibility timeout, so its messages become visible again.
             process.send_signal(signal.SIGSTOP)
             until(lambda: visible(job) == MESSAGES)
             process.send_signal(signal.SIGCONT)
@@ -250,20 +258,20 @@ def test_a_message_delivered_three_times_is_loaded_once(postgres: EmbeddedPostgr
 def test_a_message_delivered_twice_within_a_batch_is_loaded_once(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """Both deliveries are counted."""
+    """The counts of the run include both deliveries."""
     with new_job(sqs, postgres, visibility_seconds=2) as job:
         job.send(*logins(MESSAGES))
         deliveries = ("--forever", "--max-messages", str(2 * MESSAGES))
         waiting = {**one_batch(3 * MESSAGES), "ETL_BATCH__SECONDS": "600"}
         with running(job, *deliveries, **waiting) as process:
             until(lambda: numbers(job) == (0, MESSAGES))
-            # A stopped job extends nothing, so what it has gathered comes back under it.
+            # A stopped job extends no visibility timeout, so its messages become visible again.
             process.send_signal(signal.SIGSTOP)
             until(lambda: visible(job) == MESSAGES)
             process.send_signal(signal.SIGCONT)
             summary = ended(process)
         expected = {"received": 2 * MESSAGES, "loaded": MESSAGES, "already_handled": MESSAGES}
-        assert parts(summary) == expected
+        assert nonzero_counts(summary) == expected
         assert summary["batches"] == 1
         assert users(job) == expected_users(MESSAGES)
 
@@ -271,7 +279,7 @@ def test_a_message_delivered_twice_within_a_batch_is_loaded_once(
 def test_a_load_slower_than_the_visibility_timeout_keeps_its_messages(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """For three timeouts of 2 s nobody else gets one, nor does the job get one again."""
+    """For three timeouts of 2 s neither another consumer nor the job itself receives one again."""
     with new_job(sqs, postgres, visibility_seconds=2) as job:
         job.send(*logins(MESSAGES))
         others: list[Any] = []
@@ -284,4 +292,4 @@ def test_a_load_slower_than_the_visibility_timeout_keeps_its_messages(
             release()
             summary = ended(process)
         assert others == []
-        assert parts(summary) == {"received": MESSAGES, "loaded": MESSAGES}
+        assert nonzero_counts(summary) == {"received": MESSAGES, "loaded": MESSAGES}

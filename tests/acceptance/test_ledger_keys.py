@@ -19,7 +19,7 @@ from etl.postgres.engine import transaction
 from etl.runs import Summary
 from tests.acceptance.job_processes import make_tables, new_job
 from tests.acceptance.leak_scan import search, tables
-from tests.chaos.proxy import Fate, Proxy, commits, detour
+from tests.chaos.proxy import Fault, Proxy, is_commit, via_proxy
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import event
 
@@ -133,17 +133,17 @@ def test_a_lost_reply_to_commit_is_resolved_here_too(job: Job, drain: Drain) -> 
     job.send(*logins(), *logins(), "no JSON")
     seen: list[str] = []
 
-    def lose_a_reply(request: bytes) -> Fate:
+    def lose_a_reply(request: bytes) -> Fault:
         if b"insert into etl.ledger" in request:
             seen.append("claim")
-        elif commits(request) and seen == ["claim", "claim"]:
+        elif is_commit(request) and seen == ["claim", "claim"]:
             seen.append("commit")
-            return Fate.UNANSWERED
-        return Fate.PASSED
+            return Fault.UNANSWERED
+        return Fault.NONE
 
     url = job.environment["DATABASE_URL"]
     with Proxy(sa.make_url(url).port or 0, lose_a_reply) as proxy:
-        by_proxy = {"DATABASE_URL": detour(url, proxy.port), "ETL_LEDGER__KEY": "field:login_id"}
+        by_proxy = {"DATABASE_URL": via_proxy(url, proxy.port), "ETL_LEDGER__KEY": "field:login_id"}
         summary = job.run(**by_proxy)
         assert proxy.fired == {"unanswered": 1}
     assert seen == ["claim", "claim", "commit", "claim"]

@@ -1,4 +1,7 @@
-"""The whole job, from the queue to the table, as a process of its own."""
+"""The whole job, from the queue to the table, in a separate process.
+
+This is one file because most of its tests check the same run over a mixed queue.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,9 @@ from tests.acceptance.job_processes import (
 from tests.conftest import Job
 from tests.unit.builders import EVENT, event
 
-GOOD, BAD_EACH = 300, 5
-BAD = [kind for kind in samples.BAD for _ in range(BAD_EACH)]
+GOOD = 300
+BAD_OF_EACH_KIND = 5
+BAD = [kind for kind in samples.BAD for _ in range(BAD_OF_EACH_KIND)]
 AWKWARD = [
     {"user_id": "é 漢 🎈", "locale": "NA"},
     {"user_id": "\\N", "locale": None},
@@ -59,7 +63,7 @@ AWKWARD = [
 
 @dataclass
 class Mixed:
-    """A run over a mixed queue, and what had been in the queue."""
+    """A run over a mixed queue, and what was in the queue before."""
 
     job: Job
     summary: dict[str, Any]
@@ -72,16 +76,16 @@ class Mixed:
 def mixed(
     request: pytest.FixtureRequest, sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> Iterator[Mixed]:
-    """Run the job by both load methods on good, awkward and bad messages in any order."""
-    good = [*samples.bodies(GOOD, 11, bad_share=0), *(event(**one) for one in AWKWARD)]
+    """Run the job with each load method on good, awkward and bad messages in random order."""
+    good = [*samples.bodies(GOOD, 11, bad_share=0), *(event(**fields) for fields in AWKWARD)]
     events = itertools.cycle([json.loads(body) for body in good[:GOOD]])
-    made = [(None, body) for body in good]
-    made += [(kind, samples.BAD[kind](next(events))) for kind in BAD]
-    random.Random(3).shuffle(made)
+    kinds_and_bodies = [(None, body) for body in good]
+    kinds_and_bodies += [(kind, samples.BAD[kind](next(events))) for kind in BAD]
+    random.Random(3).shuffle(kinds_and_bodies)
     with new_job(sqs, postgres) as job:
-        ids = job.send(*(body for _, body in made))
-        kinds = {i: kind for i, (kind, _) in zip(ids, made, strict=True) if kind}
-        sent = look(job)
+        ids = job.send(*(body for _, body in kinds_and_bodies))
+        kinds = {i: kind for i, (kind, _) in zip(ids, kinds_and_bodies, strict=True) if kind}
+        sent = read_queue(job)
         summary = job.run(
             ETL_LOAD__METHOD=request.param, ETL_BATCH__ROWS="150", TZ=another_day_zone()
         )
@@ -94,40 +98,41 @@ def mixed(
         )
 
 
-def look(job: Job) -> dict[str, tuple[str, int]]:
-    """Body and SentTimestamp of every message in the queue, which are all visible again then."""
-    seen: dict[str, tuple[str, int]] = {}
+def read_queue(job: Job) -> dict[str, tuple[str, int]]:
+    """Receive every message and release it; returns body and SentTimestamp by message id."""
+    contents: dict[str, tuple[str, int]] = {}
     handles = []
     while messages := job.client.receive_message(
         QueueUrl=job.queue_url,
         MaxNumberOfMessages=10,
         MessageSystemAttributeNames=["SentTimestamp"],
     ).get("Messages"):
-        for one in messages:
-            seen[one["MessageId"]] = one["Body"], int(one["Attributes"]["SentTimestamp"])
-            handles.append(one["ReceiptHandle"])
+        for message in messages:
+            sent_ms = int(message["Attributes"]["SentTimestamp"])
+            contents[message["MessageId"]] = message["Body"], sent_ms
+            handles.append(message["ReceiptHandle"])
     for handle in handles:
         job.client.change_message_visibility(
             QueueUrl=job.queue_url, ReceiptHandle=handle, VisibilityTimeout=0
         )
-    return seen
+    return contents
 
 
 def another_day_zone() -> str:
-    """A time zone in which it is not the same day as in UTC now."""
+    """A time zone in which today is another date than in UTC."""
     return "EAST-14" if dt.datetime.now(dt.UTC).hour >= 11 else "WEST+12"
 
 
 def test_every_message_is_loaded_or_quarantined(mixed: Mixed) -> None:
-    """The counts are those of what was sent, and they add up."""
-    got = {part: mixed.summary[part] for part in ("received", "loaded", "quarantined")}
+    """The counts match what was sent, and they add up."""
+    counts = {name: mixed.summary[name] for name in ("received", "loaded", "quarantined")}
     expected = {"loaded": GOOD + len(AWKWARD), "quarantined": len(BAD)}
-    assert got == {"received": sum(expected.values()), **expected}
+    assert counts == {"received": sum(expected.values()), **expected}
     assert (mixed.summary["already_handled"], mixed.summary["released"]) == (0, 0)
 
 
-def test_every_row_is_as_worked_out_by_other_means(mixed: Mixed) -> None:
-    """Tokens by the library cryptography, versions by arithmetic, dates by SentTimestamp."""
+def test_every_row_is_the_one_that_the_oracle_computes(mixed: Mixed) -> None:
+    """Its tokens come from the library cryptography, and its dates from SentTimestamp."""
     rows = mixed.job.rows(
         "select user_id, device_type, masked_ip, masked_device_id, locale, app_version, "
         "create_date from user_logins"
@@ -138,55 +143,56 @@ def test_every_row_is_as_worked_out_by_other_means(mixed: Mixed) -> None:
 
 
 def test_each_reject_has_its_own_reason_and_no_other(mixed: Mixed) -> None:
-    """A message of another shape misses every field; all others have one fault each."""
+    """A message of another shape lacks every field; each of the others has exactly one fault."""
     rows = mixed.job.rows("select message_id, reasons from etl.quarantine")
-    got = {i: sorted(f"{r['column']}: {r['check']}" for r in reasons) for i, reasons in rows}
-    shapeless = sorted(f"{field}: missing" for field in EVENT)
-    assert got == {
-        i: shapeless if kind == "user_id: missing" else [kind] for i, kind in mixed.kinds.items()
+    stored = {i: sorted(f"{r['column']}: {r['check']}" for r in reasons) for i, reasons in rows}
+    all_missing = sorted(f"{field}: missing" for field in EVENT)
+    assert stored == {
+        i: all_missing if kind == "user_id: missing" else [kind] for i, kind in mixed.kinds.items()
     }
 
 
 def test_the_summary_counts_each_reason(mixed: Mixed) -> None:
-    """Every kind of bad message, and what the message of another shape misses besides."""
+    """It counts each kind of bad message, and each field missing from one of another shape."""
     expected = Counter(BAD)
-    expected.update({f"{field}: missing": BAD_EACH for field in EVENT if field != "user_id"})
+    expected.update(
+        {f"{field}: missing": BAD_OF_EACH_KIND for field in EVENT if field != "user_id"}
+    )
     assert mixed.summary["reasons"] == dict(expected)
 
 
 def test_each_rejected_body_opens_with_the_key_alone(mixed: Mixed) -> None:
-    """HKDF and AES-SIV of the library cryptography give back what was sent."""
+    """HKDF and AES-SIV from the library cryptography decrypt it to what was sent."""
     rows = mixed.job.rows("select message_id, body from etl.quarantine")
     keyring = mixed.job.environment["ETL_KEYRING"]
-    got = {i: oracle.opened(keyring, i, bytes(body)) for i, body in rows}
-    assert got == {i: body for i, (body, _) in mixed.bad.items()}
+    opened = {i: oracle.opened(keyring, i, bytes(body)) for i, body in rows}
+    assert opened == {i: body for i, (body, _) in mixed.bad.items()}
 
 
 def test_the_ledger_holds_every_message(mixed: Mixed) -> None:
-    """Loaded or quarantined, once each."""
-    got = sorted(i for (i,) in mixed.job.rows("select message_id from etl.ledger"))
-    assert got == sorted([*mixed.good, *mixed.bad])
+    """It has one entry for each message, loaded or quarantined."""
+    ledger_ids = sorted(i for (i,) in mixed.job.rows("select message_id from etl.ledger"))
+    assert ledger_ids == sorted([*mixed.good, *mixed.bad])
 
 
 def test_the_queue_is_empty_after_the_run(mixed: Mixed) -> None:
-    """Neither visible nor in flight."""
+    """No message is visible or in flight."""
     assert numbers(mixed.job) == (0, 0)
 
 
 def test_the_stored_run_equals_the_summary(mixed: Mixed) -> None:
-    """One row, finished, with the same numbers."""
-    parts = (
-        "run_id", "received", "loaded", "already_handled", "quarantined", "released", "batches",
-        "stop_reason",
-    )  # fmt: skip
+    """There is one row, which is finished and has the same numbers."""
+    counts = ("received", "loaded", "already_handled", "quarantined", "released", "batches")
+    columns = ("run_id::text", *counts, "stop_reason")
     rows = mixed.job.rows(
-        f"select run_id::text, {', '.join(parts[1:])} from etl.runs where finished_at is not null"
+        f"select {', '.join(columns)} from etl.runs where finished_at is not null"
     )
-    assert rows == [tuple(mixed.summary[part] for part in parts)]
+    names = ("run_id", *counts, "stop_reason")
+    assert rows == [tuple(mixed.summary[name] for name in names)]
 
 
 def test_a_dry_run_needs_no_database_and_leaves_every_message(job: Job) -> None:
-    """All are visible at once, and the summary tells what a run would do."""
+    """All are visible again at once, and the summary says what a run would do."""
     job.send(*logins(30), "no JSON")
     del job.environment["DATABASE_URL"]
     summary = job.run("--dry-run")
@@ -194,8 +200,8 @@ def test_a_dry_run_needs_no_database_and_leaves_every_message(job: Job) -> None:
     assert (summary["received"], summary["released"], visible(job)) == (31, 31, 31)
 
 
-def test_a_run_takes_no_more_than_its_maximum(job: Job) -> None:
-    """The others stay visible."""
+def test_a_run_receives_no_more_than_its_maximum(job: Job) -> None:
+    """The other messages stay visible."""
     job.send(*logins(60))
     summary = job.run("--max-messages", "37", ETL_BATCH__ROWS="25")
     assert (summary["received"], summary["loaded"]) == (37, 37)
@@ -204,11 +210,11 @@ def test_a_run_takes_no_more_than_its_maximum(job: Job) -> None:
 
 
 def test_sigterm_finishes_the_batch_in_hand_and_releases_the_rest_at_once(job: Job) -> None:
-    """What was not loaded does not wait out its visibility timeout."""
+    """A message that was not loaded is visible before its visibility timeout has passed."""
     make_tables(job)
     job.send(*logins(200))
     with ledger_locked(job) as release, running(job, ETL_BATCH__ROWS="50") as process:
-        # One batch in its transaction, and the next one gathered.
+        # One batch is in its transaction, and the next one is gathered.
         until(lambda: held_sessions(job) and numbers(job) == (100, 100))
         process.send_signal(signal.SIGTERM)
         release()
@@ -220,7 +226,7 @@ def test_sigterm_finishes_the_batch_in_hand_and_releases_the_rest_at_once(job: J
 
 
 def test_a_mostly_bad_queue_stops_the_run_and_keeps_its_messages(job: Job) -> None:
-    """Exit code 3; nothing of the batch is stored, and all of it is back."""
+    """The exit code is 3, nothing of the batch is stored, and all of it is back in the queue."""
     job.send(*logins(40), *("{}" for _ in range(110)))
     summary = job.run(code=3)
     assert summary["released"] == 150
@@ -231,7 +237,7 @@ def test_a_mostly_bad_queue_stops_the_run_and_keeps_its_messages(job: Job) -> No
 
 
 def test_a_database_that_refuses_ends_the_run_and_keeps_the_messages(job: Job) -> None:
-    """Exit code 1, the SQLSTATE of the missing privilege, and all of it visible at once."""
+    """The exit code is 1, the SQLSTATE is shown, and all messages are visible at once."""
     make_tables(job)
     with job.engine.begin() as connection:
         connection.execute(sa.text("revoke insert on user_logins from etl"))
@@ -243,7 +249,7 @@ def test_a_database_that_refuses_ends_the_run_and_keeps_the_messages(job: Job) -
 
 
 def test_a_row_that_only_the_database_refuses_is_quarantined_alone(job: Job) -> None:
-    """Its neighbours load."""
+    """The other rows of the batch are loaded."""
     make_tables(job)
     with job.engine.begin() as connection:
         connection.execute(
@@ -261,7 +267,7 @@ def test_a_row_that_only_the_database_refuses_is_quarantined_alone(job: Job) -> 
 
 
 WEAK = json.dumps({"primary": "k1", "keys": {"k1": base64.b64encode(bytes(64)).decode()}})
-# What is changed in the environment (None: taken out), and what standard error must name.
+# Changes to the environment (None removes a variable), and what standard error must name.
 WRONG: dict[str, tuple[dict[str, str | None], str]] = {
     "no keyring": ({"ETL_KEYRING": None}, "ETL_KEYRING"),
     "weak keyring": ({"ETL_KEYRING": WEAK}, "'k1' is one byte repeated"),
@@ -275,7 +281,7 @@ WRONG: dict[str, tuple[dict[str, str | None], str]] = {
 def wrong(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> Iterator[tuple[Job, dict[str, tuple[int, str, str]]]]:
-    """Run the job on a queue with a message, once for each wrong environment, side by side."""
+    """Run the job in each wrong environment, all at once, on a queue with one message."""
     with new_job(sqs, postgres) as job:
         job.send(event())
         started = {}
@@ -283,19 +289,19 @@ def wrong(
             environment = {**job.environment, **changes}
             kept = {key: value for key, value in environment.items() if value is not None}
             started[name] = replace(job, environment=kept).start("run", *job.arguments)
-        done = {}
+        results = {}
         for name, process in started.items():
             with process:
                 out, err = process.communicate(timeout=120)
-            done[name] = process.returncode, out, err
-        yield job, done
+            results[name] = process.returncode, out, err
+        yield job, results
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_environment_is_refused_by_name(
     name: str, wrong: tuple[Job, dict[str, tuple[int, str, str]]]
 ) -> None:
-    """Exit code 2, one line on standard error, and no traceback."""
+    """The exit code is 2, and standard error has one line and no traceback."""
     code, out, err = wrong[1][name]
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
@@ -305,10 +311,10 @@ def test_a_wrong_environment_is_refused_by_name(
 def test_nothing_is_received_in_a_wrong_environment(
     wrong: tuple[Job, dict[str, tuple[int, str, str]]],
 ) -> None:
-    """The first receive of the message is the test's own."""
+    """The test's own receive of the message is the first one."""
     job = wrong[0]
     answer = job.client.receive_message(
         QueueUrl=job.queue_url, MessageSystemAttributeNames=["ApproximateReceiveCount"]
     )
-    counts = [one["Attributes"]["ApproximateReceiveCount"] for one in answer["Messages"]]
+    counts = [message["Attributes"]["ApproximateReceiveCount"] for message in answer["Messages"]]
     assert counts == ["1"]

@@ -1,4 +1,4 @@
-"""Several workers on one queue, from the command line."""
+"""Several workers share a queue, started from the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def worker_processes(pid: int) -> list[psutil.Process]:
 
 
 def test_two_workers_share_a_run(job: Job) -> None:
-    """One reconciliation, one row, each message once."""
+    """There is one summary and one row for the run, and each message is loaded once."""
     job.send(*[event(user_id=f"u{i}") for i in range(600)], "{", event(ip="x"))
     summary = job.run(*WORKERS, ETL_BATCH__ROWS="40")
     assert (summary["received"], summary["loaded"], summary["quarantined"]) == (602, 600, 2)
@@ -41,8 +41,8 @@ def test_two_workers_share_a_run(job: Job) -> None:
     assert job.left() == 0
 
 
-def test_two_workers_keep_one_maximum(job: Job) -> None:
-    """Whoever receives; not one message more leaves the queue."""
+def test_two_workers_share_one_maximum(job: Job) -> None:
+    """Together they receive exactly that number of messages, and no more."""
     job.send(*[event(user_id=f"u{i}") for i in range(100)])
     summary = job.run(*WORKERS, "--max-messages", "37")
     assert (summary["received"], summary["loaded"]) == (37, 37)
@@ -51,11 +51,11 @@ def test_two_workers_keep_one_maximum(job: Job) -> None:
 
 
 def test_a_worker_that_dies_is_reported_and_loses_nothing(sqs: EmbeddedSqs, job: Job) -> None:
-    """Its messages come back by themselves; what it had committed stays counted."""
+    """Its messages become visible again, and what it had committed stays counted."""
     job.queue_url = sqs.create_queue(f"dying-{os.getpid()}", visibility_seconds=3)
-    more = {"ETL_QUEUE__URL": job.queue_url, "ETL_BATCH__ROWS": "20"}
+    settings = {"ETL_QUEUE__URL": job.queue_url, "ETL_BATCH__ROWS": "20"}
     job.send(*[event(user_id=f"u{i}") for i in range(400)])
-    process = job.start("run", "--idle-seconds", "2", "--json", *WORKERS, **more)
+    process = job.start("run", "--idle-seconds", "2", "--json", *WORKERS, **settings)
     while not _has_runs(job) or len(worker_processes(process.pid)) < 2:
         time.sleep(0.05)
     while not job.rows("select from user_logins limit 1"):
@@ -66,7 +66,7 @@ def test_a_worker_that_dies_is_reported_and_loses_nothing(sqs: EmbeddedSqs, job:
     assert "died by signal SIGKILL" in err
     first = json.loads(out)
     assert first["stop_reason"] == "worker died"
-    second = job.run("--idle-seconds", "5", **more)
+    second = job.run("--idle-seconds", "5", **settings)
     assert first["loaded"] + second["loaded"] == 400
     assert job.rows("select count(*), count(distinct user_id) from user_logins") == [(400, 400)]
     assert job.left() == 0
@@ -77,7 +77,7 @@ def _has_runs(job: Job) -> bool:
 
 
 def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
-    """They give back what they hold."""
+    """They release the messages that they hold."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", *WORKERS, ETL_BATCH__SECONDS="600")
     while len(group := worker_processes(process.pid)) < 2:
@@ -92,7 +92,7 @@ def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
 
 
 def test_sigterm_stops_all_workers(job: Job) -> None:
-    """In good order, with everything else given back at once."""
+    """They release at once the messages that they have not loaded."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", "--json", *WORKERS, ETL_BATCH__SECONDS="600")
     while visible(job):
@@ -101,20 +101,20 @@ def test_sigterm_stops_all_workers(job: Job) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     summary = json.loads(out)
-    # What one gives back the other may just have received again.
+    # One worker may receive again what the other has just released.
     assert summary["stop_reason"] == "SIGTERM"
     assert summary["released"] == summary["received"] >= 50
     assert visible(job) == 50
 
 
 def test_no_secret_is_on_a_command_line(job: Job) -> None:
-    """Neither the keyring nor the database's password shows in ps."""
+    """Neither the keyring nor the database's password is visible in ps."""
     password = job.environment["DATABASE_URL"].split(":")[2].split("@")[0]
     process = job.start("run", "--forever", *WORKERS)
     while len(group := worker_processes(process.pid)) < 2:
         time.sleep(0.05)
-    lines = [Path(f"/proc/{one.pid}/cmdline").read_bytes().decode() for one in group]
+    command_lines = [Path(f"/proc/{worker.pid}/cmdline").read_bytes().decode() for worker in group]
     process.terminate()
     process.communicate(timeout=60)
     for secret in (password, job.environment["ETL_KEYRING"][40:80]):
-        assert not any(secret in line for line in lines)
+        assert not any(secret in line for line in command_lines)

@@ -1,7 +1,7 @@
-"""What became of a campaign's messages, by its own history, the database and the queue alone.
+"""What became of a campaign's messages, according to its own history, the database and the queue.
 
-Nothing that the program says of itself is asked: not its counts, not its ledger, not its cipher.
-Tokens are opened with another library (`cryptography`), quarantined bodies too.
+The checker uses nothing that the program reports about itself: not its counts, not its ledger, not
+its cipher. It decrypts tokens and quarantined bodies with another library (`cryptography`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.chaos.oracle import Fields, fields
 from tests.chaos.producer import History
 
 FETCH_ROWS = 5000
-PIECE_BYTES = 1 << 20
-EXAMPLES = 5  # message numbers kept of each finding, to look at
+CHUNK_BYTES = 1 << 20
+MAX_EXAMPLES = 5  # message numbers kept of each kind of finding
 
 _ROWS = (
     "select user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date "
     "from user_logins"
 )
-# A tombstone has no body any more; no campaign makes one.
+# A tombstone has no body any more, but no campaign creates one.
 _QUARANTINE = "select message_id, body from etl.quarantine"
 _TABLES = (
     "select format('%I.%I', schemaname, tablename) from pg_tables "
@@ -43,41 +43,39 @@ _TABLES = (
 
 @dataclass
 class Findings:
-    """What is not as it should be; all zero is what is promised."""
+    """The deviations from what is promised; every count must be zero."""
 
     lost: int = 0  # neither loaded nor quarantined
     duplicated: int = 0  # loaded or quarantined more than once, or both
-    unexpected: int = 0  # rows and entries of nothing that was sent
+    unexpected: int = 0  # rows and quarantine entries of messages that were never sent
     wrong: int = 0  # a field that differs; a good message quarantined; a bad one loaded
-    leaked: int = 0  # places where a plain personal value stands
+    leaked: int = 0  # places that contain a plain personal value
     left: int = 0  # messages still in the queue
     examples: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
-    def nothing(self) -> bool:
-        """Whether all is as promised."""
-        return not (
-            self.lost or self.duplicated or self.unexpected
-            or self.wrong or self.leaked or self.left
-        )  # fmt: skip
+    def is_clean(self) -> bool:
+        """Whether nothing was found."""
+        problems = self.lost + self.duplicated + self.unexpected + self.wrong
+        return problems + self.leaked + self.left == 0
 
-    def add(self, what: str, example: Any) -> None:
+    def add(self, kind: str, example: Any) -> None:
         """Count one finding."""
-        setattr(self, what, getattr(self, what) + 1)
-        kept = self.examples.setdefault(what, [])
-        if len(kept) < EXAMPLES:
-            kept.append(example)
+        setattr(self, kind, getattr(self, kind) + 1)
+        examples = self.examples.setdefault(kind, [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append(example)
 
 
 def verdict(findings: Findings, fired: Counter[str], planned: dict[str, int]) -> str:
-    """Say pass, fail, or unknown: without the faults that were planned, a pass says nothing."""
-    if not findings.nothing:
+    """Say pass or fail; unknown if too few faults fired, since a pass would prove nothing then."""
+    if not findings.is_clean:
         return "fail"
     return "pass" if all(fired[kind] >= count for kind, count in planned.items()) else "unknown"
 
 
-class Tokens:
-    """Opens tokens of one keyring's primary key, by RFC 5297 as another library has it."""
+class TokenOpener:
+    """Decrypts tokens of a keyring's primary key with another library's RFC 5297."""
 
     def __init__(self, keyring: str) -> None:
         self._key_id, key = primary_key(keyring)
@@ -100,38 +98,51 @@ class Tokens:
 def check(history: History, database_url: str, keyring: str, days: set[dt.date]) -> Findings:
     """Compare what was sent with what the database holds.
 
-    :param days: on which the messages were sent, in UTC
+    :param days: the days, in UTC, on which the messages were sent
     """
     findings = Findings()
-    messages = history.messages
-    times = bytearray(
-        history.sent
-    )  # handled, by number; a message handled 255 times is no surprise
-    surplus: Counter[Fields] = Counter()  # rows that are no good message's
+    # How often each message was handled, by its number; a campaign stays far below 255 times.
+    times = bytearray(history.sent)
     with closing(psycopg2.connect(database_url)) as connection:
-        tokens = Tokens(keyring)
-        for *row, day in _stream(connection, _ROWS):
-            got = _opened(row, tokens)
-            number = _number(history, row[0])
-            if day not in days:
-                findings.add("wrong", number)
-            elif number is None or not messages.is_good(number):
-                surplus[got] += 1
-            elif got == fields(messages.body(number)):
-                times[number] += 1
-            elif messages.mutated:
-                surplus[got] += 1  # a mutation can make up a neighbour's user
-            else:
-                times[number] += 1
-                findings.add("wrong", number)
-        _quarantined(history, _stream(connection, _QUARANTINE), keyring, times, findings)
+        rows = _stream(connection, _ROWS)
+        surplus = _check_rows(history, rows, TokenOpener(keyring), days, times, findings)
+        entries = _stream(connection, _QUARANTINE)
+        _check_quarantine(history, entries, keyring, times, findings)
     for number, count in enumerate(times):
-        _count(history, number, count, surplus, findings)
+        _check_count(history, number, count, surplus, findings)
     findings.unexpected += surplus.total()
     return findings
 
 
-def _quarantined(
+def _check_rows(
+    history: History,
+    rows: Iterable[Sequence[Any]],
+    tokens: TokenOpener,
+    days: set[dt.date],
+    times: bytearray,
+    findings: Findings,
+) -> Counter[Fields]:
+    """Count the rows of good messages in *times*; returns the rows that belong to none."""
+    messages = history.messages
+    surplus: Counter[Fields] = Counter()
+    for *masked, day in rows:
+        row = _unmasked(masked, tokens)
+        number = _number(history, masked[0])
+        if day not in days:
+            findings.add("wrong", number)
+        elif number is None or not messages.is_good(number):
+            surplus[row] += 1
+        elif row == fields(messages.body(number)):
+            times[number] += 1
+        elif messages.mutated:
+            surplus[row] += 1  # a mutation can produce the user of another message
+        else:
+            times[number] += 1
+            findings.add("wrong", number)
+    return surplus
+
+
+def _check_quarantine(
     history: History,
     entries: Iterable[tuple[str, Any]],
     keyring: str,
@@ -148,10 +159,10 @@ def _quarantined(
         if opened(keyring, message_id, bytes(sealed)) != body:
             findings.add("wrong", number)
         if fields(body) is not None:
-            findings.add("wrong", number)  # nothing is wrong with it
+            findings.add("wrong", number)  # it is a good message
 
 
-def _count(
+def _check_count(
     history: History, number: int, count: int, surplus: Counter[Fields], findings: Findings
 ) -> None:
     if count == 0 and not history.messages.is_good(number):
@@ -173,11 +184,11 @@ def _number(history: History, user: str) -> int | None:
     return int(digits) if history.messages.user(int(digits)) == user else None
 
 
-def _opened(row: Sequence[Any], tokens: Tokens) -> Fields:
-    user, device_type, ip, device, locale, version = row
-    return (
-        user, device_type, tokens.open(ip, "ip"), tokens.open(device, "device_id"), locale, version,
-    )  # fmt: skip
+def _unmasked(row: Sequence[Any], tokens: TokenOpener) -> Fields:
+    user, device_type, masked_ip, masked_device, locale, version = row
+    ip = tokens.open(masked_ip, "ip")
+    device = tokens.open(masked_device, "device_id")
+    return (user, device_type, ip, device, locale, version)
 
 
 def _stream(connection: Any, statement: str) -> Iterator[Any]:
@@ -187,35 +198,36 @@ def _stream(connection: Any, statement: str) -> Iterator[Any]:
         yield from cursor
 
 
-# Leaks
-
-
-class Sieve:
-    """Looks for values in what is written to it, however they are spelt there."""
+class StreamSearch:
+    """Searches whatever is written to it for values, in all their encodings."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        self._wanted = {(v, how): spelt for v in values for how, spelt in spellings(v).items()}
+        self._wanted = {
+            (value, encoding): encoded
+            for value in values
+            for encoding, encoded in spellings(value).items()
+        }
         self._overlap = max(map(len, self._wanted.values())) - 1
-        self._piece = b""
-        self.found: set[tuple[str, str]] = set()  # values, and how they are spelt
+        self._chunk = b""
+        self.found: set[tuple[str, str]] = set()  # values, and their encodings
 
     def write(self, data: bytes) -> int:
-        """Take a piece of any length."""
-        self._piece += data
-        if len(self._piece) >= PIECE_BYTES:
+        """Take a piece of data of any length."""
+        self._chunk += data
+        if len(self._chunk) >= CHUNK_BYTES:
             self.search()
         return len(data)
 
     def search(self) -> None:
-        """Search what is not searched yet."""
-        self.found |= {what for what, spelt in self._wanted.items() if spelt in self._piece}
-        self._piece = self._piece[-self._overlap :]
+        """Search the data that has not been searched yet."""
+        self.found |= {key for key, encoded in self._wanted.items() if encoded in self._chunk}
+        self._chunk = self._chunk[-self._overlap :]
 
 
 def leaks(
     values: Sequence[str], database_url: str, files: Iterable[Path]
 ) -> set[tuple[str, str, str]]:
-    """Where the values stand: in every table of the database, and in files; and how they are spelt.
+    """Search every table of the database, and files; returns places, values and encodings.
 
     Binary columns are searched in hex, as Postgres writes them.
     """
@@ -223,15 +235,15 @@ def leaks(
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute(_TABLES)
         for (table,) in cursor.fetchall():
-            sieve = Sieve(values)
-            cursor.copy_expert(f"copy (select t::text from {table} t) to stdout", sieve)
-            sieve.search()
-            found |= {(table, *what) for what in sieve.found}
+            search = StreamSearch(values)
+            cursor.copy_expert(f"copy (select t::text from {table} t) to stdout", search)
+            search.search()
+            found |= {(table, *match) for match in search.found}
     for path in files:
-        sieve = Sieve(values)
+        search = StreamSearch(values)
         with path.open("rb") as file:
-            while data := file.read(PIECE_BYTES):
-                sieve.write(data)
-        sieve.search()
-        found |= {(path.name, *what) for what in sieve.found}
+            while data := file.read(CHUNK_BYTES):
+                search.write(data)
+        search.search()
+        found |= {(path.name, *match) for match in search.found}
     return found

@@ -1,6 +1,6 @@
-/* Preloaded into a process, shifts its wall clock by the seconds that stand, as a 64-bit integer, in
- * the file named by CHAOS_CLOCK. The monotonic clock is let alone. The file is mapped, so a change
- * is seen at once by every process that has it.
+/* When preloaded into a process, shifts its wall clock by a number of seconds: a 64-bit integer in the
+ * file named by CHAOS_CLOCK. The monotonic clock stays as it is. The file is mapped, so every
+ * process sees a change at once.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,7 +20,7 @@ __attribute__((constructor)) static void begin(void)
     const char *name = getenv("CHAOS_CLOCK");
     int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0)
-        abort(); /* a test that believes in its clock must not run without it */
+        abort(); /* without the shift, a test of the clock would pass and prove nothing */
     void *map = mmap(NULL, sizeof *shift, PROT_READ, MAP_SHARED, file, 0);
     close(file);
     next_clock_gettime = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");

@@ -1,8 +1,8 @@
-"""Points at which a process of the program kills itself: SIGKILL, as from the kernel.
+"""Points in the program at which a process kills itself with SIGKILL, as the kernel would.
 
-A point is a function of the program, and a side: before it is called or after it has returned.
-``COMMIT`` means the commit of a batch; ``COMMIT during`` kills from a second thread while the
-server works on it.
+A point is a function of the program and a side: before the call, or after it has returned.
+``COMMIT`` is the commit of a batch; ``COMMIT during`` kills the process from a second thread while
+the server works on the commit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Where a function is looked up by those who call it: module and attribute (or Class.attribute).
+# Where the callers look a function up: module and attribute (or Class.attribute).
 PLACES = {
     "receive": ("etl.sqs.queue", "Queue.receive"),
     "hold": ("etl.sqs.heartbeat", "Heartbeat.hold"),
@@ -32,7 +32,7 @@ PLACES = {
     "quarantine": ("etl.quarantine", "store"),
     "add": ("etl.runs", "Run.add"),
     "COMMIT": ("sqlalchemy.engine.default", "DefaultDialect.do_commit"),
-    "acknowledge": ("etl.pipeline", "acknowledge"),
+    "acknowledge": ("etl.sqs.consumer", "acknowledge"),
     "delete": ("etl.sqs.queue", "Queue.acknowledge"),
 }
 POINTS = [
@@ -40,78 +40,79 @@ POINTS = [
     "copy before",
     "COMMIT during",
 ]
-# How long a COMMIT takes here; the kill falls somewhere in it.
+# A COMMIT takes about this long here, and the kill comes at a random moment of it.
 DURING_SECONDS = 0.002
 
 
-class Doom:
-    """Counts how often the point is passed, and strikes."""
+class CrashPoint:
+    """Counts the passes of one point, and kills the process at the nth."""
 
     def __init__(self, point: str, nth: int) -> None:
         self.name, self.side = point.split(" ")
         self._left = nth
         self._lock = threading.Lock()
-        self.claimed = self.name != "COMMIT"  # other commits than a batch's do not count
+        # Only the commit of a batch counts, so COMMIT waits for the batch's first claim.
+        self.armed = self.name != "COMMIT"
 
-    def passed(self) -> bool:
-        """Whether this is the time."""
+    def is_due(self) -> bool:
+        """Count one pass; whether it is the one to crash at."""
         with self._lock:
-            self._left -= self.claimed
-            return self._left == 0 and self.claimed
+            self._left -= self.armed
+            return self._left == 0 and self.armed
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with the point before or after it."""
 
         @functools.wraps(function)
         def wrapped(*arguments: Any, **named: Any) -> Any:
-            if self.side == "before" and self.passed():
-                die()
-            if self.side == "during" and self.passed():
-                threading.Thread(target=_die_soon, daemon=True).start()
+            if self.side == "before" and self.is_due():
+                kill_this_process()
+            if self.side == "during" and self.is_due():
+                threading.Thread(target=_kill_this_process_soon, daemon=True).start()
             result = function(*arguments, **named)
-            if self.side == "after" and self.passed():
-                die()
+            if self.side == "after" and self.is_due():
+                kill_this_process()
             return result
 
         return wrapped
 
 
-def die() -> None:
-    """End at once; nothing is flushed, nothing is closed."""
+def kill_this_process() -> None:
+    """End at once: nothing is flushed or closed."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die_soon() -> None:
+def _kill_this_process_soon() -> None:
     time.sleep(random.uniform(0, DURING_SECONDS))
-    die()
+    kill_this_process()
 
 
-def install(doom: Doom) -> None:
-    """Put the point into the program."""
-    _replace(PLACES[doom.name], doom.wrap)
-    if doom.name == "COMMIT":
+def install(crash_point: CrashPoint) -> None:
+    """Put the point into the program that this process runs."""
+    _replace(PLACES[crash_point.name], crash_point.wrap)
+    if crash_point.name == "COMMIT":
 
-        def note(claim: Callable[..., Any]) -> Callable[..., Any]:
-            def claiming(*arguments: Any) -> Any:
-                doom.claimed = True
+        def arm_by(claim: Callable[..., Any]) -> Callable[..., Any]:
+            def claim_and_arm(*arguments: Any) -> Any:
+                crash_point.armed = True
                 return claim(*arguments)
 
-            return claiming
+            return claim_and_arm
 
-        _replace(PLACES["claim"], note)
+        _replace(PLACES["claim"], arm_by)
 
 
 def _replace(
     place: tuple[str, str], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
-    owner, name, function = found(place)
+    owner, name, function = look_up(place)
     setattr(owner, name, wrap(function))
 
 
-def found(place: tuple[str, str]) -> tuple[Any, str, Callable[..., Any]]:
-    """The owner, name and function of a place.
+def look_up(place: tuple[str, str]) -> tuple[Any, str, Callable[..., Any]]:
+    """The owner, the name and the function of a place.
 
-    :raises AttributeError: the program has no such function any more
+    :raises AttributeError: the program no longer has this function
     """
     owner: Any = importlib.import_module(place[0])
     *path, name = place[1].split(".")

@@ -1,8 +1,8 @@
 """Faults of a real Postgres: a full disk, read-only, timeouts, a deadlock, ended sessions.
 
-Each is made with what an administrator has and hits the job's own database only, so that tests can
-share a server; a small disk wants a server of its own. The job's sessions are those that call
-themselves ``etl``.
+Each uses what an administrator has, and hits only the job's own database, so that tests can share a
+server; only a small disk needs a separate one. The job's sessions are those with the application
+name ``etl``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 @contextmanager
 def session(url: str) -> Iterator[Any]:
-    """A session of one's own; what it has not committed is rolled back at the end."""
+    """A separate session; whatever it has not committed is rolled back at the end of the block."""
     connection = psycopg2.connect(url)
     try:
         yield connection
@@ -39,14 +39,14 @@ def session(url: str) -> Iterator[Any]:
 
 
 def superuser_url(postgres: EmbeddedPostgres, job: Job) -> str:
-    """The job's database as ``postgres``."""
+    """The URL of the job's database for the superuser."""
     name = sa.make_url(job.environment["DATABASE_URL"]).database
     url = sa.make_url(postgres.superuser_url).set(database=name)
     return url.render_as_string(hide_password=False)
 
 
 def end_sessions(job: Job) -> int:
-    """Terminate the backends of the job; returns how many there were."""
+    """Terminate the job's sessions; returns how many there were."""
     statement = (
         "select count(pg_terminate_backend(pid)) from pg_stat_activity "
         "where datname = current_database() and application_name = 'etl'"
@@ -56,7 +56,7 @@ def end_sessions(job: Job) -> int:
 
 @contextmanager
 def database_setting(job: Job, name: str, value: str) -> Iterator[None]:
-    """End the job's sessions on its database, and give this setting to all that begin."""
+    """Give this setting to every new session on the job's database, and end the current ones."""
     (database,) = job.rows("select quote_ident(current_database())")[0]
 
     def alter(change: str) -> None:
@@ -73,26 +73,30 @@ def database_setting(job: Job, name: str, value: str) -> Iterator[None]:
 
 
 def read_only(job: Job) -> contextlib.AbstractContextManager[None]:
-    """Fail over to a server that takes no writes (SQLSTATE 25006) while the block lasts."""
+    """Refuse writes, as after a failover (SQLSTATE 25006), while the block lasts."""
     return database_setting(job, "default_transaction_read_only", "on")
 
 
 @contextmanager
 def target_locked(job: Job) -> Iterator[Callable[[], None]]:
-    """Hold each batch still with its ids claimed and its rows not in the target yet."""
+    """Stop each batch after it has claimed its ids, before its rows go into the target table.
+
+    Yields the function that releases the lock.
+    """
     with session(job.environment["DATABASE_URL"]) as connection:
         connection.cursor().execute("lock table user_logins in share mode")
         yield connection.rollback
 
 
-def deadlock(url: str, message_id: str, let_go: Callable[[], None]) -> None:
-    """Make a batch that is held still the victim of a deadlock (SQLSTATE 40P01).
+def deadlock(url: str, message_id: str, release: Callable[[], None]) -> None:
+    """Make a batch that is being held the victim of a deadlock (SQLSTATE 40P01).
 
-    A rival locks the run's row, which the batch wants last, and waits for one of its ids. Then the
-    batch goes on and closes the circle; who does that is found out, and ended.
+    A rival session locks the run's row, which the batch needs last, and waits for one of the
+    batch's ids. Then the batch goes on and completes the cycle, so Postgres ends its transaction.
 
-    :param url: of the superuser, who alone may keep the rival from looking for a deadlock itself
+    :param url: of the superuser: only a superuser may keep the rival from detecting the deadlock
     :param message_id: one that the batch has claimed
+    :param release: lets the batch go on
     """
     with session(url) as rival, rival.cursor() as cursor:
         cursor.execute("set deadlock_timeout = '1h'")
@@ -101,12 +105,12 @@ def deadlock(url: str, message_id: str, let_go: Callable[[], None]) -> None:
         claim = "insert into etl.ledger (message_id, run_id, batch) values (%s, %s, 0)"
         claiming = threading.Thread(target=cursor.execute, args=(claim, (message_id, run_id)))
         claiming.start()
-        until(lambda: _waits(url, pid))
-        let_go()
+        until(lambda: _waits_for_lock(url, pid))
+        release()
         claiming.join()
 
 
-def _waits(url: str, pid: int) -> bool:
+def _waits_for_lock(url: str, pid: int) -> bool:
     with session(url) as connection, connection.cursor() as cursor:
         statement = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
         cursor.execute(statement, (pid,))
@@ -115,9 +119,9 @@ def _waits(url: str, pid: int) -> bool:
 
 @contextmanager
 def small_disk(mebibytes: int) -> Iterator[Path]:
-    """A file system of this size; skips the test where none can be mounted."""
+    """A file system of this size; skips the test where it cannot be mounted."""
     folder = Path(tempfile.mkdtemp(prefix="etl-disk-"))
-    # In CI sudo asks nobody; a person is not asked either, and the test skipped.
+    # Only in CI, where sudo needs no password; on a developer's machine the test is skipped.
     root = ["sudo", "-n"] if os.environ.get("CI") and os.geteuid() != 0 else []
     options = f"size={mebibytes}m,uid={os.geteuid()},mode=0755"
     mount = [*root, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
@@ -125,21 +129,21 @@ def small_disk(mebibytes: int) -> Iterator[Path]:
         done = subprocess.run(mount, capture_output=True, text=True)
     except OSError as error:
         folder.rmdir()
-        pytest.skip(f"no mount here: {error}")
+        pytest.skip(f"cannot run mount: {error}")
     if done.returncode != 0:
         folder.rmdir()
-        pytest.skip(f"only root mounts a small disk: {done.stderr.strip()}")
+        pytest.skip(f"only root can mount a small disk: {done.stderr.strip()}")
     try:
         yield folder
     finally:
-        # Lazily, should a process that is about to end still have a file open.
+        # Lazily, in case a process that is about to end still has a file open.
         subprocess.run([*root, "umount", "--lazy", str(folder)], check=True)
         folder.rmdir()
 
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Leave not one free block while the block lasts."""
+    """Fill the disk completely while the block lasts."""
     ballast = disk / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file:
@@ -153,9 +157,9 @@ def filled(disk: Path) -> Iterator[None]:
 
 
 def crash_by_write_ahead_log(writer: Any) -> None:
-    """Write to the log of a server whose disk is full until it ends, unable to recover.
+    """Write to the write-ahead log of a server with a full disk until it crashes for good.
 
-    :param writer: a session of the superuser, from before the disk was full: no new one opens
+    :param writer: a superuser session that was opened before the disk was full; none opens now
     """
     while not writer.closed:
         with contextlib.suppress(psycopg2.Error), writer.cursor() as cursor:

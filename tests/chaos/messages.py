@@ -1,8 +1,8 @@
-"""The messages of a campaign: each body is made of the campaign's seed and the message's number.
+"""The messages of a campaign: each body is a function of the campaign's seed and a number.
 
-So the history needs to keep no body, and the checker can make each of them again. All personal
-values bear the campaign's canary, a word and a prefix of addresses that occur nowhere else; whoever
-finds the canary has found a leak.
+So the history stores no bodies, and the checker can generate each of them again. All personal
+values contain the campaign's canary, a word and address prefixes that occur nowhere else: wherever
+the canary turns up, a personal value has leaked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from etl.demo import samples
 
 Event = dict[str, Any]
 
-# API_SendMessage: characters that SQS does not carry.
+# API_SendMessage: the characters that SQS does not accept.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 LOCALES = ("US", "RU", "DE", "NA", None, None)
@@ -28,7 +28,7 @@ DEVICE_TYPES = ("android", "iOS", "web")
 
 @dataclass(frozen=True)
 class Canary:
-    """What marks the personal values of one campaign."""
+    """The strings that mark the personal values of one campaign."""
 
     word: str
     ipv4: str  # the first two bytes and their dots
@@ -36,7 +36,7 @@ class Canary:
 
     @classmethod
     def of(cls, seed: int) -> Canary:
-        """Draw one."""
+        """Draw the canary of a seed."""
         draw = random.Random(f"canary {seed}")
         groups = ":".join(f"{draw.randrange(0x1000, 0x10000):x}" for _ in range(3))
         return cls(
@@ -47,13 +47,16 @@ class Canary:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What to look for; all IPv4 addresses of a campaign have the third byte too in common."""
+        """The strings to search for; a campaign's IPv4 addresses share their third byte too."""
         return (self.word, self.ipv6, f"{self.ipv4}250.")
 
 
 @dataclass(frozen=True)
 class Messages:
-    """The bodies of a campaign by number: good, one in so many bad, every other one mutated."""
+    """The bodies of a campaign by number.
+
+    Either a share of them is bad (``bad_share``), or every other one is mutated (``mutated``).
+    """
 
     seed: int
     bad_share: float = 0.0
@@ -62,11 +65,11 @@ class Messages:
 
     @cached_property
     def canary(self) -> Canary:
-        """What marks the personal values."""
+        """The strings that mark the personal values."""
         return Canary.of(self.seed)
 
     def user(self, number: int) -> str:
-        """The user of a good message: nobody else's."""
+        """The user of a good message; no other message has the same one."""
         return f"{self.canary.word[7:]}-{number:08d}"
 
     def event(self, number: int) -> Event:
@@ -87,7 +90,7 @@ class Messages:
         }
 
     def is_good(self, number: int) -> bool:
-        """Whether the message is to be loaded, and nothing else will do."""
+        """Whether the message must be loaded."""
         if self.mutated:
             return number % 2 == 0
         if not self.bad_share:
@@ -95,17 +98,17 @@ class Messages:
         return random.Random(f"bad {self.seed} {number}").random() >= self.bad_share
 
     def body(self, number: int) -> str:
-        """What is sent."""
+        """The body to send."""
         if self.is_good(number):
             return json.dumps(self.event(number))
         draw = random.Random(f"body {self.seed} {number}")
         if self.mutated:
-            return mutated(self.event(number), draw)
-        return draw.choice(KINDS)(self.event(number))
+            return mutate(self.event(number), draw)
+        return draw.choice(BAD_SAMPLES)(self.event(number))
 
 
-# Without the one of 100,000 characters, which would make most of a campaign's bytes.
-KINDS = [make for reason, make in samples.BAD.items() if reason != "message: nesting"]
+# Without the sample of 100,000 characters, which would make up most of a campaign's bytes.
+BAD_SAMPLES = [make for reason, make in samples.BAD.items() if reason != "message: nesting"]
 
 ODD_VALUES: list[Any] = [
     None, True, False, 0, -1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, [], {}, [[]], {"": []},
@@ -120,87 +123,103 @@ RAW_VALUES = (
 CHARACTERS = "\"'\\{}[]:,\t\n\r 0-eE.u\u00e9\u2028\ufeff\ufffd\U0001f600"
 
 
-def mutated(event: Event, draw: random.Random) -> str:
-    """Damage an event: its values, its members, or its text, once or a few times."""
+def mutate(event: Event, draw: random.Random) -> str:
+    """Serialize an event, and damage its fields, its text, both or neither."""
     event = dict(event)
     for _ in range(draw.choice((0, 1, 1, 2))):
-        draw.choice(MEMBER_MUTATIONS)(event, draw)
+        draw.choice(FIELD_MUTATIONS)(event, draw)
     text = json.dumps(event, ensure_ascii=draw.random() < 0.7)
     for _ in range(draw.choice((0, 0, 1, 1, 3))):
         text = draw.choice(TEXT_MUTATIONS)(text, draw)
     return FORBIDDEN.sub("\ufffd", text) or "?"
 
 
-def _field(event: Event, draw: random.Random) -> str:
+def _random_field(event: Event, draw: random.Random) -> str:
     return draw.choice(list(event) or ["user_id"])
 
 
-def _odd(event: Event, draw: random.Random) -> None:
-    event[_field(event, draw)] = draw.choice(ODD_VALUES)
+def _set_odd_value(event: Event, draw: random.Random) -> None:
+    event[_random_field(event, draw)] = draw.choice(ODD_VALUES)
 
 
-def _gone(event: Event, draw: random.Random) -> None:
-    event.pop(_field(event, draw), None)
+def _remove_field(event: Event, draw: random.Random) -> None:
+    event.pop(_random_field(event, draw), None)
 
 
-def _renamed(event: Event, draw: random.Random) -> None:
-    name = _field(event, draw)
+def _rename_field(event: Event, draw: random.Random) -> None:
+    name = _random_field(event, draw)
     event[draw.choice((name.upper(), f" {name}", "", "message_id"))] = event.pop(name, 1)
 
 
-def _swapped(event: Event, draw: random.Random) -> None:
-    # Never a personal value into a column that is not masked: what is no leak must not look it.
+def _swap_fields(event: Event, draw: random.Random) -> None:
+    # Never a personal value into an unmasked column: it would look like a leak.
     pairs = (("ip", "device_id"), ("user_id", "locale"), ("device_type", "app_version"))
-    one, other = draw.choice(pairs)
-    event[one], event[other] = event.get(other), event.get(one)
+    left, right = draw.choice(pairs)
+    event[left], event[right] = event.get(right), event.get(left)
 
 
-def _nested(event: Event, draw: random.Random) -> None:
-    name = _field(event, draw)
+def _nest_field(event: Event, draw: random.Random) -> None:
+    name = _random_field(event, draw)
     event[name] = draw.choice(([event.get(name)], {name: event.get(name)}, str(event.get(name))))
 
 
-def _stretched(event: Event, draw: random.Random) -> None:
-    name = _field(event, draw)
+def _lengthen_field(event: Event, draw: random.Random) -> None:
+    name = _random_field(event, draw)
     event[name] = f"{event.get(name)}" * draw.choice((2, 3, 30))
 
 
-def _cut(text: str, draw: random.Random) -> str:
+def _truncate(text: str, draw: random.Random) -> str:
     return text[: draw.randrange(len(text) + 1)]
 
 
-def _without(text: str, draw: random.Random) -> str:
+def _delete_part(text: str, draw: random.Random) -> str:
     start = draw.randrange(len(text) + 1)
     return text[:start] + text[start + draw.choice((1, 2, 9)) :]
 
 
-def _repeated(text: str, draw: random.Random) -> str:
+def _repeat_part(text: str, draw: random.Random) -> str:
     start = draw.randrange(len(text) + 1)
     return text[:start] + text[start : start + draw.choice((1, 5, 40))] + text[start:]
 
 
-def _other(text: str, draw: random.Random) -> str:
+def _insert_or_replace_character(text: str, draw: random.Random) -> str:
     at = draw.randrange(len(text) + 1)
     return text[:at] + draw.choice(CHARACTERS) + text[at + draw.randrange(2) :]
 
 
-def _raw(text: str, draw: random.Random) -> str:
+def _insert_raw_value(text: str, draw: random.Random) -> str:
     values = list(re.finditer(r'"(?:[^"\\]|\\.)*"|null|-?\d+', text))
     if not values:
         return text
-    one = draw.choice(values)
-    # The longest of them rarely: it would make most of the bytes.
+    replaced = draw.choice(values)
+    # The longest one only rarely, or it would make up most of the bytes.
     raw = draw.choice(RAW_VALUES[: -1 if draw.random() < 0.99 else None])
-    return text[: one.start()] + raw + text[one.end() :]
+    return text[: replaced.start()] + raw + text[replaced.end() :]
 
 
-def _doubled(text: str, draw: random.Random) -> str:
+def _duplicate(text: str, draw: random.Random) -> str:
+    """Give a field twice, or the whole document twice."""
     return text.replace("{", '{"ip": "::1", ', 1) if draw.random() < 0.5 else text + text
 
 
-MEMBER_MUTATIONS: tuple[Callable[[Event, random.Random], None], ...] = (
-    _odd, _odd, _odd, _gone, _renamed, _swapped, _nested, _stretched,
-)  # fmt: skip
+# A mutation that is named twice is drawn more often.
+FIELD_MUTATIONS: tuple[Callable[[Event, random.Random], None], ...] = (
+    _set_odd_value,
+    _set_odd_value,
+    _set_odd_value,
+    _remove_field,
+    _rename_field,
+    _swap_fields,
+    _nest_field,
+    _lengthen_field,
+)
 TEXT_MUTATIONS: tuple[Callable[[str, random.Random], str], ...] = (
-    _cut, _without, _repeated, _other, _other, _raw, _raw, _doubled,
-)  # fmt: skip
+    _truncate,
+    _delete_part,
+    _repeat_part,
+    _insert_or_replace_character,
+    _insert_or_replace_character,
+    _insert_raw_value,
+    _insert_raw_value,
+    _duplicate,
+)

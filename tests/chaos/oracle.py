@@ -1,8 +1,8 @@
-"""Whether a body is to be loaded, and as what: the rules of config.yaml, read a second time.
+"""Whether a body must be loaded, and with which values: a second implementation of config.yaml.
 
-Written from the documentation without a line of the project's code, so that a check which the
-program has lost or invented shows. Values are plain; rows are compared after their tokens were
-opened.
+It is written from the documentation and shares no code with the program, so that it shows a check
+that the program has lost or invented. Its values are plain text: the checker decrypts a row's
+tokens before it compares them.
 """
 
 from __future__ import annotations
@@ -15,48 +15,52 @@ from tests.acceptance.oracle import address, version
 
 Fields = tuple[Any, ...]  # user_id, device_type, ip, device_id, locale, app_version
 
-NESTING, INTEGER_DIGITS = 100, 1000
-# varchar(256) less a key id of 16 characters and the dot leaves 239 of base64, which hold 176 bytes
-# in whole blocks: 16 of SIV and 160 of padded value, one of them the mark.
-DEVICE_BYTES = 159
+MAX_NESTING = 100
+MAX_INTEGER_DIGITS = 1000
+# varchar(256) minus a key id of 16 characters and the dot leaves 239 characters of base64. They
+# hold 176 bytes in whole blocks: 16 of SIV and 160 of padded value, of which the mark takes one.
+MAX_DEVICE_BYTES = 159
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){1,2}")
 
 
-class Unfit(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is to be quarantined."""
+class Rejected(Exception):  # noqa: N818  (a finding, caught in this module)
+    """The body must be quarantined."""
 
 
 def fields(body: str) -> Fields | None:
-    """What the row of this body holds, or None if it is to be quarantined."""
+    """The fields of this body's row, or None if the body must be quarantined."""
     try:
-        event = _decoded(body)
+        event = _decode(body)
         return (
             _text(event, "user_id", 128),
             _text(event, "device_type", 32),
             _address(_text(event, "ip", 256)),
             _device(_text(event, "device_id", 256)),
             None if event.get("locale", "") is None else _text(event, "locale", 32),
-            _packed(_text(event, "app_version", 10_000)),
+            _packed_version(_text(event, "app_version", 10_000)),
         )
-    except (Unfit, ValueError, RecursionError):
+    except (Rejected, ValueError, RecursionError):
         return None
 
 
-def _decoded(body: str) -> dict[str, Any]:
-    if _depth(body) > NESTING:
-        raise Unfit
+def _decode(body: str) -> dict[str, Any]:
+    if _depth(body) > MAX_NESTING:
+        raise Rejected
     event = json.loads(
-        body, object_pairs_hook=_distinct, parse_constant=_refuse, parse_int=_integer
+        body,
+        object_pairs_hook=_object_of_distinct_names,
+        parse_constant=_reject_constant,
+        parse_int=_integer,
     )
     if not isinstance(event, dict):
-        raise Unfit
+        raise Rejected
     return event
 
 
 def _depth(body: str) -> int:
-    """Nesting of brackets outside strings, as far as the text is JSON."""
-    if body.count("[") + body.count("{") <= NESTING:
+    """The deepest nesting of brackets outside strings, if the text is JSON."""
+    if body.count("[") + body.count("{") <= MAX_NESTING:
         return 0
     depth = deepest = 0
     quoted = escaped = False
@@ -72,45 +76,45 @@ def _depth(body: str) -> int:
     return deepest
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) < len(pairs):
-        raise Unfit
+        raise Rejected
     return dict(pairs)
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > INTEGER_DIGITS:
-        raise Unfit
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise Rejected
     return int(digits)
 
 
-def _refuse(_: str) -> Any:
-    raise Unfit
+def _reject_constant(_: str) -> Any:
+    raise Rejected
 
 
-def _text(event: dict[str, Any], name: str, most: int) -> str:
+def _text(event: dict[str, Any], name: str, max_length: int) -> str:
     value = event.get(name)
-    if not isinstance(value, str) or "\0" in value or len(value) > most:
-        raise Unfit
-    value.encode()  # a lone surrogate is a ValueError
+    if not isinstance(value, str) or "\0" in value or len(value) > max_length:
+        raise Rejected
+    value.encode()  # raises ValueError for a lone surrogate
     return value
 
 
 def _address(text: str) -> str:
     if "%" in text:
-        raise Unfit
+        raise Rejected
     return address(text)
 
 
 def _device(text: str) -> str:
-    if len(text.encode()) > DEVICE_BYTES:
-        raise Unfit
+    if len(text.encode()) > MAX_DEVICE_BYTES:
+        raise Rejected
     return text
 
 
-def _packed(text: str) -> int:
+def _packed_version(text: str) -> int:
     if not _VERSION.fullmatch(text):
-        raise Unfit
+        raise Rejected
     if any(int(part) > 999 for part in text.split(".")[1:]) or version(text) >= 2**31:
-        raise Unfit
+        raise Rejected
     return version(text)

@@ -1,7 +1,8 @@
-"""Bugs to be found: each is a replacement of exact text, and the tests that must notice it.
+"""The bugs that ``make bites`` plants: each replaces exact text, and names the tests that catch it.
 
-The text must stand in its file exactly once; ``tests/chaos/test_mutants.py`` says when it no longer
-does. Then the code has changed, and the bug is to be written into the new code.
+The text must be in its file exactly once; ``tests/chaos/test_mutants.py`` fails when it is not.
+Then the code has changed, and the bug must be rewritten for the new code. A name completes a
+sentence that begins with "the program".
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ CANARY = "tests/acceptance/test_canary.py"
 
 @dataclass(frozen=True)
 class Bug:
-    """One bug: *new* for *old* in *file*."""
+    """One bug: in *file*, *new* replaces *old*."""
 
     name: str
     file: str
@@ -29,37 +30,37 @@ class Bug:
 
 BUGS = (
     Bug(
-        "acknowledges before the commit",
+        "acknowledges messages before the commit",
         "etl/pipeline.py",
-        "        outcome = _load_patiently(job, batch)\n",
-        "        early = [Handle(m.message_id, m.receipt_handle) for m in messages]\n"
-        "        job.queue.acknowledge(early)\n"
-        "        outcome = _load_patiently(job, batch)\n",
+        "        totals = _load_patiently(job, batch)\n",
+        "        job.consumer.acknowledge(messages)\n"
+        "        job.consumer.wait_for_acknowledgements()\n"
+        "        totals = _load_patiently(job, batch)\n",
         (f"{CRASHES}::test_a_run_killed_before_its_commit_loses_nothing",),
     ),
     Bug(
-        "does not ask the ledger",
+        "does not check the ledger",
         "etl/ledger.py",
         "    if len(fresh) < len(message_ids):\n",
         "    fresh = set(message_ids)\n    if len(fresh) < len(message_ids):\n",
         (f"{CRASHES}::test_a_run_killed_before_its_acknowledgements_loads_nothing_twice",),
     ),
     Bug(
-        "claims ids unsorted",
+        "claims ids in unsorted order",
         "etl/ledger.py",
         "ordered = sorted(ids)",
         "ordered = list(ids)",
         (f"{LOADING}::test_two_claims_in_opposite_orders_do_not_lock_each_other_out",),
     ),
     Bug(
-        "inserts again after an unclear COMMIT",
+        "inserts rows again after a COMMIT of unknown outcome",
         "etl/ledger.py",
         "            raise CommittedBeforeError\n",
         "            return set(message_ids)\n",
         (f"{CRASHES}::test_a_lost_reply_to_commit_is_looked_up_in_the_ledger",),
     ),
     Bug(
-        "takes an unclear COMMIT for somebody else's",
+        "takes its own COMMIT of unknown outcome for another run's",
         "etl/ledger.py",
         "            raise CommittedBeforeError\n",
         "            return fresh\n",
@@ -68,64 +69,64 @@ BUGS = (
     Bug(
         "ignores the failed entries of a batch call",
         "etl/sqs/queue.py",
-        'answer.get("Failed", [])\n            ]\n        return refused',
-        "()\n            ]\n        return refused",
+        'answer.get("Failed", [])\n            ]\n        return failed',
+        "()\n            ]\n        return failed",
         (f"{RECEIVING}::test_a_refused_entry_is_reported_though_the_call_succeeds",),
     ),
     Bug(
-        "keeps the oldest receipt handle",
+        "keeps the oldest receipt handle of a message",
         "etl/sqs/heartbeat.py",
-        "            for message in messages:\n                self._put(\n",
+        "            for message in messages:\n                self._put(message.handle",
         "            for message in messages:\n"
         "                if message.message_id in self._held:\n"
         "                    continue\n"
-        "                self._put(\n",
+        "                self._put(message.handle",
         (f"{RECEIVING}::test_a_redelivery_while_held_is_one_message_with_two_deliveries",),
     ),
     Bug(
-        "extends no visibility",
+        "never extends the visibility timeout",
         "etl/sqs/heartbeat.py",
         "            thread.start()\n",
         "            pass\n",
         (f"{CRASHES}::test_a_load_slower_than_the_visibility_timeout_keeps_its_messages",),
     ),
     Bug(
-        "times its heartbeat by the wall clock",
+        "times its heartbeat with the wall clock",
         "etl/sqs/heartbeat.py",
         "import time\n",
         'time = __import__("types").SimpleNamespace(monotonic=__import__("time").time)\n',
         ("tests/chaos/test_clock_jumps.py::test_a_run_does_not_notice_that_the_clock_jumps",),
     ),
     Bug(
-        "gives nothing back",
-        "etl/pipeline.py",
-        "        release(job.queue, job.heartbeat, messages, job.pool)\n",
+        "does not release the messages that it could not load",
+        "etl/sqs/consumer.py",
+        "            release(self._queue, self._heartbeat, messages, self._pool)\n",
         "",
         (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
     ),
     Bug(
-        "counts a message that came twice once",
+        "counts a message that was delivered twice only once",
         "etl/pipeline.py",
         "            already_handled=batch.deliveries - loaded - quarantined,\n",
         "            already_handled=len(batch.messages) - loaded - quarantined,\n",
         (f"{CRASHES}::test_a_message_delivered_twice_within_a_batch_is_loaded_once",),
     ),
     Bug(
-        "trusts the count of to_sql",
+        "counts rows that another run has loaded as its own",
         "etl/pipeline.py",
         "        loaded = len(stored.loaded)\n",
         "        loaded = len(batch.masked)\n",
         (f"{CRASHES}::test_two_runs_at_once_load_each_message_once",),
     ),
     Bug(
-        "exhausts the stack on deep nesting",
+        "overflows the stack on deeply nested JSON",
         "etl/extract.py",
         '    if text.count("[") + text.count("{") > NESTING and _depth(text) > NESTING:\n',
         "    if False:\n",
         ("tests/unit/test_extract.py",),
     ),
     Bug(
-        "takes true for the integer 1",
+        "accepts true as the integer 1",
         "etl/schema.py",
         "    return [kind in allowed for kind in map(type, values)]\n",
         "    return [isinstance(value, tuple(allowed)) for value in values]\n",
@@ -139,35 +140,35 @@ BUGS = (
         ("tests/unit/test_validate.py",),
     ),
     Bug(
-        "binds tokens to no column",
+        "does not bind tokens to their column",
         "etl/mask.py",
         "\n    bound_to = [associated_data(key_id, context)]\n",
         "\n    bound_to = []\n",
         ("tests/unit/test_mask.py::test_a_token_is_what_another_library_makes",),
     ),
     Bug(
-        "opens forged tokens",
+        "decrypts forged tokens",
         "etl/crypto/siv.py",
         "    genuine = differences == 0\n",
         "    genuine = differences >= 0\n",
         ("tests/unit/test_siv.py::test_every_flipped_bit_is_told",),
     ),
     Bug(
-        "seals under one nonce",
+        "seals every body with the same nonce",
         "etl/crypto/seal.py",
         "os.urandom(_NONCE_BYTES * len(bodies))",
         "bytes(_NONCE_BYTES * len(bodies))",
         ("tests/unit/test_mask.py::test_two_seals_of_one_body_differ",),
     ),
     Bug(
-        "quarantines bodies in the open",
+        "stores quarantined bodies unencrypted",
         "etl/quarantine.py",
         '                "body": body,\n',
         '                "body": message.body.encode("utf-8", "surrogatepass"),\n',
         (f"{CANARY}::test_no_canary_is_found_anywhere",),
     ),
     Bug(
-        "logs what pandera says",
+        "logs pandera's error message",
         "etl/validate.py",
         "        cases = errors.failure_cases\n",
         "        cases = errors.failure_cases\n"
@@ -175,21 +176,21 @@ BUGS = (
         (f"{CANARY}::test_no_canary_is_found_anywhere",),
     ),
     Bug(
-        "keeps the database's own words as the cause",
+        "keeps the driver's error as the cause of its own",
         "etl/postgres/engine.py",
         "        raise translated from None\n",
         "        raise translated from error\n",
         (f"{LOADING}::test_no_database_error_quotes_a_value",),
     ),
     Bug(
-        "looks at no cause behind an error",
+        "ignores the cause of a wrapped error",
         "etl/postgres/sqlstate.py",
         'error = getattr(error, "orig", None) or error.__cause__ or error.__context__',
         'error = getattr(error, "orig", None)',
         (f"{LOADING}::test_an_error_that_pandas_has_wrapped_is_told_by_its_sqlstate",),
     ),
     Bug(
-        "goes on without its savepoint",
+        "does not roll back to its savepoint",
         "etl/load.py",
         "        savepoint.rollback()\n",
         "",
@@ -203,42 +204,42 @@ BUGS = (
         (f"{LOADING}::test_a_database_error_is_told_by_its_sqlstate",),
     ),
     Bug(
-        "gives up at a deadlock",
+        "gives up after a deadlock",
         "etl/postgres/sqlstate.py",
         'OUTAGE_CLASSES = ("08", "53", "57", "40", "58")',
         'OUTAGE_CLASSES = ("08", "53", "57", "58")',
         (f"{FAULTS}::test_a_deadlock_is_tried_again",),
     ),
     Bug(
-        "gives up at a read-only failover",
+        "gives up during a read-only failover",
         "etl/postgres/sqlstate.py",
         'OUTAGE_CODES = ("25006", ',
         "OUTAGE_CODES = (",
         (f"{FAULTS}::test_a_read_only_failover_is_waited_out",),
     ),
     Bug(
-        "tries again on a connection from before the outage",
+        "retries on a connection from before the outage",
         "etl/postgres/engine.py",
-        "            source.dispose()\n",
+        "            engine.dispose()\n",
         "            pass\n",
         (f"{FAULTS}::test_a_read_only_failover_is_waited_out",),
     ),
     Bug(
-        "leaves a business id to the row that was refused",
+        "keeps a business id claimed for a row that the table refused",
         "etl/pipeline.py",
         "        ledger.free(connection, [key for keys in freed for key in keys])\n",
         "",
         (f"{KEYS}::test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next",),
     ),
     Bug(
-        "knows events by the primary key only",
+        "fingerprints events with the primary key only",
         "etl/fingerprints.py",
         "for key_id in keyring.key_ids]",
         "for key_id in [keyring.primary]]",
         (f"{KEYS}::test_a_rotation_of_the_keyring_forgets_nothing",),
     ),
     Bug(
-        "forgets ids as soon as the run ends",
+        "deletes ids from the ledger as soon as the run ends",
         "etl/sql/queries.sql",
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",

@@ -1,7 +1,7 @@
-"""Sends a campaign's messages and keeps the history; looks at the queue as nobody's consumer.
+"""Sends a campaign's messages, records them, and counts the queue without consuming from it.
 
-Not boto3: a million messages are sent in a tenth of the time, and nothing of the program's own
-ways of talking to SQS is used.
+It does not use boto3: plain HTTP sends a million messages in a tenth of the time, and shares no
+code with the way in which the program talks to SQS.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 from tests.chaos.messages import Messages
 
-TENS = 10
+MAX_BATCH_ENTRIES = 10  # API_SendMessageBatch
 
 
 @dataclass
 class History:
-    """What was sent: message ids by number; numbers by message id."""
+    """What was sent: how many messages, and the number of each by its message id."""
 
     messages: Messages
     numbers: dict[str, int] = field(default_factory=dict)
@@ -27,39 +27,44 @@ class History:
 
 
 class Producer:
-    """Talks to one queue in SQS's JSON protocol, unsigned, so that no fault meets it."""
+    """Talks to one queue in SQS's JSON protocol, unsigned, so that it suffers no fault."""
 
     def __init__(self, queue_url: str) -> None:
         self._queue_url = queue_url
         self._connection = http.client.HTTPConnection(urlsplit(queue_url).netloc, timeout=120)
 
     def send(self, history: History, count: int) -> None:
-        """Send the next *count* messages of the history."""
+        """Send the next *count* messages and record them in the history."""
         end = history.sent + count
         while history.sent < end:
-            self._send_some(history, min(TENS, end - history.sent))
+            self._send_batch(history, min(MAX_BATCH_ENTRIES, end - history.sent))
 
-    def _send_some(self, history: History, count: int) -> None:
+    def _send_batch(self, history: History, count: int) -> None:
         first = history.sent
         bodies = [history.messages.body(number) for number in range(first, first + count)]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
         answer = self.call("SendMessageBatch", Entries=entries)
         if answer.get("Failed"):
-            raise RuntimeError(f"SQS did not take {len(answer['Failed'])} messages")
+            raise RuntimeError(f"SQS did not accept {len(answer['Failed'])} messages")
         for entry in answer["Successful"]:
             history.numbers[entry["MessageId"]] = first + int(entry["Id"])
         history.sent += count
 
-    def numbers(self) -> tuple[int, int]:
-        """Messages visible, and in flight or delayed."""
-        names = ("", "NotVisible", "Delayed")
-        names = tuple(f"ApproximateNumberOfMessages{name}" for name in names)
+    def visible(self) -> int:
+        """Messages that a consumer could receive now."""
+        return self._counts()[0]
+
+    def left(self) -> int:
+        """Messages in the queue: visible, in flight or delayed."""
+        return sum(self._counts())
+
+    def _counts(self) -> list[int]:
+        names = [f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed")]
         attributes = self.call("GetQueueAttributes", AttributeNames=names)["Attributes"]
-        visible, in_flight, delayed = (int(attributes[name]) for name in names)
-        return visible, in_flight + delayed
+        return [int(attributes[name]) for name in names]
 
     def call(self, action: str, **members: Any) -> Any:
-        """Do one action on the queue."""
+        """Call one action on the queue."""
         body = json.dumps({"QueueUrl": self._queue_url, **members})
         headers = {"X-Amz-Target": f"AmazonSQS.{action}"}
         self._connection.request("POST", "/", body, headers)
@@ -70,5 +75,5 @@ class Producer:
         return json.loads(text)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._connection.close()

@@ -1,9 +1,9 @@
-"""A TCP proxy that loses, delays and swallows chosen requests or replies, and counts what it did.
+"""A TCP proxy that drops, delays or holds chosen requests and replies, and counts each fault.
 
-with Proxy(port, Chance(seed=1, shares={Fate.UNANSWERED: 0.1})) as proxy:
-run(DATABASE_URL=detour(url, proxy.port))
-proxy.cut()
-print(proxy.fired)
+with Proxy(port, RandomFaults(seed=1, shares={Fault.UNANSWERED: 0.1})) as proxy:
+    run(DATABASE_URL=via_proxy(url, proxy.port))
+    proxy.cut()
+    print(proxy.fired)
 """
 
 from __future__ import annotations
@@ -20,87 +20,89 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 
-class Fate(Enum):
-    """What becomes of what a client sends."""
+class Fault(Enum):
+    """What the proxy does to a request; the names are keys of the campaigns' results."""
 
-    PASSED = 0
-    LOST = 1  # the server never sees it, nor anything more of this connection
-    UNANSWERED = 2  # the server does it, and the connection ends before the reply
+    NONE = 0
+    LOST = 1  # the server sees neither this request nor any later one of the connection
+    UNANSWERED = 2  # the server executes it, and the connection ends before the reply
     DELAYED = 3  # it reaches the server after ``delay_seconds``
-    HELD = 4  # nothing of this connection passes any more, in either direction, and it stays open
-    SILENT = 5  # the server does it, then nothing passes any more, and the connection stays open
+    HELD = 4  # the connection stays open, but nothing passes any more in either direction
+    SILENT = 5  # the server executes it; then nothing passes any more, as for HELD
 
 
-Judge = Callable[[bytes], Fate]
+FaultPolicy = Callable[[bytes], Fault]
 
 
-def passed(request: bytes) -> Fate:
-    """Judge nothing: for a proxy that is only cut, or made a black hole, by hand."""
-    return Fate.PASSED
+def no_faults(request: bytes) -> Fault:
+    """Pass everything: for a proxy that only the test cuts or makes a black hole."""
+    return Fault.NONE
 
 
-def commits(request: bytes) -> bool:
+def is_commit(request: bytes) -> bool:
     """Whether a Postgres client asks to commit."""
     return b"COMMIT\0" in request
 
 
-class Chance:
-    """Judges by chance, the same for the same seed and the same requests in the same order."""
+class RandomFaults:
+    """Draws faults; the same seed and the same sequence of requests give the same faults."""
 
     def __init__(
         self,
         seed: int,
-        shares: Mapping[Fate, float],
+        shares: Mapping[Fault, float],
         *,
-        among: Callable[[bytes], bool] = commits,
-        most: int | None = None,
+        among: Callable[[bytes], bool] = is_commit,
+        max_faults: int | None = None,
     ) -> None:
-        """Take the share of the requests that each fate befalls.
+        """Take the share of requests, 0 to 1, that suffers each fault.
 
-        :param among: which requests can meet another fate than to pass
-        :param most: so many times at most
+        :param among: selects the requests that can suffer a fault
+        :param max_faults: stop after this number of faults
         """
         self._random = random.Random(seed)
-        self._fates = [*shares, Fate.PASSED]
+        self._faults = [*shares, Fault.NONE]
         self._shares = [*shares.values(), 1 - sum(shares.values())]
         self._among = among
-        self._left = most
+        self._left = max_faults
         self._lock = threading.Lock()
 
-    def __call__(self, request: bytes) -> Fate:
-        """Draw the request's fate."""
+    def __call__(self, request: bytes) -> Fault:
+        """Draw the fault for a request."""
         if not self._among(request):
-            return Fate.PASSED
+            return Fault.NONE
         with self._lock:
-            (fate,) = self._random.choices(self._fates, self._shares)
-            if fate is not Fate.PASSED and self._left is not None:
+            (fault,) = self._random.choices(self._faults, self._shares)
+            if fault is not Fault.NONE and self._left is not None:
                 if self._left == 0:
-                    return Fate.PASSED
+                    return Fault.NONE
                 self._left -= 1
-            return fate
+            return fault
 
 
-def detour(url: str, port: int) -> str:
-    """The same URL by way of a proxy's port on this machine."""
+def via_proxy(url: str, port: int) -> str:
+    """The same URL, but through a proxy's port on this machine."""
     parts = urlsplit(url)
     credentials, at, _ = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{credentials}{at}127.0.0.1:{port}"))
 
 
 class Proxy:
-    """Stands before a server on this machine; *judge* sees each piece that a client sends.
+    """Sits in front of a server on this machine; *policy* sees each chunk that a client sends.
 
-    ``fired`` counts the fates by name, ``cut`` the connections ended by :meth:`cut`.
+    ``fired`` counts the faults by name, and the connections that :meth:`cut` ended as ``cut``.
     """
 
-    def __init__(self, port: int, judge: Judge = passed, *, delay_seconds: float = 0.5) -> None:
+    def __init__(
+        self, port: int, policy: FaultPolicy = no_faults, *, delay_seconds: float = 0.5
+    ) -> None:
         self._server_port = port
-        self._judge = judge
+        self._policy = policy
         self._delay_seconds = delay_seconds
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.fired: Counter[str] = Counter()
-        self._lines: set[_Line] = set()
+        self._connections: set[_ProxiedConnection] = set()
         self._lock = threading.Lock()
         self._open = threading.Event()
         self._open.set()
@@ -111,26 +113,26 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _end(self._listener)
+        _shut_down(self._listener)
         self._acceptor.join()
         self._listener.close()
         self._open.set()
-        for line in self._live():
-            line.end()
-            line.join()
+        for connection in self._live_connections():
+            connection.end()
+            connection.join()
 
     def cut(self) -> int:
         """End every connection now; returns how many there were."""
-        lines = self._live()
-        for line in lines:
-            line.end()
+        connections = self._live_connections()
+        for connection in connections:
+            connection.end()
         with self._lock:
-            self.fired["cut"] += len(lines)
-        return len(lines)
+            self.fired["cut"] += len(connections)
+        return len(connections)
 
     @contextlib.contextmanager
     def black_hole(self) -> Iterator[None]:
-        """Let nothing pass while the block lasts, nor any end be noticed; then all goes on."""
+        """Pass nothing while the block lasts, not even the end of a connection; then resume."""
         self._open.clear()
         with self._lock:
             self.fired["black hole"] += 1
@@ -139,28 +141,28 @@ class Proxy:
         finally:
             self._open.set()
 
-    def judge(self, request: bytes) -> Fate:
-        """Say what becomes of a request, and count it."""
-        fate = self._judge(request)
-        if fate is not Fate.PASSED:
+    def choose_fault(self, request: bytes) -> Fault:
+        """Ask the policy about a request, count the fault, and wait if it is a delay."""
+        fault = self._policy(request)
+        if fault is not Fault.NONE:
             with self._lock:
-                self.fired[fate.name.lower()] += 1
-        if fate is Fate.DELAYED:
+                self.fired[fault.name.lower()] += 1
+        if fault is Fault.DELAYED:
             time.sleep(self._delay_seconds)
-        return fate
+        return fault
 
     def wait_until_open(self) -> None:
         """Wait for the end of a black hole."""
         self._open.wait()
 
-    def forget(self, line: _Line) -> None:
-        """Keep no more of a connection that has ended."""
+    def forget(self, connection: _ProxiedConnection) -> None:
+        """Drop a connection that has ended."""
         with self._lock:
-            self._lines.discard(line)
+            self._connections.discard(connection)
 
-    def _live(self) -> list[_Line]:
+    def _live_connections(self) -> list[_ProxiedConnection]:
         with self._lock:
-            return list(self._lines)
+            return list(self._connections)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -169,16 +171,16 @@ class Proxy:
                 try:
                     server = socket.create_connection(("127.0.0.1", self._server_port))
                 except OSError:
-                    client.close()  # the server is down, and the client sees just that
+                    client.close()  # the server is down, and that is what the client sees
                     continue
-                line = _Line(self, client, server)
+                connection = _ProxiedConnection(self, client, server)
                 with self._lock:
-                    self._lines.add(line)
-                line.start()
+                    self._connections.add(connection)
+                connection.start()
 
 
-class _Line:
-    """One client's connection and the one to the server behind it."""
+class _ProxiedConnection:
+    """A client's connection, and the connection to the server behind it."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy = proxy
@@ -187,11 +189,12 @@ class _Line:
         self._held = threading.Event()
         self._unanswered = threading.Event()
         self._threads = [
-            threading.Thread(target=work, daemon=True) for work in (self._requests, self._replies)
+            threading.Thread(target=work, daemon=True)
+            for work in (self._forward_requests, self._forward_replies)
         ]
 
     def start(self) -> None:
-        """Let it pass what both sides send."""
+        """Start to forward in both directions."""
         for thread in self._threads:
             thread.start()
 
@@ -201,38 +204,38 @@ class _Line:
             thread.join()
 
     def end(self) -> None:
-        """End it for both sides."""
-        _end(self._client)
-        _end(self._server)
+        """End the connection for both sides."""
+        _shut_down(self._client)
+        _shut_down(self._server)
 
-    def _requests(self) -> None:
+    def _forward_requests(self) -> None:
         with contextlib.suppress(OSError):
             while data := self._client.recv(65536):
                 self._proxy.wait_until_open()
                 if self._held.is_set():
                     continue
-                fate = self._proxy.judge(data)
-                if fate is Fate.LOST:
+                fault = self._proxy.choose_fault(data)
+                if fault is Fault.LOST:
                     break
-                if fate is Fate.UNANSWERED:
+                if fault is Fault.UNANSWERED:
                     self._unanswered.set()
-                if fate in (Fate.HELD, Fate.SILENT):
+                if fault in (Fault.HELD, Fault.SILENT):
                     self._held.set()
-                if fate is not Fate.HELD:
+                if fault is not Fault.HELD:
                     self._server.sendall(data)
         self._proxy.wait_until_open()
-        _end(self._server)
+        _shut_down(self._server)
 
-    def _replies(self) -> None:
+    def _forward_replies(self) -> None:
         with contextlib.suppress(OSError):
-            # The reply that is dropped tells that the server has done what it was asked for.
+            # Wait for the reply before dropping it: it shows that the server has done the work.
             while (data := self._server.recv(65536)) and not self._unanswered.is_set():
                 self._proxy.wait_until_open()
                 if not self._held.is_set():
                     self._client.sendall(data)
         self._proxy.wait_until_open()
         if self._held.is_set():
-            # The client hears nothing of the server's end either.
+            # The client must not notice that the server has closed the connection.
             self._threads[0].join()
         self.end()
         self._threads[0].join()
@@ -241,6 +244,6 @@ class _Line:
         self._proxy.forget(self)
 
 
-def _end(one: socket.socket) -> None:
+def _shut_down(connected: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)
+        connected.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Start the strict SQS, set its faults, and ask what fired."""
+"""Start the strict SQS, set its faults, and ask which of them fired."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from tests.chaos.strict_sqs_faults import Rates
 
 
 class StrictSqs(EmbeddedSqs):
-    """A strict SQS in a process of its own; without faults until some are asked for."""
+    """A strict SQS in its own process; it has no faults until they are set."""
 
     def __init__(self, seed: int = 0) -> None:
         self._child = Child("tests.chaos.strict_sqs_server", str(seed))
         self.endpoint_url: str = self._child.ready["endpoint_url"]
         self._creator = None
 
-    def commit(self, **rates: Any) -> None:
-        """Commit faults at these rates from now on, and no others; see `strict_sqs_faults.Rates`.
+    def set_rates(self, **rates: Any) -> None:
+        """Replace the rates of all faults; see `strict_sqs_faults.Rates`.
 
         :raises ValueError: no such rate
         """
         self._ask({"rates": Rates.read(rates).json()})
 
-    def script(self, action: str, kind: str, *, nth: int = 1, entry: int | None = None) -> None:
-        """Commit a fault at the *nth* call of *action* from now, or at one entry of it."""
-        scripted = {"action": action, "nth": nth, "kind": kind, "entry": entry}
-        self._ask({"script": [scripted]})
+    def schedule_fault(
+        self, action: str, kind: str, *, nth: int = 1, entry: int | None = None
+    ) -> None:
+        """Make the *nth* call of *action* from now on fail, or only one entry of it."""
+        fault = {"action": action, "nth": nth, "kind": kind, "entry": entry}
+        self._ask({"schedule": [fault]})
 
-    def expire(self, seconds: float) -> None:
-        """Refuse every signed request for so long, as if the credentials had expired."""
+    def expire_credentials(self, seconds: float) -> None:
+        """Refuse every signed request for this time, as if the credentials had expired."""
         self._ask({"expired_seconds": seconds})
 
     def fired(self) -> Counter[str]:
-        """What fired so far, by kind."""
+        """How often each kind of fault has fired so far."""
         return self._ask(None)
 
     def _ask(self, orders: dict[str, Any] | None) -> Counter[str]:

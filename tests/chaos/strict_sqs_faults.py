@@ -1,4 +1,4 @@
-"""Which faults the strict SQS commits, and how often it did: by rates, a seed and a script."""
+"""Which faults the strict SQS produces, from rates, a seed and a schedule, and how many so far."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-# What a consumer calls; the faults of whole requests befall these alone, unless a script names
-# another action. A producer and an onlooker are to see what is, or no checker could be sure.
+# The actions of a consumer. Only these suffer faults of whole requests, unless the schedule names
+# another action. Producers and observers must see the truth, or the checker could not be sure.
 CONSUMER_ACTIONS = frozenset(
     {
         "ReceiveMessage",
@@ -19,14 +19,14 @@ CONSUMER_ACTIONS = frozenset(
     }
 )
 
-# Of a whole request, the first that is drawn:
+# Faults of a whole request, in the order in which they are drawn; at most one of them fires.
 BEFORE_EFFECT = ("throttled", "failed", "unavailable", "cut_before")
 AFTER_EFFECT = ("cut_after", "failed_after", "slow")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The share of what may suffer a fault that does suffer it, 0 to 1, and the limits."""
+    """The rate of each fault, 0 to 1, with what it applies to; and the limits."""
 
     throttled: float = 0.0  # requests: RequestThrottled or ThrottlingException
     failed: float = 0.0  # requests: 500 before the effect
@@ -35,36 +35,36 @@ class Rates:
     cut_after: float = 0.0  # requests: done, and the connection ends without an answer
     failed_after: float = 0.0  # requests: done, and answered with 500
     slow: float = 0.0  # requests: done, and answered slow_seconds later
-    false_empty: float = 0.0  # receives: nothing, though messages are visible
+    false_empty: float = 0.0  # receives: an empty answer, though messages are visible
     failed_entry: float = 0.0  # entries of a batch: InternalError inside a 200, nothing was done
     stale_handle: float = 0.0  # deletes: answered with success, nothing was done
     redelivered: float = 0.0  # deleted messages: delivered once more
-    twice: float = 0.0  # messages received: visible at once, for another consumer
+    twice: float = 0.0  # received messages: visible at once, to another consumer
     slow_seconds: float = 1.0
     in_flight: int = 120_000  # messages; a receive beyond them is OverLimit, long poll or not
-    opposite_chunk: int = 0  # messages; above 0 each comes three times, see strict_sqs_server
+    opposite_chunk: int = 0  # messages; above 0 each is delivered three times: strict_sqs_queue
     dead_letter_new_ids: bool = True  # a message moved to the dead-letter queue gets a new id
 
     @classmethod
     def read(cls, members: dict[str, Any]) -> Self:
-        """Make rates of a JSON object.
+        """Make rates from a JSON object.
 
-        :raises ValueError: a name that is none of them
+        :raises ValueError: a name that is not a rate
         """
         if unknown := members.keys() - {field.name for field in fields(cls)}:
             raise ValueError(f"no such rates: {sorted(unknown)}")
         return cls(**members)
 
     def json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The rates as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Scripted:
-    """One fault at one request: the *nth* of an action from 1, counted from when it was asked for.
+class ScheduledFault:
+    """One fault of one request: the *nth* call of an action, from 1, after it was scheduled.
 
-    With ``entry`` it befalls that entry of the batch only, from 0.
+    With ``entry`` it hits only that entry of the batch, counted from 0.
     """
 
     action: str
@@ -74,42 +74,45 @@ class Scripted:
 
 
 class Faults:
-    """Draws the faults and counts those that came true, by kind."""
+    """Draws the faults, and counts by kind those that fired."""
 
     def __init__(self, seed: int) -> None:
         self.rates = Rates()
         self.fired: Counter[str] = Counter()
         self.expired_until_ms = 0
         self._random = random.Random(seed)
-        self._script: list[Scripted] = []
+        self._schedule: list[ScheduledFault] = []
         self._calls: Counter[str] = Counter()
-        self._action = ""  # of the request in hand
-        self._now: list[Scripted] = []
+        # Of the current request:
+        self._action = ""
+        self._scheduled_now: list[ScheduledFault] = []
 
-    def change(self, rates: dict[str, Any]) -> None:
-        """Take over new rates, all that are not named being none."""
+    def change_rates(self, rates: dict[str, Any]) -> None:
+        """Replace all rates; a fault that is not named gets the rate 0."""
         self.rates = Rates.read(rates)
 
-    def add(self, scripted: Scripted) -> None:
-        """Take over one fault of a script."""
-        nth = scripted.nth + self._calls[scripted.action]
-        self._script.append(replace(scripted, nth=nth))
+    def schedule(self, fault: ScheduledFault) -> None:
+        """Add a fault to the schedule."""
+        nth = fault.nth + self._calls[fault.action]
+        self._schedule.append(replace(fault, nth=nth))
 
-    def begin(self, action: str) -> None:
-        """Note a request; what follows is about it."""
+    def begin_request(self, action: str) -> None:
+        """Count a request; the calls that follow are about it."""
         self._action = action
         self._calls[action] += 1
-        self._now = [
-            one for one in self._script if one.action == action and one.nth == self._calls[action]
+        self._scheduled_now = [
+            fault
+            for fault in self._schedule
+            if fault.action == action and fault.nth == self._calls[action]
         ]
-        for one in self._now:
-            self._script.remove(one)
+        for fault in self._scheduled_now:
+            self._schedule.remove(fault)
 
-    def of_request(self, action: str) -> str | None:
+    def draw_for_request(self, action: str) -> str | None:
         """The fault of the request as a whole, or None."""
-        for one in self._now:
-            if one.entry is None:
-                return one.kind
+        for fault in self._scheduled_now:
+            if fault.entry is None:
+                return fault.kind
         if action not in CONSUMER_ACTIONS:
             return None
         draw = self._random.random()
@@ -117,18 +120,20 @@ class Faults:
             draw -= getattr(self.rates, kind)
             if draw < 0:
                 return kind
-        if action == "ReceiveMessage" and self.chance(self.rates.false_empty):
+        if action == "ReceiveMessage" and self.draw(self.rates.false_empty):
             return "false_empty"
         return None
 
-    def of_entry(self, kind: str, position: int) -> bool:
-        """Whether this fault befalls the entry, or the single message of a call; counted."""
-        scripted = any(one.entry == position and one.kind == kind for one in self._now)
-        spared = kind == "failed_entry" and self._action not in CONSUMER_ACTIONS
-        befalls = scripted or (not spared and self.chance(getattr(self.rates, kind)))
-        self.fired[kind] += befalls
-        return befalls
+    def fires_for_entry(self, kind: str, position: int) -> bool:
+        """Decide whether this fault hits an entry, or a call's single message; count it if so."""
+        scheduled = any(
+            fault.entry == position and fault.kind == kind for fault in self._scheduled_now
+        )
+        exempt = kind == "failed_entry" and self._action not in CONSUMER_ACTIONS
+        fires = scheduled or (not exempt and self.draw(getattr(self.rates, kind)))
+        self.fired[kind] += fires
+        return fires
 
-    def chance(self, share: float) -> bool:
+    def draw(self, rate: float) -> bool:
         """Draw once."""
-        return share > 0 and self._random.random() < share
+        return rate > 0 and self._random.random() < rate

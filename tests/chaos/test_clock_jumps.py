@@ -1,4 +1,4 @@
-"""The wall clock jumps by half a day under a run, and nothing changes."""
+"""The wall clock jumps by half a day during a run, and nothing changes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from tests.acceptance.job_processes import (
     visible,
 )
 from tests.chaos.clock import jumping_clock
-from tests.chaos.proxy import Fate, Proxy, detour
+from tests.chaos.proxy import Fault, Proxy, via_proxy
 from tests.conftest import Job
 
-HALF_A_DAY = 12 * 3600
+HALF_A_DAY_SECONDS = 12 * 3600
 COUNT = 60
 
 
-def test_the_clock_of_a_process_jumps_and_its_monotonic_one_does_not() -> None:
-    """Or the tests below would show nothing."""
+def test_the_wall_clock_of_a_process_jumps_and_its_monotonic_clock_does_not() -> None:
+    """Without this the test below would prove nothing."""
     code = (
         "import sys, time, datetime as dt\n"
         "while sys.stdin.readline():\n"
@@ -50,64 +50,65 @@ def test_the_clock_of_a_process_jumps_and_its_monotonic_one_does_not() -> None:
             text=True,
         ) as process,
     ):
-        shown = []
-        for shift in (0, HALF_A_DAY, -HALF_A_DAY):
+        times = []
+        for shift in (0, HALF_A_DAY_SECONDS, -HALF_A_DAY_SECONDS):
             clock.jump_to(shift)
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write("\n")
             process.stdin.flush()
-            shown.append([float(part) for part in process.stdout.readline().split()])
+            times.append([float(part) for part in process.stdout.readline().split()])
         process.stdin.close()
-    before, ahead, behind = shown
+    before, ahead, behind = times
     for kind in (0, 1):
-        assert ahead[kind] - before[kind] == pytest.approx(HALF_A_DAY, abs=600)
-        assert behind[kind] - before[kind] == pytest.approx(-HALF_A_DAY, abs=600)
+        assert ahead[kind] - before[kind] == pytest.approx(HALF_A_DAY_SECONDS, abs=600)
+        assert behind[kind] - before[kind] == pytest.approx(-HALF_A_DAY_SECONDS, abs=600)
     assert 0 <= behind[2] - before[2] < 600
 
 
-class Hours:
-    """The hours that a job's requests to SQS were signed at, off the true time."""
+class SignatureTimes:
+    """Records how many hours the signatures of a job's requests to SQS are off the true time."""
 
     def __init__(self) -> None:
-        self.off: set[int] = set()
+        self.hours_off: set[int] = set()
 
-    def __call__(self, request: bytes) -> Fate:
+    def __call__(self, request: bytes) -> Fault:
         """Let every request pass."""
         signed = re.search(rb"X-Amz-Date: (\w+)", request, re.IGNORECASE)
         if signed:
             then = dt.datetime.strptime(signed[1].decode() + "+0000", "%Y%m%dT%H%M%SZ%z")
-            self.off.add(round((then - dt.datetime.now(dt.UTC)).total_seconds() / 3600))
-        return Fate.PASSED
+            self.hours_off.add(round((then - dt.datetime.now(dt.UTC)).total_seconds() / 3600))
+        return Fault.NONE
 
 
 def test_a_run_does_not_notice_that_the_clock_jumps(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """Ahead and back, under both of two workers: no message shows, no limit is reached."""
-    hours, today = Hours(), dt.datetime.now(dt.UTC).date()
+    """It jumps ahead and back for both workers: no message becomes visible, no limit is reached."""
+    signature_times = SignatureTimes()
+    today = dt.datetime.now(dt.UTC).date()
     port = urlsplit(sqs.endpoint_url).port or 0
     with (
         jumping_clock() as clock,
-        Proxy(port, hours) as proxy,
+        Proxy(port, signature_times) as proxy,
         new_job(sqs, postgres, visibility_seconds=2) as job,
     ):
         job.send(*logins(COUNT))
         names = ("AWS_ENDPOINT_URL", "ETL_QUEUE__URL")
-        more = {name: detour(job.environment[name], proxy.port) for name in names}
-        more |= {"ETL_BATCH__ROWS": str(COUNT // 4), "ETL_RUN__MAX_SECONDS": "600"}
+        settings = {name: via_proxy(job.environment[name], proxy.port) for name in names}
+        settings |= {"ETL_BATCH__ROWS": str(COUNT // 4), "ETL_RUN__MAX_SECONDS": "600"}
         with (
-            ledger_locked(job) as let_go,
-            running(job, "--workers", "2", **more, **clock.environment) as process,
+            ledger_locked(job) as release,
+            running(job, "--workers", "2", **settings, **clock.environment) as process,
         ):
             until(lambda: len(held_sessions(job)) == 2 and visible(job) == 0, seconds=150)
-            for shift in (HALF_A_DAY, -HALF_A_DAY):
+            for shift in (HALF_A_DAY_SECONDS, -HALF_A_DAY_SECONDS):
                 clock.jump_to(shift)
-                assert not seen_by_others(job)
-            let_go()
+                assert not visible_to_others(job)
+            release()
             summary = ended(process)
         assert clock.jumps == 2
-        assert {-12, 12} <= hours.off
+        assert {-12, 12} <= signature_times.hours_off
         assert (summary["received"], summary["loaded"]) == (COUNT, COUNT)
         assert summary["stop_reason"] == "idle"
         assert summary["seconds"] < 600
@@ -117,8 +118,8 @@ def test_a_run_does_not_notice_that_the_clock_jumps(
         assert dates <= {today, dt.datetime.now(dt.UTC).date()}
 
 
-def seen_by_others(job: Job) -> bool:
-    """Whether a message that the job holds shows within twice its visibility timeout."""
+def visible_to_others(job: Job) -> bool:
+    """Whether another consumer gets a message within twice the visibility timeout."""
     for _ in range(4):
         answer = job.client.receive_message(QueueUrl=job.queue_url, WaitTimeSeconds=1)
         if answer.get("Messages"):

@@ -1,4 +1,7 @@
-"""Whatever the database does, every message is loaded once, and none is called bad for it."""
+"""Whatever the database does, every message is loaded once, and none is quarantined for it.
+
+This is one file because its tests share the checks on a whole run and the server on a small disk.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +40,24 @@ from tests.chaos.database import (
     superuser_url,
     target_locked,
 )
-from tests.chaos.proxy import Fate, Proxy, commits, detour
+from tests.chaos.proxy import Fault, Proxy, is_commit, via_proxy
 from tests.conftest import Job
 
 MESSAGES = 90
 BATCHES = {"ETL_BATCH__ROWS": "30"}
 
 
-def says(process: subprocess.Popen[str], words: str) -> None:
+def wait_for_log(process: subprocess.Popen[str], words: str) -> None:
     """Wait until the run logs these words."""
     assert process.stderr is not None
     for line in process.stderr:
         if words in line:
             return
-    raise AssertionError(f"the run has ended and not said {words!r}")
+    raise AssertionError(f"the run ended without logging {words!r}")
 
 
-def whole(job: Job, summary: dict[str, Any]) -> None:
-    """Nothing lost, nothing doubled, nothing in quarantine, nothing left."""
+def check_all_loaded_once(job: Job, summary: dict[str, Any]) -> None:
+    """Check that every message is loaded once, none quarantined, and none left in the queue."""
     parts = ("received", "loaded", "already_handled", "quarantined", "released")
     assert [summary[part] for part in parts] == [MESSAGES, MESSAGES, 0, 0, 0]
     assert users(job) == expected_users(MESSAGES)
@@ -65,199 +68,210 @@ def whole(job: Job, summary: dict[str, Any]) -> None:
 
 @pytest.fixture
 def sent(job: Job) -> list[str]:
-    """The ids of good messages that wait in the queue; the tables are there."""
+    """Create the tables and send good messages; returns their ids."""
     make_tables(job)
     return job.send(*logins(MESSAGES))
 
 
 def test_a_deadlock_is_tried_again(job: Job, postgres: EmbeddedPostgres) -> None:
-    """The server ends the job's transaction, not its rival's."""
+    """The server aborts the job's transaction, not the rival's."""
     make_tables(job)
     ids = job.send(*logins(MESSAGES))
-    with target_locked(job) as let_go, running(job, ETL_BATCH__ROWS=str(MESSAGES)) as process:
+    with target_locked(job) as release, running(job, ETL_BATCH__ROWS=str(MESSAGES)) as process:
         until(lambda: held_sessions(job))
-        deadlock(superuser_url(postgres, job), ids[0], let_go)
-        says(process, "SQLSTATE 40P01 (DeadlockDetected); trying again")
-        whole(job, ended(process))
+        deadlock(superuser_url(postgres, job), ids[0], release)
+        wait_for_log(process, "SQLSTATE 40P01 (DeadlockDetected); trying again")
+        check_all_loaded_once(job, ended(process))
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "sqlstate"),
     [("lock_timeout", "55P03 (LockNotAvailable)"), ("statement_timeout", "57014 (QueryCanceled)")],
 )
-def test_a_timeout_is_tried_again(name: str, told: str, job: Job, sent: list[str]) -> None:
-    """Until whoever holds the lock lets go."""
+def test_a_timeout_is_tried_again(name: str, sqlstate: str, job: Job, sent: list[str]) -> None:
+    """It is tried until the other session releases its lock."""
     with (
         database_setting(job, name, "300ms"),
-        target_locked(job) as let_go,
+        target_locked(job) as release,
         running(job, **BATCHES) as process,
     ):
-        says(process, f"SQLSTATE {told}; trying again")
-        let_go()
-        whole(job, ended(process))
+        wait_for_log(process, f"SQLSTATE {sqlstate}; trying again")
+        release()
+        check_all_loaded_once(job, ended(process))
 
 
 def test_a_timeout_that_goes_on_ends_the_run(job: Job, sent: list[str]) -> None:
-    """With exit code 1, the reason, and every message visible at once."""
-    patience = {"ETL_DATABASE__RETRY_SECONDS": "1"}
+    """The exit code is 1, the reason is printed, and every message is visible at once."""
+    retries = {"ETL_DATABASE__RETRY_SECONDS": "1"}
     with (
         database_setting(job, "lock_timeout", "100ms"),
         target_locked(job),
-        running(job, **BATCHES, **patience) as process,
+        running(job, **BATCHES, **retries) as process,
     ):
         out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "SQLSTATE 55P03 (LockNotAvailable)" in err.splitlines()[-1]
     assert '"stop_reason": "database unavailable"' in out
     assert numbers(job) == (MESSAGES, 0)
-    whole(job, job.run())
+    check_all_loaded_once(job, job.run())
 
 
 def test_a_read_only_failover_is_waited_out(job: Job, sent: list[str]) -> None:
-    """In the middle of a batch, and at a start."""
-    with ledger_locked(job) as let_go, running(job, **BATCHES) as process:
+    """It may happen in the middle of a batch, or at the start of a run."""
+    with ledger_locked(job) as release, running(job, **BATCHES) as process:
         until(lambda: held_sessions(job))
         with read_only(job):
-            let_go()
-            says(process, "SQLSTATE 25006 (ReadOnlySqlTransaction); trying again")
-        whole(job, ended(process))
+            release()
+            wait_for_log(process, "SQLSTATE 25006 (ReadOnlySqlTransaction); trying again")
+        check_all_loaded_once(job, ended(process))
     with read_only(job), running(job) as process:
-        says(process, "SQLSTATE 25006 (ReadOnlySqlTransaction); trying again")
+        wait_for_log(process, "SQLSTATE 25006 (ReadOnlySqlTransaction); trying again")
         process.terminate()
         process.communicate(timeout=60)
 
 
 def test_sessions_ended_again_and_again_cost_nothing(job: Job, sent: list[str]) -> None:
-    """Three times in the same batch."""
-    with ledger_locked(job) as let_go, running(job, **BATCHES) as process:
+    """They are ended three times in the same batch."""
+    with ledger_locked(job) as release, running(job, **BATCHES) as process:
         ended_pids: set[int] = set()
 
-        def waits_anew() -> set[int]:
+        def new_waiting_pids() -> set[int]:
             return {*held_sessions(job)} - ended_pids
 
         for _ in range(3):
-            until(waits_anew)
-            ended_pids |= waits_anew()
+            until(new_waiting_pids)
+            ended_pids |= new_waiting_pids()
             assert end_sessions(job)
-        until(waits_anew)
-        let_go()
-        whole(job, ended(process))
+        until(new_waiting_pids)
+        release()
+        check_all_loaded_once(job, ended(process))
 
 
 def test_a_connection_cut_in_every_batch_costs_nothing(job: Job, sent: list[str]) -> None:
-    """Before its COMMIT arrives, and after it: by turns, four times in a run; once it is late."""
+    """It is cut before the COMMIT or after it, twice each in a run; one COMMIT is late."""
     url = job.environment["DATABASE_URL"]
-    fates = iter([Fate.UNANSWERED, Fate.LOST, Fate.DELAYED, Fate.LOST, Fate.UNANSWERED])
+    faults = iter([Fault.UNANSWERED, Fault.LOST, Fault.DELAYED, Fault.LOST, Fault.UNANSWERED])
     claimed = False
 
-    def judge(request: bytes) -> Fate:
+    def policy(request: bytes) -> Fault:
         nonlocal claimed
         claimed = claimed or b"insert into etl.ledger" in request
-        if claimed and commits(request):
+        if claimed and is_commit(request):
             claimed = False
-            return next(fates, Fate.PASSED)
-        return Fate.PASSED
+            return next(faults, Fault.NONE)
+        return Fault.NONE
 
-    with Proxy(sa.make_url(url).port or 0, judge) as proxy:
-        whole(job, job.run(**BATCHES, DATABASE_URL=detour(url, proxy.port)))
+    with Proxy(sa.make_url(url).port or 0, policy) as proxy:
+        check_all_loaded_once(job, job.run(**BATCHES, DATABASE_URL=via_proxy(url, proxy.port)))
         assert proxy.fired == {"unanswered": 2, "lost": 2, "delayed": 1}
 
 
 def test_a_black_hole_longer_than_the_visibility_timeout_costs_nothing(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """Nothing of the batch comes through for three timeouts; then all goes on."""
+    """Nothing of the batch gets through for three timeouts; then the run goes on."""
     with new_job(sqs, postgres, visibility_seconds=2) as job:
         job.send(*logins(MESSAGES))
         url = job.environment["DATABASE_URL"]
         with Proxy(sa.make_url(url).port or 0) as proxy:
-            more = {"DATABASE_URL": detour(url, proxy.port), "ETL_BATCH__ROWS": str(MESSAGES)}
-            with ledger_locked(job) as let_go, running(job, **more) as process:
+            settings = {
+                "DATABASE_URL": via_proxy(url, proxy.port),
+                "ETL_BATCH__ROWS": str(MESSAGES),
+            }
+            with ledger_locked(job) as release, running(job, **settings) as process:
                 until(lambda: held_sessions(job))
                 with proxy.black_hole():
-                    let_go()
-                    # Others look for what the job holds, for as long as three timeouts.
+                    release()
+                    # For three timeouts, another consumer gets none of the messages.
                     for _ in range(6):
                         answer = job.client.receive_message(
                             QueueUrl=job.queue_url, WaitTimeSeconds=1
                         )
                         assert "Messages" not in answer
-                whole(job, ended(process))
+                check_all_loaded_once(job, ended(process))
 
 
 @pytest.mark.parametrize(
-    ("fate", "at"),
-    [(Fate.HELD, b"insert into etl.ledger"), (Fate.SILENT, b"COMMIT\0"), (Fate.HELD, b"SELECT 1")],
+    ("fault", "at"),
+    [
+        (Fault.HELD, b"insert into etl.ledger"),
+        (Fault.SILENT, b"COMMIT\0"),
+        (Fault.HELD, b"SELECT 1"),
+    ],
 )
 def test_a_database_that_falls_silent_is_hung_up_on(
-    fate: Fate, at: bytes, job: Job, sent: list[str]
+    fault: Fault, at: bytes, job: Job, sent: list[str]
 ) -> None:
-    """While it is asked, after it has committed, and between two batches (the pool's ping)."""
-    url, claims, fates = job.environment["DATABASE_URL"], 0, iter([fate])
+    """It falls silent at a query, after a commit, or at the pool's ping between two batches."""
+    url = job.environment["DATABASE_URL"]
+    claimed = False
+    faults = iter([fault])
 
-    def judge(request: bytes) -> Fate:
-        nonlocal claims
-        claims += b"insert into etl.ledger" in request
-        return next(fates, Fate.PASSED) if claims and at in request else Fate.PASSED
+    def policy(request: bytes) -> Fault:
+        nonlocal claimed
+        claimed = claimed or b"insert into etl.ledger" in request
+        return next(faults, Fault.NONE) if claimed and at in request else Fault.NONE
 
-    with Proxy(sa.make_url(url).port or 0, judge) as proxy:
-        more = {"DATABASE_URL": detour(url, proxy.port), "ETL_DATABASE__ANSWER_SECONDS": "3"}
-        with running(job, **BATCHES, **more) as process:
-            says(process, "no end of a transaction for 3 s; hanging up")
-            whole(job, ended(process))
-        assert proxy.fired == {fate.name.lower(): 1}
+    with Proxy(sa.make_url(url).port or 0, policy) as proxy:
+        settings = {"DATABASE_URL": via_proxy(url, proxy.port), "ETL_DATABASE__ANSWER_SECONDS": "3"}
+        with running(job, **BATCHES, **settings) as process:
+            wait_for_log(process, "no end of a transaction for 3 s; hanging up")
+            check_all_loaded_once(job, ended(process))
+        assert proxy.fired == {fault.name.lower(): 1}
 
 
 @pytest.fixture(scope="module")
 def disk() -> Iterator[Path]:
-    """A disk that is soon full."""
+    """A small disk, which the tests fill."""
     with small_disk(160) as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
-def cramped(disk: Path) -> Iterator[EmbeddedPostgres]:
-    """A Postgres on that disk, the write-ahead log and all."""
+def server_on_small_disk(disk: Path) -> Iterator[EmbeddedPostgres]:
+    """A Postgres on that disk, with its write-ahead log."""
     settings = {"min_wal_size": "32MB", "max_wal_size": "32MB"}
     with EmbeddedPostgres(disk / "postgres", settings=settings) as server:
         yield server
 
 
-def test_a_full_disk_is_waited_out(sqs: EmbeddedSqs, cramped: EmbeddedPostgres, disk: Path) -> None:
-    """No row is at fault when no table can grow."""
-    with new_job(sqs, cramped) as job:
+def test_a_full_disk_is_waited_out(
+    sqs: EmbeddedSqs, server_on_small_disk: EmbeddedPostgres, disk: Path
+) -> None:
+    """No row is blamed when the table cannot grow."""
+    with new_job(sqs, server_on_small_disk) as job:
         job.send(*logins(MESSAGES))
         with running(job, **BATCHES) as process:
             with filled(disk):
-                says(process, "SQLSTATE 53100 (DiskFull); trying again")
-            whole(job, ended(process))
+                wait_for_log(process, "SQLSTATE 53100 (DiskFull); trying again")
+            check_all_loaded_once(job, ended(process))
 
 
 def test_a_full_disk_that_stays_full_ends_the_run(
-    sqs: EmbeddedSqs, cramped: EmbeddedPostgres, disk: Path
+    sqs: EmbeddedSqs, server_on_small_disk: EmbeddedPostgres, disk: Path
 ) -> None:
-    """With exit code 1, and every message in the queue for a run that finds room."""
-    with new_job(sqs, cramped) as job:
+    """The exit code is 1, and every message stays in the queue for a run that finds room."""
+    with new_job(sqs, server_on_small_disk) as job:
         job.send(*logins(MESSAGES))
         with filled(disk):
             done = job.command("run", *job.arguments, **BATCHES, ETL_DATABASE__RETRY_SECONDS="1")
         assert done.returncode == 1
         assert "SQLSTATE 53100 (DiskFull)" in done.stderr
         assert numbers(job) == (MESSAGES, 0)
-        whole(job, job.run())
+        check_all_loaded_once(job, job.run())
 
 
 def test_a_server_that_ends_because_its_log_cannot_grow_costs_nothing(
-    sqs: EmbeddedSqs, cramped: EmbeddedPostgres, disk: Path
+    sqs: EmbeddedSqs, server_on_small_disk: EmbeddedPostgres, disk: Path
 ) -> None:
-    """It cannot even recover until there is room again, while a batch waits to be committed."""
-    with new_job(sqs, cramped) as job:
+    """A batch waits for its commit, and the server cannot even recover until there is room."""
+    with new_job(sqs, server_on_small_disk) as job:
         job.send(*logins(MESSAGES))
         with running(job, **BATCHES) as process:
-            with ledger_locked(job), session(cramped.superuser_url) as writer:
+            with ledger_locked(job), session(server_on_small_disk.superuser_url) as writer:
                 until(lambda: held_sessions(job))
                 with filled(disk):
                     crash_by_write_ahead_log(writer)
-                    says(process, "trying again")
-            cramped.start()
-            whole(job, ended(process))
+                    wait_for_log(process, "trying again")
+            server_on_small_disk.start()
+            check_all_loaded_once(job, ended(process))

@@ -1,4 +1,4 @@
-"""The fault proxy does to connections what it says, and counts it."""
+"""The proxy applies the faults that it is told to, and counts them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.job_processes import until
-from tests.chaos.proxy import Chance, Fate, Judge, Proxy, commits, detour, passed
+from tests.chaos.proxy import (
+    Fault,
+    FaultPolicy,
+    Proxy,
+    RandomFaults,
+    is_commit,
+    no_faults,
+    via_proxy,
+)
 
 ANSWER_SECONDS = 30
 
 
 class Echo:
-    """A server that answers what it was sent, and remembers it."""
+    """A server that sends back what it receives, and records it."""
 
     def __init__(self) -> None:
-        self.seen: list[bytes] = []
+        self.received: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -33,11 +41,11 @@ class Echo:
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             while data := connection.recv(1024):
-                self.seen.append(data)
+                self.received.append(data)
                 connection.sendall(data)
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -52,122 +60,130 @@ def echo() -> Iterator[Echo]:
 
 @contextlib.contextmanager
 def client(proxy: Proxy) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", proxy.port), ANSWER_SECONDS) as made:
-        yield made
+    with socket.create_connection(("127.0.0.1", proxy.port), ANSWER_SECONDS) as connection:
+        yield connection
 
 
-def asked(one: socket.socket, request: bytes) -> bytes:
-    one.sendall(request)
+def answer_to(connection: socket.socket, request: bytes) -> bytes:
+    """Send a request; returns the answer, empty if the connection ends."""
+    connection.sendall(request)
     with contextlib.suppress(ConnectionResetError):
-        return one.recv(1024)
+        return connection.recv(1024)
     return b""
 
 
-def fated(fate: Fate) -> Judge:
-    return lambda request: fate if request == b"x" else Fate.PASSED
+def only_for_x(fault: Fault) -> FaultPolicy:
+    """A policy that applies the fault to the request ``x`` alone."""
+    return lambda request: fault if request == b"x" else Fault.NONE
 
 
 @pytest.mark.parametrize(
-    ("fate", "answer", "seen"),
+    ("fault", "answer", "received"),
     [
-        (Fate.PASSED, b"x", [b"x"]),
-        (Fate.DELAYED, b"x", [b"x"]),
-        (Fate.UNANSWERED, b"", [b"x"]),
-        (Fate.LOST, b"", []),
+        (Fault.NONE, b"x", [b"x"]),
+        (Fault.DELAYED, b"x", [b"x"]),
+        (Fault.UNANSWERED, b"", [b"x"]),
+        (Fault.LOST, b"", []),
     ],
 )
-def test_a_request_meets_its_fate(fate: Fate, answer: bytes, seen: list[bytes], echo: Echo) -> None:
-    """What the client gets, and what the server saw; other requests are let alone."""
-    with Proxy(echo.port, fated(fate), delay_seconds=0.01) as proxy, client(proxy) as one:
-        assert asked(one, b"before") == b"before"
-        assert asked(one, b"x") == answer
-        assert echo.seen == [b"before", *seen]
-        assert proxy.fired == ({} if fate is Fate.PASSED else {fate.name.lower(): 1})
-
-
-@pytest.mark.parametrize(("fate", "seen"), [(Fate.HELD, []), (Fate.SILENT, [b"x"])])
-def test_a_connection_may_fall_silent_until_it_is_cut(
-    fate: Fate, seen: list[bytes], echo: Echo
+def test_a_fault_hits_only_the_request_that_it_was_chosen_for(
+    fault: Fault, answer: bytes, received: list[bytes], echo: Echo
 ) -> None:
-    """Before the server has seen the request, or after."""
-    with Proxy(echo.port, fated(fate)) as proxy, client(proxy) as one:
-        one.settimeout(0.2)
+    """The client gets the answer, and the server the requests, that the fault lets pass."""
+    with (
+        Proxy(echo.port, only_for_x(fault), delay_seconds=0.01) as proxy,
+        client(proxy) as connection,
+    ):
+        assert answer_to(connection, b"before") == b"before"
+        assert answer_to(connection, b"x") == answer
+        assert echo.received == [b"before", *received]
+        assert proxy.fired == ({} if fault is Fault.NONE else {fault.name.lower(): 1})
+
+
+@pytest.mark.parametrize(("fault", "received"), [(Fault.HELD, []), (Fault.SILENT, [b"x"])])
+def test_a_connection_may_fall_silent_until_it_is_cut(
+    fault: Fault, received: list[bytes], echo: Echo
+) -> None:
+    """It falls silent either before the server has received the request, or after."""
+    with Proxy(echo.port, only_for_x(fault)) as proxy, client(proxy) as connection:
+        connection.settimeout(0.2)
         with pytest.raises(TimeoutError):
-            asked(one, b"x")
-        one.settimeout(ANSWER_SECONDS)
-        until(lambda: echo.seen == seen)
+            answer_to(connection, b"x")
+        connection.settimeout(ANSWER_SECONDS)
+        until(lambda: echo.received == received)
         assert proxy.cut() == 1
-        assert one.recv(1024) == b""
-        assert proxy.fired == {fate.name.lower(): 1, "cut": 1}
+        assert connection.recv(1024) == b""
+        assert proxy.fired == {fault.name.lower(): 1, "cut": 1}
 
 
 def test_a_silent_connection_ends_with_its_client(echo: Echo) -> None:
-    """The server is not left with it."""
-    with Proxy(echo.port, fated(Fate.HELD)) as proxy:
-        with client(proxy) as one:
-            one.sendall(b"x")
+    """The proxy does not keep its connection to the server open."""
+    with Proxy(echo.port, only_for_x(Fault.HELD)) as proxy:
+        with client(proxy) as connection:
+            connection.sendall(b"x")
             until(lambda: proxy.fired)
-        until(lambda: not proxy._lines)
+        until(lambda: not proxy._connections)
 
 
 def test_a_black_hole_lets_nothing_through_until_it_ends(echo: Echo) -> None:
-    """Then what was on its way arrives."""
-    with Proxy(echo.port) as proxy, client(proxy) as one:
+    """At its end, whatever was sent in the meantime arrives."""
+    with Proxy(echo.port) as proxy, client(proxy) as connection:
         with proxy.black_hole():
-            one.sendall(b"x")
-            one.settimeout(0.2)
+            connection.sendall(b"x")
+            connection.settimeout(0.2)
             with pytest.raises(TimeoutError):
-                one.recv(1024)
-            assert echo.seen == []
-        one.settimeout(ANSWER_SECONDS)
-        assert one.recv(1024) == b"x"
+                connection.recv(1024)
+            assert echo.received == []
+        connection.settimeout(ANSWER_SECONDS)
+        assert connection.recv(1024) == b"x"
         assert proxy.fired == {"black hole": 1}
 
 
-def test_a_cut_ends_all_connections_and_takes_new_ones(echo: Echo) -> None:
-    """None of those that had ended by themselves is counted."""
-    with Proxy(echo.port, passed) as proxy:
-        with client(proxy) as gone:
-            asked(gone, b"gone")
-        until(lambda: not proxy._lines)
-        with client(proxy) as one, client(proxy) as other:
-            assert asked(one, b"1") + asked(other, b"2") == b"12"
+def test_a_cut_ends_all_connections_and_the_proxy_accepts_new_ones(echo: Echo) -> None:
+    """It counts only connections that had not ended before."""
+    with Proxy(echo.port, no_faults) as proxy:
+        with client(proxy) as ended:
+            answer_to(ended, b"ended")
+        until(lambda: not proxy._connections)
+        with client(proxy) as first, client(proxy) as second:
+            assert answer_to(first, b"1") + answer_to(second, b"2") == b"12"
             assert proxy.cut() == 2
-            assert asked(one, b"3") + asked(other, b"4") == b""
-        with client(proxy) as new:
-            assert asked(new, b"5") == b"5"
+            assert answer_to(first, b"3") + answer_to(second, b"4") == b""
+        with client(proxy) as third:
+            assert answer_to(third, b"5") == b"5"
 
 
 def test_a_server_that_is_down_is_down_for_the_client_too(echo: Echo) -> None:
-    """And the proxy outlives it."""
+    """The proxy itself keeps running."""
     with Proxy(echo.port) as proxy:
         echo.close()
         for _ in range(2):
-            with client(proxy) as one:
-                assert asked(one, b"x") == b""
+            with client(proxy) as connection:
+                assert answer_to(connection, b"x") == b""
 
 
-def test_chance_is_the_same_for_the_same_seed() -> None:
-    """About its share, never above its maximum, and only among the requests meant."""
+def test_random_faults_are_the_same_for_the_same_seed() -> None:
+    """They hit about their share of the commits, at most the maximum, and no other request."""
     requests = [b"Q\0\0\0\x0bCOMMIT\0", b"select 1\0"] * 500
 
-    def fates(seed: int, most: int | None = None) -> list[Fate]:
-        chance = Chance(seed, {Fate.UNANSWERED: 0.2, Fate.LOST: 0.1}, most=most)
-        return [chance(request) for request in requests]
+    def faults(seed: int, max_faults: int | None = None) -> list[Fault]:
+        shares = {Fault.UNANSWERED: 0.2, Fault.LOST: 0.1}
+        policy = RandomFaults(seed, shares, max_faults=max_faults)
+        return [policy(request) for request in requests]
 
-    assert fates(1) == fates(1) != fates(2)
-    assert set(fates(1)[1::2]) == {Fate.PASSED}
-    assert 60 < fates(1).count(Fate.UNANSWERED) < 140
-    assert fates(1, most=7).count(Fate.PASSED) == 1000 - 7
-
-
-def test_commits_are_told_from_other_requests() -> None:
-    """As psycopg2 sends them."""
-    assert commits(b"Q\0\0\0\x0bCOMMIT\0")
-    assert not commits(b"Q\0\0\0\x0dROLLBACK\0")
+    assert faults(1) == faults(1) != faults(2)
+    assert set(faults(1)[1::2]) == {Fault.NONE}
+    assert 60 < faults(1).count(Fault.UNANSWERED) < 140
+    assert faults(1, max_faults=7).count(Fault.NONE) == 1000 - 7
 
 
-def test_a_detour_changes_host_and_port_only() -> None:
-    """Credentials, path and query stay."""
+def test_commits_are_recognized_as_psycopg2_sends_them() -> None:
+    """A rollback is not a commit."""
+    assert is_commit(b"Q\0\0\0\x0bCOMMIT\0")
+    assert not is_commit(b"Q\0\0\0\x0dROLLBACK\0")
+
+
+def test_a_url_via_the_proxy_differs_in_host_and_port_only() -> None:
+    """Credentials, path and query stay the same."""
     url = "postgresql://me:p%40ss@localhost:5432/name?sslmode=disable"
-    assert detour(url, 7) == "postgresql://me:p%40ss@127.0.0.1:7/name?sslmode=disable"
+    assert via_proxy(url, 7) == "postgresql://me:p%40ss@127.0.0.1:7/name?sslmode=disable"

@@ -1,4 +1,4 @@
-"""A message that was loaded, and came back by way of the dead-letter queue under another id."""
+"""A message that was loaded, and comes back from the dead-letter queue with another id."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COUNT = 30
 
 
 def redrive(job: Job) -> None:
-    """Let every message of the queue become a dead letter, and send all of them back."""
+    """Let every message of the queue become a dead letter, and then send all of them back."""
     dead = replace(job, queue_url=f"{job.queue_url}-dead")
 
-    def all_dead() -> bool:
-        # It is a receive that moves what was received as often as the queue allows.
+    def all_are_dead() -> bool:
+        # A message moves when a receive finds that it has been received too often.
         job.client.receive_message(QueueUrl=job.queue_url, MaxNumberOfMessages=10)
         return visible(dead) == COUNT
 
-    until(all_dead)
-    source, destination = (queue_arn(one.client, one.queue_url) for one in (dead, job))
+    until(all_are_dead)
+    source, destination = (queue_arn(queue.client, queue.queue_url) for queue in (dead, job))
     job.client.start_message_move_task(SourceArn=source, DestinationArn=destination)
     until(lambda: visible(job) == COUNT)
 
@@ -35,18 +35,18 @@ def redrive(job: Job) -> None:
     ("key", "loaded", "already_handled"),
     [("body", 0, COUNT), ("field:user_id", 0, COUNT), ("message_id", COUNT, 0)],
 )
-def test_what_a_redrive_brings_back(
+def test_a_redriven_message_is_recognized_by_its_body_or_a_field_but_not_by_its_id(
     postgres: EmbeddedPostgres, key: str, loaded: int, already_handled: int
 ) -> None:
-    """By its message id nobody can know it again; by what it says, the ledger does."""
+    """A redrive changes the message id, so only a ledger key made of the content still matches."""
     queue = {"max_receive_count": 1, "visibility_seconds": 2}
     with StrictSqs() as sqs, new_job(sqs, postgres, **queue) as job:
         job.send(*logins(COUNT))
-        # The rows are committed, and no delete has an effect, whatever SQS answers.
-        sqs.commit(stale_handle=1.0)
+        # The rows are committed, but no delete has an effect, though SQS answers with success.
+        sqs.set_rates(stale_handle=1.0)
         first = run(job, key, "--max-messages", str(COUNT))
         assert (first["loaded"], first["exit_code"]) == (COUNT, 0)
-        sqs.commit()
+        sqs.set_rates()
         redrive(job)
         second = run(job, key)
         assert (second["loaded"], second["already_handled"]) == (loaded, already_handled)
@@ -55,5 +55,5 @@ def test_what_a_redrive_brings_back(
 
 
 def run(job: Job, key: str, *arguments: str) -> dict[str, Any]:
-    """One run of the command, with this ledger.key."""
+    """Run the command once with this ledger.key; returns the summary."""
     return job.run(*arguments, ETL_LEDGER__KEY=key)

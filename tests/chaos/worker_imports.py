@@ -1,4 +1,4 @@
-"""What a worker's process has imported when it is born: all that a run needs."""
+"""The modules that the fork server imports once for all workers: everything that a run needs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Worker processes that are started again whenever they end, and what is to be known about them.
+"""Worker processes that a campaign starts again when they end, and what it records about them.
 
-They are forked from a server that has imported the program once: a campaign of hundreds of deaths
-would otherwise spend its time on importing pandas. Each is a process of its own all the same, with
-its own connections and threads, and nothing of it outlives a SIGKILL.
+They are forked from a server process that has imported the program once: a campaign with hundreds
+of crashes would otherwise spend its time importing pandas. Each worker is still a separate process
+with its own connections and threads, and a SIGKILL leaves nothing of it behind.
 """
 
 from __future__ import annotations
@@ -23,47 +23,64 @@ from tests.chaos import crash_points
 from tests.conftest import ROOT
 
 STOP_SECONDS = 120
-CRASH = 70  # exit code of a process that an exception ended
+UNHANDLED_EXCEPTION = 70  # exit code
+EXPECTED_EXIT_CODES = (0, 1, -signal.SIGKILL, -signal.SIGTERM)
 
 
 @dataclass(frozen=True)
-class Life:
-    """How a process is to be started, and how it may end by our doing."""
+class WorkerPlan:
+    """How to start a worker, and when to kill it, if at all."""
 
     arguments: tuple[str, ...] = ("run", "--forever")
-    more: tuple[tuple[str, str], ...] = ()  # environment variables
-    point: str | None = None  # at which it kills itself
-    nth: int = 1  # time that it comes there
-    seconds: float | None = None  # after which it is killed from outside
+    variables: tuple[tuple[str, str], ...] = ()  # of the environment, besides the common ones
+    crash_point: str | None = None  # the process kills itself there
+    nth: int = 1  # pass of the crash point, from 1
+    kill_after_seconds: float | None = None  # the campaign kills it then
 
 
-JOB = Life()
+PLAIN_RUN = WorkerPlan()
 
 
 @dataclass(frozen=True)
-class End:
-    """How a process ended."""
+class WorkerExit:
+    """How a worker ended."""
 
-    life: Life
+    plan: WorkerPlan
     code: int
-    ours: bool  # it was killed from outside
+    killed_by_campaign: bool
 
     @property
     def is_kill(self) -> bool:
-        """Whether it died by SIGKILL, at its point or from outside."""
+        """Whether it died by SIGKILL, either at its crash point or by the campaign."""
         return self.code == -signal.SIGKILL
+
+    @property
+    def reached_crash_point(self) -> bool:
+        """Whether it killed itself."""
+        return self.is_kill and not self.killed_by_campaign and self.plan.crash_point is not None
 
 
 @dataclass
-class _Process:
-    life: Life
+class _Worker:
+    plan: WorkerPlan
     process: BaseProcess
     started: float  # monotonic seconds
-    ours: bool = False
+    killed_by_campaign: bool = False
+
+    def kill(self) -> None:
+        self.killed_by_campaign = True
+        self.process.kill()
+
+    def is_overdue(self) -> bool:
+        """Whether its time is up and it has not been killed yet."""
+        limit = self.plan.kill_after_seconds
+        if limit is None or self.killed_by_campaign:
+            return False
+        return time.monotonic() - self.started > limit
 
 
-class Fleet:
-    """A number of slots with a process each; output goes to a file a slot."""
+class Workers:
+    """A fixed number of slots, each with one process at most and one file for its output."""
 
     def __init__(
         self,
@@ -72,100 +89,94 @@ class Fleet:
         size: int,
         libraries: Mapping[str, str] | None = None,
     ) -> None:
-        """Take what the processes have in their environment.
+        """Take the environment of the processes and the number of slots.
 
-        :param libraries: variables that take effect before Python starts (``LD_PRELOAD``); each
-            process is then started from the beginning
+        :param libraries: variables that take effect before Python starts (``LD_PRELOAD``); with
+            them each process is started from scratch, not forked
         """
         self._libraries = libraries
         self._environment = environment
         self._folder = folder
-        self._slots: list[_Process | None] = [None] * size
+        self._slots: list[_Worker | None] = [None] * size
         self._context = multiprocessing.get_context("spawn" if libraries else "forkserver")
         self._context.set_forkserver_preload(["tests.chaos.worker_imports"])
         self.peak_mb = 0.0  # resident memory of the largest process so far
-        self.crashes: list[str] = []  # exit codes that no fault explains, with the last words
+        self.crashes: list[str] = []  # exit codes that no fault explains, with the last output
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._slots:
-            if one is not None:
-                one.process.kill()
-                one.process.join()
+        for worker in self._slots:
+            if worker is not None:
+                worker.process.kill()
+                worker.process.join()
 
     @property
-    def free(self) -> list[int]:
+    def free_slots(self) -> list[int]:
         """Slots without a process."""
-        return [slot for slot, one in enumerate(self._slots) if one is None]
+        return [slot for slot, worker in enumerate(self._slots) if worker is None]
 
     @property
-    def living(self) -> list[int]:
+    def busy_slots(self) -> list[int]:
         """Slots with a process."""
-        return [slot for slot, one in enumerate(self._slots) if one is not None]
+        return [slot for slot, worker in enumerate(self._slots) if worker is not None]
 
     def kill(self, slot: int) -> None:
-        """Kill the process of a slot (SIGKILL)."""
-        one = self._slots[slot]
-        if one is not None:
-            one.ours = True
-            one.process.kill()
+        """Send SIGKILL to the process in a slot."""
+        worker = self._slots[slot]
+        if worker is not None:
+            worker.kill()
 
-    def start(self, slot: int, life: Life = JOB) -> None:
+    def start(self, slot: int, plan: WorkerPlan = PLAIN_RUN) -> None:
         """Start a process in a free slot."""
-        number = {"AWS_ACCESS_KEY_ID": f"consumer{slot}"}  # by which the strict SQS tells them
+        # The strict SQS recognizes a consumer by the last digit of its access key.
+        access_key = {"AWS_ACCESS_KEY_ID": f"consumer{slot}"}
+        environment = {**self._environment, **access_key, **dict(plan.variables)}
         process = self._context.Process(
-            target=_live,
-            args=(
-                life,
-                {**self._environment, **number, **dict(life.more)},
-                self._output(slot),
-            ),
+            target=_run_worker, args=(plan, environment, self._output(slot))
         )
         with _variables(self._libraries or {}):
             process.start()
-        self._slots[slot] = _Process(life, process, time.monotonic())
+        self._slots[slot] = _Worker(plan, process, time.monotonic())
 
-    def fill(self, life: Life = JOB) -> None:
+    def fill(self, plan: WorkerPlan = PLAIN_RUN) -> None:
         """Start a process in each free slot."""
-        for slot in self.free:
-            self.start(slot, life)
+        for slot in self.free_slots:
+            self.start(slot, plan)
 
-    def ended(self) -> list[End]:
-        """Kill those whose time is up; return the processes that have ended since the last call."""
-        ends: list[End] = []
-        for slot, one in enumerate(self._slots):
-            if one is None:
+    def reap(self) -> list[WorkerExit]:
+        """Kill the workers whose time is up; returns those that ended since the last call."""
+        exits: list[WorkerExit] = []
+        for slot, worker in enumerate(self._slots):
+            if worker is None:
                 continue
-            self._look(one.process.pid)
-            limit = one.life.seconds
-            if limit is not None and time.monotonic() - one.started > limit and not one.ours:
-                one.ours = True
-                one.process.kill()
-            code = one.process.exitcode
+            self._record_memory(worker.process.pid)
+            if worker.is_overdue():
+                worker.kill()
+            code = worker.process.exitcode
             if code is not None:
                 self._slots[slot] = None
-                ends.append(End(one.life, code, one.ours))
-                if code not in (0, 1, -signal.SIGKILL, -signal.SIGTERM):
-                    said = self._output(slot).read_text(errors="replace").splitlines()
-                    self.crashes.append(f"{code}: {' | '.join(said[-4:])}")
-        return ends
+                exits.append(WorkerExit(worker.plan, code, worker.killed_by_campaign))
+                if code not in EXPECTED_EXIT_CODES:
+                    output = self._output(slot).read_text(errors="replace").splitlines()
+                    self.crashes.append(f"{code}: {' | '.join(output[-4:])}")
+        return exits
 
     def stop(self) -> None:
-        """Ask all to end in good order, and wait for it."""
-        for one in self._slots:
-            if one is not None:
-                one.process.terminate()
+        """Ask all workers to stop with SIGTERM, and wait until they have."""
+        for worker in self._slots:
+            if worker is not None:
+                worker.process.terminate()
         end = time.monotonic() + STOP_SECONDS
-        while len(self.free) < len(self._slots) and time.monotonic() < end:
-            self.ended()
+        while self.busy_slots and time.monotonic() < end:
+            self.reap()
             time.sleep(0.05)
 
     def _output(self, slot: int) -> Path:
         return self._folder / f"worker-{slot}.log"
 
-    def _look(self, pid: int | None) -> None:
+    def _record_memory(self, pid: int | None) -> None:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
@@ -173,17 +184,18 @@ class Fleet:
 
 
 @contextmanager
-def _variables(more: Mapping[str, str]) -> Iterator[None]:
-    os.environ.update(more)
+def _variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process while the block lasts."""
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in more:
+        for name in variables:
             del os.environ[name]
 
 
-def _live(life: Life, environment: dict[str, str], output: Path) -> None:
-    """What a worker's process does: the command line, as a shell would start it."""
+def _run_worker(plan: WorkerPlan, environment: dict[str, str], output: Path) -> None:
+    """Run the command line in this process, as a shell would start it."""
     from etl import cli
 
     os.chdir(ROOT)
@@ -192,11 +204,11 @@ def _live(life: Life, environment: dict[str, str], output: Path) -> None:
     with output.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.argv = ["etl", *life.arguments]
-    if life.point:
-        crash_points.install(crash_points.Doom(life.point, life.nth))
+    sys.argv = ["etl", *plan.arguments]
+    if plan.crash_point:
+        crash_points.install(crash_points.CrashPoint(plan.crash_point, plan.nth))
     try:
         cli.start()
-    except Exception:  # noqa: BLE001  (whatever it is, it is what is looked for)
+    except Exception:  # noqa: BLE001  (the campaign looks for any exception)
         sys.excepthook(*sys.exc_info())
-        sys.exit(CRASH)
+        sys.exit(UNHANDLED_EXCEPTION)

@@ -1,4 +1,4 @@
-"""The commands as a user meets them."""
+"""The commands as a user sees them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from tests.unit.builders import event
 
 
 def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
-    """Every command, as the words that call it."""
-    found: list[tuple[str, ...]] = []
+    """Every command of a group, as the words that call it."""
+    paths: list[tuple[str, ...]] = []
     for name, command in group.commands.items():
-        found.append((*path, name))
+        paths.append((*path, name))
         if isinstance(command, click.Group):
-            found += commands(command, *path, name)
-    return found
+            paths += commands(command, *path, name)
+    return paths
 
 
 @pytest.mark.parametrize("path", [(), *commands(main)], ids=" ".join)
 def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
-    """Copyable, with the command's own name in it."""
+    """The example can be copied, and contains the command's own name."""
     result = CliRunner().invoke(main, [*path, "--help"])
     assert result.exit_code == 0
     if not isinstance(_command(path), click.Group) or not path:
-        assert f"python -m etl {' '.join(path)}".strip() in result.output.split("Example")[1]
+        call = f"etl {' '.join(path)}".strip()
+        assert re.search(rf"\b{call}\b", result.output.split("Example")[1])
 
 
 def _command(path: tuple[str, ...]) -> click.Command:
@@ -45,36 +46,34 @@ def _command(path: tuple[str, ...]) -> click.Command:
 
 @pytest.mark.parametrize("path", commands(main), ids=" ".join)
 def test_every_option_is_explained(path: tuple[str, ...]) -> None:
-    """In a sentence."""
     for parameter in _command(path).params:
         if isinstance(parameter, click.Option):
             assert (parameter.help or "").rstrip("]").strip(), parameter.name
 
 
-def test_the_help_tells_the_exit_codes() -> None:
-    """Whoever writes the schedule needs them."""
+def test_the_help_lists_the_exit_codes() -> None:
+    """A scheduler needs them."""
     output = CliRunner().invoke(main, ["--help"]).output
     for code in range(4):
         assert re.search(rf"^ +{code}  \w", output, re.MULTILINE)
 
 
 def test_the_defaults_in_the_help_of_run_are_those_of_the_settings() -> None:
-    """Options that override settings have no default of their own."""
+    """An option that overrides a setting shows that setting's default."""
     from etl.config import RunSettings
 
     output = CliRunner().invoke(main, ["run", "--help"]).output
     assert f"default: {RunSettings().idle_seconds:g}" in " ".join(output.split())
 
 
-def test_a_misspelt_option_is_wrong_usage() -> None:
-    """Exit code 2."""
+def test_a_misspelled_option_exits_with_2() -> None:
     assert CliRunner().invoke(main, ["run", "--idle"]).exit_code == 2
 
 
 def test_keys_new_prints_a_keyring_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On standard output only, and never the same one twice."""
+    """It prints to standard output only, and a different keyring every time."""
     monkeypatch.chdir(tmp_path)
     first, second = (CliRunner().invoke(main, ["keys", "new"]).stdout for _ in range(2))
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +82,7 @@ def test_keys_new_prints_a_keyring_and_writes_nothing(
 
 
 def test_init_creates_the_tables(job: Job) -> None:
-    """Needs no queue and no keyring."""
+    """The command needs neither a queue nor a keyring."""
     done = job.command("init", ETL_KEYRING="", ETL_QUEUE__URL="")
     assert done.returncode == 0, done.stderr
     assert job.rows("select count(*) from user_logins") == [(0,)]
@@ -91,7 +90,7 @@ def test_init_creates_the_tables(job: Job) -> None:
 
 
 def test_send_sends_the_lines_of_a_file(job: Job, tmp_path: Path) -> None:
-    """One body a line; blank lines are skipped."""
+    """Each line is a body, and blank lines are skipped."""
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join([event(), "", "not json", event(locale="é")]) + "\n")
     done = job.command("send", str(file))
@@ -100,8 +99,8 @@ def test_send_sends_the_lines_of_a_file(job: Job, tmp_path: Path) -> None:
     assert job.left() == 3
 
 
-def test_send_names_the_lines_that_sqs_does_not_take(job: Job, tmp_path: Path) -> None:
-    """The others are sent."""
+def test_send_names_the_lines_that_sqs_refuses(job: Job, tmp_path: Path) -> None:
+    """The other lines are sent."""
     file = tmp_path / "events.jsonl"
     file.write_text("good\nbad \x01\ngood\n")
     done = job.command("send", str(file))
@@ -110,31 +109,31 @@ def test_send_names_the_lines_that_sqs_does_not_take(job: Job, tmp_path: Path) -
     assert job.left() == 2
 
 
-def test_send_wants_a_file_or_a_sample() -> None:
-    """Not both and not none."""
+def test_send_needs_either_a_file_or_a_sample() -> None:
+    """Both together are wrong usage, and so is neither."""
     runner = CliRunner()
     assert runner.invoke(main, ["send"]).exit_code == 2
     assert runner.invoke(main, ["send", "config.yaml", "--sample", "3"]).exit_code == 2
 
 
 def test_the_history_and_the_quarantine_are_listed(job: Job) -> None:
-    """As tables and as JSON lines; bodies never."""
+    """They are printed as tables or JSON lines, and never show a body."""
     job.send(event(), event(ip="canary"), "{canary")
     summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
     listed = job.command("quarantine", "list")
     assert "IP address" in listed.stdout
     assert "canary" not in listed.stdout + listed.stderr
     lines = job.command("quarantine", "list", "--json").stdout.splitlines()
-    found = {(row["column"], row["check"]): row["messages"] for row in map(json.loads, lines)}
-    assert found == {("ip", "IP address"): 1, ("message", "JSON"): 1}
-    (run,) = map(json.loads, job.command("runs", "--json").stdout.splitlines())
+    counts = {(row["column"], row["check"]): row["messages"] for row in map(json.loads, lines)}
+    assert counts == {("ip", "IP address"): 1, ("message", "JSON"): 1}
+    (run,) = map(json.loads, job.command("history", "--json").stdout.splitlines())
     assert run["run_id"] == summary["run_id"]
     assert (run["received"], run["loaded"], run["quarantined"]) == (3, 1, 2)
-    assert summary["run_id"][:8] in job.command("runs").stdout
+    assert summary["run_id"][:8] in job.command("history").stdout
 
 
 def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
-    """On standard output, without --json."""
+    """Without --json, standard output has it as text."""
     job.send(event(), "{")
     done = job.command("run", "--idle-seconds", "1")
     assert done.returncode == 0, done.stderr
@@ -143,11 +142,19 @@ def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
     assert "message: JSON" in words
 
 
-@pytest.mark.parametrize("command", [("runs",), ("quarantine", "list")], ids=" ".join)
-def test_a_database_without_the_tables_is_told_with_the_way_out(
+def test_the_history_answers_to_its_old_name(job: Job) -> None:
+    """Scripts that call ``runs`` print the same rows as ``history``."""
+    job.run()
+    old, new = (job.command(name, "--json") for name in ("runs", "history"))
+    assert old.returncode == 0, old.stderr
+    assert old.stdout == new.stdout != ""
+
+
+@pytest.mark.parametrize("command", [("history",), ("quarantine", "list")], ids=" ".join)
+def test_a_database_without_the_tables_is_an_error_that_says_how_to_create_them(
     job: Job, command: tuple[str, ...]
 ) -> None:
-    """Not by a traceback."""
+    """Standard error has no traceback."""
     done = job.command(*command)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -155,21 +162,21 @@ def test_a_database_without_the_tables_is_told_with_the_way_out(
     ]
 
 
-def test_a_run_id_that_is_none_is_wrong_usage() -> None:
-    """It never reaches the database."""
+def test_a_word_that_is_not_a_run_id_is_wrong_usage() -> None:
+    """The command does not query the database."""
     assert CliRunner().invoke(main, ["quarantine", "list", "--run", "last"]).exit_code == 2
 
 
-def test_a_queue_that_does_not_exist_is_a_matter_of_configuration(job: Job) -> None:
-    """Exit code 2: nothing was received."""
+def test_a_queue_that_does_not_exist_is_a_configuration_error(job: Job) -> None:
+    """The exit code is 2, since nothing was received."""
     done = job.command("run", "--json", ETL_QUEUE__URL=f"{job.queue_url}-not")
     assert (done.returncode, done.stdout) == (2, "")
     assert "NonExistentQueue" in done.stderr
     assert "queue.url" in done.stderr
 
 
-def test_a_wrong_password_is_a_matter_of_configuration(job: Job) -> None:
-    """Exit code 2, at once, and without the password."""
+def test_a_wrong_password_is_a_configuration_error(job: Job) -> None:
+    """The exit code is 2 at once, and the password is not printed."""
     url = job.environment["DATABASE_URL"].replace("etl:", "etl:hunter2")
     done = job.command("run", DATABASE_URL=url)
     assert done.returncode == 2

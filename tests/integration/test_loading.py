@@ -11,17 +11,18 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from etl import ledger, load, quarantine, runs
+from etl import ledger, load, quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.operations import entries
 from etl.operations.entries import Selection
+from etl.postgres.copy import PIECE_ROWS
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sqlstate import RowRefused, translate
 from etl.postgres.tables import check_tables, create_tables
-from etl.runs import Counts, Run
+from etl.runs import Counts, Run, Totals, recent_runs
 from tests.unit.builders import message
 
 RUN = "00000000-0000-4000-8000-000000000001"
@@ -50,7 +51,7 @@ def masked(count: int, **changes: Any) -> pd.DataFrame:
 
 @pytest.fixture
 def ready(settings: Callable[..., Settings], engine: sa.Engine) -> Settings:
-    """Settings on a database that has the tables."""
+    """Settings for a database that has the tables."""
     made = settings()
     create_tables(engine, made.table)
     return made
@@ -59,7 +60,7 @@ def ready(settings: Callable[..., Settings], engine: sa.Engine) -> Settings:
 def load_all(
     engine: sa.Engine, settings: Settings, frame: pd.DataFrame, most: int = MANY
 ) -> pd.DataFrame:
-    """Stage and merge a frame; returns the refused rows."""
+    """Stage and merge a frame; return the refused rows."""
     with transaction(engine) as connection:
         refused = load.stage(connection, frame, settings.table, settings.load, most)
         gone = set(refused["message_id"])
@@ -81,7 +82,7 @@ METHODS = pytest.mark.parametrize("method", ["multi", "copy"])
 def test_rows_arrive_as_they_are(
     method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
 ) -> None:
-    """Every awkward text comes through both methods to the letter."""
+    """Both methods store every awkward text exactly as it is."""
     awkward = [
         "plain", "", " ", "NA", "null", "\\N", "\\", "a\\tb", "tab\tnew\nline\rreturn", '"quoted"',
         "it's", "a,b;c", "%s %(x)s :name", "é 漢 🎈", "\u2028", "x" * 128,
@@ -101,7 +102,7 @@ def test_rows_arrive_as_they_are(
 def test_names_are_names_and_no_sql(
     method: str, settings: Callable[..., Settings], engine: sa.Engine
 ) -> None:
-    """Percent signs, quotes and spaces in the configuration arrive in the table."""
+    """Names with percent signs, quotes and spaces work in every statement."""
     columns = [
         {"name": name, "field": f"f{i}", "type": "text"}
         for i, name in enumerate(["100 %", '%s "q"', "%(x)s", "a b; drop table x"])
@@ -117,8 +118,8 @@ def test_names_are_names_and_no_sql(
 def test_a_batch_of_many_pieces_arrives_whole(
     method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
 ) -> None:
-    """More rows than a statement or a piece holds, and texts longer than a read."""
-    count = load.PIECE_ROWS * 2 + 1
+    """It has more rows than a statement or a piece, and texts longer than one read."""
+    count = PIECE_ROWS * 2 + 1
     frame = masked(count, user_id=[f"{i:0128d}" for i in range(count)])
     assert load_all(engine, settings(load__method=method), frame).empty
     assert rows(engine, "select count(distinct user_id), max(user_id) from user_logins") == [
@@ -130,7 +131,7 @@ def test_a_batch_of_many_pieces_arrives_whole(
 def test_a_null_integer_arrives_as_null(
     method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
 ) -> None:
-    """And its neighbour as an integer."""
+    """A null does not turn the integers of its column into floats."""
     frame = masked(2, app_version=pd.array([None, 7], dtype="Int32"))
     load_all(engine, settings(load__method=method), frame)
     assert rows(engine, "select app_version from user_logins") == [(None,), (7,)]
@@ -140,7 +141,7 @@ def test_a_null_integer_arrives_as_null(
 def test_rows_that_only_the_database_refuses_are_found(
     method: str, settings: Callable[..., Settings], ready: Settings, engine: sa.Engine
 ) -> None:
-    """Too long for the column, in the staging; a broken constraint, in the target."""
+    """Staging refuses a text that is too long, the target a broken constraint."""
     with engine.begin() as connection:
         connection.execute(
             sa.text("alter table user_logins add constraint no_7 check (user_id <> 'user 7')")
@@ -157,7 +158,7 @@ def test_rows_that_only_the_database_refuses_are_found(
 
 
 def test_too_many_refused_rows_stop_the_search(ready: Settings, engine: sa.Engine) -> None:
-    """A table that refuses everything must not cost two statements a row."""
+    """A table that refuses everything must not cost two statements for each row."""
     with engine.begin() as connection:
         connection.execute(sa.text("alter table user_logins add check (user_id = '')"))
     with pytest.raises(QuarantineBudget, match=r"more than 5 rows.*23514"):
@@ -166,7 +167,7 @@ def test_too_many_refused_rows_stop_the_search(ready: Settings, engine: sa.Engin
 
 
 def test_a_deferred_constraint_is_checked_in_time(ready: Settings, engine: sa.Engine) -> None:
-    """The pipeline makes it immediate, so that its row is found."""
+    """The pipeline makes the constraint immediate, so the row at fault is found."""
     with engine.begin() as connection:
         connection.execute(
             sa.text(
@@ -183,7 +184,7 @@ def test_a_deferred_constraint_is_checked_in_time(ready: Settings, engine: sa.En
 
 
 def test_only_the_wanted_rows_are_merged(ready: Settings, engine: sa.Engine) -> None:
-    """Those that the ledger knows stay behind."""
+    """Messages that the ledger knows are not loaded."""
     with transaction(engine) as connection:
         load.stage(connection, masked(5), ready.table, ready.load, MANY)
         load.merge(connection, ["m1", "m4"], ready.table, 5, MANY)
@@ -192,7 +193,7 @@ def test_only_the_wanted_rows_are_merged(ready: Settings, engine: sa.Engine) -> 
 
 
 def test_the_ledger_claims_an_id_once(ready: Settings, engine: sa.Engine) -> None:
-    """The second run gets only what is new."""
+    """A second run claims only the new ids."""
     with transaction(engine) as connection:
         assert ledger.claim(connection, ["b", "a"], RUN, 1) == {"a", "b"}
     with transaction(engine) as connection:
@@ -200,7 +201,7 @@ def test_the_ledger_claims_an_id_once(ready: Settings, engine: sa.Engine) -> Non
 
 
 def test_a_claim_that_rolled_back_never_was(ready: Settings, engine: sa.Engine) -> None:
-    """The ledger and the rows stand or fall together."""
+    """A rollback of the rows also rolls back the ledger."""
     with pytest.raises(DatabaseRefused), transaction(engine) as connection:
         ledger.claim(connection, ["a"], RUN, 1)
         connection.execute(sa.text("select * from nowhere"))
@@ -211,7 +212,7 @@ def test_a_claim_that_rolled_back_never_was(ready: Settings, engine: sa.Engine) 
 def test_a_batch_that_was_committed_before_is_recognised(
     ready: Settings, engine: sa.Engine
 ) -> None:
-    """The reply to COMMIT was lost: the same run and batch come again."""
+    """After a lost reply to COMMIT, the same batch of the same run claims its ids again."""
     with transaction(engine) as connection:
         ledger.claim(connection, ["a", "b"], RUN, 1)
     with pytest.raises(ledger.CommittedBeforeError), transaction(engine) as connection:
@@ -221,7 +222,7 @@ def test_a_batch_that_was_committed_before_is_recognised(
 def test_ids_of_an_earlier_batch_of_the_run_are_just_handled(
     ready: Settings, engine: sa.Engine
 ) -> None:
-    """A redelivery within one run is no unclear commit."""
+    """A redelivery within one run is not taken for an unclear commit."""
     with transaction(engine) as connection:
         ledger.claim(connection, ["a", "b"], RUN, 1)
     with transaction(engine) as connection:
@@ -231,7 +232,7 @@ def test_ids_of_an_earlier_batch_of_the_run_are_just_handled(
 def test_two_claims_in_opposite_orders_do_not_lock_each_other_out(
     ready: Settings, engine: sa.Engine
 ) -> None:
-    """The ids are sorted; unsorted ones deadlock within a few rounds."""
+    """Ids are claimed in sorted order; otherwise two claims deadlock within a few rounds."""
     ids = [f"{i:05d}" for i in range(3_000)]
     claimed: list[set[str]] = []
     both_connected = threading.Barrier(2)
@@ -258,7 +259,7 @@ def test_two_claims_in_opposite_orders_do_not_lock_each_other_out(
 
 
 def test_old_ids_are_forgotten(ready: Settings, engine: sa.Engine) -> None:
-    """Those above the retention, and no other."""
+    """Only ids above the retention are forgotten."""
     with engine.begin() as connection:
         ledger.claim(connection, ["old", "new"], RUN, 1)
         connection.execute(
@@ -274,7 +275,7 @@ def test_old_ids_are_forgotten(ready: Settings, engine: sa.Engine) -> None:
 def test_a_reject_is_stored_once_with_all_its_reasons(
     ready: Settings, engine: sa.Engine, keyring: Keyring
 ) -> None:
-    """The body can be opened with the key and the id, and is not readable without."""
+    """Its body opens with the key and the message id, and is unreadable without them."""
     body = '{"ip": "198.51.100.77"}'
     rejects = pd.DataFrame(
         [("m1", "ip", "IP address"), ("m2", "message", "JSON"), ("m1", "locale", "length")],
@@ -297,7 +298,7 @@ def test_a_reject_is_stored_once_with_all_its_reasons(
 def test_reasons_are_counted_by_message(
     ready: Settings, engine: sa.Engine, keyring: Keyring
 ) -> None:
-    """What ``quarantine list`` shows."""
+    """``quarantine list`` shows these counts."""
     rejects = pd.DataFrame(
         [("m1", "ip", "IP address"), ("m2", "ip", "IP address"), ("m2", "locale", "length")],
         columns=["message_id", "column", "check"],
@@ -311,12 +312,13 @@ def test_reasons_are_counted_by_message(
 
 
 def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa.Engine) -> None:
-    """Absolute numbers, so that a repeated update counts nothing twice."""
+    """The numbers are absolute, so a repeated update counts nothing twice."""
     run = Run(RUN, "hash")
     run.start(engine)
-    run.finish(engine, Counts(5, 1, 1, 2, 1), 1, "idle")
-    run.finish(engine, Counts(5, 1, 1, 2, 1), 1, "idle")
-    history = runs.history(engine, 10)
+    totals = Totals(Counts(5, 1, 1, 2, 1), batches=1)
+    run.finish(engine, totals, "idle")
+    run.finish(engine, totals, "idle")
+    history = recent_runs(engine, 10)
     got = history[["received", "loaded", "already_handled", "quarantined", "released"]]
     assert got.to_numpy().tolist() == [[5, 1, 1, 2, 1]]
     assert history["stop_reason"].tolist() == ["idle"]
@@ -324,7 +326,7 @@ def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa
 
 
 def test_creating_tables_twice_changes_nothing(ready: Settings, engine: sa.Engine) -> None:
-    """Every run does it."""
+    """Every run creates the tables, and a second time changes nothing."""
     load_all(engine, ready, masked(1))
     create_tables(engine, ready.table)
     assert rows(engine, "select count(*) from user_logins") == [(1,)]
@@ -333,7 +335,7 @@ def test_creating_tables_twice_changes_nothing(ready: Settings, engine: sa.Engin
 def test_two_first_runs_may_create_the_tables_at_once(
     settings: Callable[..., Settings], engine: sa.Engine
 ) -> None:
-    """``create schema if not exists`` alone fails when two do it together."""
+    """``create schema if not exists`` alone fails when two runs do it at the same time."""
     table, errors = settings().table, []
 
     def work() -> None:
@@ -351,7 +353,7 @@ def test_two_first_runs_may_create_the_tables_at_once(
 
 
 def test_the_default_table_is_the_one_promised(ready: Settings, engine: sa.Engine) -> None:
-    """Names, types and order."""
+    """Its columns have the configured names, types and order."""
     got = rows(
         engine,
         "select attname, format_type(atttypid, atttypmod) from pg_attribute "
@@ -382,7 +384,7 @@ def test_the_default_table_is_the_one_promised(ready: Settings, engine: sa.Engin
 def test_a_table_that_cannot_take_the_rows_is_refused_by_name(
     ddl: str, words: str, ready: Settings, engine: sa.Engine
 ) -> None:
-    """Before anything is received."""
+    """The check comes before anything is received."""
     with engine.begin() as connection:
         connection.execute(sa.text(ddl))
     with pytest.raises(TableError, match=words):
@@ -398,7 +400,7 @@ def test_a_table_that_cannot_take_the_rows_is_refused_by_name(
     ],
 )
 def test_a_wider_table_is_taken_as_it_is(ddl: str, ready: Settings, engine: sa.Engine) -> None:
-    """It is the user's table; nothing of it is altered."""
+    """An existing table belongs to the user, so nothing in it is altered."""
     with engine.begin() as connection:
         connection.execute(sa.text(ddl))
     check_tables(engine, ready.table)
@@ -422,13 +424,13 @@ def test_a_wider_table_is_taken_as_it_is(ddl: str, ready: Settings, engine: sa.E
 def test_a_database_error_is_told_by_its_sqlstate(
     statement: str, kind: type[Exception], engine: sa.Engine
 ) -> None:
-    """A row's fault, an outage, or a refusal of the job itself."""
+    """The SQLSTATE tells a row at fault from an outage and from a refusal of the job."""
     with pytest.raises(kind), transaction(engine) as connection:
         connection.exec_driver_sql(statement)
 
 
 def test_an_error_that_pandas_has_wrapped_is_told_by_its_sqlstate(engine: sa.Engine) -> None:
-    """However deep in the causes psycopg2's own error lies."""
+    """It is found however deep psycopg2's error is in the chain of causes."""
     frame = pd.DataFrame({"a": ["too long"]})
     with engine.connect() as connection:
         connection.execute(sa.text("create table narrow (a varchar(1))"))
@@ -440,7 +442,7 @@ def test_an_error_that_pandas_has_wrapped_is_told_by_its_sqlstate(engine: sa.Eng
 
 
 def test_no_database_error_quotes_a_value(ready: Settings, engine: sa.Engine) -> None:
-    """DETAIL lines, messages and parameters all carry them."""
+    """DETAIL lines, messages and parameters all carry values, and none of them leaves."""
     statements = [
         "insert into user_logins (app_version) values ('canary-value')",
         "insert into user_logins (user_id) select 'canary-value' || repeat('x', 200)",
@@ -459,7 +461,7 @@ def test_no_database_error_quotes_a_value(ready: Settings, engine: sa.Engine) ->
 
 
 def test_a_database_that_is_away_is_an_outage(settings: Callable[..., Settings]) -> None:
-    """Nobody listens there."""
+    """A port without a listener is an outage."""
     from pydantic import SecretStr
 
     made = settings()
@@ -474,7 +476,7 @@ def test_a_database_that_is_away_is_an_outage(settings: Callable[..., Settings])
 def test_a_wrong_password_is_a_refusal_and_not_waited_out(
     settings: Callable[..., Settings], database_url: str
 ) -> None:
-    """It would be wrong in five minutes too."""
+    """It would still be wrong in five minutes, so it is not retried."""
     from pydantic import SecretStr
 
     wrong = sa.make_url(database_url).set(password="wrong").render_as_string(hide_password=False)

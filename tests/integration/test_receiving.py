@@ -1,4 +1,4 @@
-"""Receiver and heartbeat on a real queue."""
+"""The receiver and the heartbeat on a real queue."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs import acknowledge
 from etl.sqs import receiver as receiving
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, NoQuota, Stop
-from etl.sqs.queue import Handle, Message, Queue, Refused
+from etl.sqs.limits import Limits, NoQuota, Stop, quota
+from etl.sqs.message import Handle, Message
+from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.receiver import Receiver
-from etl.worker import quota
 
 LIMITS = Limits(
     rows=100,
@@ -36,7 +36,7 @@ LIMITS = Limits(
 
 @pytest.fixture
 def make_queue(sqs: EmbeddedSqs) -> Callable[..., Queue]:
-    """Make queues with a visibility timeout."""
+    """Make queues with a given visibility timeout."""
 
     def make(visibility_seconds: int = 30) -> Queue:
         name = f"r-{uuid.uuid4().hex[:12]}"
@@ -54,7 +54,7 @@ def queue(make_queue: Callable[..., Queue]) -> Queue:
 
 @pytest.fixture
 def receiver(queue: Queue) -> Iterator[Callable[..., Receiver]]:
-    """Start receivers on the queue; they end with the test."""
+    """Start receivers on the queue, which end with the test."""
     started: list[Receiver] = []
 
     def start(
@@ -83,7 +83,7 @@ def fill(queue: Queue, count: int, size: int = 10) -> None:
 
 
 def batches(receiver: Receiver) -> list[list[Message]]:
-    """Take all there is."""
+    """Take batches until there are no more."""
     taken = []
     while (batch := receiver.take()) is not None:
         taken.append(batch)
@@ -98,7 +98,7 @@ def test_several_threads_receive_only_where_answers_take_time(
     receiver: Callable[..., Receiver],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where SQS answers at once the first one does it alone."""
+    """Where SQS answers at once, the first thread receives alone."""
     monkeypatch.setattr(receiving, "QUICK_SECONDS", quick_seconds)
     receive, names = queue.receive, set()
 
@@ -113,19 +113,19 @@ def test_several_threads_receive_only_where_answers_take_time(
 
 
 def test_a_batch_closes_at_its_rows(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """Never a row more, whatever the number of threads."""
+    """The bound is exact, whatever the number of threads."""
     fill(queue, 250)
     assert [len(batch) for batch in batches(receiver(rows=100))] == [100, 100, 50]
 
 
 def test_rows_below_ten_are_kept_too(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """A receive asks for no more than there is room for."""
+    """A receive asks for no more messages than there is room for."""
     fill(queue, 7)
     assert [len(batch) for batch in batches(receiver(rows=3))] == [3, 3, 1]
 
 
 def test_a_batch_closes_at_its_bytes(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """Over by no more than the receives under way bring."""
+    """It exceeds them by no more than the receives in progress bring."""
     fill(queue, 100, size=1000)
     sizes = [len(batch) for batch in batches(receiver(bytes=20_000, threads=2))]
     assert sum(sizes) == 100
@@ -133,7 +133,7 @@ def test_a_batch_closes_at_its_bytes(queue: Queue, receiver: Callable[..., Recei
 
 
 def test_a_batch_closes_at_its_age(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """A trickle is loaded too."""
+    """A few messages are loaded even if no more follow."""
     fill(queue, 3)
     taken = receiver(seconds=0.3, idle_seconds=60).take()
     assert taken is not None
@@ -141,7 +141,7 @@ def test_a_batch_closes_at_its_age(queue: Queue, receiver: Callable[..., Receive
 
 
 def test_receiving_ends_when_idle(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """And says so."""
+    """The reason for the stop is ``idle``."""
     stop = Stop()
     assert batches(receiver(stop)) == []
     assert stop.reason == "idle"
@@ -150,7 +150,7 @@ def test_receiving_ends_when_idle(queue: Queue, receiver: Callable[..., Receiver
 def test_receiving_ends_at_the_maximum_exactly(
     queue: Queue, receiver: Callable[..., Receiver]
 ) -> None:
-    """Not one message more leaves the queue."""
+    """No message beyond the maximum leaves the queue."""
     fill(queue, 60)
     stop = Stop()
     taken = batches(receiver(stop, max_messages=37))
@@ -160,7 +160,7 @@ def test_receiving_ends_at_the_maximum_exactly(
 
 
 def test_receiving_ends_after_its_time(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """What came until then is handed over."""
+    """The messages received until then are handed over."""
     fill(queue, 5)
     stop = Stop()
     taken = batches(receiver(stop, max_seconds=1, idle_seconds=60))
@@ -171,7 +171,7 @@ def test_receiving_ends_after_its_time(queue: Queue, receiver: Callable[..., Rec
 def test_a_stop_that_gives_back_leaves_the_messages_to_be_released(
     queue: Queue, receiver: Callable[..., Receiver]
 ) -> None:
-    """SIGTERM: take() ends at once, and end() hands the rest over."""
+    """After SIGTERM, take() ends at once and end() hands over the rest."""
     fill(queue, 5)
     stop = Stop()
     one = receiver(stop, idle_seconds=60)
@@ -185,7 +185,7 @@ def test_a_stop_that_gives_back_leaves_the_messages_to_be_released(
 def test_the_buffer_holds_no_more_than_a_batch(
     queue: Queue, receiver: Callable[..., Receiver]
 ) -> None:
-    """The queue is the better place to wait."""
+    """Messages wait in the queue, not in memory."""
     fill(queue, 80)
     one = receiver(rows=30, idle_seconds=60)
     while one.buffered < 30:
@@ -196,7 +196,7 @@ def test_the_buffer_holds_no_more_than_a_batch(
 
 
 def test_waiting_for_room_is_not_idleness(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """A load that takes longer than the idle time must not end the run."""
+    """A load that takes longer than the idle time does not end the run."""
     fill(queue, 60)
     stop = Stop()
     one = receiver(stop, rows=20, idle_seconds=0.5)
@@ -210,7 +210,7 @@ def test_waiting_for_room_is_not_idleness(queue: Queue, receiver: Callable[..., 
 def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
     make_queue: Callable[..., Queue],
 ) -> None:
-    """It keeps its newest receipt handle, for the older one may delete nothing."""
+    """It keeps its newest receipt handle, because the older one may delete nothing."""
     queue = make_queue(visibility_seconds=1)
     fill(queue, 1)
     # No heartbeat thread runs, so the message shows again after a second.
@@ -227,7 +227,7 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
 
 
 def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: EmbeddedSqs) -> None:
-    """No waiting mends that."""
+    """Waiting would not help."""
     queue = Queue(sqs.client(), sqs.endpoint_url + "/000000000000/nowhere")
     receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), NoQuota())
     receiver.start()
@@ -238,7 +238,7 @@ def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: Embedd
 
 
 def test_an_sqs_that_is_away_is_waited_for_and_then_given_up() -> None:
-    """For as long as the configuration allows."""
+    """It is waited for as long as the configuration allows."""
     with EmbeddedSqs() as own:
         url = own.create_queue("q", dead_letter=False)
         client = own.client()
@@ -253,7 +253,7 @@ def test_an_sqs_that_is_away_is_waited_for_and_then_given_up() -> None:
 
 
 def test_a_held_message_stays_hidden_beyond_its_timeout(make_queue: Callable[..., Queue]) -> None:
-    """The heartbeat extends it at half-life."""
+    """The heartbeat extends it when half of its timeout has passed."""
     queue = make_queue(visibility_seconds=1)
     fill(queue, 25)
     heartbeat = Heartbeat(queue, 1)
@@ -272,10 +272,10 @@ def test_a_held_message_stays_hidden_beyond_its_timeout(make_queue: Callable[...
 def test_a_slow_extension_does_not_hold_up_the_next(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of four calls is answered only once all four are under way."""
+    """Each of four calls is answered only once all four are in progress."""
     all_four = threading.Barrier(4)
 
-    def extend(handles: Sequence[Handle], seconds: int) -> list[Refused]:
+    def extend(handles: Sequence[Handle], seconds: int) -> list[FailedEntry]:
         if heartbeat.extended < 40:  # the next time round nobody need wait for anybody
             all_four.wait(20)
         return []
@@ -291,7 +291,7 @@ def test_a_slow_extension_does_not_hold_up_the_next(
 
 
 def test_a_message_let_go_shows_again(make_queue: Callable[..., Queue]) -> None:
-    """Nothing is extended for ever."""
+    """The heartbeat no longer extends it."""
     queue = make_queue(visibility_seconds=1)
     fill(queue, 1)
     heartbeat = Heartbeat(queue, 1)
@@ -305,7 +305,7 @@ def test_a_message_let_go_shows_again(make_queue: Callable[..., Queue]) -> None:
 
 
 def test_letting_go_of_an_old_handle_keeps_the_new_one(queue: Queue) -> None:
-    """The message came again in the meantime and is held anew."""
+    """The message has come again in the meantime and is held under its new handle."""
     heartbeat = Heartbeat(queue, 30)
     heartbeat.hold([Message("m", "", "old", 0, None)])
     heartbeat.hold([Message("m", "", "new", 0, None)])
@@ -315,7 +315,7 @@ def test_letting_go_of_an_old_handle_keeps_the_new_one(queue: Queue) -> None:
 
 
 def test_released_messages_show_at_once(queue: Queue) -> None:
-    """Visibility 0."""
+    """A release sets the visibility timeout to 0."""
     fill(queue, 12)
     taken = queue.receive(10, 1) + queue.receive(10, 1)
     assert queue.release([Handle(m.message_id, m.receipt_handle) for m in taken]) == []
@@ -333,14 +333,14 @@ def test_a_refused_entry_is_reported_though_the_call_succeeds(queue: Queue) -> N
 
 
 def test_no_repr_shows_a_body_or_a_handle() -> None:
-    """A message may end in a log line by mistake."""
+    """A message could end up in a log line by mistake."""
     shown = repr(Message("id", "a body", "a handle", 0, None)) + repr(Handle("id", "a handle"))
     assert "a body" not in shown
     assert "a handle" not in shown
 
 
 def test_the_receiving_threads_end(queue: Queue, receiver: Callable[..., Receiver]) -> None:
-    """Nothing is left behind."""
+    """No receiving thread is alive afterwards."""
     one = receiver()
     batches(one)
     one.end()
@@ -350,7 +350,7 @@ def test_the_receiving_threads_end(queue: Queue, receiver: Callable[..., Receive
 def test_a_message_is_not_held_beyond_twelve_hours(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SQS would refuse; the ledger knows what to do when it comes again."""
+    """SQS would refuse to extend it; the ledger handles its redelivery."""
     heartbeat = Heartbeat(queue, 30)
     heartbeat.hold([Message("m", "", "handle", 0, None)])
     began = time.monotonic()
@@ -366,7 +366,7 @@ def test_a_message_is_not_held_beyond_twelve_hours(
 def test_an_extension_that_fails_is_tried_again(
     make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the message shows again."""
+    """The second try comes before the message shows again."""
     queue = make_queue(visibility_seconds=2)
     fill(queue, 1)
     heartbeat = Heartbeat(queue, 2)
@@ -391,19 +391,19 @@ def test_an_extension_that_fails_is_tried_again(
 def test_a_delete_that_sqs_refuses_for_now_is_tried_again(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the refused entries, after the others; the heartbeat keeps them until then."""
+    """Only the refused entries are sent again, and the heartbeat keeps them until then."""
     fill(queue, 20)
     heartbeat = Heartbeat(queue, 30)
     held = [message for _ in range(2) for message in queue.receive(10, 1)]
     heartbeat.hold(held)
     delete, calls = queue.acknowledge, []
 
-    def refusing(handles: Sequence[Handle]) -> list[Refused]:
+    def refusing(handles: Sequence[Handle]) -> list[FailedEntry]:
         calls.append([handle.message_id for handle in handles])
         if len(calls) > 2:
             return delete(handles)
         delete(handles[1:])
-        return [Refused(handles[0], "InternalError", final=False)]
+        return [FailedEntry(handles[0], "InternalError", final=False)]
 
     monkeypatch.setattr(queue, "acknowledge", refusing)
     handles = [Handle(message.message_id, message.receipt_handle) for message in held]
@@ -415,12 +415,12 @@ def test_a_delete_that_sqs_refuses_for_now_is_tried_again(
 
 
 def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while the calls that are left are not tried."""
+    """After a while the remaining calls are not tried."""
     with EmbeddedSqs() as own:
         queue = Queue(own.client(), own.create_queue("q", dead_letter=False))
     calls: list[int] = []
 
-    def away(handles: Sequence[Handle]) -> list[Refused]:
+    def away(handles: Sequence[Handle]) -> list[FailedEntry]:
         calls.append(len(handles))
         raise QueueUnavailable("nobody answers")
 
@@ -447,7 +447,7 @@ SIGNED_AT = "20260101T000000Z is now earlier than 20260101T060000Z (20260101T060
 def test_a_clock_that_is_off_is_told_from_a_wrong_key(
     code: str, words: str, kind: type[Exception], told: str, queue: Queue
 ) -> None:
-    """The one passes when the clock is set; the other does not."""
+    """A wrong clock passes once it is set; a wrong key does not."""
     with Stubber(queue._client) as stubber:
         stubber.add_client_error("receive_message", code, words, http_status_code=403)
         with pytest.raises(kind, match=told):

@@ -31,14 +31,14 @@ from tests.integration.test_duplicates import create, fill, token
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 FORMULA = '=cmd|"/c calc"!A1'
-# Installed by make beside the environment, not into it: see requirements-report.txt.
-EXTRA = ROOT / ".venv" / "report"
+# make installs these in a folder of their own; see requirements-report.txt.
+EXTRA = Path(sys.prefix) / "report"
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 browsing = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on PATH: the page is not opened"
 )
 extra = pytest.mark.skipif(
-    not EXTRA.exists(), reason="no .venv/report: make installs requirements-report.txt there"
+    not EXTRA.exists(), reason=f"no {EXTRA}: make installs requirements-report.txt there"
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from etl import config
 from etl.config import Column
 from etl.extract import body_md5
-from etl.sqs.queue import Message
+from etl.sqs.message import Message
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENT = {
@@ -24,7 +24,7 @@ SENT_MS = 1_700_000_000_000
 
 
 def message(body: str, number: int = 0, **changes: Any) -> Message:
-    """Make a message as the queue gives it."""
+    """Make a message as the queue delivers it."""
     facts: dict[str, Any] = {
         "message_id": f"m{number}",
         "body": body,
@@ -42,7 +42,7 @@ def event(**changes: Any) -> str:
 
 
 def columns(*only: str) -> tuple[Column, ...]:
-    """Take the columns of config.yaml, or some of them by source."""
+    """Return the columns of config.yaml, or some of them by source."""
     settings = config.load(ROOT / "config.yaml", {})
     return tuple(c for c in settings.table.columns if not only or c.source in only)
 

@@ -1,4 +1,4 @@
-"""Calls that wait for a thread."""
+"""Calls to SQS that wait for a thread."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from etl.sqs.call_queue import CallQueue
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Two threads."""
+    """Make a pool of two threads."""
     with ThreadPoolExecutor(2) as made:
         yield made
 
 
 def test_answers_come_in_order_without_anyone_receiving(pool: ThreadPoolExecutor) -> None:
-    """The pool makes the calls when no receiver asks for them."""
+    """The pool makes the calls when no receiver takes them."""
     assert CallQueue(pool, 2).map(lambda number: number * 2, list(range(50))) == list(
         range(0, 100, 2)
     )
 
 
 def test_no_items_need_no_call(pool: ThreadPoolExecutor) -> None:
-    """Nothing waits for nothing."""
+    """An empty list of items returns at once."""
     assert CallQueue(pool, 2).map(str, []) == []
 
 
 def test_a_receiver_makes_the_calls(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In its own thread, as long as it keeps asking."""
+    """They run in the receiver's thread for as long as it takes them."""
     monkeypatch.setattr(call_queue, "POOL_AFTER_SECONDS", 60)
     waiting = CallQueue(pool, 2)
     made_in: list[int] = []
@@ -47,7 +47,7 @@ def test_a_receiver_makes_the_calls(
 def test_a_receiver_that_stops_asking_leaves_the_rest_to_the_pool(
     pool: ThreadPoolExecutor,
 ) -> None:
-    """As when it sits in a long poll."""
+    """This is so when the receiver waits in a long poll."""
     waiting = CallQueue(pool, 2)
     made_in: list[int] = []
     result = pool.submit(waiting.map, lambda _: made_in.append(threading.get_ident()), range(30))
@@ -59,14 +59,14 @@ def test_a_receiver_that_stops_asking_leaves_the_rest_to_the_pool(
 
 
 def test_there_is_nothing_to_do_when_nothing_waits(pool: ThreadPoolExecutor) -> None:
-    """And a receiver is told so."""
+    """``do_one`` returns False when no call is waiting."""
     waiting = CallQueue(pool, 2)
     assert not waiting.are_waiting
     assert not waiting.do_one()
 
 
 def test_what_a_call_raises_reaches_whom_it_is_for(pool: ThreadPoolExecutor) -> None:
-    """Not the receiver that happened to make it."""
+    """The caller of ``map`` gets the error, not the receiver that made the call."""
 
     def fail(_: int) -> None:
         raise LookupError("a bug")

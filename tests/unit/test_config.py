@@ -1,4 +1,4 @@
-"""config.yaml and the environment -> settings."""
+"""Settings are read from config.yaml, the environment and the command line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from etl import config
+from etl.cli import main
 from etl.errors import SettingsError
 from tests.unit.builders import ROOT
 
@@ -16,26 +18,26 @@ COLUMN = "{name: a, field: a, type: text}"
 
 
 def load(tmp_path: Path, text: str, **environment: str) -> config.Settings:
-    """Load settings from a text."""
+    """Load settings from the text of a file."""
     path = tmp_path / "config.yaml"
     path.write_text(text)
     return config.load(path, environment)
 
 
 def problem(tmp_path: Path, text: str, **environment: str) -> str:
-    """What is wrong with a text."""
+    """Return the error message for the text of a file."""
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, text, **environment)
     return str(caught.value)
 
 
 def table(*columns: str) -> str:
-    """Write a table section."""
+    """Return a table section with these columns."""
     return "table: {columns: [" + ", ".join(columns or (COLUMN,)) + "]}\n"
 
 
 def test_config_yaml_holds_every_key_and_no_other() -> None:
-    """The default job shows all there is to set."""
+    """The default configuration shows every setting there is."""
     tree = yaml.safe_load((ROOT / "config.yaml").read_text())
     known = {
         section: set(field.annotation.model_fields)  # type: ignore[union-attr]
@@ -47,20 +49,38 @@ def test_config_yaml_holds_every_key_and_no_other() -> None:
 
 
 def test_config_yaml_holds_the_defaults() -> None:
-    """Whoever deletes a line changes nothing."""
+    """Deleting a line from config.yaml changes nothing."""
     written = config.load(ROOT / "config.yaml", {})
     default = config.Settings(table=written.table)
     assert written == default
 
 
+def test_the_default_configuration_in_the_package_is_config_yaml() -> None:
+    """What ``etl config show`` prints is a link to the file at the top of the repository."""
+    packaged = ROOT / "etl" / "default_config.yaml"
+    assert packaged.read_bytes() == (ROOT / "config.yaml").read_bytes()
+
+
+def test_config_show_prints_config_yaml() -> None:
+    """What it prints is a configuration file, comments and all."""
+    result = CliRunner().invoke(main, ["config", "show"])
+    assert result.exit_code == 0
+    assert result.output == (ROOT / "config.yaml").read_text()
+
+
+def test_config_yaml_is_ascii() -> None:
+    """Any terminal can show it, whatever its encoding."""
+    assert (ROOT / "config.yaml").read_bytes().isascii()
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
-    """ETL_SECTION__KEY, with the types of YAML."""
+    """The value of an ETL_SECTION__KEY variable is read as YAML, so a number is a number."""
     settings = load(tmp_path, table() + "batch: {rows: 5}", ETL_BATCH__ROWS="7")
     assert settings.batch.rows == 7
 
 
 def test_the_command_line_overrides_the_environment() -> None:
-    """None means that the option was not given."""
+    """An override of None means that the option was not given."""
     settings = config.load(
         ROOT / "config.yaml",
         {"ETL_RUN__IDLE_SECONDS": "5", "ETL_RUN__MAX_MESSAGES": "6"},
@@ -83,7 +103,7 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table() + "load: {method: row}", {}, ["load.method", "'multi' or 'copy'"]),
         ("queue: {url: x}", {}, ["'table' is missing"]),
         ("table: {columns: []}", {}, ["at least one column"]),
-        (table(COLUMN, COLUMN), {}, ["'a' stands twice"]),
+        (table(COLUMN, COLUMN), {}, ["'a' is listed twice"]),
         (table(COLUMN, "{name: b, field: a, type: text}"), {}, ["'a' is read by two"]),
         (table("{name: message_id, field: a, type: text}"), {}, ["'message_id'"]),
         (table("{name: a, field: message_id, type: text}"), {}, ["'message_id'"]),
@@ -93,7 +113,10 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table("{name: a, field: a, type: integer, mask: true}"), {}, ["can be masked"]),
         (table("{name: a, field: a, type: text, required: false}"), {}, ["must be nullable"]),
         (table("{name: a, attribute: SentTimestamp, type: text}"), {}, ["'date' or 'timestamp'"]),
-        (table() + "run: {workers: 20}", {}, ["400,000", "120,000"]),
+        (table() + "run: {workers: 20}", {}, ["run.workers", "batch.rows", "400,000", "120,000"]),
+        (table() + "report: {entity: b}", {}, ["report.entity is 'b'", "not a column"]),
+        (table() + "report: {time: a}", {}, ["report.time is 'a'", "'date' or 'timestamp'"]),
+        ("table: {columns: [" + COLUMN + "], indexes: [[a, a]]}", {}, ["table.indexes", "twice"]),
         ("- a\n- b", {}, ["must hold sections"]),
         ("table: {columns: [", {}, ["not YAML at line"]),
         ("queue: 7\n" + table(), {"ETL_QUEUE__URL": "x"}, ["'queue' must be a section"]),
@@ -102,14 +125,14 @@ def test_the_command_line_overrides_the_environment() -> None:
 def test_a_mistake_is_named_with_the_way_out(
     tmp_path: Path, text: str, environment: dict[str, str], words: list[str]
 ) -> None:
-    """Whoever reads the error knows which line to change."""
+    """The message names the setting to change, and what to change it to."""
     message = problem(tmp_path, text, **environment)
     for word in words:
         assert word in message
 
 
 def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
-    """One start, all problems."""
+    """The user can fix all of them before the next start."""
     message = problem(tmp_path, table() + "batch: {rows: 0}\nload: {methd: copy}")
     assert "batch.rows" in message
     assert "load.methd" in message
@@ -126,18 +149,37 @@ def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
 def test_an_error_never_repeats_a_value(
     tmp_path: Path, text: str, environment: dict[str, str]
 ) -> None:
-    """A secret in the wrong place stays out of the log."""
+    """A secret in the wrong place does not reach the log."""
     assert "hunter2" not in problem(tmp_path, text, **environment)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """And so is the option."""
-    with pytest.raises(SettingsError, match=r"nowhere\.yaml.*--config"):
+    """The message also says which option names another file, and how to write the default one."""
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml.*--config.*etl config show"):
         config.load(tmp_path / "nowhere.yaml", {})
 
 
+def test_a_missing_config_yaml_is_named_with_the_command_that_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who has just installed the package has no config.yaml yet."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        config.load(Path("config.yaml"), {})
+    assert str(caught.value) == (
+        "no config.yaml here: write one with: etl config show > config.yaml, or name one with "
+        "--config"
+    )
+
+
+def test_a_folder_is_not_a_configuration_file(tmp_path: Path) -> None:
+    """The message repeats the operating system's reason."""
+    with pytest.raises(SettingsError, match=r"cannot read .*: Is a directory; .*--config"):
+        config.load(tmp_path, {})
+
+
 def test_the_database_url_never_shows(tmp_path: Path) -> None:
-    """Neither in a repr nor in a dump nor in the fingerprint."""
+    """It is in no repr and no dump, and the fingerprint does not depend on it."""
     settings = load(tmp_path, table(), DATABASE_URL="postgresql://u:hunter2@h/d")
     other = load(tmp_path, table(), DATABASE_URL="postgresql://u:other@h/d")
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
@@ -145,13 +187,14 @@ def test_the_database_url_never_shows(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_a_setting(tmp_path: Path) -> None:
-    """It tells which configuration a run had."""
-    one, other = load(tmp_path, table()), load(tmp_path, table(), ETL_BATCH__ROWS="9")
-    assert one.fingerprint != other.fingerprint
+    """It identifies the configuration of a run."""
+    default = load(tmp_path, table())
+    changed = load(tmp_path, table(), ETL_BATCH__ROWS="9")
+    assert default.fingerprint != changed.fingerprint
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:
-    """Nobody changes them half-way."""
+    """No part of the program can change them during a run."""
     settings: Any = load(tmp_path, table())
     with pytest.raises(ValueError, match="frozen"):
         settings.batch.rows = 3

@@ -14,11 +14,11 @@ from etl import config
 from etl.crypto.keyring import Keyring, load_keyring
 from tests.unit.builders import ROOT
 
-# What the user puts into .env.
+# The variables that a user writes to .env.
 DOT_ENV = {"POSTGRES_PASSWORD": "f00d", "ETL_KEYRING": Keyring.new("k1").dump()}
-# boto3 signs with these; the emulator does not look.
+# boto3 signs requests with this; the emulator does not check the signature.
 PLACEHOLDER = "unused"
-# Words that a secret's name has, but for the ones that say where a secret is.
+# The name of a variable with a secret contains one of these words.
 SECRET = re.compile(r"PASSWORD|SECRET|KEYRING|TOKEN|ACCESS_KEY|DATABASE_URL")
 
 
@@ -28,8 +28,8 @@ def text(name: str) -> str:
 
 
 def substituted(value: str) -> str:
-    """Fill in ``${NAME:?message}`` from .env, as compose does."""
-    return re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: DOT_ENV[found[1]], value)
+    """Replace ``${NAME:?message}`` by the value from .env, as compose does."""
+    return re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: DOT_ENV[match[1]], value)
 
 
 SERVICES: dict[str, Any] = yaml.safe_load(text("docker-compose.yml"))["services"]
@@ -38,8 +38,8 @@ CI: dict[str, Any] = yaml.safe_load(text(".github/workflows/ci.yml"))
 
 def environment(service: str) -> dict[str, str]:
     """The environment that a service starts with."""
-    given = SERVICES[service].get("environment", {})
-    return {name: substituted(value) for name, value in given.items()}
+    variables = SERVICES[service].get("environment", {})
+    return {name: substituted(value) for name, value in variables.items()}
 
 
 def inner_ports(service: str) -> set[int]:
@@ -48,7 +48,7 @@ def inner_ports(service: str) -> set[int]:
 
 
 def queues() -> dict[str, str]:
-    """The queues of elasticmq.conf, each with the text of its block."""
+    """The queues in elasticmq.conf, each with the text of its block."""
     section = re.search(
         r"^queues \{\n(.*?)^\}", text("docker/elasticmq.conf"), re.MULTILINE | re.DOTALL
     )
@@ -58,38 +58,52 @@ def queues() -> dict[str, str]:
 
 
 def stages() -> dict[str, list[str]]:
-    """The instructions of each stage of the Dockerfile, those of its parents first."""
-    found: dict[str, list[str]] = {}
+    """The instructions of each stage of the Dockerfile, after those of the stages it builds on."""
+    instructions: dict[str, list[str]] = {}
     current: list[str] = []
     for line in re.sub(r"\\\n\s*", "", text("Dockerfile")).splitlines():
         if line.startswith("FROM"):
             _, parent, _, name = line.split()
-            current = found[name] = [*found.get(parent, [])]
+            current = instructions[name] = [*instructions.get(parent, [])]
         if line and not line.startswith("#"):
             current.append(line)
-    return found
+    return instructions
+
+
+def copied(stage: str) -> list[list[str]]:
+    """What each COPY of a stage copies: an option such as ``--from`` first, without the target."""
+    return [line.split()[1:-1] for line in stages()[stage] if line.startswith("COPY")]
+
+
+def installed(stage: str) -> list[str]:
+    """What each pip of a stage installs or builds: the words after its unimportant options."""
+    unimportant = r"--no-cache-dir |--disable-pip-version-check "
+    lines = [line for line in stages()[stage] if line.startswith("RUN pip ")]
+    return [re.sub(unimportant, "", line.removeprefix("RUN pip ")) for line in lines]
 
 
 def test_compose_sets_known_variables_only() -> None:
-    """The settings refuse an unknown ETL_ variable, so loading them is the check."""
-    everything = {name: value for each in SERVICES for name, value in environment(each).items()}
-    settings = config.load(ROOT / "config.yaml", everything)
-    assert settings.queue.url == everything["ETL_QUEUE__URL"]
+    """Loading the settings checks it, since an unknown ETL_ variable is an error."""
+    variables = {
+        name: value for service in SERVICES for name, value in environment(service).items()
+    }
+    settings = config.load(ROOT / "config.yaml", variables)
+    assert settings.queue.url == variables["ETL_QUEUE__URL"]
 
 
 def test_the_job_gets_a_keyring() -> None:
-    """One source of keys, and it can be read."""
+    """The job has exactly one source of keys, and the keyring can be read from it."""
     assert load_keyring(environment("job")).key_ids == ("k1",)
 
 
 def test_jupyter_gets_no_key_and_no_queue() -> None:
-    """Who explores sees tokens only."""
+    """An analyst sees tokens and never a plain value."""
     assert set(environment("jupyter")) == {"DATABASE_URL", "PGOPTIONS"}
 
 
 @pytest.mark.parametrize("service", ["job", "jupyter"])
 def test_the_database_url_is_the_postgres_service(service: str) -> None:
-    """Host, port, role, password and database."""
+    """The host, port, role, password and database are those of the service."""
     url = urlsplit(environment(service)["DATABASE_URL"])
     postgres = environment("postgres")
     assert url.hostname == "postgres"
@@ -102,7 +116,7 @@ def test_the_database_url_is_the_postgres_service(service: str) -> None:
 
 
 def test_the_queue_url_is_a_queue_of_the_sqs_service() -> None:
-    """Host, port, and a queue that elasticmq.conf creates."""
+    """The host and port are those of the service, and elasticmq.conf creates the queue."""
     url = urlsplit(environment("job")["ETL_QUEUE__URL"])
     account, queue = url.path.strip("/").split("/")
     assert url.hostname == "sqs"
@@ -113,17 +127,17 @@ def test_the_queue_url_is_a_queue_of_the_sqs_service() -> None:
 
 def test_the_queue_has_a_dead_letter_queue() -> None:
     """A message that no run can handle goes to logins-dead."""
-    made = queues()
-    named = re.search(
-        r'deadLettersQueue \{\s*name = "(\S+)"\s*maxReceiveCount = \d+', made["logins"]
+    blocks = queues()
+    dead_letter = re.search(
+        r'deadLettersQueue \{\s*name = "(\S+)"\s*maxReceiveCount = \d+', blocks["logins"]
     )
-    assert set(made) == {"logins", "logins-dead"}
-    assert named is not None
-    assert named[1] == "logins-dead"
+    assert set(blocks) == {"logins", "logins-dead"}
+    assert dead_letter is not None
+    assert dead_letter[1] == "logins-dead"
 
 
 def test_elasticmq_listens_where_compose_expects_it() -> None:
-    """One port and one region in elasticmq.conf, boto3's endpoint and the health check."""
+    """elasticmq.conf, boto3's endpoint and the health check have one port and one region."""
     conf = text("docker/elasticmq.conf")
     ports = {int(port) for port in re.findall(r"^  (?:bind-)?port = (\d+)", conf, re.MULTILINE)}
     assert ports == inner_ports("sqs") == {9324}
@@ -133,91 +147,123 @@ def test_elasticmq_listens_where_compose_expects_it() -> None:
 
 
 def test_elasticmq_reads_our_configuration() -> None:
-    """It is mounted where the image looks for it, and the file is there."""
+    """It is mounted where the image looks for it, and the file exists."""
     source, target, mode = SERVICES["sqs"]["volumes"][0].split(":")
     assert (target, mode) == ("/opt/elasticmq.conf", "ro")
     assert (ROOT / source).is_file()
 
 
 def test_the_health_probe_is_python() -> None:
-    """It stands in YAML, where no linter looks."""
+    """The script compiles; it is in a YAML file, which no linter checks."""
     compile(SERVICES["sqs-ready"]["command"][0], "sqs-ready", "exec")
 
 
 def test_the_job_waits_for_both_services() -> None:
-    """Started is not ready."""
-    waits = {name: each["condition"] for name, each in SERVICES["job"]["depends_on"].items()}
+    """It starts when they are ready, not when they have only started."""
+    waits = {name: wait["condition"] for name, wait in SERVICES["job"]["depends_on"].items()}
     assert waits == {"postgres": "service_healthy", "sqs-ready": "service_completed_successfully"}
     assert "pg_isready" in SERVICES["postgres"]["healthcheck"]["test"]
 
 
 def test_the_images_are_pinned() -> None:
-    """Two starts on two days give the same services."""
-    images = {name: each["image"] for name, each in SERVICES.items() if "build" not in each}
+    """A start next month uses the same versions of the services."""
+    images = {
+        name: service["image"] for name, service in SERVICES.items() if "build" not in service
+    }
     assert images == {
         "postgres": "postgres:18.6-alpine",
         "sqs": "softwaremill/elasticmq-native:1.7.1",
     }
-    assert stages()["base"][0] == "FROM python:3.13-slim-trixie AS base"
+    froms = [line.split()[1] for line in text("Dockerfile").splitlines() if line[:5] == "FROM "]
+    assert set(froms) - set(stages()) == {"python:3.13-slim-trixie"}
 
 
 def test_postgres_keeps_its_data_in_a_volume() -> None:
-    """Since 18 the images refuse a volume at /var/lib/postgresql/data."""
+    """Since version 18 the images refuse a volume at /var/lib/postgresql/data."""
     assert SERVICES["postgres"]["volumes"] == ["postgres-data:/var/lib/postgresql"]
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
-    """Nothing of this is reachable from the network."""
-    ports = [port for each in SERVICES.values() for port in each.get("ports", [])]
+    """No service can be reached from the network."""
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(ports) == 3
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
 
 
 def test_compose_builds_stages_that_exist() -> None:
-    """A target names a stage of the Dockerfile."""
-    targets = {each["build"]["target"] for each in SERVICES.values() if "build" in each}
+    """Each target names a stage of the Dockerfile."""
+    targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
     assert targets == {"job", "jupyter"}
     assert targets < set(stages())
 
 
 @pytest.mark.parametrize("stage", ["job", "jupyter"])
 def test_no_image_runs_as_root(stage: str) -> None:
-    """The last USER is a number that is not 0."""
+    """The last USER of the stage is a number other than 0."""
     users = [line.split()[1] for line in stages()[stage] if line.startswith("USER")]
     assert users[-1] == "10001:10001"
 
 
 def test_the_job_installs_what_production_needs_and_no_more() -> None:
-    """requirements.txt, the package and its settings."""
-    job = stages()["job"]
-    copied = [line.split()[1:-1] for line in job if line.startswith("COPY")]
-    assert copied == [["requirements.txt"], ["etl/"], ["config.yaml"]]
-    assert [
-        line for line in job if re.search(r"pip install .*--requirement requirements\.txt$", line)
+    """The image has the pinned requirements, the wheel and config.yaml."""
+    assert copied("job") == [["requirements.txt"], ["--from=wheel", "/wheels/"], ["config.yaml"]]
+    assert installed("job") == [
+        "install --requirement requirements.txt",
+        "install --no-deps /wheels/*.whl",
+    ]
+
+
+def test_jupyter_has_the_job_and_the_development_requirements() -> None:
+    """The requirements files that requirements-dev.txt includes are copied before it is read."""
+    assert copied("jupyter") == [
+        *copied("job"),
+        ["requirements-build.txt", "requirements-dev.txt"],
+        ["--chown=10001:10001", "notebooks/"],
+    ]
+    assert installed("jupyter") == [
+        *installed("job"),
+        "install --requirement requirements-dev.txt",
+    ]
+    included = re.findall(r"^-r (\S+)$", text("requirements-dev.txt"), re.MULTILINE)
+    assert included == ["requirements.txt", "requirements-build.txt"]
+
+
+def test_the_wheel_is_built_by_the_pinned_backend() -> None:
+    """Without isolation, so that pip does not download another version of the backend."""
+    assert installed("wheel") == [
+        "install --requirement requirements-build.txt",
+        "wheel --no-deps --no-build-isolation --wheel-dir /wheels .",
     ]
 
 
 def test_a_build_without_a_target_makes_the_job() -> None:
     """The commands at the top of docker-compose.yml rely on it."""
     assert list(stages())[-1] == "job"
-    assert stages()["job"][-2:] == ['ENTRYPOINT ["python", "-m", "etl"]', 'CMD ["run"]']
+    assert stages()["job"][-2:] == ['ENTRYPOINT ["etl"]', 'CMD ["run"]']
 
 
 def test_builds_see_only_what_the_dockerfile_copies() -> None:
-    """.dockerignore leaves everything out, and lets the copied paths in again."""
+    """.dockerignore excludes everything, then includes exactly the paths that are copied."""
     lines = text(".dockerignore").splitlines()
-    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    copied = re.findall(r"^COPY (?:--\S+ )?(\S+?)/? ", text("Dockerfile"), re.MULTILINE)
+    included = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    words = {
+        word.rstrip("/")
+        for stage in stages()
+        for copy in copied(stage)
+        if copy[0] != "--from=wheel"
+        for word in copy
+        if not word.startswith("--")
+    }
     assert lines[1] == "*"
-    assert let_in == set(copied)
+    assert included == words
 
 
 def test_compose_holds_no_secret() -> None:
-    """Whatever has a secret's name comes from .env or is a placeholder."""
+    """A variable with the name of a secret is taken from .env or is the placeholder."""
     literal = [
         name
-        for each in SERVICES.values()
-        for name, value in each.get("environment", {}).items()
+        for service in SERVICES.values()
+        for name, value in service.get("environment", {}).items()
         if SECRET.search(name) and "${" not in value and value != PLACEHOLDER
     ]
     assert literal == []
@@ -227,7 +273,7 @@ def test_compose_holds_no_secret() -> None:
     "name", ["Dockerfile", "docker/elasticmq.conf", ".github/workflows/ci.yml"]
 )
 def test_no_secret_is_set_elsewhere(name: str) -> None:
-    """These need none, so not even a variable for one stands in them."""
+    """These files need no secret, so they do not even name a variable for one."""
     assert SECRET.findall(text(name).upper()) == []
 
 
@@ -237,7 +283,7 @@ def test_the_secrets_file_is_not_committed() -> None:
 
 
 def test_ci_runs_the_targets_of_the_makefile() -> None:
-    """CI and .ci/run do what a person does: lint, types, test."""
+    """CI and .ci/run call the same targets as a person: lint, types, test."""
     steps = [step["run"] for step in CI["jobs"]["check"]["steps"] if "run" in step]
     targets = re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE)
     assert steps == ["make lint", "make types", "make test"]
@@ -249,22 +295,43 @@ def test_ci_runs_the_targets_of_the_makefile() -> None:
     assert {"lint", "types", "test"} < set(targets)
 
 
+def test_ci_runs_the_tests_on_the_python_of_debian_12() -> None:
+    """That is 3.11.2, the oldest that is supported; other jobs have the newest 3.11."""
+    job = CI["jobs"]["debian-12"]
+    steps = [step["run"].split() for step in job["steps"] if "run" in step]
+    assert job["container"] == "debian:12"
+    assert {"python3", "python3-venv", "make", "chromium", "chromium-driver"} < set(steps[1])
+    assert steps[-1] == ["make", "test"]
+
+
+def test_the_ci_script_runs_the_tests_on_the_python_of_the_system_too() -> None:
+    """It uses an environment beside the first one, which git ignores and ``make clean`` removes."""
+    script = text(".ci/run")
+    assert 'section test VENV=.venv-oldest PYTHON="$system"' in script
+    assert ".venv-oldest/" in text(".gitignore").splitlines()
+    assert (
+        ".venv-oldest" in re.findall(r"^\trm -rf (.*)$", text("Makefile"), re.MULTILINE)[0].split()
+    )
+
+
 def test_ci_covers_the_python_versions_from_the_oldest_supported() -> None:
-    """pyproject.toml says which is the oldest."""
+    """The oldest is the one that pyproject.toml requires."""
     versions = CI["jobs"]["check"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.12", "3.13", "3.14"]
     assert f'requires-python = ">={versions[0]}"' in text("pyproject.toml")
 
 
 def test_actions_are_pinned_by_major_version() -> None:
-    """No branch, no floating tag."""
-    actions = [step["uses"] for step in CI["jobs"]["check"]["steps"] if "uses" in step]
+    """No action is taken from a branch or a floating tag."""
+    actions = [
+        step["uses"] for job in CI["jobs"].values() for step in job["steps"] if "uses" in step
+    ]
     assert actions
     assert [action for action in actions if not re.fullmatch(r"[\w/-]+@v\d+", action)] == []
 
 
 def test_the_ci_script_is_executable_bash() -> None:
-    """It is called by its name."""
+    """It is called by its name, and bash can parse it."""
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     subprocess.run(["bash", "-n", str(script)], check=True)

@@ -12,7 +12,7 @@ from tests.unit.builders import EVENT, FIELDS, SENT_MS, event, message
 
 
 def reason(body: str, **changes: object) -> str:
-    """The check that an unreadable body fails."""
+    """Return the check that an unreadable body breaks."""
     raw, unreadable = extract.read([message(body, **changes)], FIELDS)
     assert raw.empty
     assert unreadable["column"].tolist() == ["message"]
@@ -45,23 +45,23 @@ def reason(body: str, **changes: object) -> str:
 def test_a_body_that_is_no_event_is_unreadable_with_a_reason_of_its_own(
     body: str, check: str
 ) -> None:
-    """Each way not to be an event has a name."""
+    """Each way of not being an event has a name."""
     assert reason(body) == check
 
 
 def test_a_body_that_does_not_match_its_md5_is_unreadable() -> None:
-    """Botocore does not check MD5OfBody, so this does."""
+    """Botocore does not check MD5OfBody, so the reader does."""
     assert reason(event(), md5="0" * 32) == "MD5 of body"
 
 
 def test_brackets_in_text_are_not_nesting() -> None:
-    """Only the structure counts, not what stands in strings."""
+    """Brackets inside strings do not count as nesting."""
     raw, _ = extract.read([message(event(device_id="[{" * 500 + '\\"'))], FIELDS)
     assert len(raw) == 1
 
 
 def test_a_readable_message_keeps_its_python_values() -> None:
-    """Nothing is coerced: the frame holds what json decoded."""
+    """Nothing is coerced: the frame holds the values that json decoded."""
     values = {"user_id": 7, "app_version": 2.5, "device_type": True, "ip": None, "locale": [1, 2]}
     raw, _ = extract.read([message(json.dumps(values))], FIELDS)
     got = raw.drop(columns=["message_id", "SentTimestamp"]).iloc[0].to_dict()
@@ -70,7 +70,7 @@ def test_a_readable_message_keeps_its_python_values() -> None:
 
 
 def test_the_frame_has_the_id_and_the_time_first() -> None:
-    """The columns of the raw frame are these, all of dtype object."""
+    """The raw frame has these columns, all of dtype object."""
     raw, _ = extract.read([message(event(), 4)], FIELDS)
     assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
     assert (raw["message_id"].item(), raw["SentTimestamp"].item()) == ("m4", SENT_MS)
@@ -78,7 +78,7 @@ def test_the_frame_has_the_id_and_the_time_first() -> None:
 
 
 def test_order_is_kept_among_readable_and_unreadable() -> None:
-    """A stage may drop rows, never reorder them."""
+    """A stage may drop rows but never reorders them."""
     bodies = ["{", event(), "[]", event(), "7"]
     raw, unreadable = extract.read([message(b, i) for i, b in enumerate(bodies)], FIELDS)
     assert raw["message_id"].tolist() == ["m1", "m3"]
@@ -86,13 +86,13 @@ def test_order_is_kept_among_readable_and_unreadable() -> None:
 
 
 def test_unknown_fields_are_ignored_by_default() -> None:
-    """A producer may add fields."""
+    """A producer may add fields without breaking the job."""
     raw, unreadable = extract.read([message(event(new="x"))], FIELDS)
     assert (len(raw), len(unreadable)) == (1, 0)
 
 
 def test_unknown_fields_are_rejected_by_setting_without_their_name() -> None:
-    """The name of a field comes from outside and could be personal."""
+    """The name of an unknown field comes from outside and could be personal."""
     body = event(**{"secret-name": 1})
     raw, unreadable = extract.read([message(body)], FIELDS, unknown_fields="reject")
     assert raw.empty
@@ -100,7 +100,7 @@ def test_unknown_fields_are_rejected_by_setting_without_their_name() -> None:
 
 
 def test_an_sns_notification_is_unwrapped_by_setting() -> None:
-    """The event stands in the Message member, as text."""
+    """The event is the text in the Message field."""
     body = json.dumps({"Type": "Notification", "Message": event()})
     raw, _ = extract.read([message(body)], FIELDS, envelope="sns")
     assert raw[FIELDS].iloc[0].to_dict() == EVENT
@@ -108,14 +108,14 @@ def test_an_sns_notification_is_unwrapped_by_setting() -> None:
 
 @pytest.mark.parametrize("body", [event(), '{"Type": "Notification", "Message": {}}'])
 def test_a_body_that_is_no_notification_is_unreadable_when_one_is_expected(body: str) -> None:
-    """The setting holds for every message of the queue."""
+    """With ``envelope: sns`` every message must be a notification."""
     raw, unreadable = extract.read([message(body)], FIELDS, envelope="sns")
     assert raw.empty
     assert unreadable["check"].tolist() == ["SNS notification"]
 
 
 def test_no_messages_give_empty_frames_with_their_columns() -> None:
-    """Later stages need no special case."""
+    """An empty batch gives empty frames, so later stages need no special case."""
     raw, unreadable = extract.read([], FIELDS)
     assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
     assert list(unreadable.columns) == ["message_id", "column", "check"]

@@ -120,10 +120,10 @@ def test_keyrings_with_a_key_in_common_have_a_fingerprint_in_common() -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("order_id", "must be message_id, body, or field:"),
-        ("field:", "must be message_id, body, or field:"),
-        ("body:x", "must be message_id, body, or field:"),
-        ("field:SentTimestamp", "needs for itself"),
+        ("order_id", "must be 'message_id', 'body' or 'field:<event field>'"),
+        ("field:", "must be 'message_id', 'body' or 'field:<event field>'"),
+        ("body:x", "must be 'message_id', 'body' or 'field:<event field>'"),
+        ("field:SentTimestamp", "reserved for the job"),
     ],
 )
 def test_a_setting_that_names_no_key_is_refused(key: str, words: str) -> None:

@@ -12,15 +12,19 @@ from etl import logs
 
 
 @pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    ours = logging.getLogger("etl")
-    before = (ours.handlers[:], ours.level, ours.propagate)
+def _restore_the_package_log() -> Iterator[None]:
+    package_log = logging.getLogger("etl")
+    handlers = package_log.handlers[:]
+    level = package_log.level
+    propagate = package_log.propagate
     yield
-    ours.handlers[:], ours.level, ours.propagate = before
+    package_log.handlers[:] = handlers
+    package_log.setLevel(level)
+    package_log.propagate = propagate
 
 
 def test_a_text_line_has_time_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:
-    """In UTC, on standard error."""
+    """The time is in UTC, and the line goes to standard error."""
     logs.start("info", "text")
     logging.getLogger("etl.part").info("%d messages", 3)
     captured = capsys.readouterr()
@@ -29,7 +33,7 @@ def test_a_text_line_has_time_level_and_message(capsys: pytest.CaptureFixture[st
 
 
 def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    """For a log collector."""
+    """A message with a line break stays on one line."""
     logs.start("info", "json")
     logging.getLogger("etl.part").warning("line\nbreak")
     line = json.loads(capsys.readouterr().err)
@@ -40,7 +44,7 @@ def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_debug_does_not_open_the_logs_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_does_not_enable_the_logs_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
     """Botocore and SQLAlchemy log whole requests and statements."""
     logs.start("debug", "text")
     logging.getLogger("botocore.endpoint").debug("a body")
@@ -48,8 +52,8 @@ def test_debug_does_not_open_the_logs_of_libraries(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
 
 
-def test_a_traceback_names_types_and_places_but_no_message() -> None:
-    """The messages of libraries quote the values they choke on."""
+def test_a_traceback_shows_types_and_places_but_no_message() -> None:
+    """Libraries' messages quote the values that they fail on."""
     try:
         try:
             int("canary-value")

@@ -1,4 +1,4 @@
-"""The words of the progress display."""
+"""The text of the progress display."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ NOW = Snapshot(
 )
 
 
-def test_a_plain_line_tells_counts_rate_and_backlog() -> None:
-    """For a log."""
+def test_a_plain_line_shows_counts_rate_and_backlog() -> None:
     assert progress.line(NOW, 5_000) == (
         "12,000 received (2,000/s), 10,000 loaded, 30 already handled, 200 quarantined, "
         "1,770 waiting, 5,000 left in the queue"
@@ -25,22 +24,22 @@ def test_a_plain_line_tells_counts_rate_and_backlog() -> None:
 
 
 def test_the_live_line_leaves_room_on_eighty_columns() -> None:
-    """For a bar of ten and the time."""
+    """A bar of ten columns and the time fit beside it."""
     assert len(progress.short_line(NOW, 5_000)) <= 80 - 10 - 10
 
 
 def test_an_unknown_backlog_is_a_question_mark() -> None:
-    """SQS may not answer."""
+    """SQS may not have answered yet."""
     assert "? left" in progress.line(NOW, None)
 
 
-def test_nothing_is_divided_by_no_time() -> None:
-    """The first look may come at once."""
+def test_the_rate_is_zero_before_any_time_has_passed() -> None:
+    """The first line may be drawn at once."""
     assert "(0/s)" in progress.line(Snapshot(0, 0, 0, 0, 0, 0.0), 0)
 
 
-def test_steps_are_logged_where_no_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not each of them: a line now and then."""
+def test_steps_are_logged_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a line every few seconds, not one for each step."""
     lines: list[str] = []
     # Not by caplog: an earlier test may have set up the log, as a command does.
     monkeypatch.setattr(progress.log, "info", lambda text, *named: lines.append(text % named))
@@ -54,7 +53,7 @@ def test_steps_are_logged_where_no_terminal_is(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_steps_are_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the last line told."""
+    """Its text is that of the last step."""
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -19,7 +19,7 @@ LAYERS = (
     "frames fieldtypes schema sqs",
     "postgres",
     "extract validate mask load ledger fingerprints quarantine runs analysis",
-    "report pipeline",
+    "report preflight pipeline",
     "worker worker_pool job dry_run operations",
     "terminal demo",
     "commands cli",

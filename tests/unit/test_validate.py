@@ -29,14 +29,14 @@ def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.D
 
 
 def one(kind: str, value: Any, **more: Any) -> list[Any]:
-    """Check one value of one type; the converted value, or the checks it fails."""
+    """Check one value of one type; return the converted value, or the checks that it broke."""
     column = Column(name="c", field="f", type=kind, **more)  # type: ignore[arg-type]
     valid, rejects = split(json.dumps({"f": value}), of=(column,))
     return list(rejects["check"]) if len(rejects) else [valid["c"].item()]
 
 
 def test_a_good_event_becomes_a_row_of_table_values() -> None:
-    """Masked columns keep their source's name until they are masked."""
+    """Until they are masked, masked columns have their source's name."""
     valid, rejects = split(event())
     assert rejects.empty
     assert valid.iloc[0].to_dict() == {
@@ -87,7 +87,7 @@ def test_a_good_event_becomes_a_row_of_table_values() -> None:
 def test_a_broken_check_is_reported_by_column_and_name(
     changes: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    """All failures of a row are collected, and a neighbour is not harmed."""
+    """All failures of a row are collected, and its neighbours are unaffected."""
     valid, rejects = split(event(), event(**changes), event())
     assert valid["message_id"].tolist() == ["m0", "m2"]
     assert set(rejects["message_id"]) == {"m1"}
@@ -96,7 +96,7 @@ def test_a_broken_check_is_reported_by_column_and_name(
 
 
 def test_a_message_of_another_shape_misses_every_field() -> None:
-    """Absent is told from null."""
+    """An absent field and a null break different checks."""
     _, rejects = split('{"foo": "x", "bar": "123", "locale": null}')
     assert set(zip(rejects["column"], rejects["check"], strict=True)) == {
         (field, "missing") for field in EVENT if field != "locale"
@@ -104,7 +104,7 @@ def test_a_message_of_another_shape_misses_every_field() -> None:
 
 
 def test_a_message_without_a_time_is_a_reject() -> None:
-    """create_date has no other source."""
+    """A message without SentTimestamp is rejected, because create_date has no other source."""
     of = columns()
     raw, _ = extract.read([message(event(), sent_ms=None)], [c.field for c in of if c.field])
     _, rejects = validate.split(raw, frame_schema(of), of)
@@ -112,7 +112,7 @@ def test_a_message_without_a_time_is_a_reject() -> None:
 
 
 def test_all_rows_bad_leaves_an_empty_valid_frame_with_its_columns() -> None:
-    """The next stages need no special case."""
+    """An empty frame has the same columns, so later stages need no special case."""
     valid, rejects = split(event(ip="x"), event(ip="y"))
     assert len(valid) == 0
     assert list(valid.columns)[:2] == ["message_id", "user_id"]
@@ -120,13 +120,13 @@ def test_all_rows_bad_leaves_an_empty_valid_frame_with_its_columns() -> None:
 
 
 def test_null_locale_and_the_country_na_stay_apart() -> None:
-    """Pandas must not take "NA" for a null."""
+    """The country "NA" must not become a null."""
     valid, _ = split(event(locale="NA"), event(locale=None))
     assert valid["locale"].tolist() == ["NA", None]
 
 
 def test_one_null_integer_leaves_its_neighbours_integers() -> None:
-    """A plain integer column would have turned to floats."""
+    """With pandas' plain integers, a null would have turned the column into floats."""
     column = Column(name="n", field="n", type="bigint", nullable=True)
     valid, _ = split('{"n": 9007199254740993}', '{"n": null}', of=(column,))
     assert valid["n"].tolist()[0] == 9007199254740993
@@ -134,7 +134,7 @@ def test_one_null_integer_leaves_its_neighbours_integers() -> None:
 
 
 def test_the_utc_date_is_that_of_the_sent_timestamp() -> None:
-    """Whatever the time zone of the machine."""
+    """The time zone of the machine does not matter."""
     of = columns()
     last = int(dt.datetime(2024, 2, 29, 23, 59, 59, 999000, dt.UTC).timestamp() * 1000)
     raw, _ = extract.read([message(event(), sent_ms=last)], [c.field for c in of if c.field])
@@ -180,17 +180,17 @@ def test_the_utc_date_is_that_of_the_sent_timestamp() -> None:
 def test_each_type_takes_what_it_says_and_nothing_else(
     kind: str, value: Any, expected: list[Any]
 ) -> None:
-    """A value is converted, or breaks a check by name; it is never bent."""
+    """A value is converted or breaks a named check; it is never changed silently."""
     assert one(kind, value) == expected
 
 
 def test_an_address_keeps_its_spelling_by_setting() -> None:
-    """``canonical: false``."""
+    """With ``canonical: false`` the spelling of an address is kept."""
     assert one("ip", "2001:DB8::0001", canonical=False) == ["2001:DB8::0001"]
 
 
 def test_a_field_that_is_not_required_may_be_absent() -> None:
-    """Absent then means null."""
+    """With ``required: false`` an absent field means null."""
     column = Column(name="c", field="f", type="text", required=False, nullable=True)
     valid, rejects = split("{}", of=(column,))
     assert rejects.empty
@@ -198,7 +198,7 @@ def test_a_field_that_is_not_required_may_be_absent() -> None:
 
 
 def test_the_longest_masked_value_makes_a_token_that_fits() -> None:
-    """The bound on the value follows from the width of the token's column."""
+    """The limit on the value follows from the width of the token's column."""
     of = columns("device_id")
     valid, rejects = split('{"device_id": "' + "x" * 159 + '"}', of=of)
     assert (len(valid), len(rejects)) == (1, 0)
@@ -206,14 +206,14 @@ def test_the_longest_masked_value_makes_a_token_that_fits() -> None:
 
 
 def test_versions_are_packed_in_their_own_order() -> None:
-    """Order is kept and nothing collides."""
+    """Packing keeps the order of versions, and no two versions collide."""
     ordered = list(product((0, 1, 99, 999, 2146), (0, 1, 99, 999), (0, 1, 99, 999)))
     packed = [pack_version(".".join(map(str, parts))) for parts in ordered]
     assert packed == sorted(set(packed))
 
 
 def test_a_column_too_narrow_for_any_token_is_refused_by_name() -> None:
-    """Before anything is received."""
+    """The configuration is refused before anything is received."""
     narrow = Column(name="masked", field="f", type="text", max_length=59, mask=True)
     with pytest.raises(SettingsError, match=r"'masked'.*at least 60"):
         frame_schema((narrow,))

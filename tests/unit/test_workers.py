@@ -1,4 +1,4 @@
-"""What a worker's process says of a bug."""
+"""What a worker process prints when it meets a bug."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from typing import Any
 
 import pytest
 
-from etl import config, logs, worker, worker_pool
+from etl import config, logs, worker_pool
 from etl.crypto.keyring import Keyring
-from etl.runs import Run
+from etl.runs import Run, Share
 from etl.sqs.limits import NoQuota
-from etl.worker import Share
 from tests.unit.builders import ROOT
 
 
 def test_a_bug_in_a_worker_is_shown_without_its_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left to itself multiprocessing would print the whole traceback, and the values in it."""
+    """By itself, multiprocessing would print the whole traceback, with the values in it."""
 
     def buggy(*_: Any) -> None:
         raise ValueError("canary-value")
 
-    monkeypatch.setattr(worker, "work", buggy)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(logs, "hide_values_in_tracebacks", lambda: None)
     monkeypatch.setattr(logs, "start", lambda *_: None)
@@ -33,7 +31,7 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
     settings = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
     ours, theirs = multiprocessing.Pipe()
     with ours, pytest.raises(SystemExit) as ended:
-        worker_pool._work(settings, Share(Run("run", "hash")), NoQuota(), theirs)
+        worker_pool._run_worker(settings, Share(Run("run", "hash")), NoQuota(), theirs, buggy)
     assert ended.value.code == 1
     shown = capsys.readouterr().err
     assert "ValueError" in shown

@@ -1,0 +1,25 @@
+"""``config``: the default configuration file."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import click
+
+
+@click.group()
+def config() -> None:
+    """Show the default configuration."""
+
+
+@config.command(
+    epilog="""\b
+Examples:
+  etl config show
+  etl config show > config.yaml
+"""
+)
+def show() -> None:
+    """Print the default config.yaml, with a comment on every key."""
+    default = resources.files("etl").joinpath("default_config.yaml")
+    click.echo(default.read_text(encoding="utf-8"), nl=False)

@@ -1,0 +1,109 @@
+"""A consumer of the queue: takes batches of messages, then acknowledges or releases them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from etl.sqs.acknowledge import acknowledge, release
+from etl.sqs.call_queue import CallQueue
+from etl.sqs.heartbeat import Heartbeat
+from etl.sqs.limits import Limits, Quota, Stop
+from etl.sqs.message import Message
+from etl.sqs.queue import Queue
+from etl.sqs.receiver import Receiver
+
+
+class Consumer:
+    """The receiver, the heartbeat and the threads that acknowledge, as one context manager.
+
+    On leaving the block, whatever was received and not taken is released, also after a bug: no
+    message should have to wait for its visibility timeout.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        visibility_seconds: int,
+        limits: Limits,
+        receivers: int,
+        stop: Stop,
+        quota: Quota,
+    ) -> None:
+        """Prepare the threads.
+
+        :param receivers: threads that receive, and threads that acknowledge when they do not
+        """
+        self.stop = stop
+        self.released = 0  # deliveries
+        self.not_acknowledged = 0  # handled messages that are still in the queue
+        self._queue = queue
+        self._heartbeat = Heartbeat(queue, visibility_seconds)
+        self._pool = ThreadPoolExecutor(receivers, "acknowledge")
+        self._background = ThreadPoolExecutor(1, "background")
+        self._calls = CallQueue(self._pool, receivers)
+        self._receiver = Receiver(
+            queue, self._heartbeat, limits, receivers, stop, quota, self._calls
+        )
+        self._acknowledging: Future[int] | None = None
+
+    def __enter__(self) -> Self:
+        self._heartbeat.start()
+        self._receiver.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.stop.request("error")
+        self.release(self._receiver.end())
+        self._heartbeat.stop()
+        self._background.shutdown()
+        self._pool.shutdown()
+
+    @property
+    def received(self) -> int:
+        """Deliveries so far."""
+        return self._receiver.received
+
+    @property
+    def buffered(self) -> int:
+        """Messages received and not yet taken."""
+        return self._receiver.buffered
+
+    def take(self) -> list[Message] | None:
+        """Wait for the next batch, as :meth:`etl.sqs.receiver.Receiver.take` does."""
+        return self._receiver.take()
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Begin to delete the messages of a committed batch, in the background.
+
+        The deletes of one batch overlap with the loading of the next. This waits for the deletes of
+        the batch before.
+        """
+        self.wait_for_acknowledgements()
+        handles = [message.handle for message in messages]
+        self._acknowledging = self._background.submit(
+            acknowledge, self._queue, self._heartbeat, handles, self._calls
+        )
+
+    def wait_for_acknowledgements(self) -> None:
+        """Wait until the deletes that were begun have ended."""
+        if self._acknowledging is not None:
+            self.not_acknowledged += self._acknowledging.result()
+            self._acknowledging = None
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Give back messages that this consumer will not handle."""
+        if messages:
+            release(self._queue, self._heartbeat, messages, self._pool)
+            self.released += sum(message.deliveries for message in messages)
+
+    def raise_error(self) -> None:
+        """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`."""
+        self._receiver.raise_error()

@@ -1,0 +1,49 @@
+"""One SQS message as received, and the handle that acknowledges or releases it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+CALL_ENTRIES = 10  # SQS takes at most ten entries in a batch call, and returns at most ten messages
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One SQS message as received. Its repr shows only the id."""
+
+    message_id: str
+    body: str = field(repr=False)
+    receipt_handle: str = field(repr=False)
+    sent_ms: int | None = field(repr=False)  # SentTimestamp: milliseconds since 1970 UTC
+    md5: str | None = field(repr=False)  # MD5OfBody, which botocore does not check
+    deliveries: int = field(default=1, repr=False)  # times it arrived while we held it
+
+    @property
+    def body_bytes(self) -> int:
+        """Length of the body in bytes of UTF-8."""
+        if self.body.isascii():
+            return len(self.body)
+        return len(self.body.encode("utf-8", "surrogatepass"))
+
+    @property
+    def handle(self) -> Handle:
+        """What acknowledges or releases the message."""
+        return Handle(self.message_id, self.receipt_handle)
+
+
+@dataclass(frozen=True)
+class Handle:
+    """The id and receipt handle of a delivered message."""
+
+    message_id: str
+    receipt_handle: str = field(repr=False)
+
+
+def in_tens(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield the items ten at a time, as batch calls take them."""
+    for start in range(0, len(items), CALL_ENTRIES):
+        yield items[start : start + CALL_ENTRIES]

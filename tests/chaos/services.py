@@ -1,0 +1,94 @@
+"""Starts what a campaign runs on: Postgres behind a proxy, the strict SQS, and worker processes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from etl import config
+from etl.crypto.keyring import Keyring
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.postgres.engine import driver_url
+from etl.postgres.tables import create_tables
+from tests.chaos.messages import Messages
+from tests.chaos.producer import History, Producer
+from tests.chaos.proxy import FaultPolicy, Proxy, no_faults, via_proxy
+from tests.chaos.strict_sqs import StrictSqs
+from tests.chaos.testbed import Testbed
+from tests.chaos.workers import Workers
+from tests.conftest import ROOT
+
+
+@contextmanager
+def open_testbed(
+    name: str,
+    messages: Messages,
+    *,
+    worker_count: int = 4,
+    visibility_seconds: int = 30,
+    settings: dict[str, str] | None = None,
+    policy: FaultPolicy = no_faults,
+    libraries: Mapping[str, str] | None = None,
+) -> Iterator[Testbed]:
+    """Start the services and create a database and a queue; all of them end with the block.
+
+    :param settings: environment variables of the workers
+    :param policy: chooses the faults of what the workers send to the database
+    :param libraries: see `workers.Workers`
+    """
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
+        postgres = stack.enter_context(EmbeddedPostgres())
+        sqs = stack.enter_context(StrictSqs(messages.seed))
+        proxy = stack.enter_context(Proxy(postgres.port, policy))
+        database_url = postgres.new_database()
+        make_tables(database_url)
+        queue_url = sqs.create_queue(
+            "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
+        )
+        environment = {
+            **_worker_environment(folder),
+            **sqs.environment,
+            "DATABASE_URL": via_proxy(database_url, proxy.port),
+            "ETL_QUEUE__URL": queue_url,
+            **(settings or {}),
+        }
+        producer = stack.enter_context(closing(Producer(queue_url)))
+        workers = stack.enter_context(Workers(environment, folder, worker_count, libraries))
+        history = History(messages)
+        yield Testbed(
+            name,
+            postgres,
+            sqs,
+            database_url,
+            environment,
+            producer,
+            history,
+            workers,
+            proxy,
+            folder,
+        )
+
+
+def _worker_environment(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(folder),
+        "HOME": str(folder),
+        "ETL_QUEUE__WAIT_SECONDS": "1",
+        "ETL_KEYRING": Keyring.new("k1").dump(),
+        "ETL_QUARANTINE__MAX_FRACTION": "1",
+    }
+
+
+def make_tables(database_url: str) -> None:
+    """Create the tables, as ``init`` does."""
+    engine = sa.create_engine(driver_url(database_url), poolclass=sa.NullPool)
+    create_tables(engine, config.load(ROOT / "config.yaml", {}).table)
+    engine.dispose()

@@ -1,0 +1,122 @@
+"""The strict SQS's account and queues: a limit in flight, redelivery, new ids, opposite orders.
+
+With the rate ``opposite_chunk`` each message is delivered three times, to three of four consumers,
+which the server recognizes by the last digit of their access key. All of them go through the queue
+in chunks of that number of messages, and every other consumer goes through each chunk backwards. So
+they hold the same messages at the same time, in opposite orders.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+
+from etl.embedded.sqs_model import Redelivery, Refusal, SqsAccount, StoredMessage, StoredQueue
+from tests.chaos.strict_sqs_faults import Faults
+
+CONSUMERS = 4
+
+
+class StrictRedelivery(Redelivery):
+    """Redelivers deleted messages at the faults' rate, and counts them."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self._faults = faults
+
+    def chooses(self) -> bool:
+        """Whether to deliver the message that was just deleted once more."""
+        return self._faults.fires_for_entry("redelivered", -1)
+
+
+class StrictAccount(SqsAccount):
+    """An account whose queues know the faults and the consumer of the current request."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(StrictRedelivery(faults), StrictQueue)
+        self.faults = faults
+        self.consumer = 0
+
+
+class StrictQueue(StoredQueue):
+    """A queue with a limit in flight, double deliveries, new ids, and opposite orders."""
+
+    _account: StrictAccount
+
+    def purge(self) -> None:
+        """Forget every message, in flight or not."""
+        super().purge()
+        self._sequences: list[deque[StoredMessage]] = []
+
+    def check_in_flight(self, now_ms: int) -> None:
+        """Refuse a receive beyond the limit, which AWS does not do to a long poll: it waits.
+
+        :raises Refusal: OverLimit
+        """
+        self.advance(now_ms)
+        if len(self._in_flight) >= self._account.faults.rates.in_flight:
+            self._account.faults.fired["over_limit"] += 1
+            raise Refusal("OverLimit", "Too many messages in flight.")
+
+    def receive(
+        self, limit: int, visibility_seconds: int | None, now_ms: int
+    ) -> list[StoredMessage]:
+        """Deliver up to *limit* messages."""
+        self.advance(now_ms)
+        faults = self._account.faults
+        if faults.rates.opposite_chunk and (sequence := self._sequence()):
+            return self._deliver_again(sequence, limit, now_ms)
+        messages = super().receive(limit, visibility_seconds, now_ms)
+        for message in messages:
+            if faults.fires_for_entry("twice", -1):
+                self._in_flight.discard(message.number)
+                self._visible[message.number] = None
+        return messages
+
+    def _sequence(self) -> deque[StoredMessage]:
+        """What this consumer has yet to get; the first receive fixes the order for all of them."""
+        if not self._sequences:
+            self._sequences = [self._sequence_of(consumer) for consumer in range(CONSUMERS)]
+        return self._sequences[self._account.consumer]
+
+    def _sequence_of(self, consumer: int) -> deque[StoredMessage]:
+        messages = list(self._messages.values())
+        size = self._account.faults.rates.opposite_chunk
+        sequence: deque[StoredMessage] = deque()
+        for start in range(0, len(messages), size):
+            chunk = messages[start : start + size]
+            chunk = [message for message in chunk if message.number % CONSUMERS != consumer]
+            sequence.extend(reversed(chunk) if consumer % 2 else chunk)
+        return sequence
+
+    def _deliver_again(
+        self, sequence: deque[StoredMessage], limit: int, now_ms: int
+    ) -> list[StoredMessage]:
+        messages = [sequence.popleft() for _ in range(min(limit, len(sequence)))]
+        for message in messages:
+            if message.number not in self._messages:
+                self._admit(message)  # it was deleted, but SQS may still deliver it
+            self._visible.pop(message.number, None)
+            self._hand_out(message, int(self.attributes["VisibilityTimeout"]), now_ms)
+        self._account.faults.fired["opposite_order"] += len(messages)
+        return messages
+
+    def _moves_to_dead_letters(self, message: StoredMessage) -> bool:
+        moves = super()._moves_to_dead_letters(message)
+        if moves and self._account.faults.rates.dead_letter_new_ids:
+            # AWS keeps the id here and gives a new one at the redrive; doing both is harder.
+            message.id = str(uuid.uuid4())
+            self._account.faults.fired["dead_letter"] += 1
+        return moves
+
+    def redrive(self, arn: str, now_ms: int) -> int:
+        """Send every visible message to the queue *arn* as a new one; returns how many."""
+        target = self._account.find(arn)
+        if target is None:
+            raise Refusal("ResourceNotFoundException", "The destination does not exist.")
+        messages = [self._messages[number] for number in self._visible]
+        for message in messages:
+            self._forget(message)
+            target.send(message.body, message.attributes, None, now_ms)
+        self._account.faults.fired["redriven"] += len(messages)
+        return len(messages)
