@@ -12,7 +12,7 @@ from etl.commands import options
 @click.command(
     epilog="""\b
 Example:
-  python -m etl audit --limit 50
+  etl audit --limit 50
 """
 )
 @options.config

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl forget --column ip
-  python -m etl forget - --column ip --yes --reason "request 4711" < value.txt
-  python -m etl forget --column device_id --null --yes
+  etl forget --column ip
+  etl forget - --column ip --yes --reason "request 4711" < value.txt
+  etl forget --column device_id --null --yes
 """
 )
 @options.config
@@ -32,7 +32,7 @@ Examples:
     default="erasure request",
     show_default=True,
     callback=options.text,
-    help="Record this reason in the audit; put no personal value into it.",
+    help="Store this reason in the audit; do not put personal data in it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON line.")
 def forget(

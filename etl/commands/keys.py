@@ -26,7 +26,7 @@ def keys() -> None:
     "new",
     epilog="""\b
 Example:
-  (umask 077 && python -m etl keys new > keyring.json)
+  (umask 077 && etl keys new > keyring.json)
   export ETL_KEYRING_FILE=keyring.json
 """,
 )
@@ -51,8 +51,8 @@ def keys_new(key_id: str) -> None:
     "rotate",
     epilog="""\b
 Examples:
-  python -m etl keys rotate --in-place
-  (umask 077 && python -m etl keys rotate > keyring-2.json)
+  etl keys rotate --in-place
+  (umask 077 && etl keys rotate > keyring-2.json)
 """,
 )
 @click.option(
@@ -88,8 +88,8 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
     "list",
     epilog="""\b
 Examples:
-  python -m etl keys list
-  python -m etl keys list --json
+  etl keys list
+  etl keys list --json
 """,
 )
 @options.config

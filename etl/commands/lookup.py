@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl token --column ip
-  python -m etl token - --column ip < value.txt
+  etl token --column ip
+  etl token - --column ip < value.txt
 """
 )
 @options.config
@@ -41,8 +41,8 @@ def token(config_path: Path, value: str | None, column: str, as_json: bool) -> N
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl rows --column ip
-  python -m etl rows - --column device_id --json < value.txt
+  etl rows --column ip
+  etl rows - --column device_id --json < value.txt
 """
 )
 @options.config

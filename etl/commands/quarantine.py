@@ -77,9 +77,9 @@ def quarantine() -> None:
     "list",
     epilog="""\b
 Examples:
-  python -m etl quarantine list
-  python -m etl quarantine list --entries --check "ip: IP address" --newer-than 7
-  python -m etl quarantine list --entries --closed
+  etl quarantine list
+  etl quarantine list --entries --check "ip: IP address" --newer-than 7
+  etl quarantine list --entries --closed
 """,
 )
 @options.config
@@ -136,7 +136,7 @@ def quarantine_list(
     "show",
     epilog="""\b
 Example:
-  python -m etl quarantine show 17 --reason "ticket 4711"
+  etl quarantine show 17 --reason "ticket 4711"
 """,
 )
 @options.config
@@ -171,9 +171,9 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     "replay",
     epilog="""\b
 Examples:
-  python -m etl quarantine replay 17 18
-  python -m etl quarantine replay --check "ip: IP address"
-  python -m etl quarantine replay --all --json
+  etl quarantine replay 17 18
+  etl quarantine replay --check "ip: IP address"
+  etl quarantine replay --all --json
 """,
 )
 @options.config
@@ -209,8 +209,8 @@ def quarantine_replay(
     "discard",
     epilog="""\b
 Examples:
-  python -m etl quarantine discard 17 --reason "a test of the producer's"
-  python -m etl quarantine discard --older-than 90 --reason "kept long enough"
+  etl quarantine discard 17 --reason "a test of the producer's"
+  etl quarantine discard --older-than 90 --reason "kept long enough"
 """,
 )
 @options.config
@@ -239,7 +239,7 @@ def quarantine_discard(
     "export",
     epilog="""\b
 Example:
-  python -m etl quarantine export rejects.jsonl --newer-than 7
+  etl quarantine export rejects.jsonl --newer-than 7
 """,
 )
 @options.config
@@ -267,7 +267,7 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     "import",
     epilog="""\b
 Example:
-  python -m etl quarantine import rejects.jsonl
+  etl quarantine import rejects.jsonl
 """,
 )
 @options.config

@@ -22,8 +22,8 @@ Exit codes:
   1  some values are not: no key opens them, or jobs were still writing them
 \b
 Examples:
-  python -m etl keys list
-  python -m etl rekey
+  etl keys list
+  etl rekey
 """
 )
 @options.config

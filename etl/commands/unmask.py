@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl unmask k1.Zm9vYmFy... --column ip --reason "ticket 4711"
-  python -m etl unmask --reason "ticket 4711" < tokens.txt
-  python -m etl unmask --in masked.csv --out plain.csv --reason "ticket 4711"
-  python -m etl unmask --where "user_id = 'u1'" --out plain.csv --reason "ticket 4711"
+  etl unmask k1.Zm9vYmFy... --column ip --reason "ticket 4711"
+  etl unmask --reason "ticket 4711" < tokens.txt
+  etl unmask --in masked.csv --out plain.csv --reason "ticket 4711"
+  etl unmask --where "user_id = 'u1'" --out plain.csv --reason "ticket 4711"
 """
 )
 @options.config
