@@ -4,68 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
 import click
 
-from etl.commands import options
+from etl.commands import options, selection
 from etl.commands.groups import Group
-
-if TYPE_CHECKING:
-    from etl.operations.entries import Selection
-
-ENTRY_ID = click.IntRange(min=1)
-
-
-def _selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that select entries."""
-    selection_options = [
-        click.option("--run", "run_id", type=click.UUID, help="Select entries of this run."),
-        click.option(
-            "--check",
-            help="Select entries that broke this check, given as CHECK or 'COLUMN: CHECK'.",
-        ),
-        click.option(
-            "--older-than",
-            type=click.FloatRange(min=0),
-            metavar="DAYS",
-            help="Select entries quarantined more than this many days ago.",
-        ),
-        click.option(
-            "--newer-than",
-            type=click.FloatRange(min=0),
-            metavar="DAYS",
-            help="Select entries quarantined within this many days.",
-        ),
-    ]
-    for option in reversed(selection_options):
-        command = option(command)
-    return command
-
-
-def _selection(
-    ids: tuple[int, ...],
-    run_id: UUID | None,
-    check: str | None,
-    older_than: float | None,
-    newer_than: float | None,
-) -> Selection:
-    from etl.operations.entries import Selection
-
-    return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
-
-
-def _explicit_selection(
-    ids: tuple[int, ...], everything: bool, choices: dict[str, Any]
-) -> Selection:
-    """The selection of a command that must not take all entries by mistake."""
-    some = bool(ids) or any(value is not None for value in choices.values())
-    if some == everything:
-        raise click.UsageError("say which entries: give IDs or options, or --all")
-    return _selection(ids, **choices)
 
 
 @click.group(cls=Group)
@@ -83,7 +28,7 @@ Examples:
 """,
 )
 @options.config
-@_selection_options
+@selection.conditions
 @click.option("--entries", "list_them", is_flag=True, help="List the entries instead of counts.")
 @click.option(
     "--closed", is_flag=True, help="Select closed entries: replayed, discarded or forgotten."
@@ -122,12 +67,12 @@ def quarantine_list(
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    selection = _selection((), **choices)
+    selected = selection.from_options(**choices)
     if not list_them:
-        counts = entries.count_by_reason(engine, selection, closed=closed)
+        counts = entries.count_by_reason(engine, selected, closed=closed)
         output.table(counts, "quarantine by reason", as_json=as_json)
         return
-    listed = entries.list_entries(engine, selection, limit, closed=closed, after=after)
+    listed = entries.list_entries(engine, selected, limit, closed=closed, after=after)
     listed = listed.drop(columns="sealed_bytes" if closed else entries.CLOSING_COLUMNS)
     output.table(listed, "entries in quarantine", as_json=as_json)
 
@@ -141,7 +86,7 @@ Example:
 )
 @options.config
 @options.reason
-@click.argument("quarantine_id", metavar="ID", type=ENTRY_ID)
+@click.argument("quarantine_id", metavar="ID", type=selection.ENTRY_ID)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json: bool) -> None:
     """Show one message as received, with personal values.
@@ -177,9 +122,8 @@ Examples:
 """,
 )
 @options.config
-@_selection_options
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=ENTRY_ID)
-@click.option("--all", "everything", is_flag=True, help="Select every entry.")
+@selection.conditions
+@selection.ids_or_all
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 def quarantine_replay(
     config_path: Path, ids: tuple[int, ...], everything: bool, as_json: bool, **choices: Any
@@ -190,7 +134,7 @@ def quarantine_replay(
     their new reasons. The command can be stopped and started again at any time; two at once share
     the work. Needs the keyring.
     """
-    selection = _explicit_selection(ids, everything, choices)
+    selected = selection.explicit(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
@@ -198,7 +142,7 @@ def quarantine_replay(
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    summary = replay(settings, engine, load_keyring(os.environ), selection)
+    summary = replay(settings, engine, load_keyring(os.environ), selected)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
@@ -215,9 +159,8 @@ Examples:
 )
 @options.config
 @options.reason
-@_selection_options
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=ENTRY_ID)
-@click.option("--all", "everything", is_flag=True, help="Select every entry.")
+@selection.conditions
+@selection.ids_or_all
 def quarantine_discard(
     config_path: Path, reason: str, ids: tuple[int, ...], everything: bool, **choices: Any
 ) -> None:
@@ -225,13 +168,13 @@ def quarantine_discard(
 
     Each entry stays as a tombstone with the reason.
     """
-    selection = _explicit_selection(ids, everything, choices)
+    selected = selection.explicit(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
 
     engine = open_engine(settings.database)
-    count = entries.discard(engine, selection, reason, settings.batch.bytes)
+    count = entries.discard(engine, selected, reason, settings.batch.bytes)
     click.echo(f"discarded {count:,} messages", err=True)
 
 
@@ -243,7 +186,7 @@ Example:
 """,
 )
 @options.config
-@_selection_options
+@selection.conditions
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     """Write messages to a new FILE, with their bodies sealed.
@@ -258,8 +201,8 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
 
     engine = open_engine(settings.database)
     keyring = load_keyring(os.environ)
-    selection = _selection((), **choices)
-    count = export_entries(engine, keyring, selection, file, settings.batch.bytes)
+    selected = selection.from_options(**choices)
+    count = export_entries(engine, keyring, selected, file, settings.batch.bytes)
     click.echo(f"wrote {count:,} messages to {file}", err=True)
 
 

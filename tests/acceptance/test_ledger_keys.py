@@ -157,8 +157,10 @@ def test_an_event_without_its_business_id_is_quarantined(job: Job, drain: Drain)
     job.send(*logins(), *odd)
     summary = drain("field:login_id")
     assert parts(summary) == {
-        "received": COUNT + len(odd), "loaded": COUNT, "quarantined": len(odd)
-    }  # fmt: skip
+        "received": COUNT + len(odd),
+        "loaded": COUNT,
+        "quarantined": len(odd),
+    }
     assert summary.reasons == {"login_id: ledger key": len(odd)}
 
 

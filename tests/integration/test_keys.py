@@ -133,9 +133,13 @@ def test_token_asks_on_a_terminal_and_does_not_show_the_answer() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "etl", "token", "--column", "ip"],
         env={"PATH": os.environ["PATH"], "ETL_KEYRING": KEYRING.dump()},
-        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        cwd=ROOT,
         start_new_session=True,  # so that there is no other terminal to ask on
-    ) as process:  # fmt: skip
+    ) as process:
         os.close(theirs)
         until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
         os.write(ours, b"198.51.100.7\n")
@@ -255,9 +259,12 @@ def aws() -> Iterator[dict[str, str]]:
 def secrets_manager(aws: dict[str, str]) -> Any:
     """A client of the Secrets Manager that moto plays."""
     return boto3.client(
-        "secretsmanager", region_name="eu-west-3", endpoint_url=aws["AWS_ENDPOINT_URL"],
-        aws_access_key_id="testing", aws_secret_access_key="testing",
-    )  # fmt: skip
+        "secretsmanager",
+        region_name="eu-west-3",
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
 
 
 def test_a_secret_is_read_over_http_and_rotated(job: Job, aws: dict[str, str]) -> None:

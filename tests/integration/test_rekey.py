@@ -429,7 +429,8 @@ def test_sessions_ended_by_the_server_are_tried_again(
     """They are ended in the middle of batches, and every row still comes under the new key."""
     fill(engine, FIRST)
     monkeypatch.setattr(remask, "BLOCKS", 4)
-    real_remask, ends = mask.remask, [1, 2, 3]
+    real_remask = mask.remask
+    ends = [1, 2, 3]
 
     def disturbed(*arguments: Any) -> Any:
         if ends:

@@ -82,8 +82,8 @@ def test_new_tokens_use_the_primary_key():
 def test_equal_values_have_equal_tokens_and_others_do_not():
     """Two tokens are equal exactly when their values are."""
     values = ["a", "b", "a", "a\0", "A", "b"]
-    made = mask.tokens(values, RING, "ip")
-    assert pd.factorize(made)[0].tolist() == pd.factorize(np.array(values, object))[0].tolist()
+    masked = mask.tokens(values, RING, "ip")
+    assert pd.factorize(masked)[0].tolist() == pd.factorize(np.array(values, object))[0].tolist()
 
 
 def test_a_context_has_its_own_tokens():
@@ -94,8 +94,8 @@ def test_a_context_has_its_own_tokens():
 @pytest.mark.parametrize("null", [None, float("nan"), pd.NA, pd.NaT])
 def test_null_stays_null(null):
     """Every value that pandas counts as null comes out as None."""
-    made = mask.tokens(["a", null, "b"], RING, "ip")
-    assert made.tolist() == [by_hand("a"), None, by_hand("b")]
+    masked = mask.tokens(["a", null, "b"], RING, "ip")
+    assert masked.tolist() == [by_hand("a"), None, by_hand("b")]
 
 
 @pytest.mark.parametrize("values", [[], [None, None]])
@@ -119,16 +119,16 @@ def test_a_column_of_nothing_is_masked_to_nothing(values):
 )
 def test_every_kind_of_sequence_is_masked_by_position(make):
     """Lists, arrays and Series of each dtype give the same array."""
-    made = mask.tokens(make(["a", None, "b"]), RING, "ip")
-    assert (made.dtype, made.tolist()) == (object, [by_hand("a"), None, by_hand("b")])
+    masked = mask.tokens(make(["a", None, "b"]), RING, "ip")
+    assert (masked.dtype, masked.tolist()) == (object, [by_hand("a"), None, by_hand("b")])
 
 
 def test_a_long_column_keeps_its_order_over_chunks():
     """Chunks change neither positions nor tokens, whatever lengths are mixed."""
     values = [f"{number % 9000}" * (number % 11) for number in range(2 * mask.CHUNK_ROWS + 50)]
-    made = mask.tokens(values, RING, "ip")
+    masked = mask.tokens(values, RING, "ip")
     wanted = {value: by_hand(value) for value in set(values)}
-    assert made.tolist() == [wanted[value] for value in values]
+    assert masked.tolist() == [wanted[value] for value in values]
 
 
 @pytest.mark.parametrize("strange", [5, 1.5, True, b"bytes", ["list"], {"a": 1}, (1,)])
@@ -194,8 +194,12 @@ def test_columns_keeps_names_in_place_and_the_rest_untouched():
     frame = logins()
     masked = mask.columns(frame, RING, PLAN)
     assert masked.columns.tolist() == [
-        "message_id", "masked_ip", "locale", "masked_device", "app_version",
-    ]  # fmt: skip
+        "message_id",
+        "masked_ip",
+        "locale",
+        "masked_device",
+        "app_version",
+    ]
     rest = ["message_id", "locale", "app_version"]
     pd.testing.assert_frame_equal(masked[rest], frame[rest])
 
@@ -230,8 +234,13 @@ def test_masked_nulls_arrive_in_sql_as_null():
     masked.to_sql("logins", connection, index=False)
     kinds = connection.execute("select typeof(masked_ip), masked_ip is null from logins")
     assert kinds.fetchall() == [
-        ("text", 0), ("null", 1), ("text", 0), ("text", 0), ("text", 0), ("null", 1),
-    ]  # fmt: skip
+        ("text", 0),
+        ("null", 1),
+        ("text", 0),
+        ("text", 0),
+        ("text", 0),
+        ("null", 1),
+    ]
     connection.close()
 
 
@@ -362,8 +371,8 @@ def test_remask_brings_tokens_of_every_key_under_the_primary():
     values = ["1.2.3.4", "::1", "1.2.3.4", "é" * 20]
     old, new = mask.tokens(values, RING, "ip"), mask.tokens(values, BOTH, "ip")
     odd = [mask.tokens(["x"], RING, "device")[0], "k1.", "", 5, "k9." + old[0][3:]]
-    made = mask.remask([*old, None, *new, *odd], BOTH, "ip")
-    assert made.tolist() == [*new, None, *new, *[None] * len(odd)]
+    masked = mask.remask([*old, None, *new, *odd], BOTH, "ip")
+    assert masked.tolist() == [*new, None, *new, *[None] * len(odd)]
     assert mask.remask([], BOTH, "ip").tolist() == []
 
 
@@ -402,7 +411,8 @@ bodies = st.lists(st.tuples(st.text(max_size=60) | st.binary(max_size=60), st.te
 @given(bodies)
 def test_any_body_comes_back(pairs):
     """Bodies of text with lone surrogates and of bytes come back exactly, with their type."""
-    plain, ids = [body for body, _ in pairs], [message_id for _, message_id in pairs]
+    plain = [body for body, _ in pairs]
+    ids = [message_id for _, message_id in pairs]
     assert seal.unseal(seal.seal(plain, ids, RING), ids, RING) == plain
 
 

@@ -52,10 +52,10 @@ def matrix(rows: int, length: int, seed: int = 5) -> siv.Matrix:
 @VECTORS
 def test_seal_gives_the_published_answer(key, associated, value, sealed):
     """The vectors of RFC 5297 and the AES-256 one come out to the byte."""
-    made = siv.seal(
+    answer = siv.seal(
         bytes.fromhex(key), [bytes.fromhex(value)], list(map(bytes.fromhex, associated))
     )
-    assert made == [bytes.fromhex(sealed)]
+    assert answer == [bytes.fromhex(sealed)]
 
 
 @VECTORS
@@ -102,12 +102,12 @@ def test_the_counter_never_carries_out_of_its_low_lane(bits):
     blocks = b"".join((start + number).to_bytes(16) for number in range(5))
     stream = AES.new(KEY[32:], AES.MODE_ECB).encrypt(blocks)
 
-    made = siv._ctr(
+    answer = siv._ctr(
         siv._Aes(KEY[32:]),
         np.frombuffer(synthetic_iv, np.uint8).reshape(1, 16),
         np.zeros((1, 80), np.uint8),
     )
-    assert made.tobytes() == stream
+    assert answer.tobytes() == stream
 
 
 def test_a_few_long_rows_agree_with_a_long_column():
