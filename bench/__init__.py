@@ -1,1 +1,1 @@
-"""What is fast, what it is compared with, and by how much."""
+"""How fast the job is, compared with other programs that could do the same work."""

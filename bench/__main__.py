@@ -1,4 +1,4 @@
-"""``python -m bench``: measure, and write the results."""
+"""``python -m bench``: measure, and write the results and the report."""
 
 from __future__ import annotations
 
@@ -16,62 +16,75 @@ REPORT = "report"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+    """Parse the command line, measure the parts and write the report."""
     options = parser().parse_args(arguments)
     folder = _folder(options)
-    names = parts(options)
-    amount = Options(options.runs, options.messages, options.quick, options.label)
-    for name in names:
+    size = Options(options.runs, options.messages, options.quick, options.label)
+    for name in parts(options):
         if name == REPORT:
             continue
         paired_runs.say(f"== {name}")
         facts = machine.facts(_command(options, name))
-        results.add(folder, name, report.PARTS[name].measure(amount), facts)
+        results.add(folder, name, report.PARTS[name].measure(size), facts)
     report.write(folder)
     print(folder / report.FILE)
 
 
 def parts(options: argparse.Namespace) -> list[str]:
-    """The parts asked for; all of them when none is named."""
+    """Return the names of the parts to measure: those that were given, or all of them."""
     return options.parts or list(report.PARTS)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    command_line = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure how fast the job is, compared with what else could do the work.",
-        epilog="A part that is run alone replaces its own results only.",
+        description="Measure how fast the job is, and compare it with other ways to do the work.",
+        epilog="A part replaces only its own results.",
     )
-    made.add_argument(
+    command_line.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
         type=_part,  # not choices, which refuse an empty list
-        help=f"{', '.join(report.PARTS)}, or {REPORT} to write RESULTS.md anew without measuring; "
-        "default: all parts",
+        help=f"measure this part: {', '.join(report.PARTS)}; or {REPORT}: only write RESULTS.md "
+        "again, without measuring (default: all parts)",
     )
-    made.add_argument(
-        "--runs", type=_positive, help="turns of each comparison (default: 5, or 2 if quick)"
+    command_line.add_argument(
+        "--runs",
+        type=_positive,
+        metavar="N",
+        help="measure each program N times, taking turns (default: 5, or 2 with --quick)",
     )
-    made.add_argument(
-        "--messages", type=_positive, help="messages, rows or values instead of each part's own"
+    command_line.add_argument(
+        "--messages",
+        type=_positive,
+        metavar="N",
+        help="measure with N messages, rows or values (default: depends on the part)",
     )
-    made.add_argument(
-        "--quick", action="store_true", help="tiny sizes, to try it; the numbers mean nothing"
+    command_line.add_argument(
+        "--quick",
+        action="store_true",
+        help="measure with tiny sizes, to try the program out; the numbers mean nothing",
     )
-    made.add_argument("--label", default="now", help="column of the profile (default: %(default)s)")
-    made.add_argument(
+    command_line.add_argument(
+        "--label",
+        default="now",
+        help="head the columns of the profile with this word (default: %(default)s)",
+    )
+    command_line.add_argument(
         "--out",
         type=Path,
-        help="folder of the results (default: bench/; if quick, a temporary one)",
+        metavar="FOLDER",
+        help="write the results to this folder (default: bench, or with --quick a temporary one)",
     )
-    return made
+    return command_line
 
 
 def _part(name: str) -> str:
     if name not in {*report.PARTS, REPORT}:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(report.PARTS)}, {REPORT}")
+        known = ", ".join([*report.PARTS, REPORT])
+        raise argparse.ArgumentTypeError(f"{name!r} is not a part: choose from {known}")
     return name
 
 
@@ -87,12 +100,12 @@ def _folder(options: argparse.Namespace) -> Path:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         return Path(options.out)
-    # Tiny runs must not take the place of results that somebody waited for.
+    # Results of tiny runs must not replace results that took half an hour to measure.
     return Path(tempfile.mkdtemp(prefix="bench-")) if options.quick else FOLDER
 
 
 def _command(options: argparse.Namespace, name: str) -> str:
-    """The command that repeats this part."""
+    """Return the command that measures this part again."""
     words = ["python", "-m", "bench", name, "--runs", str(options.runs)]
     if options.messages:
         words += ["--messages", str(options.messages)]

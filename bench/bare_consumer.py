@@ -1,6 +1,6 @@
-"""The bare consumer: receive ten, delete ten, throw them away; boto3 as it comes.
+"""The bare consumer: receive ten messages, delete them, and keep nothing; boto3 with its defaults.
 
-Run as ``python -m bench.bare_consumer``; the queue's URL is ETL_QUEUE__URL.
+Run as ``python -m bench.bare_consumer``; ETL_QUEUE__URL is the URL of the queue.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def main() -> None:
         client.delete_message_batch(
             QueueUrl=url,
             Entries=[
-                {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"]}
-                for i, message in enumerate(messages)
+                {"Id": str(position), "ReceiptHandle": message["ReceiptHandle"]}
+                for position, message in enumerate(messages)
             ],
         )
 

@@ -1,4 +1,4 @@
-"""CPU and wall time a message of whole programs, each against the stub queue."""
+"""CPU and wall time per message, for complete programs that drain the stub queue."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from bench import markdown, paired_runs, processes, services
 from bench.services import Options, Services
 
 MESSAGES, QUICK_MESSAGES = 50_000, 600
-FEW_SHARE = 5  # the small run has a fifth of the messages: two batches lie between them at least
+FEW_SHARE = 5  # the small run has a fifth of the messages, so that they differ by two batches
 
-BARE, USUAL, MULTI, COPY, TWO = (
-    "bare boto3 loop", "usual design", "etl run, multi", "etl run, copy",
-    "etl run, copy, 2 workers",
-)  # fmt: skip
+BARE = "bare boto3 loop"
+USUAL = "usual design"
+MULTI = "etl run, multi"
+COPY = "etl run, copy"
+TWO = "etl run, copy, 2 workers"
 
-# Ratio, candidates, what is aimed at. All in CPU a message.
+# Key: the two programs to compare, and the target. All are ratios of CPU per message.
 RATIOS = {
     "drain.copy_over_bare": (COPY, BARE, "≤ 1.0"),
     "drain.multi_over_bare": (MULTI, BARE, "≤ 1.5"),
@@ -27,38 +28,39 @@ RATIOS = {
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Drain with each candidate in turns."""
+    """Drain the queue with each program in turns."""
     many = options.messages or (QUICK_MESSAGES if options.quick else MESSAGES)
     few = max(many // FEW_SHARE, 1)
     notes = []
-    with services.opened(many) as here:
-        candidates = _candidates(here, few, many)
+    with services.start(many) as running:
+        candidates = _candidates(running, few, many)
         if TWO not in candidates:
             notes.append("`run` has no `--workers`, so two workers were not measured.")
         runs = paired_runs.in_turns(candidates, options.runs)
-    a_message = {name: [_slope(run) for run in own] for name, own in runs.items()}
-    cpu = {name: [one["cpu_us"] for one in own] for name, own in a_message.items()}
+    per_message = {name: [_slope(turn) for turn in turns] for name, turns in runs.items()}
+    cpu = {name: [costs["cpu_us"] for costs in turns] for name, turns in per_message.items()}
     ratios = {
-        key: paired_runs.ratio(cpu[one], cpu[other])
-        for key, (one, other, _) in RATIOS.items()
-        if one in cpu
+        key: paired_runs.ratio(cpu[program], cpu[other])
+        for key, (program, other, _) in RATIOS.items()
+        if program in cpu
     }
     return {
         "messages": [few, many],
         "notes": notes,
         "ratios": ratios,
         "table": {
-            name: {what: paired_runs.spread([one[what] for one in own]) for what in own[0]}
-            for name, own in a_message.items()
+            name: {cost: paired_runs.spread([costs[cost] for costs in turns]) for cost in turns[0]}
+            for name, turns in per_message.items()
         },
         "runs": runs,
     }
 
 
-def _candidates(here: Services, few: int, many: int) -> dict[str, Callable[[], Any]]:
+def _candidates(running: Services, few: int, many: int) -> dict[str, Callable[[], Any]]:
     etl = processes.python("-m", "etl", "run", "--idle-seconds", "1", "--json")
-    multi, copy = {"ETL_LOAD__METHOD": "multi"}, {"ETL_LOAD__METHOD": "copy"}
-    both = partial(_both, here, few, many)
+    multi = {"ETL_LOAD__METHOD": "multi"}
+    copy = {"ETL_LOAD__METHOD": "copy"}
+    both = partial(_both, running, few, many)
     candidates: dict[str, Callable[[], Any]] = {
         BARE: partial(both, processes.python("-m", "bench.bare_consumer"), {}, stores=False),
         USUAL: partial(both, processes.python("-m", "bench.row_by_row"), {}),
@@ -71,28 +73,28 @@ def _candidates(here: Services, few: int, many: int) -> dict[str, Callable[[], A
 
 
 def _both(
-    here: Services,
+    running: Services,
     few: int,
     many: int,
     command: list[str],
-    more: dict[str, str],
+    variables: dict[str, str],
     *,
     stores: bool = True,
 ) -> dict[str, Any]:
-    """Drain few and then many, so that what a start costs can be taken out."""
+    """Drain few messages and then many, so that the cost of the start can be subtracted."""
     return {
-        "few": services.consume(here, command, few, more, stores=stores),
-        "many": services.consume(here, command, many, more, stores=stores),
+        "few": services.consume(running, command, few, variables, stores=stores),
+        "many": services.consume(running, command, many, variables, stores=stores),
     }
 
 
 def _slope(run: dict[str, Any]) -> dict[str, float]:
-    """Microseconds a message between the small and the large run; the start counts in neither."""
+    """Return microseconds per message, from the difference of the two runs: it has no start."""
     few, many = run["few"], run["many"]
-    more = many["messages"] - few["messages"]
+    messages = many["messages"] - few["messages"]
 
-    def us(what: str) -> float:
-        return float(many[what] - few[what]) / more * 1e6
+    def us(cost: str) -> float:
+        return float(many[cost] - few[cost]) / messages * 1e6
 
     cpu_us = us("cpu_seconds")
     return {
@@ -105,42 +107,47 @@ def _slope(run: dict[str, Any]) -> dict[str, float]:
 
 
 METHOD = """\
-Each program drains a queue of {many:,} and one of {few:,} messages; the difference, divided by
-{more:,}, is the cost of a message, so that neither the start of Python nor an idle time counts. CPU
-is that of the program and all its children (user and system), as the kernel counts it. The database
-and the stub are servers apart, and stand apart."""
+Each program drains a queue of {many:,} messages and one of {few:,}. The difference, divided by
+{more:,}, is the cost per message, so that neither the start of Python nor the idle time counts.
+CPU is the user and system time of the program and all its children, as the kernel counts it. The
+database and the stub queue are separate servers and have their own columns."""
 
 
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown."""
+    """Return the part as lines of Markdown."""
     few, many = part["messages"]
+    heads = [
+        "program",
+        "CPU, µs per message",
+        "wall time, µs per message",
+        "database, CPU µs",
+        "stub, CPU µs",
+        "start, CPU s",
+    ]
     return [
         METHOD.format(few=few, many=many, more=many - few),
         "",
-        *markdown.table(
-            ["program", "CPU, µs a message", "wall, µs a message", "database, CPU µs",
-             "stub, CPU µs", "start, CPU s"],
-            [[name, *_cells(row)] for name, row in part["table"].items()],
-        ),
+        *markdown.table(heads, [[name, *_cells(row)] for name, row in part["table"].items()]),
         "",
         *markdown.table(
-            ["ratio of CPU a message", "measured", "target"],
+            ["ratio of CPU per message", "measured", "target"],
             [
-                [f"{one} / {other} (`{key}`)", markdown.shown(part["ratios"][key]), target]
-                for key, (one, other, target) in RATIOS.items()
+                [f"{program} / {other} (`{key}`)", markdown.shown(part["ratios"][key]), target]
+                for key, (program, other, target) in RATIOS.items()
                 if key in part["ratios"]
             ],
         ),
         *(f"\n{note}" for note in part["notes"]),
         "",
-        "![CPU a message](drain.png)",
-    ]  # fmt: skip
+        "![CPU per message](drain.png)",
+    ]
 
 
 def _cells(row: dict[str, paired_runs.Spread]) -> list[str]:
     return [
         markdown.shown(row["cpu_us"], 0),
         markdown.shown(row["wall_us"], 0),
-        *(f"{row[what]['median']:.0f}" for what in ("database_cpu_us", "stub_cpu_us")),
+        f"{row['database_cpu_us']['median']:.0f}",
+        f"{row['stub_cpu_us']['median']:.0f}",
         f"{row['start_cpu_seconds']['median']:.2f}",
     ]

@@ -1,4 +1,4 @@
-"""The duplicate report beside a plain count, at a million rows and at ten million."""
+"""The duplicate report compared with a plain count, on a million rows and on ten million."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from etl.postgres.engine import open_engine
 from etl.postgres.tables import create_indexes
 
 ROWS, QUICK_ROWS = 1_000_000, 5_000
-TIMES = 10  # the big table beside the small one
+BIG_FACTOR = 10  # the rows of the big table, as a multiple of those of the small one
 FILL_ROWS = 1_000_000  # rows that one statement adds
 TOP = 20
 
-PLAIN, REPORT = "a plain count", "report duplicates"
-BARE, INDEXED = "without indexes", "with two indexes"
+PLAIN = "a plain count"
+REPORT = "report duplicates"
+BARE = "without indexes"
+INDEXED = "with two indexes"
 INDEXES = (("masked_ip", "user_id"), ("masked_device_id", "user_id"))
 
-# Three logins a user; most devices and addresses are of one user, some of a household, and a few of
-# a network's thousands, by a power law.
+# Three logins per user. Most devices and addresses belong to one user, some to a household, and a
+# few to thousands of users, by a power law.
 FILL = """
 insert into user_logins
 select md5('user ' || who)::uuid::text, 'android',
@@ -56,85 +58,87 @@ from user_logins
 
 @dataclass(frozen=True)
 class Filled:
-    """A table of so many made-up rows, open for analysis."""
+    """A table of made-up rows, open for analysis; *rows* is the planned number."""
 
     source: Source
     url: str
     rows: int
 
     def add(self, rows: int) -> None:
-        """Add rows like those that are there."""
+        """Add rows drawn like the existing ones."""
         parameters = {"rows": rows, "users": self.rows // 3, "households": self.rows // 30}
         with self.source.engine.begin() as connection:
             connection.execute(sa.text(FILL), parameters)
 
-    def rest(self) -> None:
-        """Let the server come to rest, with its statistics made."""
+    def settle(self) -> None:
+        """Vacuum the table and collect its statistics, so that the server has no work left."""
         with closing(psycopg2.connect(self.url)) as connection:
             connection.autocommit = True
             connection.cursor().execute("vacuum analyze user_logins")
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Ask both tables everything, the big one once: its times are long and of one kind."""
+    """Ask all questions of both tables; the big one only once, because it takes so long."""
     small = options.messages or (QUICK_ROWS if options.quick else ROWS)
-    with services.opened(1) as here:
-        with _filled(here, small) as table:
+    with services.start(1) as running:
+        with _filled(running, small) as table:
             runs = {"small": paired_runs.in_turns(_questions(table), options.runs)}
             load = paired_runs.in_turns(_loading(table, small), options.runs)
             _index(table)
             runs["indexed"] = paired_runs.in_turns(_questions(table), options.runs)
             load |= paired_runs.in_turns(_loading(table, small, INDEXED), options.runs)
-        with _filled(here, TIMES * small) as table:
+        with _filled(running, BIG_FACTOR * small) as table:
             runs["big"] = paired_runs.in_turns(_questions(table), 1)
-    reports = {size: _column(own[REPORT], "wall_seconds") for size, own in runs.items()}
-    plain = {size: _column(own[PLAIN], "wall_seconds") for size, own in runs.items()}
+    big = runs["big"]
+    report_seconds = _column(big[REPORT], "wall_seconds")
+    plain_seconds = _column(big[PLAIN], "wall_seconds")
     return {
         "rows": small,
-        "big_rows": TIMES * small,
-        "load_rows": _loaded(small),
+        "big_rows": BIG_FACTOR * small,
+        "load_rows": _load_rows(small),
         "ratios": {
-            "duplicates.report_over_plain": paired_runs.ratio(reports["big"], plain["big"]),
-            "duplicates.peak_mb": paired_runs.spread(_column(runs["big"][REPORT], "peak_mb")),
+            "duplicates.report_over_plain": paired_runs.ratio(report_seconds, plain_seconds),
+            "duplicates.peak_mb": paired_runs.spread(_column(big[REPORT], "peak_mb")),
             "duplicates.indexed_load_over_bare": paired_runs.ratio(load[INDEXED], load[BARE]),
         },
         "table": {
             size: {
-                name: paired_runs.spread(_column(each, "wall_seconds"))
-                for name, each in own.items()
+                name: paired_runs.spread(_column(turns, "wall_seconds"))
+                for name, turns in by_question.items()
             }
-            for size, own in runs.items()
+            for size, by_question in runs.items()
         },
-        "load": {name: paired_runs.spread(own) for name, own in load.items()},
+        "load": {name: paired_runs.spread(seconds) for name, seconds in load.items()},
         "peaks": {
-            size: paired_runs.spread(_column(own[REPORT], "peak_mb")) for size, own in runs.items()
+            size: paired_runs.spread(_column(by_question[REPORT], "peak_mb"))
+            for size, by_question in runs.items()
         },
         "runs": {**runs, "load": load},
     }
 
 
-def _column(measured: list[dict[str, float]], name: str) -> list[float]:
-    return [one[name] for one in measured]
+def _column(turns: list[dict[str, float]], name: str) -> list[float]:
+    return [costs[name] for costs in turns]
 
 
 @contextmanager
-def _filled(here: Services, rows: int) -> Iterator[Filled]:
-    with here.database() as url:
-        settings = here.settings(url)
-        made = Filled(Source(open_engine(settings.database), settings), url, rows)
+def _filled(running: Services, rows: int) -> Iterator[Filled]:
+    with running.database() as url:
+        settings = running.settings(url)
+        table = Filled(Source(open_engine(settings.database), settings), url, rows)
         began = time.perf_counter()
         try:
             for start in range(0, rows, FILL_ROWS):
-                made.add(min(FILL_ROWS, rows - start))
+                table.add(min(FILL_ROWS, rows - start))
                 paired_runs.say(f"table: from row {start:,}, {time.perf_counter() - began:.0f} s")
-            made.rest()
-            yield made
+            table.settle()
+            yield table
         finally:
-            made.source.engine.dispose()
+            table.source.engine.dispose()
 
 
 def _questions(table: Filled) -> dict[str, Callable[[], dict[str, float]]]:
-    asked: dict[str, Callable[[], Any]] = {
+    questions: dict[str, Callable[[], Any]] = {
         PLAIN: partial(_count, table.source),
         "headline": partial(duplicates.headline, table.source),
         "exact_rows": partial(duplicates.exact_rows, table.source, top=TOP),
@@ -144,7 +148,7 @@ def _questions(table: Filled) -> dict[str, Callable[[], dict[str, float]]]:
         "repeats": partial(duplicates.repeats, table.source, top=TOP),
         "linked": partial(duplicates.linked, table.source, top=TOP),
     }
-    timed = {name: partial(_timed, ask) for name, ask in asked.items()}
+    timed = {name: partial(_timed, ask) for name, ask in questions.items()}
     return {**timed, REPORT: partial(_report, table.url)}
 
 
@@ -158,7 +162,7 @@ def _timed(ask: Callable[[], Any]) -> dict[str, float]:
 
 
 def _report(url: str) -> dict[str, float]:
-    """The whole command, as a process of its own; its memory is the client's alone."""
+    """Run the whole command as a separate process, so that its memory is the client's alone."""
     command = processes.python("-m", "etl", "report", "duplicates")
     cost = processes.run(command, {"DATABASE_URL": url}, memory=True)
     assert cost.peak_mb is not None
@@ -166,43 +170,37 @@ def _report(url: str) -> dict[str, float]:
 
 
 def _index(table: Filled) -> None:
-    own = table.source.settings.table.model_copy(update={"indexes": INDEXES})
-    create_indexes(table.source.engine, own)
-    table.rest()
+    indexed = table.source.settings.table.model_copy(update={"indexes": INDEXES})
+    create_indexes(table.source.engine, indexed)
+    table.settle()
 
 
-def _loaded(rows: int) -> int:
+def _load_rows(rows: int) -> int:
     return max(rows // 10, 1)
 
 
 def _loading(table: Filled, rows: int, name: str = BARE) -> dict[str, Callable[[], float]]:
-    # By the server alone, so that nothing but the table and its indexes is measured.
-    return {name: partial(paired_runs.seconds_of, partial(table.add, _loaded(rows)))}
+    # The server makes the rows, so that only the table and its indexes are measured.
+    return {name: partial(paired_runs.seconds_of, partial(table.add, _load_rows(rows)))}
+
+
+METHOD = """\
+A plain count is `select count(*), count(distinct ...)` of the user and both masked columns. The
+last question is the whole command; the others are functions of `etl.analysis.duplicates`. Questions
+about the big table were asked only once."""
 
 
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown."""
-    table, ratios, load = part["table"], part["ratios"], part["load"]
-    sizes = {"small": part["rows"], "indexed": part["rows"], "big": part["big_rows"]}
-    heads = [f"{rows:,} rows{', indexed' if size == 'indexed' else ''}, s"
-             for size, rows in sizes.items()]  # fmt: skip
-    lines = [
-        [name, *(markdown.shown(table[size][name], 1) for size in sizes)] for name in table["big"]
-    ]
-    peaks = [f"peak memory of `{REPORT}`, MiB",
-             *(markdown.shown(part["peaks"][size], 0) for size in sizes)]  # fmt: skip
+    """Return the part as lines of Markdown."""
+    ratios = part["ratios"]
     return [
-        (
-            "A plain count is `select count(*), count(distinct ...)` of the user and both masked "
-            "columns. The report is the whole command, the others are "
-            "functions of `etl.duplicates`. The big table was asked once."
-        ),
+        METHOD,
         "",
-        *markdown.table(["question", *heads], [*lines, peaks]),
+        *_question_table(part),
         "",
         *markdown.table(
             [f"inserting {part['load_rows']:,} rows", "s"],
-            [[name, markdown.shown(load[name], 2)] for name in (BARE, INDEXED)],
+            [[name, markdown.shown(part["load"][name], 2)] for name in (BARE, INDEXED)],
         ),
         "",
         *markdown.table(
@@ -213,3 +211,18 @@ def show(part: dict[str, Any]) -> list[str]:
             ],
         ),
     ]
+
+
+def _question_table(part: dict[str, Any]) -> list[str]:
+    table = part["table"]
+    heads = {
+        "small": f"{part['rows']:,} rows, s",
+        "indexed": f"{part['rows']:,} rows, indexed, s",
+        "big": f"{part['big_rows']:,} rows, s",
+    }
+    lines = [
+        [name, *(markdown.shown(table[size][name], 1) for size in heads)] for name in table["big"]
+    ]
+    peaks = [markdown.shown(part["peaks"][size], 0) for size in heads]
+    memory = [f"peak memory of `{REPORT}`, MiB", *peaks]
+    return markdown.table(["question", *heads.values()], [*lines, memory])

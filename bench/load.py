@@ -1,4 +1,7 @@
-"""Rows loaded in a second by the load stage, and by what else could load them."""
+"""Rows per second of the load stage, and of other ways to load the same rows.
+
+This is one file because all ways to load are timed by the same function and compared in one table.
+"""
 
 from __future__ import annotations
 
@@ -6,100 +9,81 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pandas as pd
-import psycopg2
 import sqlalchemy as sa
 
-from bench import markdown, messages, paired_runs, processes, services
-from bench.services import Options, Services
+from bench import copy_file, markdown, messages, paired_runs, services
+from bench.load_target import Target, fill_ledger, open_target
+from bench.services import Options
 from etl import ledger, load
 from etl.config import Settings
-from etl.postgres.engine import open_engine, transaction
+from etl.postgres.engine import transaction
 
 ROWS, QUICK_ROWS = 100_000, 1_000
 LEDGER_ROWS, QUICK_LEDGER_ROWS = 10_000_000, 20_000
-FILL_ROWS = 1_000_000  # ids that one statement adds
 SIZES = (50, 100, 200, 500, 1_000, 10_000)  # rows in one INSERT of the method multi
-SIZE_SHARE = 5  # a fifth of the rows will do to compare the sizes
+SIZE_SHARE = 5  # a fifth of the rows is enough to compare the sizes
 
-COPY, MULTI = "load stage, copy", "load stage, multi"
-PLAIN, TO_SQL_MULTI = "to_sql, no method", "to_sql, method multi"
-EMPTY, FULL = "empty ledger", "full ledger"
-STOCK, ROOMY = services.SERVER, {"shared_buffers": "1GB"}  # the latter holds the full index
-PSQL_TARGET, LEDGER_TARGET = "≥ 0.25", "≤ 1.5"
+COPY = "load stage, copy"
+MULTI = "load stage, multi"
+PLAIN = "to_sql, no method"
+TO_SQL_MULTI = "to_sql, method multi"
+EMPTY = "empty ledger"
+FULL = "full ledger"
+DEFAULT_SERVER = services.SERVER
+LARGE_SERVER = {"shared_buffers": "1GB"}  # enough for the whole index of the full ledger
+PSQL_TARGET = "≥ 0.25"
+LEDGER_TARGET = "≤ 1.5"
 LEDGER_RATIOS = ("load.full_ledger_over_empty", "load.full_ledger_over_empty_in_memory")
 
-Turns = dict[str, list[dict[str, float]]]  # what each turn of each candidate took
-
-
-@dataclass(frozen=True)
-class Target:
-    """A database with the tables, open."""
-
-    engine: sa.Engine
-    settings: Settings
-    url: str
-
-    @property
-    def name(self) -> str:
-        """Name of the target table."""
-        return self.settings.table.name
-
-    def clear(self, *, ledger_too: bool = True) -> None:
-        """Empty the tables, so that every turn starts alike."""
-        tables = [self.name, *(["etl.ledger"] if ledger_too else [])]
-        with self.engine.begin() as connection:
-            connection.exec_driver_sql(f"truncate {', '.join(tables)}")
-
-    def rows(self) -> int:
-        """Rows in the target table."""
-        with self.engine.connect() as connection:
-            return int(connection.exec_driver_sql(f"select count(*) from {self.name}").scalar_one())
+Turns = dict[str, list[dict[str, float]]]  # the costs of each turn, by program
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Load the same rows in each way, in turns."""
+    """Load the same rows in every way, in turns."""
     rows = options.messages or (QUICK_ROWS if options.quick else ROWS)
     ledger_rows = QUICK_LEDGER_ROWS if options.quick else LEDGER_ROWS
     with ExitStack() as stack:
-        here = stack.enter_context(services.opened(1))
-        target = stack.enter_context(_target(here))
-        frame = messages.masked_frame(rows, target.settings, here.keyring)
+        running = stack.enter_context(services.start(1))
+        target = stack.enter_context(open_target(running))
+        frame = messages.masked_frame(rows, target.settings, running.keyring)
         ways, psql = _ways(target, frame, stack)
         by_way = paired_runs.in_turns(ways, options.runs)
         by_size = paired_runs.in_turns(_sizes(target, frame), options.runs)
-    by_ledger = _by_ledger(STOCK, frame, ledger_rows, options.runs)
-    by_roomy = _by_ledger(ROOMY, frame, ledger_rows, options.runs)
-    rates = {name: [one["rows_per_second"] for one in own] for name, own in by_way.items()}
+    by_ledger = _by_ledger(DEFAULT_SERVER, frame, ledger_rows, options.runs)
+    in_memory = _by_ledger(LARGE_SERVER, frame, ledger_rows, options.runs)
+    rates = {name: [costs["rows_per_second"] for costs in turns] for name, turns in by_way.items()}
     return {
         "rows": rows,
         "ledger_rows": ledger_rows,
         "psql": psql,
         "ratios": {
             "load.copy_over_psql": paired_runs.ratio(rates[COPY], rates[psql]),
-            **dict(zip(LEDGER_RATIOS, map(_full_over_empty, (by_ledger, by_roomy)), strict=True)),
+            **dict(zip(LEDGER_RATIOS, map(_full_over_empty, (by_ledger, in_memory)), strict=True)),
         },
-        "table": _rows(by_way),
+        "table": _spreads(by_way),
         "ledgers": [
-            {"shared_buffers": server["shared_buffers"], "table": _rows(measured)}
-            for server, measured in ((STOCK, by_ledger), (ROOMY, by_roomy))
+            {"shared_buffers": server["shared_buffers"], "table": _spreads(turns)}
+            for server, turns in ((DEFAULT_SERVER, by_ledger), (LARGE_SERVER, in_memory))
         ],
-        "sizes": _rows(by_size),
-        "runs": {"ways": by_way, "ledgers": by_ledger, "roomy": by_roomy, "sizes": by_size},
+        "sizes": _spreads(by_size),
+        "runs": {"ways": by_way, "ledgers": by_ledger, "roomy": in_memory, "sizes": by_size},
     }
 
 
 def _by_ledger(server: Mapping[str, str], frame: pd.DataFrame, ids: int, runs: int) -> Turns:
-    """Load by copy against an empty and a full ledger, both in one server with these settings."""
-    with services.opened(1, server) as here, _target(here) as empty, _target(here) as full:
-        _fill(full, ids, here)
+    """Load by copy with an empty and with a full ledger, on one server with these settings."""
+    with (
+        services.start(1, server) as running,
+        open_target(running) as empty,
+        open_target(running) as full,
+    ):
+        fill_ledger(full, ids, running)
         return paired_runs.in_turns(
             {
                 EMPTY: partial(_stage, empty, frame, "copy"),
@@ -110,37 +94,27 @@ def _by_ledger(server: Mapping[str, str], frame: pd.DataFrame, ids: int, runs: i
 
 
 def _full_over_empty(by_ledger: Turns) -> paired_runs.Spread:
-    seconds = {name: [one["wall_seconds"] for one in own] for name, own in by_ledger.items()}
+    seconds = {
+        name: [costs["wall_seconds"] for costs in turns] for name, turns in by_ledger.items()
+    }
     return paired_runs.ratio(seconds[FULL], seconds[EMPTY])
 
 
-def _rows(measured: Turns) -> dict[str, dict[str, paired_runs.Spread]]:
-    return {name: _row(own) for name, own in measured.items()}
-
-
-def _row(measured: list[dict[str, float]]) -> dict[str, paired_runs.Spread]:
-    return {what: paired_runs.spread([one[what] for one in measured]) for what in measured[0]}
-
-
-@contextmanager
-def _target(here: Services) -> Iterator[Target]:
-    with here.database() as url:
-        settings = here.settings(url)
-        engine = open_engine(settings.database)
-        try:
-            yield Target(engine, settings, url)
-        finally:
-            engine.dispose()
+def _spreads(turns_by_name: Turns) -> dict[str, dict[str, paired_runs.Spread]]:
+    return {
+        name: {cost: paired_runs.spread([costs[cost] for costs in turns]) for cost in turns[0]}
+        for name, turns in turns_by_name.items()
+    }
 
 
 def _ways(
     target: Target, frame: pd.DataFrame, stack: ExitStack
 ) -> tuple[dict[str, Callable[[], Any]], str]:
-    """All ways to load, and the name of the one that stands for psql."""
+    """Return all ways to load, and the name of the one that uses psql or replaces it."""
     bare = frame.drop(columns="message_id")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-    file = _csv(bare, folder)
-    psql, copy_file = _psql(target, file)
+    file = copy_file.write_csv(bare, folder)
+    psql, copy = copy_file.find_copy(target, file)
     chunk = target.settings.load.statement_rows
     return {
         MULTI: partial(_stage, target, frame, "multi"),
@@ -149,7 +123,7 @@ def _ways(
         TO_SQL_MULTI: partial(
             _timed, target, len(frame), partial(_to_sql, target, bare, "multi", chunk)
         ),
-        psql: partial(_timed, target, len(frame), copy_file),
+        psql: partial(_timed, target, len(frame), copy),
     }, psql
 
 
@@ -163,13 +137,14 @@ def _sizes(target: Target, frame: pd.DataFrame) -> dict[str, Callable[[], Any]]:
 def _timed(
     target: Target, rows: int, work: Callable[[], float | None], *, ledger_too: bool = True
 ) -> dict[str, float]:
-    """Time some loading into the emptied table, unless it says how long it took itself."""
+    """Time *work* on an emptied table; if it returns seconds, they count as the wall time."""
     target.clear(ledger_too=ledger_too)
-    cpu, wall = time.process_time(), time.perf_counter()
-    own_seconds = work()
+    cpu_start = time.process_time()
+    wall_start = time.perf_counter()
+    reported_seconds = work()
     seconds = {
-        "wall_seconds": own_seconds or time.perf_counter() - wall,
-        "client_cpu_seconds": time.process_time() - cpu,
+        "wall_seconds": reported_seconds or time.perf_counter() - wall_start,
+        "client_cpu_seconds": time.process_time() - cpu_start,
     }
     assert target.rows() == rows
     return {"rows_per_second": rows / seconds["wall_seconds"], **seconds}
@@ -183,14 +158,17 @@ def _stage(
     statement_rows: int | None = None,
     ledger_too: bool = True,
 ) -> dict[str, float]:
-    """Time staging, ledger, target and commit, a batch a transaction, under new message ids."""
-    changes = {"method": method, "statement_rows": statement_rows}
-    own = target.settings.load.model_copy(update={k: v for k, v in changes.items() if v})
-    settings = target.settings.model_copy(update={"load": own})
-    fresh, run_id = messages.new_ids(frame), str(uuid.uuid4())
+    """Time staging, ledger, target and commit, with new message ids and a transaction per batch."""
+    changes: dict[str, Any] = {"method": method}
+    if statement_rows:
+        changes["statement_rows"] = statement_rows
+    load_settings = target.settings.load.model_copy(update=changes)
+    settings = target.settings.model_copy(update={"load": load_settings})
+    new_frame = messages.new_ids(frame)
+    run_id = str(uuid.uuid4())
 
     def work() -> None:
-        for number, batch in enumerate(_batches(fresh, settings), 1):
+        for number, batch in enumerate(_batches(new_frame, settings), 1):
             _load_batch(target.engine, settings, batch, run_id, number)
 
     return _timed(target, len(frame), work, ledger_too=ledger_too)
@@ -199,11 +177,11 @@ def _stage(
 def _load_batch(
     engine: sa.Engine, settings: Settings, batch: pd.DataFrame, run_id: str, number: int
 ) -> None:
-    """What the pipeline does for a batch without rejects."""
+    """Do what the pipeline does for a batch without rejected messages."""
     with transaction(engine) as connection:
         load.stage(connection, batch, settings.table, settings.load, 0)
-        fresh = ledger.claim(connection, batch["message_id"].tolist(), run_id, number)
-        ids = [message_id for message_id in batch["message_id"] if message_id in fresh]
+        claimed = ledger.claim(connection, batch["message_id"].tolist(), run_id, number)
+        ids = [message_id for message_id in batch["message_id"] if message_id in claimed]
         load.merge(connection, ids, settings.table, len(batch), 0)
 
 
@@ -216,130 +194,77 @@ def _to_sql(target: Target, bare: pd.DataFrame, method: Any, chunk: int | None) 
     for batch in _batches(bare, target.settings):
         with target.engine.begin() as connection:
             batch.to_sql(
-                target.name, connection, if_exists="append", index=False, method=method,
+                target.name,
+                connection,
+                if_exists="append",
+                index=False,
+                method=method,
                 chunksize=chunk,
-            )  # fmt: skip
-
-
-def _csv(bare: pd.DataFrame, folder: Path) -> Path:
-    file = folder / "rows.csv"
-    bare.to_csv(file, index=False, header=False)
-    # The server's account reads nothing here: the client sends the file.
-    return file
-
-
-def _psql(target: Target, file: Path) -> tuple[str, Callable[[], Any]]:
-    """How a ready file is copied: by psql where it runs, else by COPY through psycopg2."""
-    for psql in (str(processes.postgres_program("psql")), "psql"):
-        try:
-            processes.run([psql, "--version"])
-        except (OSError, processes.Failed):
-            continue
-        return r"psql \copy", partial(_copy_by_psql, psql, target, file)
-    return "psycopg2 copy_expert of a ready file", partial(_copy_by_psycopg2, target, file)
-
-
-def _copy_by_psql(psql: str, target: Target, file: Path) -> float:
-    """Copy; returns the time by psql's own clock, which leaves out its start."""
-    address = urlsplit(target.url)
-    copy = rf"\copy {target.name} from '{file}' with (format csv)"
-    done = processes.run(
-        [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", r"\timing on", "-c", copy],
-        {
-            "PGHOST": address.hostname or "",
-            "PGPORT": str(address.port),
-            "PGUSER": unquote(address.username or ""),
-            "PGPASSWORD": unquote(address.password or ""),
-            "PGDATABASE": address.path.lstrip("/"),
-            "LC_ALL": "C",
-        },
-    )
-    # "Time: 123.456 ms", and from a second on also "(00:01.234)".
-    return float(done.output.split("Time: ")[1].split()[0]) / 1000
-
-
-def _copy_by_psycopg2(target: Target, file: Path) -> None:
-    with (
-        closing(psycopg2.connect(target.url)) as connection,
-        connection,
-        connection.cursor() as cursor,
-        file.open() as text,
-    ):
-        cursor.copy_expert(f"copy {target.name} from stdin with (format csv)", text)
-
-
-def _fill(target: Target, rows: int, here: Services) -> None:
-    """Enter so many ids of other messages into the ledger, and let the server come to rest."""
-    began = time.perf_counter()
-    statement = sa.text(
-        "insert into etl.ledger (message_id, run_id, batch) "
-        "select gen_random_uuid()::text, cast(:run_id as uuid), 1 from generate_series(1, :rows)"
-    )
-    run_id = str(uuid.uuid4())
-    for start in range(0, rows, FILL_ROWS):
-        with target.engine.begin() as connection:
-            part = min(FILL_ROWS, rows - start)
-            connection.execute(statement, {"run_id": run_id, "rows": part})
-        paired_runs.say(f"ledger: {start + part:,} ids, {time.perf_counter() - began:.0f} s")
-    for url, command in ((target.url, "vacuum analyze etl.ledger"),
-                         (here.server.superuser_url, "checkpoint")):  # fmt: skip
-        with closing(psycopg2.connect(url)) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(command)
+            )
 
 
 METHOD = """\
-{rows:,} rows of `user_logins`, a transaction a batch as the settings have it. The load stage is
-staging, ledger, target and commit; the others put the same rows into the bare table and keep no
-ledger; `{psql}` sends one ready file in one transaction, by psql's own clock where it is psql."""
+{rows:,} rows of `user_logins`, in one transaction per batch of the default size. The load stage is
+staging, ledger, target and commit. The other ways insert the same rows into the bare table and keep
+no ledger. `{psql}` sends one prepared file in one transaction; the time of psql is the one that it
+reports itself."""
 
 
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown."""
-    ratios, psql = part["ratios"], part["psql"]
+    """Return the part as lines of Markdown."""
     return [
-        METHOD.format(rows=part["rows"], psql=psql),
+        METHOD.format(rows=part["rows"], psql=part["psql"]),
         "",
         *markdown.table(
-            ["way", "rows a second", "client, CPU µs a row"],
+            ["way", "rows per second", "client, CPU µs per row"],
             [
                 [name, _rates(row), _client(name, row, part["rows"])]
                 for name, row in part["table"].items()
             ],
         ),
         "",
-        (f"By copy, with {part['ledger_rows']:,} other message ids in the ledger and "
-        "with none:"),
+        f"By copy, with {part['ledger_rows']:,} other message ids in the ledger and with none:",
         "",
         *markdown.table(
-            ["shared_buffers", "ledger", "rows a second", "wall, s"],
+            ["shared_buffers", "ledger", "rows per second", "wall time, s"],
             [
-                [one["shared_buffers"], name, _rates(row), markdown.shown(row["wall_seconds"], 3)]
-                for one in part["ledgers"]
-                for name, row in one["table"].items()
+                [server["shared_buffers"], name, _rates(row), _wall(row)]
+                for server in part["ledgers"]
+                for name, row in server["table"].items()
             ],
         ),
         "",
-        *markdown.table(
-            ["ratio", "measured", "target"],
-            [
-                [f"{COPY} / {psql}, rows a second (`load.copy_over_psql`)",
-                 markdown.shown(ratios["load.copy_over_psql"]), PSQL_TARGET],
-                *([f"{FULL} / {EMPTY}, time, shared_buffers {one['shared_buffers']} (`{key}`)",
-                   markdown.shown(ratios[key]), LEDGER_TARGET]
-                  for key, one in zip(LEDGER_RATIOS, part["ledgers"], strict=True)),
-            ],
-        ),
+        *markdown.table(["ratio", "measured", "target"], _ratio_rows(part)),
         "",
-        "The load stage by multi, by the rows in one INSERT (`load.statement_rows`):",
+        "The load stage by multi, by the number of rows in one INSERT (`load.statement_rows`):",
         "",
         *markdown.table(
-            ["rows a statement", "rows a second"],
+            ["rows per statement", "rows per second"],
             [[name, _rates(row)] for name, row in part["sizes"].items()],
         ),
         "",
-        "![Rows a second](load.png)",
-    ]  # fmt: skip
+        "![Rows per second](load.png)",
+    ]
+
+
+def _ratio_rows(part: dict[str, Any]) -> list[list[str]]:
+    ratios = part["ratios"]
+    rows = [
+        [
+            f"{COPY} / {part['psql']}, rows per second (`load.copy_over_psql`)",
+            markdown.shown(ratios["load.copy_over_psql"]),
+            PSQL_TARGET,
+        ]
+    ]
+    for key, server in zip(LEDGER_RATIOS, part["ledgers"], strict=True):
+        buffers = server["shared_buffers"]
+        label = f"{FULL} / {EMPTY}, time, shared_buffers {buffers} (`{key}`)"
+        rows.append([label, markdown.shown(ratios[key]), LEDGER_TARGET])
+    return rows
+
+
+def _wall(row: dict[str, paired_runs.Spread]) -> str:
+    return markdown.shown(row["wall_seconds"], 3)
 
 
 def _rates(row: dict[str, paired_runs.Spread]) -> str:
@@ -347,7 +272,7 @@ def _rates(row: dict[str, paired_runs.Spread]) -> str:
 
 
 def _client(name: str, row: dict[str, paired_runs.Spread], rows: int) -> str:
-    # psql is a process of its own, and its CPU is not this one's.
+    # psql is a separate process, so its CPU time is not part of this one's.
     if name.startswith("psql"):
         return "-"
     return f"{row['client_cpu_seconds']['median'] / rows * 1e6:.1f}"

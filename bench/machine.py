@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""The machine and the versions that the numbers were measured on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ import psutil
 from bench.processes import ROOT, postgres_program
 
 LIBRARIES = (
-    "boto3", "botocore", "cryptography", "numpy", "pandas", "pandera", "psycopg2-binary",
-    "pycryptodome", "SQLAlchemy",
-)  # fmt: skip
+    "boto3",
+    "botocore",
+    "cryptography",
+    "numpy",
+    "pandas",
+    "pandera",
+    "psycopg2-binary",
+    "pycryptodome",
+    "SQLAlchemy",
+)
 
 
 def facts(command: str) -> dict[str, object]:
-    """Date, command, machine and versions; nothing that names the machine."""
+    """Return the date, the command, the machine and the versions, but no host name."""
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "command": command,
@@ -28,7 +35,7 @@ def facts(command: str) -> dict[str, object]:
             "cpu": _cpu(),
             "cores": os.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-            "kernel": f"{platform.system()} {_number(platform.release())}",
+            "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         },
         "versions": {
             "etl": _commit(),
@@ -48,26 +55,21 @@ def _cpu() -> str:
     return models[0] if models else platform.machine()
 
 
-def _number(release: str) -> str:
-    """The part of a kernel's release that is not its builder's."""
-    return release.partition("-")[0]
-
-
 def _commit() -> str:
-    """Short hash of the commit measured, with a mark if the tree of etl/ differs from it."""
-    commit = _answer("git", "rev-parse", "--short", "HEAD")
-    changed = _answer("git", "status", "--porcelain", "--", "etl")
+    """Return the short hash of the commit, and whether the files of etl/ differ from it."""
+    commit = _output_of("git", "rev-parse", "--short", "HEAD")
+    changed = _output_of("git", "status", "--porcelain", "--", "etl")
     return f"{commit or 'unknown'}{' with changes' if changed else ''}"
 
 
 def _postgres() -> str:
-    return _answer(str(postgres_program("postgres")), "--version").rpartition(" ")[2]
+    return _output_of(str(postgres_program("postgres")), "--version").rpartition(" ")[2]
 
 
-def _answer(*command: str) -> str:
-    """What a program prints; nothing if it fails."""
+def _output_of(*command: str) -> str:
+    """Return what a program prints, or "" if it fails."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return "" if done.returncode else done.stdout.strip()
+    return "" if completed.returncode else completed.stdout.strip()

@@ -1,4 +1,4 @@
-"""Values masked and unmasked in a second, against two libraries called value by value."""
+"""Values per second, masked and unmasked, compared with two libraries called for each value."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from etl import mask
 from etl.crypto.keyring import Keyring
 
 VALUES, QUICK_VALUES = 500_000, 4_000
-LIBRARY_SHARE = 20  # the libraries get a twentieth: their rate does not depend on it
+LIBRARY_SHARE = 20  # the libraries get a twentieth of the values: their rate is the same
 CONTEXT = "ip"
 
-OURS, PYCRYPTODOME, CRYPTOGRAPHY = "etl.mask, whole columns", "pycryptodome", "cryptography"
-SHORT, IPV6 = "11 to 15 bytes", "IPv6"
-VALUES_TARGET, LIBRARY_TARGET = "≥ 1,000,000", "≥ 2"
+OURS = "etl.mask, whole columns"
+PYCRYPTODOME = "pycryptodome"
+CRYPTOGRAPHY = "cryptography"
+SHORT = "11 to 15 bytes"
+IPV6 = "IPv6"
+VALUES_TARGET = "≥ 1,000,000"
+LIBRARY_TARGET = "≥ 2"
 
 Work = Callable[[Sequence[str]], Sequence[str]]
 
 
 class OneByOne:
-    """The tokens of etl.mask, made and read value by value with a library's SIV."""
+    """Makes and reads the same tokens as etl.mask, value by value, with the SIV of a library."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._prefix = f"{keyring.primary}."
@@ -39,14 +43,14 @@ class OneByOne:
         self._aessiv = AESSIV(self._key)
 
     def mask(self, library: str, values: Sequence[str]) -> list[str]:
-        """Make tokens."""
+        """Return the tokens of the values."""
         seal = self._seal_by_pycryptodome if library == PYCRYPTODOME else self._seal
-        return [self._spell(seal(_padded(value))) for value in values]
+        return [self._encode(seal(_padded(value))) for value in values]
 
     def unmask(self, library: str, tokens: Sequence[str]) -> list[str]:
-        """Read tokens."""
+        """Return the values of the tokens."""
         opener = self._open_by_pycryptodome if library == PYCRYPTODOME else self._open
-        return [opener(self._unspell(token)).rstrip(b"\0")[:-1].decode() for token in tokens]
+        return [opener(self._decode(token)).rstrip(b"\0")[:-1].decode() for token in tokens]
 
     def _seal(self, plain: bytes) -> bytes:
         return self._aessiv.encrypt(plain, [self._associated])
@@ -55,7 +59,7 @@ class OneByOne:
         return self._aessiv.decrypt(sealed, [self._associated])
 
     def _seal_by_pycryptodome(self, plain: bytes) -> bytes:
-        # One object a value: it takes no second message.
+        # A new object for each value: an object encrypts only one message.
         cipher = AES.new(self._key, AES.MODE_SIV)
         cipher.update(self._associated)
         sealed, tag = cipher.encrypt_and_digest(plain)
@@ -66,10 +70,10 @@ class OneByOne:
         cipher.update(self._associated)
         return cipher.decrypt_and_verify(sealed[16:], sealed[:16])
 
-    def _spell(self, sealed: bytes) -> str:
+    def _encode(self, sealed: bytes) -> str:
         return self._prefix + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
-    def _unspell(self, token: str) -> bytes:
+    def _decode(self, token: str) -> bytes:
         text = token[len(self._prefix) :]
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
@@ -80,21 +84,21 @@ def _padded(value: str) -> bytes:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Mask and unmask unique values with each candidate in turns."""
+    """Mask and unmask distinct values with each library in turns."""
     count = options.messages or (QUICK_VALUES if options.quick else VALUES)
     keyring = Keyring.new()
     one_by_one = OneByOne(keyring)
-    runs, table = {}, {}
+    runs = {}
+    table = {}
     for kind, values in {SHORT: short_values(count), IPV6: ipv6_values(count)}.items():
         masked = pd.Series(mask.tokens(values, keyring, CONTEXT), dtype=object)
-        _same(values, masked, one_by_one)
+        _check_same_tokens(values, masked, one_by_one)
         for verb, inputs in {"mask": values, "unmask": masked}.items():
-            rates = paired_runs.in_turns(
-                _candidates(verb, inputs, keyring, one_by_one), options.runs
-            )
+            candidates = _candidates(verb, inputs, keyring, one_by_one)
+            rates = paired_runs.in_turns(candidates, options.runs)
             runs[f"{verb}, {kind}"] = rates
             table[f"{verb}, {kind}"] = {
-                **{name: paired_runs.spread(own) for name, own in rates.items()},
+                **{name: paired_runs.spread(turns) for name, turns in rates.items()},
                 "ratio": paired_runs.ratio(rates[OURS], _faster(rates)),
             }
     return {
@@ -109,7 +113,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def short_values(count: int) -> pd.Series[Any]:
-    """Make distinct texts of 11 to 15 bytes: the lengths of device ids and of most IPv4."""
+    """Make distinct texts of 11 to 15 bytes, as long as device ids and most IPv4 addresses."""
     draw = random.Random(1)
     texts = [f"{number:0{draw.randrange(11, 16)}d}" for number in range(count)]
     draw.shuffle(texts)
@@ -117,7 +121,7 @@ def short_values(count: int) -> pd.Series[Any]:
 
 
 def ipv6_values(count: int) -> pd.Series[Any]:
-    """Make distinct IPv6 addresses in their shortest spelling."""
+    """Make distinct IPv6 addresses in their shortest form."""
     draw = random.Random(1)
     numbers = {draw.getrandbits(128): None for _ in range(count)}
     return pd.Series([str(ipaddress.IPv6Address(number)) for number in numbers], dtype=object)
@@ -126,7 +130,7 @@ def ipv6_values(count: int) -> pd.Series[Any]:
 def _candidates(
     verb: str, inputs: pd.Series[Any], keyring: Keyring, one_by_one: OneByOne
 ) -> dict[str, Callable[[], float]]:
-    """What each candidate does, as functions that return values a second."""
+    """Return functions that mask or unmask and return values per second."""
     ours = mask.tokens if verb == "mask" else mask.unmask_tokens
     theirs = one_by_one.mask if verb == "mask" else one_by_one.unmask
     few = inputs[: max(len(inputs) // LIBRARY_SHARE, 100)].tolist()
@@ -145,8 +149,10 @@ def _faster(rates: dict[str, list[float]]) -> list[float]:
     return [max(pair) for pair in zip(rates[PYCRYPTODOME], rates[CRYPTOGRAPHY], strict=True)]
 
 
-def _same(values: pd.Series[Any], masked: pd.Series[Any], one_by_one: OneByOne) -> None:
-    """See that all three make the same tokens, and read them alike."""
+def _check_same_tokens(
+    values: pd.Series[Any], masked: pd.Series[Any], one_by_one: OneByOne
+) -> None:
+    """Check that all three make the same tokens and read the same values from them."""
     few, tokens = values[:200].tolist(), masked[:200].tolist()
     for library in (PYCRYPTODOME, CRYPTOGRAPHY):
         assert one_by_one.mask(library, few) == tokens, library
@@ -154,25 +160,27 @@ def _same(values: pd.Series[Any], masked: pd.Series[Any], one_by_one: OneByOne) 
 
 
 METHOD = """\
-{count:,} distinct values, so that none is spared by being equal to another; one thread; the same
-tokens from all three (compared before the measurement). The libraries are called value by value, as
-their interfaces want it, and get a {share}th of the values. Values a second:"""
+{count:,} distinct values, so that no work is saved on equal ones; one thread. All three make the
+same tokens, which is checked before the measurement. The libraries are called for each value,
+because their interfaces take one at a time, and get a {share}th of the values. Values per
+second:"""
 
 
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown."""
-    keys = ", ".join(f"`{key}`" for key in part["ratios"])
+    """Return the part as lines of Markdown."""
+    keys = " and ".join(f"`{key}`" for key in part["ratios"])
     return [
         METHOD.format(count=part["values"], share=LIBRARY_SHARE),
         "",
         *markdown.table(
-            ["what", OURS, "target", PYCRYPTODOME, CRYPTOGRAPHY, "ratio to the faster", "target"],
+            ["work", OURS, "target", PYCRYPTODOME, CRYPTOGRAPHY, "ratio to the faster", "target"],
             [
                 [
                     name,
                     markdown.shown(row[OURS], 0),
                     VALUES_TARGET,
-                    *(f"{row[each]['median']:,.0f}" for each in (PYCRYPTODOME, CRYPTOGRAPHY)),
+                    f"{row[PYCRYPTODOME]['median']:,.0f}",
+                    f"{row[CRYPTOGRAPHY]['median']:,.0f}",
                     markdown.shown(row["ratio"], 1),
                     LIBRARY_TARGET,
                 ]
@@ -180,5 +188,5 @@ def show(part: dict[str, Any]) -> list[str]:
             ],
         ),
         "",
-        f"{keys}: the first line.",
+        f"{keys} are from the first row.",
     ]

@@ -1,4 +1,4 @@
-"""Peak memory of a run, which the number and the size of the messages should not change."""
+"""Peak memory of a run, which should not depend on the number and size of the messages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 from bench import markdown, paired_runs, processes, services
 from bench.services import Options, Services
 
-MAX_MB_TARGET, RATIO_TARGET = "< 350", "≤ 1.1"
+MAX_MB_TARGET = "< 350"
+RATIO_TARGET = "≤ 1.1"
 LARGE_BYTES = 200_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of queue to drain."""
+    """One queue to drain: the number and size of its messages, and the load method."""
 
     name: str
     messages: int
@@ -25,14 +26,14 @@ class Case:
 
     @property
     def what(self) -> str:
-        """The case in words."""
+        """A short description of the case."""
         size = f" of {self.body_bytes // 1000} KB" if self.body_bytes else ""
         method = "" if self.method == "multi" else f", method {self.method}"
         return f"{self.messages:,} messages{size}{method}"
 
 
 def cases(options: Options) -> list[Case]:
-    """Make the cases; ``--messages`` sets the small one, and the big one is ten times that."""
+    """Return the cases; ``--messages`` sets the small one, and the big one is ten times as long."""
     small = options.messages or (500 if options.quick else 50_000)
     return [
         Case("small", small),
@@ -43,11 +44,11 @@ def cases(options: Options) -> list[Case]:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Drain each kind of queue in turns."""
+    """Drain the queue of each case in turns."""
     chosen = cases(options)
-    with services.opened(max(case.messages for case in chosen)) as here:
+    with services.start(max(case.messages for case in chosen)) as running:
         candidates: dict[str, Callable[[], float]] = {
-            case.name: partial(_peak_mb, here, case) for case in chosen
+            case.name: partial(_peak_mb, running, case) for case in chosen
         }
         runs = paired_runs.in_turns(candidates, options.runs)
     table = {
@@ -64,22 +65,26 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def _peak_mb(here: Services, case: Case) -> float:
+def _peak_mb(running: Services, case: Case) -> float:
     command = processes.python("-m", "etl", "run", "--idle-seconds", "1", "--json")
-    more = {"ETL_LOAD__METHOD": case.method}
+    variables = {"ETL_LOAD__METHOD": case.method}
     cost = services.consume(
-        here, command, case.messages, more, body_bytes=case.body_bytes, memory=True
+        running, command, case.messages, variables, body_bytes=case.body_bytes, memory=True
     )
     return float(cost["peak_mb"])
 
 
+METHOD = """\
+Peak of the resident memory of `etl run`, as the kernel records it. Settings are the defaults,
+except where the table says otherwise."""
+
+
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown."""
+    """Return the part as lines of Markdown."""
     table, ratios = part["table"], part["ratios"]
     big_over_small = f"{table['big']['what']} / {table['small']['what']}"
     return [
-        ("Peak of the resident memory of `etl run` at the default settings, but for what is named, "
-        "as the kernel keeps it."),
+        METHOD,
         "",
         *markdown.table(
             ["queue", "peak, MiB"],
@@ -95,10 +100,10 @@ def show(part: dict[str, Any]) -> list[str]:
                     RATIO_TARGET,
                 ],
                 [
-                    "the highest of the first three, MiB (`memory.peak_mb`)",
+                    "the highest peak of the first three queues, MiB (`memory.peak_mb`)",
                     markdown.shown(ratios["memory.peak_mb"], 0),
                     MAX_MB_TARGET,
                 ],
             ],
         ),
-    ]  # fmt: skip
+    ]

@@ -1,7 +1,8 @@
-"""Candidates measured in turns, and what is said about their numbers.
+"""Measure programs in turns, and summarise what was measured.
 
-A machine changes its speed over minutes: other work, heat, memory laid out anew. So candidates take
-turns (A B C A B C ...), and a ratio is formed within each turn before the median is taken.
+The speed of a machine changes over minutes: other work, heat, a different layout of memory. So the
+programs take turns (A B C A B C ...). A ratio is computed within each turn, and then the median of
+the ratios is taken.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from statistics import median
 from typing import Any, TypeVar
 
 Measured = TypeVar("Measured")
-Spread = dict[str, float]  # median, least, most
+Spread = dict[str, float]  # the median, the least and the most, under these three names
 
 
 def in_turns(
     candidates: Mapping[str, Callable[[], Measured]], runs: int
 ) -> dict[str, list[Measured]]:
-    """Let each candidate run once in each turn; returns what each measured, turn by turn."""
+    """Run every candidate once in each turn; return what each one measured, turn by turn."""
     measured: dict[str, list[Measured]] = {name: [] for name in candidates}
     for turn in range(1, runs + 1):
         for name, run in candidates.items():
@@ -30,22 +31,22 @@ def in_turns(
 
 
 def say(line: str) -> None:
-    """Tell the person who waits."""
+    """Print a line about the progress on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median, least and most of the values."""
+    """Return the median, the least and the most of the values."""
     return {"median": median(values), "least": min(values), "most": max(values)}
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
-    """Spread of the ratios, each formed within one turn."""
-    return spread([a / b for a, b in zip(values, others, strict=True)])
+    """Return the spread of the ratios, each computed within one turn."""
+    return spread([value / other for value, other in zip(values, others, strict=True)])
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began

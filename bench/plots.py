@@ -1,4 +1,4 @@
-"""The two pictures of RESULTS.md."""
+"""The two charts in RESULTS.md."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 from bench import drain, load
 
-# Okabe and Ito's colours, which the colour-blind tell apart.
-OURS, OTHERS = "#0072B2", "#E69F00"
+# Two of Okabe and Ito's colours, which colour-blind people can tell apart.
+OURS = "#0072B2"
+OTHERS = "#E69F00"
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
-    """Draw what was measured into the folder."""
+    """Draw a chart for each measured part that has one, and save it in the folder."""
     parts = results["parts"]
     if "drain" in parts:
         _drain(parts["drain"], folder / "drain.png")
@@ -25,11 +26,13 @@ def _drain(part: dict[str, Any], path: Path) -> None:
     colours = [OURS if name.startswith("etl") else OTHERS for name in spreads]
     bare = spreads[drain.BARE]["median"]
     _bars(
-        spreads, colours, path,
+        spreads,
+        colours,
+        path,
         title="CPU to drain a message (blue: this job)",
-        unit="CPU of the client, µs a message (median; line: least to most)",
-        line=(bare, "the bare loop"),
-    )  # fmt: skip
+        unit="CPU of the client, µs per message (bar: median; line: lowest to highest)",
+        marker=(bare, "the bare loop"),
+    )
 
 
 def _load(part: dict[str, Any], path: Path) -> None:
@@ -38,10 +41,12 @@ def _load(part: dict[str, Any], path: Path) -> None:
     spreads[f"{load.COPY}, {part['ledger_rows']:,} ids in the ledger"] = full["rows_per_second"]
     colours = [OURS if name.startswith("load stage") else OTHERS for name in spreads]
     _bars(
-        spreads, colours, path,
-        title="Rows loaded in a second (blue: this job, with its ledger)",
-        unit="rows a second (median; line: least to most)",
-    )  # fmt: skip
+        spreads,
+        colours,
+        path,
+        title="Rows loaded per second (blue: this job, with its ledger)",
+        unit="rows per second (bar: median; line: lowest to highest)",
+    )
 
 
 def _bars(
@@ -51,7 +56,7 @@ def _bars(
     *,
     title: str,
     unit: str,
-    line: tuple[float, str] | None = None,
+    marker: tuple[float, str] | None = None,
 ) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
@@ -67,10 +72,16 @@ def _bars(
     axes.barh(list(spreads), medians, color=colours, height=0.6)
     axes.errorbar(medians, list(spreads), xerr=ranges, fmt="none", ecolor="black", capsize=3)
     for row, name in zip(rows, spreads, strict=True):
-        axes.annotate(f"{row['median']:,.0f}", (row["most"], name), (6, 0),
-                      textcoords="offset points", va="center")  # fmt: skip
-    if line is not None:
-        axes.axvline(line[0], color="black", linestyle="--", linewidth=1, label=line[1])
+        axes.annotate(
+            f"{row['median']:,.0f}",
+            (row["most"], name),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    if marker is not None:
+        value, label = marker
+        axes.axvline(value, color="black", linestyle="--", linewidth=1, label=label)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     axes.invert_yaxis()
     axes.set_xlim(0, max(row["most"] for row in rows) * 1.15)

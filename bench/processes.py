@@ -1,4 +1,4 @@
-"""Programs run to their end in a process of their own, with what they cost."""
+"""Run a program to its end as a separate process, and measure what it costs."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from etl.embedded.postgres_programs import BIN, PACKAGE
 
 ROOT = Path(__file__).parents[1]
 
-# What would lead a program to other services than the ones it is given here.
-FOREIGN = ("AWS_", "ETL_", "PG", "DATABASE_URL")
-LOOK_SECONDS = 0.1  # between two looks at a program's memory; the kernel keeps the peak meanwhile
+# Variables that could point a program to services other than the ones it is given here.
+SERVICE_VARIABLES = ("AWS_", "ETL_", "PG", "DATABASE_URL")
+LOOK_SECONDS = 0.1  # between two looks at the memory; the kernel records the peak in between
 
 
-class Failed(Exception):  # noqa: N818  (the program failed, which is all there is to say)
-    """A measured program did not end well."""
+class ProgramFailed(Exception):  # noqa: N818  (it says what happened)
+    """A measured program ended with an exit code other than 0."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program took, from its start to its end; its descendants included."""
+    """What a program and its descendants cost, from its start to its end."""
 
     wall_seconds: float
     cpu_seconds: float
-    peak_mb: float | None  # MiB of resident memory at most
+    peak_mb: float | None  # peak of the resident memory in MiB
     output: str
 
 
 def python(*arguments: str) -> list[str]:
-    """Command line of this Python."""
+    """Return a command line for the Python that runs this program."""
     return [sys.executable, *arguments]
 
 
 def postgres_program(name: str) -> Path:
-    """Where the embedded Postgres keeps one of its programs."""
+    """Return the path of one of the programs of the embedded Postgres."""
     spec = importlib.util.find_spec(PACKAGE)
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -54,26 +54,26 @@ def postgres_program(name: str) -> Path:
 
 
 def run(
-    command: Sequence[str], more: Mapping[str, str] | None = None, *, memory: bool = False
+    command: Sequence[str], variables: Mapping[str, str] | None = None, *, memory: bool = False
 ) -> Cost:
-    """Run the command in the project's folder and wait for its end.
+    """Run the command in the project's folder and wait until it ends.
 
-    :param more: environment variables beside the harmless ones of this process
-    :param memory: watch the memory too
-    :raises Failed: its exit code was not 0
+    :param variables: environment variables to set, besides those of this process
+    :param memory: measure the peak memory too
+    :raises ProgramFailed: the exit code was not 0
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(more or {}), stdout=output, stderr=errors
+            command, cwd=ROOT, env=environment(variables or {}), stdout=output, stderr=errors
         )
         peak = _Peak(process.pid) if memory else None
-        # The kernel's own account of the program and of all descendants that it waited for.
+        # The kernel counts the program and all descendants that it has waited for.
         _, status, used = os.wait4(process.pid, 0)
         wall_seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise Failed(
+            raise ProgramFailed(
                 f"{' '.join(command[1:])} ended with {process.returncode}: {_tail(errors)}"
             )
         output.seek(0)
@@ -85,21 +85,21 @@ def run(
         )
 
 
-def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Variables of this process without those that name services, proxies among them."""
-    kept = {
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return *variables*, and those of this process that name no service and no proxy."""
+    inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(FOREIGN) and not name.lower().endswith("_proxy")
+        if not name.startswith(SERVICE_VARIABLES) and not name.lower().endswith("_proxy")
     }
-    return {**kept, **more}
+    return {**inherited, **variables}
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """CPU of a process, of its children now, and of those that it has waited for."""
+    """Return the CPU seconds of a process, its living children, and those it has waited for."""
     process = psutil.Process(pid)
-    own = process.cpu_times()
-    seconds: float = own.user + own.system + own.children_user + own.children_system
+    used = process.cpu_times()
+    seconds: float = used.user + used.system + used.children_user + used.children_system
     for child in process.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             times = child.cpu_times()
@@ -108,10 +108,10 @@ def tree_cpu_seconds(pid: int) -> float:
 
 
 class _Peak:
-    """Peak of the resident memory of a process and its descendants, summed.
+    """The sum of the peaks of the resident memory of a process and its descendants.
 
-    Not ru_maxrss where it can be helped: on Linux it starts from the size of the process that
-    forked, not from zero.
+    This avoids ru_maxrss if it can: on Linux that starts from the size of the process that forked,
+    not from zero.
     """
 
     def __init__(self, pid: int) -> None:
@@ -122,7 +122,7 @@ class _Peak:
         self._thread.start()
 
     def _watch(self) -> None:
-        # The parent of a vfork waits for the exec, so the first look already sees the program.
+        # The parent of a vfork waits for the exec, so even the first look sees the program.
         while not self._done.wait(LOOK_SECONDS):
             with suppress(psutil.Error):
                 for process in psutil.Process(self._pid).children(recursive=True):

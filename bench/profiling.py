@@ -1,4 +1,4 @@
-"""Where the CPU of a run goes, stage by stage."""
+"""Where the CPU time of a run goes, stage by stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import markdown, paired_runs, processes, services
 from bench.services import Options
-from bench.stage_times import REST_OF_CALL, STAGES, WITHIN
+from bench.stage_times import REST_OF_CALL, STAGES, STEPS
 
 MESSAGES, QUICK_MESSAGES = 50_000, 500
 REST = "rest (threads, batches, commit, ...)"
@@ -15,16 +15,14 @@ METHODS = ("copy", "multi")
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Run the job with a clock around its stages, for both methods in turns."""
+    """Run the job with a clock around its stages, with both methods in turns."""
     count = options.messages or (QUICK_MESSAGES if options.quick else MESSAGES)
-    with services.opened(count) as here:
+    command = processes.python("-m", "bench.stage_times")
+    with services.start(count) as running:
         candidates = {
-            method: partial(
-                services.consume, here, processes.python("-m", "bench.stage_times"), count,
-                {"ETL_LOAD__METHOD": method},
-            )
+            method: partial(services.consume, running, command, count, {"ETL_LOAD__METHOD": method})
             for method in METHODS
-        }  # fmt: skip
+        }
         runs = paired_runs.in_turns(candidates, options.runs)
     missing = runs[METHODS[0]][0]["reported"]["missing"]
     return {
@@ -32,7 +30,7 @@ def measure(options: Options) -> dict[str, Any]:
             options.label: {
                 "messages": count,
                 "missing": missing,
-                "table": {method: _table(own, count) for method, own in runs.items()},
+                "table": {method: _table(turns, count) for method, turns in runs.items()},
                 "runs": runs,
             }
         },
@@ -40,9 +38,9 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def _table(runs: list[dict[str, Any]], count: int) -> dict[str, paired_runs.Spread]:
-    """Microseconds a message by stage; calls to SQS by their steps."""
-    tables = [_lines(run["reported"], count) for run in runs]
+def _table(turns: list[dict[str, Any]], count: int) -> dict[str, paired_runs.Spread]:
+    """Return microseconds per message by stage, and for calls to SQS by step."""
+    tables = [_lines(turn["reported"], count) for turn in turns]
     return {line: paired_runs.spread([table[line] for table in tables]) for line in tables[0]}
 
 
@@ -50,13 +48,13 @@ def _lines(reported: dict[str, Any], count: int) -> dict[str, float]:
     seconds = {(stage, step): value for stage, step, value in reported["seconds"]}
     us: dict[str, float] = {}
     for stage, _ in STAGES:
-        own = {step: value for (name, step), value in seconds.items() if name == stage}
-        us[stage] = sum(own.values()) / count * 1e6
-        steps = [step for step, _ in WITHIN if step in own]
+        by_step = {step: value for (name, step), value in seconds.items() if name == stage}
+        us[stage] = sum(by_step.values()) / count * 1e6
+        steps = [step for step, _ in STEPS if step in by_step]
         for step in steps:
-            us[f"{stage}: {step}"] = own[step] / count * 1e6
+            us[f"{stage}: {step}"] = by_step[step] / count * 1e6
         if steps:
-            us[f"{stage}: {REST_OF_CALL}"] = own.get("", 0.0) / count * 1e6
+            us[f"{stage}: {REST_OF_CALL}"] = by_step.get("", 0.0) / count * 1e6
     all_us = reported["cpu_seconds"] / count * 1e6
     us[REST] = all_us - sum(us[stage] for stage, _ in STAGES)
     us["all"] = all_us
@@ -64,17 +62,18 @@ def _lines(reported: dict[str, Any], count: int) -> dict[str, float]:
 
 
 METHOD = """\
-One run in one process with a clock of each thread's CPU around the stages: its start and its end
-are in it, its imports are not. The clock itself costs a few microseconds a message. The steps of a
-call to SQS are part of the stage above them. Medians, CPU in µs a message."""
+One run in one process, with a clock around the stages that counts the CPU time of each thread. The
+start and the end of the run are included, imports are not. The clock itself costs a few
+microseconds per message. The steps of a call to SQS are part of the stage above them. Medians of
+CPU time in µs per message."""
 
 
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown: a column for each label and method."""
+    """Return the part as lines of Markdown, with a column for each label and method."""
     labels = part["labels"]
     columns = {
-        f"{method}, {label}": own["table"][method]
-        for label, own in labels.items()
+        f"{method}, {label}": profile["table"][method]
+        for label, profile in labels.items()
         for method in METHODS
     }
     names = sorted({name for table in columns.values() for name in table}, key=_place)
@@ -89,9 +88,9 @@ def show(part: dict[str, Any]) -> list[str]:
             ],
         ),
     ]
-    for label, own in labels.items():
-        if own["missing"]:
-            lines += ["", f"Not found ({label}): {', '.join(own['missing'])}."]
+    for label, profile in labels.items():
+        if profile["missing"]:
+            lines += ["", f"Not found ({label}): {', '.join(profile['missing'])}."]
     return lines
 
 
@@ -100,15 +99,16 @@ def _cell(spread: paired_runs.Spread | None) -> str:
 
 
 def _title(name: str) -> str:
-    """Indent a step."""
+    """Return the name of a stage, or the indented name of a step."""
     if name in {stage for stage, _ in STAGES} | {REST, "all"}:
         return name
     return f"&nbsp;&nbsp;{name.partition(': ')[2]}"
 
 
 def _place(name: str) -> tuple[int, int]:
-    """Order of the lines: as STAGES and WITHIN have them, then the rest and the sum."""
-    stages, steps = [stage for stage, _ in STAGES], [step for step, _ in WITHIN]
+    """Return where a line belongs: in the order of STAGES and STEPS, then the rest and the sum."""
+    stages = [stage for stage, _ in STAGES]
+    steps = [step for step, _ in STEPS]
     for number, stage in enumerate(stages):
         if name == stage:
             return number, -1

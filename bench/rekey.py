@@ -1,4 +1,4 @@
-"""Rows a second that rekey masks anew, and that the database alone would update."""
+"""Rows per second that rekey masks again, and that the database alone would update."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bench import markdown, messages, paired_runs, services
-from bench.services import Options, Wrong
+from bench.services import Options, WorkNotDone
 from etl import load
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
@@ -19,7 +19,9 @@ from etl.postgres.engine import open_engine
 ROWS, QUICK_ROWS = 300_000, 2_000
 STORED = "rows_of_the_old_key"
 
-REKEY, UPDATE, BOTH = "rekey", "update of one masked column", "update of both masked columns"
+REKEY = "rekey"
+UPDATE = "update of one masked column"
+BOTH = "update of both masked columns"
 STATEMENTS = {
     UPDATE: "update user_logins set masked_ip = masked_ip || ''",
     BOTH: "update user_logins set masked_ip = masked_ip || '', "
@@ -30,29 +32,28 @@ STATEMENTS = {
 def measure(options: Options) -> dict[str, Any]:
     """Rekey the same rows and update them, in turns."""
     rows = options.messages or (QUICK_ROWS if options.quick else ROWS)
-    with services.opened(1) as here, here.database() as url:
-        settings, ring = here.settings(url), here.keyring.with_new()
+    with services.start(1) as running, running.database() as url:
+        settings = running.settings(url)
         engine = open_engine(settings.database)
-        _store(engine, rows, settings, here.keyring)
-        ways: dict[str, Callable[[], float]] = {
-            REKEY: partial(_timed, engine, partial(_rekey, settings, ring, rows)),
-            **{name: partial(_timed, engine, partial(_execute, engine, statement))
-               for name, statement in STATEMENTS.items()},
-        }  # fmt: skip
+        _store(engine, rows, settings, running.keyring)
+        rekey_all = partial(_rekey, settings, running.keyring.with_new(), rows)
+        ways: dict[str, Callable[[], float]] = {REKEY: partial(_timed, engine, rekey_all)}
+        for name, statement in STATEMENTS.items():
+            ways[name] = partial(_timed, engine, partial(_execute, engine, statement))
         seconds = paired_runs.in_turns(ways, options.runs)
         engine.dispose()
-    rates = {name: [rows / one for one in own] for name, own in seconds.items()}
+    rates = {name: [rows / turn for turn in turns] for name, turns in seconds.items()}
     return {
         "rows": rows,
         "ratios": {"rekey.over_update": paired_runs.ratio(rates[REKEY], rates[UPDATE])},
         "over_both": paired_runs.ratio(rates[REKEY], rates[BOTH]),
-        "table": {name: paired_runs.spread(own) for name, own in rates.items()},
+        "table": {name: paired_runs.spread(turns) for name, turns in rates.items()},
         "runs": seconds,
     }
 
 
 def _store(engine: sa.Engine, rows: int, settings: Settings, keyring: Keyring) -> None:
-    """Put the rows beside the target, from where each turn takes them."""
+    """Store the rows in a second table, from which each turn copies them to the target."""
     masked = messages.masked_frame(rows, settings, keyring).drop(columns="message_id")
     _execute(engine, f"create table {STORED} (like {settings.table.name})")
     with engine.begin() as connection:
@@ -66,10 +67,10 @@ def _timed(engine: sa.Engine, work: Callable[[], Any]) -> float:
     return paired_runs.seconds_of(work)
 
 
-def _rekey(settings: Settings, ring: Keyring, rows: int) -> None:
-    outcome = rekey_database(settings, ring)
+def _rekey(settings: Settings, keyring: Keyring, rows: int) -> None:
+    outcome = rekey_database(settings, keyring)
     if outcome.rows != rows or outcome.exit_code:
-        raise Wrong(f"rekey changed {outcome.rows} of {rows} rows")
+        raise WorkNotDone(f"rekey changed {outcome.rows} of {rows} rows")
 
 
 def _execute(engine: sa.Engine, statement: str) -> None:
@@ -78,26 +79,27 @@ def _execute(engine: sa.Engine, statement: str) -> None:
 
 
 METHOD = """\
-{rows:,} rows of `user_logins`, all of an old key, the addresses and devices repeating as in the
-sample. The updates change every row in one statement and one transaction, without looking at it."""
+{rows:,} rows of `user_logins`, all masked with an old key. Addresses and devices repeat as in the
+sample. Each update changes every row in one statement and one transaction, and reads no value."""
 
 
 def show(part: dict[str, Any]) -> list[str]:
-    """The part in Markdown."""
+    """Return the part as lines of Markdown."""
+    over_one = markdown.shown(part["ratios"]["rekey.over_update"])
+    over_both = markdown.shown(part["over_both"])
     return [
         METHOD.format(rows=part["rows"]),
         "",
         *markdown.table(
-            ["way", "rows a second"],
+            ["way", "rows per second"],
             [[name, markdown.shown(row, 0)] for name, row in part["table"].items()],
         ),
         "",
         *markdown.table(
             ["ratio", "measured"],
             [
-                [f"{REKEY} / {UPDATE}, rows a second (`rekey.over_update`)",
-                 markdown.shown(part["ratios"]["rekey.over_update"])],
-                [f"{REKEY} / {BOTH}, rows a second", markdown.shown(part["over_both"])],
+                [f"{REKEY} / {UPDATE}, rows per second (`rekey.over_update`)", over_one],
+                [f"{REKEY} / {BOTH}, rows per second", over_both],
             ],
         ),
-    ]  # fmt: skip
+    ]

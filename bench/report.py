@@ -1,4 +1,4 @@
-"""``RESULTS.md``, made from ``results.json`` and the notes in ``NOTES.md``."""
+"""``RESULTS.md``, written from ``results.json`` and the remarks in ``NOTES.md``."""
 
 from __future__ import annotations
 
@@ -26,57 +26,59 @@ PARTS: dict[str, ModuleType] = {
 
 
 def write(folder: Path) -> None:
-    """Write the report and its pictures for the results in the folder."""
-    made = results.read(folder)
-    plots.draw(made, folder)
-    (folder / FILE).write_text("\n".join(_lines(made)) + "\n", encoding="utf-8")
+    """Write the report and its charts for the results in the folder."""
+    measured = results.read(folder)
+    plots.draw(measured, folder)
+    (folder / FILE).write_text("\n".join(_lines(measured)) + "\n", encoding="utf-8")
 
 
 HEAD = """\
 # Results
 
-Made by `python -m bench` from `results.json`; the remarks stand in `NOTES.md`. Within a part the
-candidates took turns (A B C A B C ...) on one machine, and a ratio is formed within each turn.
-**Bold** is the median, in brackets stand least and most.
+`python -m bench` wrote this page from `results.json`; the remarks are from `NOTES.md`. Within each
+part the programs took turns (A B C A B C ...) on one machine, and each ratio is computed within one
+turn. **Bold** is the median, and the lowest and highest values follow in brackets.
 """
 
 
-def _lines(made: dict[str, Any]) -> list[str]:
+def _lines(measured: dict[str, Any]) -> list[str]:
     notes = _notes()
-    lines = [HEAD, *_facts(made), "", *notes.get("all", [])]
+    lines = [HEAD, *_facts(measured), "", *notes.get("all", [])]
     for name, module in PARTS.items():
-        if name in made["parts"]:
-            part = made["parts"][name]
-            lines += [f"## {name}", "", module.__doc__ or "", "", _measured(part, made), ""]
+        if name in measured["parts"]:
+            part = measured["parts"][name]
+            subject = (module.__doc__ or "").partition("\n")[0]
+            lines += [f"## {name}", "", subject, "", _origin(part, measured), ""]
             lines += [*module.show(part), "", *notes.get(name, [])]
     while lines[-1] == "":
         lines.pop()
     return lines
 
 
-def _facts(made: dict[str, Any]) -> list[str]:
-    machine, versions = made["machine"], made["versions"]
+def _facts(measured: dict[str, Any]) -> list[str]:
+    machine = measured["machine"]
+    versions = measured["versions"]
     return [
         (
             f"* machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
             f"{machine['kernel']}"
         ),
         f"* versions: {', '.join(f'{name} {version}' for name, version in versions.items())}",
-        "* to repeat: `make bench`, or one part: `python -m bench drain`",
+        "* to measure again: `make bench`, or for one part `python -m bench drain`",
     ]
 
 
-def _measured(part: dict[str, Any], made: dict[str, Any]) -> str:
-    measured = part["measured"]
-    commit = measured["versions"]["etl"]
-    text = f"Measured on {measured['date']} by `{measured['command']}`, etl {commit}"
-    if measured["machine"] != made["machine"]:
-        text += f", on another machine: {measured['machine']}"
+def _origin(part: dict[str, Any], measured: dict[str, Any]) -> str:
+    """Return when, how and on which commit a part was measured."""
+    facts = part["measured"]
+    text = f"Measured on {facts['date']} by `{facts['command']}`, commit {facts['versions']['etl']}"
+    if facts["machine"] != measured["machine"]:
+        text += f", on another machine: {facts['machine']}"
     return text + "."
 
 
 def _notes() -> dict[str, list[str]]:
-    """The remarks by part: the text below each heading of NOTES.md."""
+    """Return the remarks by part: the text below each heading of NOTES.md."""
     if not NOTES.exists():
         return {}
     pieces = re.split(r"^## (\w+)\n", NOTES.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""``results.json``: the ratios under their keys, then what they were made of."""
+"""``results.json``: the ratios by key, and then the measurements that they come from."""
 
 from __future__ import annotations
 
@@ -29,26 +29,28 @@ KEYS = (
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the results so far."""
+    """Return the results in the folder, or none."""
     path = folder / FILE
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return results
 
 
 def add(folder: Path, name: str, part: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Put a part in the place of its earlier self; other parts stay as they are."""
+    """Replace the results of one part; the other parts stay as they are."""
     results = read(folder)
     parts = results.get("parts", {})
     if "labels" in part:
-        # Profiles under other labels stay beside the new one.
+        # Profiles with other labels stay.
         part["labels"] = {**parts.get(name, {}).get("labels", {}), **part["labels"]}
     parts[name] = {"measured": facts, **part}
     medians = {
-        key: spread["median"] for own in parts.values() for key, spread in own["ratios"].items()
+        key: spread["median"]
+        for measured in parts.values()
+        for key, spread in measured["ratios"].items()
     }
-    written = {
+    document = {
         **{key: medians.get(key) for key in KEYS},
         **{fact: facts[fact] for fact in FACTS},
         "parts": parts,
     }
-    (folder / FILE).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n")
+    (folder / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -1,8 +1,8 @@
-"""The usual design: ten messages at a time, masked value by value, inserted row by row.
+"""The usual design: ten messages at a time, masked value by value and inserted row by row.
 
-Fairly written: one connection, one prepared key, one transaction and one batch delete for ten
-messages. It makes the same tokens and the same rows as the job, but checks nothing, keeps no
-ledger and has no quarantine. Run as ``python -m bench.row_by_row``.
+To be fair, it uses one connection, one prepared key, and for ten messages one transaction and one
+batch delete. It makes the same tokens and rows as the job, but it checks nothing, keeps no ledger
+and has no quarantine. Run as ``python -m bench.row_by_row``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ INSERT = """
 
 
 class Masker:
-    """Tokens by pycryptodome, one value at a time."""
+    """Makes tokens with pycryptodome, one value at a time."""
 
-    def __init__(self, keyring: str) -> None:
-        ring = json.loads(keyring)
-        self._key_id: str = ring["primary"]
-        self._key = base64.b64decode(ring["keys"][self._key_id])
+    def __init__(self, keyring_json: str) -> None:
+        keyring = json.loads(keyring_json)
+        self._key_id: str = keyring["primary"]
+        self._key = base64.b64decode(keyring["keys"][self._key_id])
 
     def token(self, value: str, context: str) -> str:
-        """Mask one value."""
+        """Return the token of one value."""
         plain = value.encode() + b"\x80"
         cipher = AES.new(self._key, AES.MODE_SIV)
         cipher.update(f"etl:v1:{self._key_id}:{context}".encode())
@@ -42,13 +42,13 @@ class Masker:
 
 
 def packed(version: str) -> int:
-    """Pack a version into an integer."""
+    """Return a version as one integer."""
     major, minor, patch = (*map(int, version.split(".")), 0)[:3]
     return major * 1_000_000 + minor * 1_000 + patch
 
 
 def row(message: Any, masker: Masker) -> tuple[Any, ...]:
-    """Make a row of a message."""
+    """Return the row of a message."""
     event = json.loads(message["Body"])
     sent = int(message["Attributes"]["SentTimestamp"]) / 1000
     return (
@@ -80,8 +80,8 @@ def main() -> None:
         client.delete_message_batch(
             QueueUrl=url,
             Entries=[
-                {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"]}
-                for i, message in enumerate(messages)
+                {"Id": str(position), "ReceiptHandle": message["ReceiptHandle"]}
+                for position, message in enumerate(messages)
             ],
         )
     connection.close()

@@ -1,4 +1,4 @@
-"""What the parts that need services share: a database server, a keyring, a pool of bodies."""
+"""The services that parts share: a database server, a keyring and a file of message bodies."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 
-# What an installed Postgres starts with; the embedded one is frugal otherwise.
+# The default of an installed Postgres; the embedded one uses less.
 SERVER = {"shared_buffers": "128MB"}
 
-# Sessions end a moment after their client, and only then count in the server's CPU.
+# A session ends a moment after its client, and only then counts in the CPU time of the server.
 SETTLE_SECONDS = 0.2
 
 
-class Wrong(Exception):  # noqa: N818  (the measured program did not do its work)
+class WorkNotDone(Exception):  # noqa: N818  (it says what happened)
     """A program left messages or rows behind, so its speed means nothing."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How much to measure."""
+    """How much to measure, and the label of a profile."""
 
     runs: int
     messages: int | None
@@ -53,13 +53,13 @@ class Services:
     bodies: Path
 
     def settings(self, url: str, **changes: Any) -> Settings:
-        """The default settings on this database; ``section__key=value`` changes one."""
+        """Return the default settings for this database; ``section__key=value`` changes one."""
         dotted = {name.replace("__", "."): value for name, value in changes.items()}
         return config.load(processes.ROOT / "config.yaml", {"DATABASE_URL": url}, dotted)
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """An empty database with the tables; gone afterwards."""
+        """Create a database with empty tables; yield its URL and drop it afterwards."""
         url = self.server.new_database(f"bench_{secrets.token_hex(6)}")
         engine = sa.create_engine(driver_url(url))
         try:
@@ -71,8 +71,8 @@ class Services:
 
 
 @contextmanager
-def opened(count: int, settings: Mapping[str, str] = SERVER) -> Iterator[Services]:
-    """Start the server with these settings and write the bodies for up to *count* messages."""
+def start(count: int, settings: Mapping[str, str] = SERVER) -> Iterator[Services]:
+    """Start a server with these settings and write bodies for up to *count* messages."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         EmbeddedPostgres(settings=settings) as server,
@@ -86,33 +86,37 @@ def consume(
     services: Services,
     command: Sequence[str],
     count: int,
-    more: Mapping[str, str],
+    variables: Mapping[str, str],
     *,
     body_bytes: int = 0,
     memory: bool = False,
     stores: bool = True,
 ) -> dict[str, Any]:
-    """Let a program drain a fresh queue into a fresh database; returns what it took.
+    """Let a program drain a new queue into a new database; return what that cost.
 
-    :param stores: rows are expected in the table
-    :raises Wrong: it did not delete, or not store, every message
+    :param variables: environment variables for the program
+    :param body_bytes: lengthen every body to this size
+    :param memory: measure the peak memory too
+    :param stores: whether the program stores a row for every message
+    :raises WorkNotDone: the program did not delete, or did not store, every message
     """
     with services.database() as url, Stub(services.bodies, count, body_bytes=body_bytes) as stub:
-        variables = {
+        everything = {
             **stub.environment,
             "DATABASE_URL": url,
             "ETL_KEYRING": services.keyring.dump(),
-            **more,
+            **variables,
         }
-        before = processes.tree_cpu_seconds(services.server.pid or 0)
-        cost = processes.run(command, variables, memory=memory)
+        seconds_before = processes.tree_cpu_seconds(services.server.pid or 0)
+        cost = processes.run(command, everything, memory=memory)
         time.sleep(SETTLE_SECONDS)
-        server_seconds = processes.tree_cpu_seconds(services.server.pid or 0) - before
+        server_seconds = processes.tree_cpu_seconds(services.server.pid or 0) - seconds_before
         counts = stub.counts()
-        rows = _rows(url)
+        rows = _count_rows(url)
     if counts["deleted"] != count or (stores and rows != count):
-        raise Wrong(f"{' '.join(command[1:])}: {count} messages, {counts['deleted']} deleted, "
-                    f"{rows} rows")  # fmt: skip
+        raise WorkNotDone(
+            f"{' '.join(command[1:])}: {count} messages, {counts['deleted']} deleted, {rows} rows"
+        )
     return {
         "messages": count,
         "cpu_seconds": cost.cpu_seconds,
@@ -124,18 +128,18 @@ def consume(
     }
 
 
-def _rows(url: str) -> int:
+def _count_rows(url: str) -> int:
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)
     with engine.connect() as connection:
         return int(connection.execute(sa.text("select count(*) from user_logins")).scalar_one())
 
 
 def _last_json(output: str) -> Any:
-    """The summary that a program printed, if it printed one."""
+    """Return the summary that a program printed last, or None."""
     lines = output.strip().splitlines()
     if not lines or not lines[-1].startswith("{"):
         return None
     summary: dict[str, Any] = json.loads(lines[-1])
-    # Random, and of no use to a reader.
+    # It is random and tells a reader nothing.
     summary.pop("run_id", None)
     return summary

@@ -1,8 +1,9 @@
-"""One run of the job with a clock around each of its stages, from the outside.
+"""Run the job once with a clock around each of its stages, without a change to the job.
 
-Run as ``python -m bench.stage_times``; it reads the variables that the job reads and prints JSON:
-CPU seconds by stage and by what happens within. A stage's time is the CPU of the threads while they
-are in it and in nothing listed within it. What is not there (any more) is named, not an error.
+Run as ``python -m bench.stage_times``. It reads the variables that the job reads and prints JSON:
+CPU seconds by stage and step. The time of a stage is the CPU time of the threads while they are in
+it, but not in a stage or step that it calls. A function that no longer exists is named in the
+output; it is not an error.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 from etl import config, job
 from etl.worker import tune_interpreter
 
-# Stage, and where it is: what is called inside of it counts as its own, unless it is listed too.
+# The name of a stage and its function. The functions that it calls count as part of the stage,
+# unless they are listed as well.
 STAGES = (
     ("receive", "etl.sqs.queue:Queue.receive"),
     ("delete", "etl.sqs.queue:Queue.acknowledge"),
@@ -32,8 +34,8 @@ STAGES = (
     ("load: target", "etl.load:merge"),
     ("ledger", "etl.ledger:claim"),
 )
-# Steps of a call to SQS, within the stage that makes it.
-WITHIN = (
+# The steps of a call to SQS, as part of the stage that makes the call.
+STEPS = (
     ("validate parameters", "botocore.validate:ParamValidator.validate"),
     ("serialize", "botocore.serialize:JSONSerializer.serialize_to_request"),
     ("endpoint rules", "botocore.regions:EndpointRulesetResolver.construct_endpoint"),
@@ -46,61 +48,62 @@ REST_OF_CALL = "rest of the call"
 
 
 class Clock:
-    """CPU seconds of all threads by stage and step; each second counts once, for the innermost."""
+    """CPU seconds of all threads by stage and step; time counts only for the innermost of them."""
 
     def __init__(self) -> None:
         self.seconds: dict[tuple[str, str], float] = defaultdict(float)
         self._lock = threading.Lock()
-        self._own = threading.local()
+        self._thread = threading.local()
 
-    def around(self, name: str, work: Any, *, is_step: bool) -> Any:
-        """Wrap a function."""
+    def around(self, name: str, function: Any, *, is_step: bool) -> Any:
+        """Return *function* with this clock around it."""
 
-        @functools.wraps(work)
+        @functools.wraps(function)
         def timed(*arguments: Any, **named: Any) -> Any:
             stack = self._stack()
             if is_step and not stack:
-                # Making the client, or a question of the progress display: no stage of ours.
-                return work(*arguments, **named)
-            self._turn(stack)
+                # A call outside every stage, such as one made by the progress display.
+                return function(*arguments, **named)
+            self._count(stack)
             stack.append((stack[-1][0], name) if is_step else (name, ""))
             try:
-                return work(*arguments, **named)
+                return function(*arguments, **named)
             finally:
-                self._turn(stack)
+                self._count(stack)
                 stack.pop()
 
         return timed
 
     def _stack(self) -> list[tuple[str, str]]:
-        if not hasattr(self._own, "stack"):
-            self._own.stack, self._own.since = [], 0.0
-        stack: list[tuple[str, str]] = self._own.stack
+        if not hasattr(self._thread, "stack"):
+            self._thread.stack = []
+            self._thread.since = 0.0
+        stack: list[tuple[str, str]] = self._thread.stack
         return stack
 
-    def _turn(self, stack: list[tuple[str, str]]) -> None:
-        """Give what this thread used since the last turn to whatever it was in."""
+    def _count(self, stack: list[tuple[str, str]]) -> None:
+        """Add the CPU time that this thread has used since the last call to the top of *stack*."""
         now = time.thread_time()
         if stack:
             with self._lock:
-                self.seconds[stack[-1]] += now - self._own.since
-        self._own.since = now
+                self.seconds[stack[-1]] += now - self._thread.since
+        self._thread.since = now
 
 
 def wrap(clock: Clock) -> list[str]:
-    """Put the clock around all stages and steps; returns those that are not there."""
+    """Put the clock around all stages and steps; return those that were not found."""
     missing = []
-    for is_step, places in ((False, STAGES), (True, WITHIN)):
+    for is_step, places in ((False, STAGES), (True, STEPS)):
         for name, place in places:
             module, _, path = place.partition(":")
             *owners, last = path.split(".")
             try:
                 owner = functools.reduce(getattr, owners, importlib.import_module(module))
-                work = getattr(owner, last)
+                function = getattr(owner, last)
             except (AttributeError, ImportError):
                 missing.append(place)
             else:
-                setattr(owner, last, clock.around(name, work, is_step=is_step))
+                setattr(owner, last, clock.around(name, function, is_step=is_step))
     return missing
 
 

@@ -12,7 +12,7 @@ from etl.embedded.sqs import variables
 
 
 class Stub:
-    """A stub queue in a process of its own, with its messages prepared before it is ready."""
+    """A stub queue in a child process; its messages are prepared before it is ready."""
 
     def __init__(self, bodies: Path, messages: int, *, body_bytes: int = 0) -> None:
         self._child = Child(
@@ -29,12 +29,12 @@ class Stub:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which boto3 and the job find the queue."""
+        """The environment variables that point boto3 and the job to the queue."""
         return {**variables(self._endpoint_url), "ETL_QUEUE__URL": self.queue_url}
 
     def counts(self) -> dict[str, Any]:
-        """What the queue has served, and what was deleted."""
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"{self._endpoint_url}/counts", timeout=30) as answer:
+        """Return what the queue has served, and what was deleted."""
+        without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with without_proxy.open(f"{self._endpoint_url}/counts", timeout=30) as answer:
             counts: dict[str, Any] = json.load(answer)
         return counts

@@ -1,11 +1,12 @@
-"""A queue that costs next to nothing: SQS's JSON protocol, answered from prepared bytes.
+"""A queue that costs almost nothing: SQS's JSON protocol, answered from prepared bytes.
 
-Started by `bench.stub` as ``python -m bench.stub_sqs BODIES N``; ends with its parent. It serves N
-messages once and then empty answers, and counts what is deleted. There is no visibility timeout: a
-message that was served never comes again.
+`bench.stub` starts it as ``python -m bench.stub_sqs BODIES N``, and it ends with its parent. It
+serves N messages once, then gives empty answers, and it counts deletes. It has no visibility
+timeout: a message that was served is never served again.
 
-Requests are searched for the few things that matter and never parsed as a whole, so that a client
-is what a benchmark measures. `GET /counts` tells what happened.
+It searches requests for the few parts that matter and never parses a whole request, so that a
+benchmark measures the client. `GET /counts` returns what happened so far. This is one file because
+the messages, their answers and their connection share the prepared bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from etl.embedded import lifeline
 TENS = 10
 VISIBILITY_SECONDS = 30  # SQS's default
 
-# A handle of SQS has some 400 characters, and every delete sends ten of them.
+# A receipt handle of SQS has about 400 characters, and every delete sends ten of them.
 HANDLE_PADDING = "x" * 370
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -42,9 +43,10 @@ class Messages:
 
     def __init__(self, bodies: list[str], count: int) -> None:
         sent = f',"Attributes":{{"SentTimestamp":"{time.time_ns() // 1_000_000}"}}}}'.encode()
-        plain = [_tail(body) for body in bodies]
-        self._tails = {False: [tail + b"}" for tail in plain], True: [t + sent for t in plain]}
-        # Random, as SQS's are: how ids spread over an index is part of what a ledger costs.
+        tails = [_tail(body) for body in bodies]
+        self._tails_alone = [tail + b"}" for tail in tails]
+        self._tails_with_attributes = [tail + sent for tail in tails]
+        # Random, like the ids of SQS: how ids spread over an index is part of the ledger's cost.
         self._random = os.urandom(16 * count).hex()
         self.count = count
         self.served = 0
@@ -53,14 +55,10 @@ class Messages:
 
     def take(self, limit: int, *, attributes: bool) -> bytes:
         """Serve the next messages as the inner part of a JSON list."""
-        first, self.served = self.served, min(self.served + limit, self.count)
-        tails = self._tails[attributes]
-        return b",".join(
-            [
-                self._head(serial) + tails[serial % len(tails)]
-                for serial in range(first, self.served)
-            ]
-        )
+        serials = range(self.served, min(self.served + limit, self.count))
+        self.served = serials.stop
+        tails = self._tails_with_attributes if attributes else self._tails_alone
+        return b",".join([self._head(serial) + tails[serial % len(tails)] for serial in serials])
 
     def _head(self, serial: int) -> bytes:
         digits = self._random[32 * serial : 32 * serial + 32]
@@ -69,7 +67,7 @@ class Messages:
         return f'{{"MessageId":"{message_id}","ReceiptHandle":"{handle}"'.encode()
 
     def delete(self, serial: int) -> None:
-        """Note that a message was deleted."""
+        """Record that a message was deleted."""
         self.deleted += not self._is_deleted[serial]
         self._is_deleted[serial] = 1
 
@@ -80,18 +78,18 @@ def _tail(body: str) -> bytes:
 
 
 class Service:
-    """What each action answers."""
+    """Answers the actions of SQS that a consumer needs."""
 
     def __init__(self, messages: Messages, empty_seconds: float) -> None:
         self._messages = messages
         self._empty_seconds = empty_seconds
-        self._usual = tuple(b"%d" % i for i in range(TENS))
-        self._usual_answer = _successful(self._usual)
+        self._usual_ids = tuple(b"%d" % position for position in range(TENS))
+        self._usual_answer = _successful(self._usual_ids)
         self._counts = {"receives": 0, "empty": 0, "deletes": 0, "extended": 0}
         self._began = time.process_time()
 
     def answer(self, action: bytes, body: bytes) -> bytes | None:
-        """Answer a request; None for an action that is not served."""
+        """Return the answer to a request, or None for an unknown action."""
         if action == b"ReceiveMessage":
             return self._receive(body)
         if action == b"DeleteMessageBatch":
@@ -105,9 +103,10 @@ class Service:
         return self._attributes() if action == b"GetQueueAttributes" else None
 
     def pause_seconds(self, action: bytes, body: bytes) -> float:
-        """How long to hold an answer back: a long poll on the empty queue is shortened, not zero.
+        """Return how long to delay an answer: on an empty queue, a shortened long poll.
 
-        A client that polls an empty queue would otherwise spend its last second in a busy loop.
+        It is not zero, because a client that polls the empty queue would then spend its last second
+        in a busy loop.
         """
         if action != b"ReceiveMessage" or self._messages.served < self._messages.count:
             return 0.0
@@ -124,7 +123,7 @@ class Service:
 
     def _batch(self, body: bytes) -> bytes:
         ids = tuple(_ID.findall(body))
-        return self._usual_answer if ids == self._usual else _successful(ids)
+        return self._usual_answer if ids == self._usual_ids else _successful(ids)
 
     def _attributes(self) -> bytes:
         messages = self._messages
@@ -133,10 +132,11 @@ class Service:
             "ApproximateNumberOfMessages": messages.count - messages.served,
             "ApproximateNumberOfMessagesNotVisible": messages.served - messages.deleted,
         }
-        return json.dumps({"Attributes": {k: str(v) for k, v in values.items()}}).encode()
+        attributes = {name: str(value) for name, value in values.items()}
+        return json.dumps({"Attributes": attributes}).encode()
 
     def counts(self) -> bytes:
-        """What happened so far, as JSON."""
+        """Return what happened so far, as JSON."""
         return json.dumps(
             {
                 **self._counts,
@@ -148,12 +148,13 @@ class Service:
 
 
 def _number(pattern: re.Pattern[bytes], body: bytes, default: int) -> int:
-    found = pattern.search(body)
-    return int(found[1]) if found else default
+    match = pattern.search(body)
+    return int(match[1]) if match else default
 
 
 def _successful(ids: tuple[bytes, ...]) -> bytes:
-    return b'{"Successful":[' + b",".join(b'{"Id":"%b"}' % each for each in ids) + b"]}"
+    entries = b",".join([b'{"Id":"%b"}' % entry_id for entry_id in ids])
+    return b'{"Successful":[' + entries + b"]}"
 
 
 class Connection(asyncio.Protocol):
@@ -162,7 +163,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._buffer = b""
-        # As many headers as SQS sends: a client reads them one by one.
+        # As many headers as SQS sends, because a client spends time on each.
         self._head = (
             "HTTP/1.1 %d %s\r\n"
             "x-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
@@ -174,12 +175,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back to the client."""
+        """Keep the transport to write answers to."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer as soon as the request is complete."""
+        """Answer the request as soon as it is complete."""
         self._buffer += data
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
@@ -187,7 +188,8 @@ class Connection(asyncio.Protocol):
         length = _number(_LENGTH, self._buffer[:end], 0)
         if len(self._buffer) < end + 4 + length:
             return
-        head, body, self._buffer = self._buffer[:end], self._buffer[end + 4 :], b""
+        head, body = self._buffer[:end], self._buffer[end + 4 :]
+        self._buffer = b""
         self._serve(head, body)
 
     def _serve(self, head: bytes, body: bytes) -> None:
@@ -216,17 +218,18 @@ class Connection(asyncio.Protocol):
 
 
 def large(body: str, length: int) -> str:
-    """Lengthen an event to so many characters by a field that no column reads."""
+    """Lengthen an event to *length* characters, with a field that no column reads."""
     room = length - len(body) - len(', "padding": ""')
     return f'{body[:-1]}, "padding": "{"x" * room}"}}' if room > 0 else body
 
 
 async def serve(options: argparse.Namespace) -> None:
     """Serve until the parent ends."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
     bodies = options.bodies.read_text(encoding="utf-8").split("\n")
     if options.body_bytes:
-        # A few are enough, and a pool of large ones would fill the memory.
+        # A few are enough, and many large ones would fill the memory.
         bodies = [large(body, options.body_bytes) for body in bodies[:50]]
     service = Service(Messages(bodies, options.messages), options.empty_seconds)
     listener = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
@@ -241,12 +244,19 @@ def _end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.stub_sqs", description=__doc__)
-    parser.add_argument("bodies", type=Path, help="file of message bodies, one a line")
-    parser.add_argument("messages", type=int, help="serve so many messages")
-    parser.add_argument("--body-bytes", type=int, default=0, help="lengthen bodies to so much")
-    parser.add_argument("--empty-seconds", type=float, default=0.2, help="longest empty poll")
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.stub_sqs",
+        description="Serve a stub of SQS and print its endpoint_url as one JSON line.",
+    )
+    parser.add_argument("bodies", type=Path, help="file of message bodies, one per line")
+    parser.add_argument("messages", type=int, help="number of messages to serve")
+    parser.add_argument(
+        "--body-bytes", type=int, default=0, help="lengthen every body to this many bytes"
+    )
+    parser.add_argument(
+        "--empty-seconds", type=float, default=0.2, help="maximum wait of an empty poll in seconds"
+    )
     asyncio.run(serve(parser.parse_args()))
 
 

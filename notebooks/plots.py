@@ -1,14 +1,16 @@
-"""The pictures of the notebooks: each function draws one frame and shows it.
+"""The plots of the notebooks: each function draws one frame and shows it.
 
-What the frames hold is worked out in ``etl``, and documented there. Colours are those of Okabe and
-Ito, told apart by every kind of colour vision; marks and positions say the same once more.
+The frames come from functions of ``etl``, which document their columns. Colours are those of Okabe
+and Ito, which people with any kind of colour vision can tell apart; marks and positions repeat what
+the colours say. This is one file because a notebook imports it by name from its own folder.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -21,24 +23,24 @@ from matplotlib.ticker import PercentFormatter
 if TYPE_CHECKING:
     from etl.analysis.duplicates import Linked
 
-Looks = dict[str, tuple[str, str]]  # colour and marker
-Places = dict[str, Sequence[float]]  # of the nodes
+Looks = dict[str, tuple[str, str]]  # colour and marker by name
+Positions = dict[str, Sequence[float]]  # by node
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 FAINT, PALE = "#aaaaaa", "#dddddd"
 
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (PINK, "v"), (SKY, "^"))
-COLUMN_LOOKS = LOOKS[1:]  # of masked columns: the first is the users'
+COLUMN_LOOKS = LOOKS[1:]  # the first is for users
 
 HEIGHT_INCHES = 3.8
 DURATIONS = {"a second": 1, "a minute": 60, "an hour": 3_600, "a day": 86_400}
 SPACES = {"all device ids 000-00-0000": 10**9, "all IPv4 addresses": 2**32}
-WIDTHS = {"IPv6": (2, 39), "device id": (11, 11), "IPv4": (7, 15)}
+VALUE_BYTES = {"IPv6": (2, 39), "device id": (11, 11), "IPv4": (7, 15)}  # shortest, longest
 
 
 def style() -> None:
-    """Set how all pictures look."""
+    """Set the style of all plots."""
     plt.rcParams.update(
         {
             "figure.dpi": 110,
@@ -60,7 +62,8 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _nothing(frame: pd.DataFrame) -> bool:
+def _is_empty(frame: pd.DataFrame) -> bool:
+    """Say whether a frame has no rows, and print a message if so."""
     if frame.empty:
         print("no rows yet, so there is nothing to draw")
     return frame.empty
@@ -70,8 +73,8 @@ def _nothing(frame: pd.DataFrame) -> bool:
 
 
 def locales(logins: pd.DataFrame) -> None:
-    """Draw ``locale``, ``absent``, ``logins`` and ``share`` as bars; what names none stands out."""
-    if _nothing(logins):
+    """Draw ``locale``, ``absent``, ``logins`` and ``share`` as bars; absent locales are grey."""
+    if _is_empty(logins):
         return
     absent = logins.loc[logins["absent"], "share"].sum()
     _, axes = plt.subplots()
@@ -79,7 +82,7 @@ def locales(logins: pd.DataFrame) -> None:
     bars = axes.barh(logins["locale"], logins["logins"], color=colours)
     axes.bar_label(bars, [f"{share:.0%}" for share in logins["share"]], padding=4)
     axes.set(
-        title=f"{absent:.0%} of the logins name no locale (NA is Namibia)",
+        title=f"{absent:.0%} of the logins have no locale (NA is Namibia)",
         xlabel="logins",
         ylabel="locale",
     )
@@ -88,8 +91,8 @@ def locales(logins: pd.DataFrame) -> None:
 
 
 def versions(logins: pd.DataFrame) -> None:
-    """Draw ``major``, ``minor`` and ``logins``, a panel for each major version."""
-    if _nothing(logins):
+    """Draw ``major``, ``minor`` and ``logins``, with a panel for each major version."""
+    if _is_empty(logins):
         return
     majors = logins["major"].unique()
     figure, panels = plt.subplots(1, len(majors), sharey=True, squeeze=False)
@@ -100,12 +103,14 @@ def versions(logins: pd.DataFrame) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0][0].set(ylabel="logins")
     panels[0][0].yaxis.set_major_formatter("{x:,.0f}")
-    most = logins.loc[logins["logins"].idxmax()]
+    top = logins.loc[logins["logins"].idxmax()]
     figure.suptitle(
-        f"{len(logins)} releases are in use; the most used, {most['major']}.{most['minor']}, has "
-        f"{most['logins'] / logins['logins'].sum():.1%} of the logins",
-        x=0.01, ha="left", fontsize=12,
-    )  # fmt: skip
+        f"{len(logins)} releases are in use; the most used, {top['major']}.{top['minor']}, has "
+        f"{top['logins'] / logins['logins'].sum():.1%} of the logins",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+    )
     plt.show()
 
 
@@ -113,8 +118,8 @@ def versions(logins: pd.DataFrame) -> None:
 
 
 def over_time(days: pd.DataFrame) -> None:
-    """Draw ``duplicates.over_time``: rows, and below them those that repeat another."""
-    if _nothing(days):
+    """Draw ``duplicates.over_time``: rows in one panel, surplus rows in the one below."""
+    if _is_empty(days):
         return
     worst = days.loc[days["surplus_rows"].idxmax()]
     _, panels = plt.subplots(2, sharex=True, figsize=(8, 4.6))
@@ -134,8 +139,8 @@ def over_time(days: pd.DataFrame) -> None:
 
 
 def users_per_value(distribution: pd.DataFrame) -> None:
-    """Draw ``duplicates.distribution``, added up from the right, on logarithmic axes."""
-    if _nothing(distribution):
+    """Draw ``duplicates.distribution`` on logarithmic axes, summed from the right."""
+    if _is_empty(distribution):
         return
     _, axes = plt.subplots(figsize=(8, 4.4))
     for (column, part), (colour, marker) in zip(
@@ -143,15 +148,20 @@ def users_per_value(distribution: pd.DataFrame) -> None:
     ):
         at_least = part["values"][::-1].cumsum()[::-1]
         axes.loglog(
-            part["users"], at_least, color=colour, marker=marker, ms=5, label=column,
+            part["users"],
+            at_least,
+            color=colour,
+            marker=marker,
+            ms=5,
+            label=column,
             drawstyle="steps-pre",
-        )  # fmt: skip
+        )
     shared = distribution.loc[distribution["users"] > 1, "values"].sum()
     axes.set(
         title=f"{shared:,} of {count(distribution['values'].sum(), 'value')} have several users, "
         f"one has {distribution['users'].max():,}",
         xlabel="users, at least",
-        ylabel="values with so many users",
+        ylabel="values with at least this many users",
     )
     _plain_numbers(axes)
     axes.grid(which="major", color=PALE)
@@ -159,17 +169,18 @@ def users_per_value(distribution: pd.DataFrame) -> None:
     plt.show()
 
 
-def linked_groups(linked: Linked, most: int = 6) -> None:
-    """Draw the largest groups of ``duplicates.linked`` as networks of users and what ties them."""
-    if _nothing(linked.groups):
+def linked_groups(linked: Linked, max_groups: int = 6) -> None:
+    """Draw the largest groups of ``duplicates.linked`` as networks of users and shared values."""
+    if _is_empty(linked.groups):
         return
-    shown = linked.groups.head(most)
+    drawn = linked.groups.head(max_groups)
     columns = list(dict.fromkeys(linked.ties["column"]))
     looks = dict(zip(columns, itertools.cycle(COLUMN_LOOKS), strict=False))
-    figure, panels = plt.subplots(-(-most // 3), 3, figsize=(8, 2.9 * -(-most // 3)))
+    rows = math.ceil(max_groups / 3)
+    figure, panels = plt.subplots(rows, 3, figsize=(8, 2.9 * rows))
     for axes in panels.flat:
         axes.set_axis_off()
-    for axes, group in zip(panels.flat, shown.itertuples(), strict=False):
+    for axes, group in zip(panels.flat, drawn.itertuples(), strict=False):
         axes.set_title(f"group {group.group}: {count(group.users, 'user')}", fontsize=11)
         _network(axes, linked.edges[linked.edges["group"] == group.group], looks)
     keys = [plt.Line2D([], [], color=BLUE, marker="o", ls="", label="user")]
@@ -179,9 +190,11 @@ def linked_groups(linked: Linked, most: int = 6) -> None:
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     figure.suptitle(
-        f"The largest {len(shown)} of {count(linked.total['groups'].sum(), 'linked group')}",
-        x=0.01, ha="left", fontsize=12,
-    )  # fmt: skip
+        f"The largest {len(drawn)} of {count(linked.total['groups'].sum(), 'linked group')}",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+    )
     plt.show()
 
 
@@ -189,18 +202,18 @@ def _network(axes: Axes, edges: pd.DataFrame, looks: Looks) -> None:
     users = "user " + edges["user"].astype(str)
     values = edges["column"] + " " + edges["value"].astype(str)
     graph = nx.Graph(list(zip(users, values, strict=True)))
-    places = nx.spring_layout(graph, seed=1, iterations=200)
-    nx.draw_networkx_edges(graph, places, ax=axes, edge_color=FAINT)
-    _nodes(axes, places, users, BLUE, "o", 45)
+    positions = nx.spring_layout(graph, seed=1, iterations=200)
+    nx.draw_networkx_edges(graph, positions, ax=axes, edge_color=FAINT)
+    _draw_nodes(axes, positions, users, BLUE, "o", 45)
     for column, (colour, marker) in looks.items():
-        _nodes(axes, places, values[edges["column"] == column], colour, marker, 75)
+        _draw_nodes(axes, positions, values[edges["column"] == column], colour, marker, 75)
     axes.margins(0.12)
 
 
-def _nodes(
-    axes: Axes, places: Places, names: pd.Series, colour: str, marker: str, size: int
+def _draw_nodes(
+    axes: Axes, positions: Positions, names: pd.Series, colour: str, marker: str, size: int
 ) -> None:
-    points = np.reshape([places[name] for name in names.unique()], (-1, 2))
+    points = np.reshape([positions[name] for name in names.unique()], (-1, 2))
     axes.scatter(*points.T, size, colour, marker=marker, zorder=2)
 
 
@@ -208,19 +221,17 @@ def _nodes(
 
 
 def few_values(guesses: pd.DataFrame) -> None:
-    """Draw ``exposure.guesses_by_rank`` of a column of few values as pairs of bars."""
+    """Draw ``exposure.guesses_by_rank`` for a column with few values, as pairs of bars."""
     _, axes = plt.subplots()
     for offset, part, label, colour in (
-        (-0.2, "known_share", "plain, from elsewhere", GREY),
+        (-0.2, "known_share", "plain values, from another source", GREY),
         (0.2, "share", "tokens, in the masked column", BLUE),
     ):
         axes.bar(guesses["rank"] + offset, guesses[part], width=0.4, color=colour, label=label)
     highest = guesses[["share", "known_share"]].max(axis=1)
     for rank, height, right in zip(guesses["rank"], highest, guesses["right"], strict=True):
-        axes.annotate(
-            "right" if right else "wrong", (rank, height), (0, 4), textcoords="offset points",
-            ha="center", color="black" if right else ORANGE,
-        )  # fmt: skip
+        note, colour = ("right", "black") if right else ("wrong", ORANGE)
+        _annotate(axes, note, (rank, height), (0, 4), ha="center", color=colour)
     axes.set(
         title=f"Rank alone gives {guesses['right'].sum()} of {count(len(guesses), 'value')} away, "
         f"in {_share_of_right(guesses)} of the rows",
@@ -234,7 +245,7 @@ def few_values(guesses: pd.DataFrame) -> None:
 
 
 def many_values(guesses: pd.DataFrame) -> None:
-    """Draw ``exposure.guesses_by_rank`` of a column of many values on logarithmic axes."""
+    """Draw ``exposure.guesses_by_rank`` for a column with many values, on logarithmic axes."""
     _, axes = plt.subplots()
     for right, label, colour, marker in (
         (False, "guessed wrong", GREY, "."),
@@ -254,14 +265,14 @@ def many_values(guesses: pd.DataFrame) -> None:
 
 
 def search_time(times: pd.DataFrame) -> None:
-    """Draw ``exposure.search_times``, and where its rate leads for whole kinds of values."""
+    """Draw ``exposure.search_times``, and how long all values of a kind take at the same rate."""
     _, axes = plt.subplots(figsize=(8, 4.4))
     last = times.iloc[-1]
     rate = last["tried"] / last["seconds"]
-    most = max(SPACES.values())
+    largest = max(SPACES.values())
     axes.loglog(
-        [last["tried"], most],
-        [last["seconds"], most / rate],
+        [last["tried"], largest],
+        [last["seconds"], largest / rate],
         "--",
         color=GREY,
         label="at this rate",
@@ -269,17 +280,16 @@ def search_time(times: pd.DataFrame) -> None:
     axes.loglog(times["tried"], times["seconds"], "o-", color=BLUE, label="measured")
     for space, size in SPACES.items():
         axes.plot(size, size / rate, "D", color=ORANGE)
-        axes.annotate(f"{space}: {duration(size / rate)}", (size, size / rate), (12, -8),
-                      textcoords="offset points", va="center")  # fmt: skip
+        note = f"{space}: {duration(size / rate)}"
+        _annotate(axes, note, (size, size / rate), (12, -8), va="center")
     for name, seconds in DURATIONS.items():
         axes.axhline(seconds, color=PALE, zorder=0)
-        axes.annotate(name, (times["tried"].min(), seconds), (0, 2), textcoords="offset points",
-                      color=GREY, fontsize=9)  # fmt: skip
+        _annotate(axes, name, (times["tried"].min(), seconds), (0, 2), color=GREY, fontsize=9)
     axes.set(
-        title=f"One core tries all IPv4 addresses in {duration(most / rate)}",
+        title=f"One core tries all IPv4 addresses in {duration(largest / rate)}",
         xlabel="values tried",
         ylabel="seconds of CPU",
-        xlim=(times["tried"].min() / 2, most * 20_000),  # room for the words on the right
+        xlim=(times["tried"].min() / 2, largest * 20_000),  # leaves room for the labels
         xticks=[10**power for power in (4, 6, 8, 10)],
     )
     axes.minorticks_off()
@@ -288,24 +298,30 @@ def search_time(times: pd.DataFrame) -> None:
 
 
 def token_lengths(lengths: pd.DataFrame) -> None:
-    """Draw ``exposure.lengths`` as steps, above the widths that addresses and device ids have."""
+    """Draw ``exposure.lengths`` as steps, above the lengths of addresses and device ids."""
     _, (above, below) = plt.subplots(2, sharex=True, figsize=(8, 4.6), height_ratios=(4, 1.3))
     for part, label, look in (
-        ("characters", "as it is: values padded to whole blocks", {"color": BLUE, "lw": 2}),
-        ("unpadded", "were they not padded", {"color": GREY, "ls": "--"}),
+        ("characters", "values padded to whole blocks (as stored)", {"color": BLUE, "lw": 2}),
+        ("unpadded", "without padding", {"color": GREY, "ls": "--"}),
     ):
         above.step(lengths["value_bytes"], lengths[part], where="mid", label=label, **look)
     above.set(
-        title="The length of a token tells the length of its value in steps of 16 bytes",
+        title="The length of a token shows the length of its value in steps of 16 bytes",
         ylabel="characters in the token",
         ylim=(0, None),
     )
     above.legend(loc="lower right")
-    for name, (least, most) in WIDTHS.items():
-        below.plot([least, most], [name, name], "|-", color=ORANGE, lw=3, ms=9)
+    for name, (shortest, longest) in VALUE_BYTES.items():
+        below.plot([shortest, longest], [name, name], "|-", color=ORANGE, lw=3, ms=9)
     below.margins(y=0.3)
     below.set(xlabel="bytes in the value", xticks=range(0, lengths["value_bytes"].max() + 2, 8))
     plt.show()
+
+
+def _annotate(
+    axes: Axes, text: str, point: tuple[float, float], offset_points: tuple[int, int], **look: Any
+) -> None:
+    axes.annotate(text, point, offset_points, textcoords="offset points", **look)
 
 
 def _share_of_right(guesses: pd.DataFrame) -> str:
@@ -318,7 +334,7 @@ def _plain_numbers(axes: Axes) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds in the largest unit that they fill: 42 seconds, 36 minutes."""
+    """Write seconds in the largest unit that they fill at least twice: 42 seconds, 36 minutes."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -329,9 +345,9 @@ def duration(seconds: float) -> str:
 
 
 def quarantined_share(runs: pd.DataFrame) -> None:
-    """Draw the share kept out of each of ``quality.runs``, and what is usual."""
+    """Draw the quarantined share of each of ``quality.runs``, and the median."""
     runs = runs.dropna(subset=["quarantined_share"])
-    if _nothing(runs):
+    if _is_empty(runs):
         return
     usual = runs["quarantined_share"].median()
     worst = runs.loc[runs["quarantined_share"].idxmax()]
@@ -341,9 +357,10 @@ def quarantined_share(runs: pd.DataFrame) -> None:
     numbers = axes.bar_label(bars, [f"{number:,}" for number in runs["quarantined"]], padding=3)
     plt.setp(numbers, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.set(
-        title=f"Run {worst['run']} kept most out: {worst['quarantined_share']:.1%} of its messages",
-        xlabel="run, the oldest first (above the bars: messages kept out)",
-        ylabel="share kept out",
+        title=f"Run {worst['run']} quarantined the largest share: "
+        f"{worst['quarantined_share']:.1%} of its messages",
+        xlabel="run, the oldest first (above the bars: quarantined messages)",
+        ylabel="quarantined share",
         xticks=runs["run"],
     )
     axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -351,18 +368,18 @@ def quarantined_share(runs: pd.DataFrame) -> None:
     plt.show()
 
 
-def checks_that_fail_most(checks: pd.DataFrame, most: int = 12) -> None:
-    """Draw the head of ``quality.checks`` as bars."""
-    if _nothing(checks):
+def checks_that_fail_most(checks: pd.DataFrame, max_checks: int = 12) -> None:
+    """Draw the first rows of ``quality.checks`` as bars."""
+    if _is_empty(checks):
         return
-    head = checks.head(most).iloc[::-1]
+    head = checks.head(max_checks).iloc[::-1]
     _, axes = plt.subplots(figsize=(8, 1.3 + 0.27 * len(head)))
     bars = axes.barh(_names(head), head["messages"], color=BLUE)
     labels = [f"{row.messages:,} in {count(row.runs, 'run')}" for row in head.itertuples()]
     axes.bar_label(bars, labels, padding=4)
     axes.set(
         title=f"{count(checks['messages'].sum(), 'fault')} of {count(len(checks), 'kind')}; the "
-        f"first makes {checks['messages'].max() / checks['messages'].sum():.0%} of them",
+        f"most frequent is {checks['messages'].max() / checks['messages'].sum():.0%} of them",
         xlabel="messages",
         ylabel="column: check",
         xlim=(0, head["messages"].max() * 1.25),
@@ -372,8 +389,8 @@ def checks_that_fail_most(checks: pd.DataFrame, most: int = 12) -> None:
 
 
 def checks_by_run(by_run: pd.DataFrame) -> None:
-    """Draw ``quality.checks_by_run`` as a table whose darkness is the share."""
-    if _nothing(by_run):
+    """Draw ``quality.checks_by_run`` as a grid of counts; a darker cell is a larger share."""
+    if _is_empty(by_run):
         return
     named = by_run.assign(name=_names(by_run))
     shares = named.pivot_table(index="name", columns="run", values="share", dropna=False)
@@ -381,15 +398,22 @@ def checks_by_run(by_run: pd.DataFrame) -> None:
     order = messages.sum(axis=1).sort_values(ascending=False, kind="stable").index
     shares, messages = shares.loc[order], messages.loc[order]
     figure, axes = plt.subplots(figsize=(8, 1.4 + 0.27 * len(order)))
-    # By the square root, for shares of a few in a thousand and of a fifth in one picture.
+    # The square root makes 0.2% and 20% both readable in one plot.
     image = axes.imshow(shares, cmap="Blues", aspect="auto", norm=PowerNorm(0.5, vmin=0))
     dark = shares > shares.max().max() / 3
     for (row, column), number in zip(
         np.ndindex(messages.shape), messages.to_numpy().flat, strict=True
     ):
         colour = "white" if dark.iat[row, column] else "black"
-        axes.text(column, row, f"{number:,}" if number else "·", ha="center", va="center",
-                  color=colour, fontsize=9)  # fmt: skip
+        axes.text(
+            column,
+            row,
+            f"{number:,}" if number else "·",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=9,
+        )
     axes.set(
         title="Messages that broke each check, by run",
         xlabel="run, the oldest first",
@@ -405,8 +429,8 @@ def checks_by_run(by_run: pd.DataFrame) -> None:
 
 
 def check_trends(by_run: pd.DataFrame, surges: pd.DataFrame) -> None:
-    """Draw the share of each check over the runs; those that surged stand out."""
-    if _nothing(by_run):
+    """Draw the share of each check over the runs; only checks that surged are coloured."""
+    if _is_empty(by_run):
         return
     _, axes = plt.subplots(figsize=(8, 4.2))
     named = by_run.assign(name=_names(by_run))
@@ -420,7 +444,7 @@ def check_trends(by_run: pd.DataFrame, surges: pd.DataFrame) -> None:
         axes.plot(part["run"], part["share"], color=colour, marker=marker, label=name)
     axes.plot([], [], color=FAINT, label="every other check")
     axes.set(
-        title=f"{count(len(surged), 'check')} rose far above the usual",
+        title=f"{count(len(surged), 'check')} rose far above the usual share",
         xlabel="run, the oldest first",
         ylabel="share of the run's messages",
         xticks=named["run"].unique(),
@@ -433,7 +457,7 @@ def check_trends(by_run: pd.DataFrame, surges: pd.DataFrame) -> None:
 
 def run_speed(runs: pd.DataFrame) -> None:
     """Draw how many messages each of ``quality.runs`` received, and how long it took."""
-    if _nothing(runs):
+    if _is_empty(runs):
         return
     _, panels = plt.subplots(2, sharex=True, figsize=(8, 4.6))
     for axes, part, label, colour in (

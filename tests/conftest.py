@@ -1,4 +1,4 @@
-"""What the tests share: one embedded Postgres and one embedded SQS; a database and a queue each."""
+"""What all tests share: an embedded Postgres and SQS, and for each test a database and a queue."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import driver_url
 
 ROOT = Path(__file__).resolve().parents[1]
-# One key for all tests, made at import: nothing of it is in the repository.
+# One key for all tests, made at import, so that no key is in the repository.
 KEYRING = Keyring.new("k1")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """A Postgres for the whole session."""
+    """Start one Postgres for the whole session."""
     with EmbeddedPostgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def sqs() -> Iterator[EmbeddedSqs]:
-    """An SQS for the whole session."""
+    """Start one SQS for the whole session."""
     with EmbeddedSqs() as server:
         yield server
 
 
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """An empty database of the test's own."""
+    """Create an empty database for one test."""
     url = postgres.new_database()
     yield url
     postgres.drop_database(url)
@@ -50,27 +50,27 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
-    """An engine on the test's own database, for looking."""
-    made = sa.create_engine(driver_url(database_url))
-    yield made
-    made.dispose()
+    """Open the test's database, to look at what the job did."""
+    test_engine = sa.create_engine(driver_url(database_url))
+    yield test_engine
+    test_engine.dispose()
 
 
 @pytest.fixture
 def queue_url(sqs: EmbeddedSqs) -> str:
-    """A queue of the test's own, with a dead-letter queue."""
+    """Create a queue for one test, with a dead-letter queue."""
     return sqs.create_queue(f"test-{uuid.uuid4().hex[:12]}", max_receive_count=100)
 
 
 @pytest.fixture
 def keyring() -> Keyring:
-    """The keyring of the tests."""
+    """Return the keyring that all tests use."""
     return KEYRING
 
 
 @dataclass
 class Job:
-    """The command line on one queue and one database."""
+    """The command line, run on one queue and one database."""
 
     environment: dict[str, str]
     queue_url: str
@@ -95,40 +95,40 @@ class Job:
     def command(
         self, *arguments: str, piped: str | None = None, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, with something on its standard input."""
+        """Run a command to its end, with *piped* as its standard input."""
         stdin = None if piped is None else subprocess.PIPE
         with self.start(*arguments, stdin=stdin, **more) as process:
             out, err = process.communicate(piped, timeout=120)
             return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def run(self, *arguments: str, code: int = 0, **more: str) -> dict[str, Any]:
-        """Run the job to its end, expecting an exit code; returns its summary."""
-        done = self.command("run", *self.arguments, *arguments, **more)
-        assert done.returncode == code, done.stderr
-        summary: dict[str, Any] = json.loads(done.stdout)
+        """Run the job to its end and expect the exit code *code*; return its summary."""
+        completed = self.command("run", *self.arguments, *arguments, **more)
+        assert completed.returncode == code, completed.stderr
+        summary: dict[str, Any] = json.loads(completed.stdout)
         return summary
 
     def send(self, *bodies: str) -> list[str]:
-        """Send message bodies; returns their message ids."""
+        """Send message bodies; return their message ids in the same order."""
         ids: dict[int, str] = {}
         for start in range(0, len(bodies), 10):
             entries = [
-                {"Id": str(i), "MessageBody": body}
-                for i, body in enumerate(bodies[start : start + 10])
+                {"Id": str(position), "MessageBody": body}
+                for position, body in enumerate(bodies[start : start + 10])
             ]
             answer = self.client.send_message_batch(QueueUrl=self.queue_url, Entries=entries)
             assert not answer.get("Failed")
             for entry in answer["Successful"]:
                 ids[start + int(entry["Id"])] = entry["MessageId"]
-        return [ids[i] for i in sorted(ids)]
+        return [ids[position] for position in sorted(ids)]
 
     def rows(self, statement: str, **parameters: Any) -> list[Any]:
-        """Query the database."""
+        """Return the rows of a query on the database."""
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
 
     def left(self) -> int:
-        """Messages in the queue, visible or not."""
+        """Return the number of messages in the queue, visible or in flight."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = self.client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
         return sum(int(value) for value in answer["Attributes"].values())
@@ -136,7 +136,7 @@ class Job:
 
 @pytest.fixture
 def environment(sqs: EmbeddedSqs, database_url: str, queue_url: str) -> dict[str, str]:
-    """Everything a job reads from its environment, and nothing of the caller's own."""
+    """Return every variable that a job reads, and none of the caller's except PATH."""
     return {
         "PATH": os.environ["PATH"],
         **sqs.environment,
@@ -149,13 +149,13 @@ def environment(sqs: EmbeddedSqs, database_url: str, queue_url: str) -> dict[str
 
 @pytest.fixture
 def job(sqs: EmbeddedSqs, environment: dict[str, str], queue_url: str, engine: sa.Engine) -> Job:
-    """The command line on a queue and a database of the test's own."""
+    """Return the command line, set up for the test's queue and database."""
     return Job(environment, queue_url, sqs.client(), engine)
 
 
 @pytest.fixture
 def settings(environment: dict[str, str]) -> Callable[..., config.Settings]:
-    """Make settings on the test's queue and database; ``section__key=value`` changes one."""
+    """Return a function that makes settings; ``section__key=value`` changes one of them."""
 
     def make(**changes: Any) -> config.Settings:
         dotted = {name.replace("__", "."): value for name, value in changes.items()}

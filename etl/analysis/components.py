@@ -1,8 +1,8 @@
-"""Connected components, from links that come in pieces.
+"""Connected components of a graph whose links arrive in chunks.
 
-A disjoint-set forest (Tarjan 1975) in one array: the memory is that of the nodes, however many the
-links. Whole pieces are joined at once, with the hooking and pointer jumping of Shiloach and Vishkin
-(1982), since a step a link would take Python a microsecond each.
+The nodes are in a disjoint-set forest (Tarjan 1975), held in one array: memory grows with the
+nodes, not with the links. Whole chunks are joined at once by hooking and pointer jumping
+(Shiloach and Vishkin 1982), because a Python loop would spend a microsecond on each link.
 """
 
 from __future__ import annotations
@@ -16,49 +16,53 @@ Nodes = npt.NDArray[np.integer[Any]]
 
 
 class Components:
-    """Which nodes are connected; nodes are numbers from 0 on."""
+    """Groups of connected nodes; nodes are numbers from 0 on."""
 
     def __init__(self) -> None:
-        self._above: Nodes = np.arange(0, dtype=np.int32)
+        self._parents: Nodes = np.arange(0, dtype=np.int32)
 
-    def join(self, one: Nodes, other: Nodes) -> None:
-        """Take in links between the nodes at equal positions."""
-        if one.size == 0:
+    def join(self, left: Nodes, right: Nodes) -> None:
+        """Link each node of *left* with the one at the same position of *right*."""
+        if left.size == 0:
             return
-        self._grow(int(max(one.max(), other.max())) + 1)
+        self._grow(int(max(left.max(), right.max())) + 1)
         while True:
-            one, other = self._roots(one), self._roots(other)
-            apart = one != other
+            left = self._roots(left)
+            right = self._roots(right)
+            apart = left != right
             if not apart.any():
                 return
-            one, other = one[apart], other[apart]
-            high = np.maximum(one, other)
-            # A root that several want to hook goes to the least; the others come round again.
-            np.minimum.at(self._above, high, np.minimum(one, other))
-            self._flatten(np.unique(high))
+            left = left[apart]
+            right = right[apart]
+            higher = np.maximum(left, right)
+            # If one root has several lower ones to hook to, it takes the lowest; the links to the
+            # others are still apart in the next round.
+            np.minimum.at(self._parents, higher, np.minimum(left, right))
+            self._flatten(np.unique(higher))
 
     def labels(self) -> Nodes:
-        """The least node of each node's component."""
-        self._flatten(np.arange(self._above.size, dtype=np.int32))
-        return self._above
+        """The lowest node of each node's component."""
+        self._flatten(np.arange(self._parents.size, dtype=np.int32))
+        return self._parents
 
     def _grow(self, size: int) -> None:
-        if size > self._above.size:
-            more = np.arange(self._above.size, max(size, 2 * self._above.size), dtype=np.int32)
-            self._above = np.concatenate([self._above, more])
+        if size > self._parents.size:
+            new_size = max(size, 2 * self._parents.size)
+            new_nodes = np.arange(self._parents.size, new_size, dtype=np.int32)
+            self._parents = np.concatenate([self._parents, new_nodes])
 
     def _roots(self, nodes: Nodes) -> Nodes:
-        roots = self._above[nodes]
-        while not np.array_equal(above := self._above[roots], roots):
-            roots = above
-        self._above[nodes] = roots
+        roots = self._parents[nodes]
+        while not np.array_equal(parents := self._parents[roots], roots):
+            roots = parents
+        self._parents[nodes] = roots
         return roots
 
     def _flatten(self, nodes: Nodes) -> None:
-        # Each round halves every path: a chain of a million takes twenty rounds, not a million.
+        # Each round halves every path: a chain of a million nodes takes twenty rounds.
         while True:
-            above = self._above[nodes]
-            further = self._above[above]
-            if np.array_equal(above, further):
+            parents = self._parents[nodes]
+            grandparents = self._parents[parents]
+            if np.array_equal(parents, grandparents):
                 return
-            self._above[nodes] = further
+            self._parents[nodes] = grandparents

@@ -1,15 +1,16 @@
-"""Duplicates in the masked table, as tidy frames: one fact a row, one kind of fact a frame.
+"""Duplicates in the masked table, as tidy frames.
 
     from etl import connect, duplicates
     source = connect()
     duplicates.shared_values(source, by="masked_device_id", top=10)
 
-All counting is done in Postgres by the queries of ``etl/sql/duplicates.sql``; only the answer
-travels. *User* stands for the value of ``report.entity``, whatever it is called in the table.
-Counts are int64; times are UTC, null where the table has no time. ``top`` keeps the first rows (of
-each column, where a frame is about several); None keeps all. Rows without a user count for nobody.
+Postgres does the counting, with the queries in ``etl/sql/duplicates.sql``, and sends only the
+result. A *user* is a value of the column ``report.entity``, whatever the table calls it; a row
+where it is null belongs to no user. Counts are int64. Times are UTC, and null if the table has no
+time column. ``top`` is the maximum number of rows (for each column, if a frame is about several
+columns); None means all.
 
-Every function raises as :meth:`etl.analysis.source.Source.reading` does.
+Every function raises what :meth:`etl.analysis.source.Source.reading` raises.
 """
 
 from __future__ import annotations
@@ -43,39 +44,39 @@ DELIVERIES = ["runs", "received", "loaded", "already_handled", "quarantined"]
 
 
 def headline(source: Source) -> pd.DataFrame:
-    """One row about the whole table.
+    """Count the whole table, in one row.
 
-    Columns: ``rows``, ``users``, ``first`` and ``last`` (times), ``surplus_rows`` (rows that would
-    go if of all rows that are equal in every column only one stayed).
+    Columns: ``rows``, ``users``, ``first`` and ``last`` (times), ``surplus_rows`` (how many rows
+    would be removed if only one of all rows that are equal in every column was kept).
     """
     return source.ask("headline")
 
 
 def exact_rows(source: Source, *, top: int | None = None) -> pd.DataFrame:
-    """Rows that are equal in every column, null being equal to null, most copies first.
+    """Find rows that are equal in every column, most copies first. Null equals null.
 
-    Columns: those of the table, then ``copies`` (rows, at least 2; ``copies_`` if the table has a
-    column of that name).
+    Columns: those of the table, then ``copies`` (number of equal rows, at least 2; called
+    ``copies_`` if the table has a column ``copies``).
     """
-    copies = _free("copies", source.columns)
+    copies = _unused_name("copies", source.columns)
     frame = source.ask("exact_rows", {"copies": quote_name(copies)}, top=top)
-    return _shown(source, frame, {name: name for name in source.columns})
+    return _without_plain_values(source, frame, {name: name for name in source.columns})
 
 
 def over_time(source: Source) -> pd.DataFrame:
-    """Rows of each UTC day.
+    """Count the rows of each UTC day.
 
-    Columns: ``day``, ``rows``, ``surplus_rows`` as in :func:`headline`. Empty where the table has
-    no time.
+    Columns: ``day``, ``rows``, ``surplus_rows`` as in :func:`headline`. Empty if the table has no
+    time column.
     """
     return source.ask("rows_over_time")
 
 
 def column_totals(source: Source, by: str | None = None) -> pd.DataFrame:
-    """One row for each masked column, or for the column *by*.
+    """Count the values of each masked column, or of the column *by*, in one row for each column.
 
-    Columns: ``column``, ``rows`` (with a value and a user), ``values`` (distinct),
-    ``shared_values`` (of at least two users), ``most_users`` (of one value).
+    Columns: ``column``, ``rows`` (those with a value and a user), ``values`` (distinct),
+    ``shared_values`` (values of at least two users), ``most_users`` (the most users of one value).
     """
     return _by_column(source, by, "column_totals")
 
@@ -83,7 +84,7 @@ def column_totals(source: Source, by: str | None = None) -> pd.DataFrame:
 def shared_values(
     source: Source, by: str | None = None, *, min_users: int = 2, top: int | None = None
 ) -> pd.DataFrame:
-    """Values that at least *min_users* users have, most users first.
+    """Find values that at least *min_users* users have, most users first.
 
     Columns: ``column``, ``value`` (a token, if the column is masked), ``users``, ``rows``,
     ``first``, ``last``.
@@ -94,7 +95,7 @@ def shared_values(
 def users_with_many(
     source: Source, by: str | None = None, *, min_values: int = 2, top: int | None = None
 ) -> pd.DataFrame:
-    """Users that have at least *min_values* values in a column (devices, say), most values first.
+    """Find users with at least *min_values* values in a column (devices, say), most values first.
 
     Columns: ``column``, ``user``, ``values`` (distinct), ``rows``, ``first``, ``last``.
     """
@@ -102,9 +103,9 @@ def users_with_many(
 
 
 def distribution(source: Source, by: str | None = None) -> pd.DataFrame:
-    """How many values have one user, two users and so on.
+    """Count the values that have one user, two users, and so on.
 
-    Columns: ``column``, ``users`` (of one value), ``values`` (that have so many users).
+    Columns: ``column``, ``users`` (of a value), ``values`` (how many have that many users).
     """
     return _by_column(source, by, "distribution")
 
@@ -112,42 +113,42 @@ def distribution(source: Source, by: str | None = None) -> pd.DataFrame:
 def repeats(
     source: Source, *, within_seconds: float | None = None, top: int | None = None
 ) -> pd.DataFrame:
-    """Rows of one user that agree in all masked columns and follow closely on one another.
+    """Find rows of one user that agree in all masked columns, each shortly after the one before.
 
-    :param within_seconds: longest pause between two of them; by default 60, or 0 where the table
-        knows only the date, so that all rows of a day are one repeat
+    :param within_seconds: longest pause between two rows of a repeat; None stands for 60, or for 0
+        if the table has only dates, so that all rows of a day are one repeat
 
     Columns: ``user``, the masked columns, ``rows`` (at least 2), ``first``, ``last``, ``seconds``
-    (from the first to the last). Nulls agree. Most rows first. Empty where the table has no time.
+    (from the first row to the last). Null equals null. Most rows first. Empty if the table has no
+    time column.
     """
     if within_seconds is None:
         within_seconds = 60 if source.time is not None and source.time.type == "timestamp" else 0
-    aliases = {f"masked{i}": name for i, name in enumerate(source.asked())}
-    named = (f"{quote_name(name)} as {alias}" for alias, name in aliases.items())
-    places = {"names": ", ".join(aliases), "named": ", ".join(named)}
-    frame = source.ask("repeats", places, within_seconds=within_seconds, top=top)
-    frame = _shown(source, frame, {"user": source.entity.name, **aliases})
-    return frame.rename(
-        columns={a: _free(name, frame.columns.tolist()) for a, name in aliases.items()}
-    )
+    aliases = {f"masked{i}": name for i, name in enumerate(source.value_columns())}
+    aliased = (f"{quote_name(name)} as {alias}" for alias, name in aliases.items())
+    fragments = {"aliases": ", ".join(aliases), "aliased": ", ".join(aliased)}
+    frame = source.ask("repeats", fragments, within_seconds=within_seconds, top=top)
+    frame = _without_plain_values(source, frame, {"user": source.entity.name, **aliases})
+    taken = frame.columns.tolist()
+    return frame.rename(columns={alias: _unused_name(n, taken) for alias, n in aliases.items()})
 
 
 def token_keys(source: Source) -> pd.DataFrame:
-    """Under which keys the tokens of each masked column are, in the whole table at any time.
+    """Count the tokens of each masked column by key, in the whole table whatever the period.
 
-    Equal values are equal tokens under one key only, so rows under different keys are not joined by
-    any of the functions here.
+    Equal values have equal tokens only under the same key, so no function here can match rows under
+    different keys.
 
-    Columns: ``column``, ``key_id`` (null for what is no token), ``rows``.
+    Columns: ``column``, ``key_id`` (null for values that are not tokens), ``rows``.
     """
     return key_usage(source.engine, source.settings.table)
 
 
 def deliveries(source: Source) -> pd.DataFrame:
-    """What became of all deliveries of the queue, by ``etl.runs``.
+    """Sum up what happened to all deliveries of the queue, according to ``etl.runs``.
 
-    Columns: ``runs``, ``received``, ``loaded``, ``already_handled`` (redeliveries, which never
-    become rows), ``quarantined``. Empty where there is no ``etl.runs``, or no right to read it.
+    Columns: ``runs``, ``received``, ``loaded``, ``already_handled`` (redeliveries, which are not
+    loaded again), ``quarantined``. Empty if there is no ``etl.runs``, or no right to read it.
     """
     if source.ask("runs_readable").empty:
         return pd.DataFrame(columns=DELIVERIES)
@@ -155,7 +156,7 @@ def deliveries(source: Source) -> pd.DataFrame:
 
 
 def _by_column(source: Source, by: str | None, query: str, **parameters: Any) -> pd.DataFrame:
-    parts = [_of_column(source, name, query, parameters) for name in source.asked(by)]
+    parts = [_of_column(source, name, query, parameters) for name in source.value_columns(by)]
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs["query"] = ";\n\n".join(part.attrs["query"] for part in parts)
     return frame
@@ -164,15 +165,23 @@ def _by_column(source: Source, by: str | None, query: str, **parameters: Any) ->
 def _of_column(source: Source, column: str, query: str, parameters: dict[str, Any]) -> pd.DataFrame:
     frame = source.ask(query, {"value": quote_name(column)}, **parameters)
     frame.insert(0, "column", pd.Series(column, index=frame.index, dtype="str"))
-    own = {"value": column, "user": source.entity.name}
-    return _shown(source, frame, {name: own[name] for name in own if name in frame})
+    origins = {"value": column, "user": source.entity.name}
+    return _without_plain_values(
+        source, frame, {name: origin for name, origin in origins.items() if name in frame}
+    )
 
 
-def _shown(source: Source, frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    return frame.assign(**{name: source.shown(c, frame[name]) for name, c in columns.items()})
+def _without_plain_values(
+    source: Source, frame: pd.DataFrame, origins: dict[str, str]
+) -> pd.DataFrame:
+    """Hide plain values of masked columns; *origins* maps columns of the frame to the table's."""
+    hidden = {
+        name: source.without_plain_values(origin, frame[name]) for name, origin in origins.items()
+    }
+    return frame.assign(**hidden)
 
 
-def _free(name: str, taken: Container[str]) -> str:
+def _unused_name(name: str, taken: Container[str]) -> str:
     while name in taken:
         name += "_"
     return name

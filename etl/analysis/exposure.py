@@ -1,8 +1,8 @@
-"""What masked columns show to whoever reads them without the key, measured on made-up values.
+"""What masked columns reveal to a reader without the key, measured on made-up values.
 
-For ``notebooks/03_masking.ipynb``, and for whoever weighs masking another column: nothing here is
-part of the job. It plays the attacker, so it is given the plain values that an attacker lacks, to
-say which guesses were right.
+This is for ``notebooks/03_masking.ipynb``, and for anyone who considers masking another column; the
+job does not use it. It plays the attacker, but knows the plain values, so it can say which guesses
+were right.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Fingerprints = Callable[[Sequence[str]], Iterable[object]]
 
 
 def guesses_by_rank(known: pd.Series, plain: pd.Series, tokens: pd.Series) -> pd.DataFrame:
-    """Guess the value behind each token: the one that is as frequent elsewhere.
+    """Guess the value of each token: the known value with the same rank by frequency.
 
     Columns out: ``rank`` (1 is the most frequent token), ``rows``, ``share`` (of all rows, 0 to 1),
-    ``known_share`` (of the guess where it is known from; NaN where no guess is left) and ``right``.
-    A row for each distinct token, nulls left out.
+    ``known_share`` (of the guess among the known values; NaN if there are no more guesses) and
+    ``right``. There is a row for each distinct token; nulls are left out.
 
-    :param known: plain values of the same kind from elsewhere, such as last year's
-    :param plain: what is behind the tokens, row by row
+    :param known: plain values of the same kind from another source, such as last year's
+    :param plain: the values of the tokens, row by row
     """
-    counted = known.value_counts(normalize=True)
-    elsewhere = pd.DataFrame({"guess": counted.index, "known_share": counted.to_numpy()})
-    behind = pd.DataFrame({"token": tokens, "value": plain}).dropna()
-    found = behind.groupby("token").agg(rows=("value", "size"), value=("value", "first"))
-    found = found.sort_values("rows", ascending=False, kind="stable").reset_index(drop=True)
-    guessed = found.join(elsewhere)
+    known_shares = known.value_counts(normalize=True)
+    guesses = pd.DataFrame({"guess": known_shares.index, "known_share": known_shares.to_numpy()})
+    pairs = pd.DataFrame({"token": tokens, "value": plain}).dropna()
+    ranked = pairs.groupby("token").agg(rows=("value", "size"), value=("value", "first"))
+    ranked = ranked.sort_values("rows", ascending=False, kind="stable").reset_index(drop=True)
+    guessed = ranked.join(guesses)
     return pd.DataFrame(
         {
             "rank": guessed.index + 1,
@@ -53,24 +53,26 @@ def guesses_by_rank(known: pd.Series, plain: pd.Series, tokens: pd.Series) -> pd
 
 
 def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
-    """Look for an IPv4 address behind what is stored of it, by trying every address of its network.
+    """Try every address of a network to find the IPv4 address behind what is stored of it.
 
-    Columns out: ``stored`` (what is stored in the place of the address), ``attacker`` (what they
-    have besides), ``tried`` (addresses), ``found``, ``seconds`` (of CPU, all addresses) and
-    ``all_ipv4_hours`` (the same rate for all 2**32 addresses). A row for each way to store it.
+    Columns out: ``stored`` (what is stored in place of the address), ``attacker`` (what else they
+    know), ``tried`` (addresses), ``found``, ``seconds`` (of CPU, for all addresses of the network)
+    and ``all_ipv4_hours`` (for all 2**32 addresses at the same rate). There is a row for each way
+    to store the address.
 
-    :param prefix_bits: the network is the /prefix_bits that the address stands in
+    :param prefix_bits: the network is the /prefix_bits around the address
     """
-    salt, stranger = "cf1f5a0e", Keyring.new(keyring.primary)
-    candidates = [
-        str(one) for one in IPv4Network((int(IPv4Address(address)), prefix_bits), strict=False)
-    ]
-    token = _tokens(keyring)
+    salt = "cf1f5a0e"
+    network = IPv4Network((int(IPv4Address(address)), prefix_bits), strict=False)
+    candidates = [str(candidate) for candidate in network]
+    salted = hashes(salt)
+    masked = _tokens(keyring)
+    masked_with_another_key = _tokens(Keyring.new(keyring.primary))
     ways: list[tuple[str, str, Fingerprints, Fingerprints]] = [
         ("SHA-256", "nothing", hashes(""), hashes("")),
-        ("SHA-256 with a salt", "the salt, stored beside it", hashes(salt), hashes(salt)),
-        ("token", "a key of their own", token, _tokens(stranger)),
-        ("token", "the key", token, token),
+        ("SHA-256 with a salt", "the salt, stored beside it", salted, salted),
+        ("token", "a key of their own", masked, masked_with_another_key),
+        ("token", "the key", masked, masked),
     ]
     rows = []
     for stored, attacker, store, attempt in ways:
@@ -83,9 +85,12 @@ def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
 
 
 def search_times(sizes: Sequence[int]) -> pd.DataFrame:
-    """Time how long one core takes to try so many IPv4 addresses against an unkeyed SHA-256.
+    """Measure how long one core takes to hash numbers of IPv4 addresses and compare the hashes.
 
-    Columns out: ``tried`` (addresses), ``seconds`` (of CPU). A row for each size, in their order.
+    Columns out: ``tried`` (addresses), ``seconds`` (of CPU). There is a row for each size, in the
+    given order.
+
+    :param sizes: how many addresses to try
     """
     times = []
     for size in sizes:
@@ -96,10 +101,10 @@ def search_times(sizes: Sequence[int]) -> pd.DataFrame:
 
 
 def lengths(max_bytes: int, key_id: str = "k1") -> pd.DataFrame:
-    """Say how long the tokens of values of 0 to *max_bytes* bytes of UTF-8 are.
+    """Compute the lengths of the tokens of values of 0 to *max_bytes* bytes of UTF-8.
 
-    Columns out: ``value_bytes``, ``characters`` (of the token) and ``unpadded`` (characters, were
-    values not padded to whole blocks first). A row for each length.
+    Columns out: ``value_bytes``, ``characters`` (of the token) and ``unpadded`` (characters, if
+    values were not padded to whole blocks). There is a row for each length.
     """
     values = range(max_bytes + 1)
     return pd.DataFrame(
@@ -112,8 +117,8 @@ def lengths(max_bytes: int, key_id: str = "k1") -> pd.DataFrame:
 
 
 def hashes(salt: str) -> Fingerprints:
-    """Hash values as those do who have no key: SHA-256 over salt and value."""
-    return lambda values: (hashlib.sha256(f"{salt}{each}".encode()).digest() for each in values)
+    """Hash values without a key, as SHA-256 of the salt and the value."""
+    return lambda values: (hashlib.sha256(f"{salt}{value}".encode()).digest() for value in values)
 
 
 def _tokens(keyring: Keyring) -> Fingerprints:
@@ -123,8 +128,8 @@ def _tokens(keyring: Keyring) -> Fingerprints:
 def _timed(
     target: object, candidates: Sequence[str], attempt: Fingerprints
 ) -> tuple[list[str], float]:
-    """Try every candidate, also after a hit: the time is that of the unluckiest search."""
-    began = time.process_time()
+    """Try every candidate, even after a hit, so that the time is that of the longest search."""
+    started = time.process_time()
     attempts = zip(candidates, attempt(candidates), strict=True)
-    hits = [candidate for candidate, made in attempts if made == target]
-    return hits, time.process_time() - began
+    hits = [candidate for candidate, fingerprint in attempts if fingerprint == target]
+    return hits, time.process_time() - started

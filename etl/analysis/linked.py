@@ -1,9 +1,9 @@
-"""Users linked through the values that they share: connected components, and what ties them.
+"""Users linked by the values they share: connected components, and the values that link them.
 
-Postgres finds the links and numbers the users; the links come as a stream of pairs of numbers, and
-only the forest of :mod:`etl.analysis.components` is held: 4 bytes for each user that shares
-something. Then Postgres is asked about the groups that were chosen. Both answers are of one moment,
-so the numbers are the same; neither needs more than the right to read the table, on a replica too.
+Postgres finds the links, numbers the users, and streams pairs of numbers. Only the forest of
+:mod:`etl.analysis.components` is held in memory: 4 bytes for each user who shares a value. Then
+Postgres describes the groups that were chosen. Both queries run in one snapshot, so the numbers are
+the same. Both need only the right to read the table, and a replica will do.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from etl.analysis.components import Components, Nodes
 from etl.analysis.source import Source
 from etl.postgres.queries import filled, quote_name
 
-LINKS_AT_ONCE = 200_000
-TOP, MAX_TIES, MAX_USERS = 20, 20, 50
+MAX_BUFFERED_LINKS = 200_000
+TOP = 20
+MAX_TIES = 20
+MAX_USERS = 50
 
 
 @dataclass(frozen=True)
 class Linked:
-    """Groups of linked users, the largest first; they are numbered from 1.
+    """Groups of linked users, numbered from 1, the largest first.
 
-    groups  ``group``, ``users``, ``values`` (that tie it), ``why`` (``"2 masked_ip, 1 masked_id"``)
-    ties    ``group``, ``column``, ``value``, ``users``, ``rows``: what ties the group, most users
-            first; all that the group is tied by, up to a limit
-    edges   ``group``, ``column``, ``value``, ``user``, ``rows``: who has those values, most rows
-            first; up to a limit for each value
-    total   one row about all groups, shown or not: ``groups``, ``users`` (in them), ``largest``
+    groups  ``group``, ``users``, ``values`` (that link them), ``why`` (for example
+            ``"2 masked_ip, 1 masked_id"``)
+    ties    ``group``, ``column``, ``value``, ``users``, ``rows``: the values that link the group,
+            most users first, up to a limit
+    edges   ``group``, ``column``, ``value``, ``user``, ``rows``: the users who have these values,
+            most rows first, up to a limit for each value
+    total   ``groups``, ``users``, ``largest``: one row about all groups, listed or not
     """
 
     groups: pd.DataFrame
@@ -51,50 +54,52 @@ def linked(
     max_ties: int = MAX_TIES,
     max_users: int = MAX_USERS,
 ) -> Linked:
-    """Connect the users that share a value, directly or through others.
+    """Group the users who share a value, directly or through other users.
 
-    :param by: a column to go by; by default every masked one ties
-    :param exclude_shared: a value that so many users or more share ties nobody (the address of a
-        large network)
+    :param by: the column whose values link users; None stands for all masked columns
+    :param exclude_shared: a value that this many users or more share links nobody (the address of a
+        large network, say)
     :param min_users: leave out smaller groups
-    :param top: groups to describe, the largest first
-    :param max_ties: values to name in a group; of each column that ties it, one is always named
-    :param max_users: users to name for each of these values
+    :param top: number of groups to describe, the largest first
+    :param max_ties: values to list for a group; at least one of each column that links it is listed
+    :param max_users: users to list for each of these values
     """
-    columns = source.asked(by)
+    columns = source.value_columns(by)
     tied = _tied(source, columns)
-    with source.snapshot() as still:
-        labels = _labels(still, tied, exclude_shared)
+    with source.snapshot() as snapshot:
+        labels = _labels(snapshot, tied, exclude_shared)
         leaders, sizes = np.unique(labels, return_counts=True)
-        large = sizes >= max(min_users, 2)
-        leaders, sizes = leaders[large], sizes[large]
-        # The largest first; those of one size by the name of their first user.
+        is_large = sizes >= max(min_users, 2)
+        leaders = leaders[is_large]
+        sizes = sizes[is_large]
+        # Leaders are in the order of their names, which a stable sort keeps for groups of one size.
         chosen = np.argsort(-sizes, kind="stable")[:top]
         members = np.flatnonzero(np.isin(labels, leaders[chosen]))
-        place = {int(leader): nth for nth, leader in enumerate(leaders[chosen], 1)}
-        answer = still.ask(
+        numbers = {int(leader): number for number, leader in enumerate(leaders[chosen], 1)}
+        answer = snapshot.ask(
             "linked",
             {"tied": tied},
             exclude_shared=exclude_shared,
             members=_array(members),
-            groups=_array([place[label] for label in labels[members].tolist()]),
+            groups=_array([numbers[label] for label in labels[members].tolist()]),
             max_ties=max_ties,
             max_users=max_users,
         )
-    total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
     answer.insert(1, "column", answer["position"].map(dict(enumerate(columns))).astype("str"))
-    first = ~answer.duplicated(["group", "column", "value"])
-    answer["user"] = source.shown(source.entity.name, answer["user"])
-    for name in columns:
-        here = answer["column"] == name
-        answer.loc[here, "value"] = source.shown(name, answer.loc[here, "value"])
-    ties = answer[first]
+    total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
+    return _frames(source, answer, sizes[chosen], total)
+
+
+def _frames(source: Source, answer: pd.DataFrame, sizes: Nodes, total: dict[str, int]) -> Linked:
+    # Before plain values are hidden, because hidden ones are all alike.
+    is_first_user = ~answer.duplicated(["group", "column", "value"])
+    _hide_plain_values(source, answer)
+    ties = answer[is_first_user]
+    edges = answer[["group", "column", "value", "user", "user_rows"]]
     frames = {
-        "groups": _groups(ties, sizes[chosen]),
+        "groups": _groups(ties, sizes),
         "ties": ties[["group", "column", "value", "users", "rows"]].reset_index(drop=True),
-        "edges": answer[["group", "column", "value", "user", "user_rows"]].rename(
-            columns={"user_rows": "rows"}
-        ),
+        "edges": edges.rename(columns={"user_rows": "rows"}),
         "total": pd.DataFrame([total]),
     }
     for frame in frames.values():
@@ -102,46 +107,54 @@ def linked(
     return Linked(**frames)
 
 
+def _hide_plain_values(source: Source, answer: pd.DataFrame) -> None:
+    answer["user"] = source.without_plain_values(source.entity.name, answer["user"])
+    for name in answer["column"].unique():
+        is_of_column = answer["column"] == name
+        values = answer.loc[is_of_column, "value"]
+        answer.loc[is_of_column, "value"] = source.without_plain_values(name, values)
+
+
 def _groups(ties: pd.DataFrame, sizes: Nodes) -> pd.DataFrame:
-    counted = ties.drop_duplicates(["group", "column"]).sort_values(["group", "position"])
-    by_group = counted.groupby("group", sort=True)
-    pairs = zip(counted["values_here"], counted["column"], strict=True)
-    words = pd.Series([f"{n:,} {column}" for n, column in pairs], counted.index, dtype="str")
+    counts = ties.drop_duplicates(["group", "column"]).sort_values(["group", "position"])
+    pairs = zip(counts["values_of_column"], counts["column"], strict=True)
+    reasons = pd.Series([f"{n:,} {column}" for n, column in pairs], counts.index, dtype="str")
+    values = counts.groupby("group", sort=True)["values_of_column"].sum()
     return pd.DataFrame(
         {
             "group": np.arange(1, sizes.size + 1),
             "users": sizes.astype("int64"),
-            "values": by_group["values_here"].sum().to_numpy(dtype="int64"),
-            "why": words.groupby(counted["group"]).agg(", ".join).to_numpy(),
+            "values": values.to_numpy(dtype="int64"),
+            "why": reasons.groupby(counts["group"]).agg(", ".join).to_numpy(),
         }
     ).astype({"why": "str"})
 
 
 def _array(numbers: Iterable[int]) -> str:
-    # As text: the driver would make an object of each of what may be a million numbers.
+    # As text, because psycopg2 would make an object for each of perhaps a million numbers.
     return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _tied(source: Source, columns: list[str]) -> str:
-    places = source.places()
-    parts = [
-        filled("pairs", {**places, "position": str(i), "value": quote_name(name)})
+    fragments = source.fragments()
+    pairs = [
+        filled("pairs", {**fragments, "position": str(i), "value": quote_name(name)})
         for i, name in enumerate(columns)
     ]
-    return filled("tied", {"pairs": " union all ".join(parts)})
+    return filled("tied", {"pairs": " union all ".join(pairs)})
 
 
 def _labels(source: Source, tied: str, exclude_shared: int | None) -> Nodes:
-    """The least number of each user's group, by the user's number."""
+    """Label each user, by number, with the lowest number in their group."""
     components = Components()
     text = sa.text(filled("links", {"tied": tied}))
     with source.reading() as connection:
         answer = connection.execute(
-            text.execution_options(stream_results=True, max_row_buffer=LINKS_AT_ONCE),
+            text.execution_options(stream_results=True, max_row_buffer=MAX_BUFFERED_LINKS),
             {**source.bounds, "exclude_shared": exclude_shared},
         )
-        for links in answer.partitions(LINKS_AT_ONCE):
-            # By column: of a list of rows numpy asks each for its length, for 60 us.
-            one, other = (np.array(side, dtype=np.int32) for side in zip(*links, strict=True))
-            components.join(one, other)
+        for links in answer.partitions(MAX_BUFFERED_LINKS):
+            # numpy gets columns, because it would ask each row of a list for its length, in 60 us.
+            users, first_users = zip(*links, strict=True)
+            components.join(np.array(users, np.int32), np.array(first_users, np.int32))
     return components.labels()

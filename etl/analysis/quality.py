@@ -1,10 +1,10 @@
-"""How the runs went, and which checks their messages broke: tidy frames for notebooks and reports.
+"""How the runs went and which checks their messages broke, as tidy frames for notebooks.
 
-Postgres counts; only the result travels. Runs are numbered from 1, the oldest of those asked for.
-Shares are of a run's messages, loaded or quarantined, from 0 to 1; redeliveries do not count. A
-message that broke several checks counts for each of them.
+Postgres does the counting and sends only the result. Runs are numbered from 1, starting with the
+oldest of those asked for. A share, from 0 to 1, is of the messages that a run loaded or
+quarantined; redeliveries do not count. A message that broke several checks counts for each of them.
 
-The functions that ask raise as :meth:`etl.analysis.source.Source.reading` does.
+The functions that take a source raise what :meth:`etl.analysis.source.Source.reading` raises.
 """
 
 from __future__ import annotations
@@ -17,49 +17,51 @@ MAX_RUNS = 30
 CHECK = ["column", "check"]
 
 
-def runs(source: Source, *, most: int = MAX_RUNS) -> pd.DataFrame:
-    """The newest runs, the oldest of them first.
+def runs(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
+    """List the newest runs, the oldest of them first.
 
     Columns: ``run``, ``run_id``, ``started_at`` (UTC, to the second), ``seconds`` (null without an
     end), ``received``, ``loaded``, ``already_handled``, ``quarantined`` and ``released``
     (deliveries), ``quarantined_share`` (null for a run without messages), ``adds_up``,
     ``stop_reason``.
     """
-    return source.ask("quality_runs", most=most)
+    return source.ask("quality_runs", max_runs=max_runs)
 
 
-def checks(source: Source, *, most: int = MAX_RUNS) -> pd.DataFrame:
-    """The checks that messages of the newest runs broke, those that fail most first.
+def checks(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
+    """List the checks that messages of the newest runs broke, those with the most messages first.
 
-    Columns: ``column``, ``check``, ``messages``, ``runs`` (in how many of them),
-    ``latest_run_at`` (UTC, the start of the latest of them).
+    Columns: ``column``, ``check``, ``messages``, ``runs`` (how many runs had such messages),
+    ``latest_run_at`` (UTC, when the latest of these runs started).
     """
-    return source.ask("quality_checks", most=most)
+    return source.ask("quality_checks", max_runs=max_runs)
 
 
-def checks_by_run(source: Source, *, most: int = MAX_RUNS) -> pd.DataFrame:
-    """How often each check was broken in each of the newest runs.
+def checks_by_run(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
+    """Count the messages that broke each check in each of the newest runs.
 
     Columns: ``run``, ``column``, ``check``, ``messages``, ``share`` (null for a run without
-    messages). A row for each run and each check that any of them broke, zeros too.
+    messages). There is a row for each run and each check broken in any of the runs, even if the
+    count is 0.
     """
-    return source.ask("quality_checks_by_run", most=most)
+    return source.ask("quality_checks_by_run", max_runs=max_runs)
 
 
 def surges(
-    by_run: pd.DataFrame, *, times_usual: float = 3.0, least_messages: int = 10
+    by_run: pd.DataFrame, *, times_usual: float = 3.0, min_messages: int = 10
 ) -> pd.DataFrame:
-    """Find the runs in which a check was broken much more often than it usually is.
+    """Find the runs in which a check was broken much more often than usual.
 
     Columns in: those of :func:`checks_by_run`. Columns out: the same, ``usual_share`` (the median
-    over the runs) and ``times`` (share by usual share; infinite if that is 0). The rows of at least
-    so many messages and above so many times the usual, in the order of ``run``, the worst first.
+    over the runs) and ``times`` (share divided by usual share; infinite if that is 0). Keeps rows
+    with at least *min_messages* messages and more than *times_usual* times the usual share, ordered
+    by ``run``, then by ``messages`` from most to fewest.
     """
     usual = by_run.groupby(CHECK)["share"].transform("median")
-    all_rows = by_run.assign(usual_share=usual, times=by_run["share"] / usual)
-    high = (by_run["messages"] >= least_messages) & (by_run["share"] > times_usual * usual)
+    compared = by_run.assign(usual_share=usual, times=by_run["share"] / usual)
+    is_surge = (by_run["messages"] >= min_messages) & (by_run["share"] > times_usual * usual)
     return (
-        all_rows[high]
+        compared[is_surge]
         .sort_values(["run", "messages"], ascending=[True, False], kind="stable")
         .reset_index(drop=True)
     )

@@ -1,4 +1,4 @@
-"""The table that is analysed, of one moment and of a stretch of time."""
+"""The table that is analysed: which rows of it, and as of which moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from etl import config
 from etl.config import Column, Settings
 from etl.crypto.tokens import TOKEN
-from etl.errors import DatabaseRefused, SettingsError, TableError
+from etl.errors import DatabaseRefused, TableError, UsageError
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.queries import filled, quote_name
 from etl.postgres.sqlstate import RowRefused
@@ -27,8 +27,8 @@ NO_TOKEN = "(no token)"  # noqa: S105
 NO_TIME = "cast(null as timestamptz)"
 Moment = dt.date | dt.datetime | str
 
-# By the OIDs of the server's types (its catalogue pg_type): what a frame holds, and holds if there
-# are nulls. Not left to pandas, which would know nothing about an empty answer.
+# The dtypes of a column without and with nulls, by the OID of its Postgres type (see the catalogue
+# pg_type). pandas cannot infer them: an empty result has no values to infer from.
 _DTYPES = {
     16: ("bool", "boolean"),
     20: ("int64", "Int64"),
@@ -43,17 +43,17 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Source:
-    """The target table of some settings; makes frames with :mod:`etl.analysis.duplicates`.
+    """The configured target table, which the functions of :mod:`etl.analysis.duplicates` query.
 
-    Nothing is connected before the first question. Every question is asked in a read-only
-    transaction; within :meth:`snapshot` all are asked of one moment.
+    It connects at the first query. Each query runs in a read-only transaction; all queries within
+    :meth:`snapshot` share one, so they see the table at the same moment.
     """
 
     engine: sa.Engine = field(repr=False)
     settings: Settings = field(repr=False)
-    since: dt.datetime | None = None  # from here on, UTC
-    until: dt.datetime | None = None  # before this, UTC
-    held: sa.Connection | None = field(default=None, repr=False)
+    since: dt.datetime | None = None  # UTC; the first moment included
+    until: dt.datetime | None = None  # UTC; the first moment excluded
+    snapshot_connection: sa.Connection | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -67,59 +67,64 @@ class Source:
 
     @property
     def entity(self) -> Column:
-        """The column that says whose row it is."""
+        """The column that names the user of a row."""
         return self.columns[self.settings.report.entity or next(iter(self.columns))]
 
     @property
     def time(self) -> Column | None:
-        """The column that says when, if there is one."""
+        """The column with the time of a row, if there is one."""
         if self.settings.report.time:
             return self.columns[self.settings.report.time]
-        timed = (c for c in self.columns.values() if c.type in ("date", "timestamp"))
-        return next(timed, None)
+        times = (c for c in self.columns.values() if c.type in ("date", "timestamp"))
+        return next(times, None)
 
     @property
     def masked(self) -> list[str]:
-        """The masked columns but the entity."""
+        """The masked columns, except the entity."""
         return [c.name for c in self.columns.values() if c.mask and c.name != self.entity.name]
 
     def between(self, since: Moment | None = None, until: Moment | None = None) -> Source:
-        """Take the rows of a stretch of time only: from *since* on and before *until*.
+        """Restrict the rows to a period: at or after *since* and before *until*.
 
-        Rows without a time are left out then.
+        Either bound leaves out the rows without a time.
 
-        :param since: a date, a time or an ISO text of one; without an offset it is UTC
-        :raises SettingsError: not a time, or the table has no time
+        :param since: a date, a time, or an ISO text of one; UTC if it has no offset
+        :param until: likewise
+        :raises UsageError: a bound is not a time, or the table has no time column
         """
         if self.time is None and (since is not None or until is not None):
-            raise SettingsError(
-                f"table {self.name!r} has no 'date' or 'timestamp' column to go by; see report.time"
+            raise UsageError(
+                f"table {self.name!r} has no 'date' or 'timestamp' column, so it cannot be "
+                "restricted to a period; see report.time"
             )
         return replace(self, since=_moment(since), until=_moment(until))
 
     @contextmanager
     def snapshot(self) -> Iterator[Source]:
-        """Ask several questions of one moment; raises as ``transaction`` does."""
+        """Give a source whose queries all see the table at one moment.
+
+        Raises what :meth:`reading` raises.
+        """
         with self.reading() as connection:
-            yield replace(self, held=connection)
+            yield replace(self, snapshot_connection=connection)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Hold a read-only connection that sees the table.
+        """Give a connection in a read-only transaction, that of the snapshot if there is one.
 
         :raises TableError: the table is missing
         :raises DatabaseRefused: a privilege is missing
         :raises DatabaseUnavailable: an outage
         """
-        if self.held is not None:
-            yield self.held
+        if self.snapshot_connection is not None:
+            yield self.snapshot_connection
             return
         with self._transaction() as connection:
             yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        # A read replica takes this too, as it would no temporary table.
+        # Works on a read replica too.
         engine = self.engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
@@ -127,64 +132,68 @@ class Source:
         try:
             with transaction(engine) as connection:
                 if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
-                    raise TableError(f"table {self.name!r} is missing; python -m etl init makes it")
+                    raise TableError(
+                        f"table {self.name!r} is missing; create it with: python -m etl init"
+                    )
                 yield connection
         except RowRefused as error:
-            raise DatabaseRefused(f"the database refuses the question: {error.check}") from None
+            raise DatabaseRefused(f"the database refuses the query: {error.check}") from None
 
-    def asked(self, by: str | None = None) -> list[str]:
-        """The columns that a question is about: *by*, or else all masked ones.
+    def value_columns(self, by: str | None = None) -> list[str]:
+        """The columns whose values are compared: *by*, or each masked one.
 
-        :raises SettingsError: *by* is no column of the table, or nothing is masked
+        :raises UsageError: *by* is not a column of the table, or no column is masked
         """
         if by is None:
             if not self.masked:
-                raise SettingsError(f"table {self.name!r} has no masked column; name one to go by")
+                raise UsageError(f"table {self.name!r} has no masked column; choose a column")
             return self.masked
         if by not in self.columns or by == self.entity.name:
             others = ", ".join(name for name in self.columns if name != self.entity.name)
-            raise SettingsError(f"{by!r} is no column to go by; there are {others}")
+            raise UsageError(f"{by!r} is not a column to compare; choose one of {others}")
         return [by]
 
     def ask(
-        self, query: str, places: Mapping[str, str] | None = None, **parameters: Any
+        self, query: str, fragments: Mapping[str, str] | None = None, **parameters: Any
     ) -> pd.DataFrame:
-        """Ask a named query about the table; its columns, a row a row.
+        """Run a named query; return its rows, with the SQL in ``attrs["query"]``.
 
-        :param places: SQL for the query's ``{places}``, beside those that the table itself fills
+        :param fragments: SQL for the query's ``{places}``, besides :meth:`fragments`
         :raises TableError: the table is missing
         :raises DatabaseRefused: a privilege is missing
         :raises DatabaseUnavailable: an outage
         """
-        text = filled(query, {**self.places(), **(places or {})})
+        text = filled(query, {**self.fragments(), **(fragments or {})})
         with self.reading() as connection:
             answer = connection.execute(sa.text(text), {**self.bounds, **parameters})
             frame = _frame(answer)
-        # As a person would send it: only there is a colon of a name set apart by a backslash.
+        # Readers get plain SQL; only SQLAlchemy needs the backslash before a colon in a name.
         frame.attrs["query"] = text.replace("\\:", ":")
         return frame
 
-    def shown(self, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
-        """What may be shown of a column: of a masked one, tokens only; all else may be plain."""
+    def without_plain_values(self, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+        """Replace what is not a token, if the column is masked: it may be a plain value."""
         if not self.columns[column].mask:
             return values
         return values.where(values.isna() | values.str.fullmatch(TOKEN), NO_TOKEN)
 
     @property
     def bounds(self) -> dict[str, dt.datetime]:
-        """The parameters that :meth:`places` brings along."""
+        """The parameters that the SQL of :meth:`fragments` needs."""
         given = {"since": self.since, "until": self.until}
-        dated = self.time is not None and self.time.type == "date"
-        # A date becomes midnight in the session's zone if what it is compared with has a zone.
-        return {n: t.replace(tzinfo=None) if dated else t for n, t in given.items() if t}
+        bounds = {name: moment for name, moment in given.items() if moment is not None}
+        if self.time is not None and self.time.type == "date":
+            # Postgres compares a date with a zoned time as midnight in the session's time zone.
+            return {name: moment.replace(tzinfo=None) for name, moment in bounds.items()}
+        return bounds
 
-    def places(self) -> dict[str, str]:
-        """SQL for the places of a query that the table itself fills, every name quoted."""
+    def fragments(self) -> dict[str, str]:
+        """The SQL that names the table's rows and columns in a query, every name quoted."""
         table = quote_name(self.settings.table.schema_name, self.settings.table.name)
         time = quote_name(self.time.name) if self.time else NO_TIME
         tests = {"since": f"{time} >= :since", "until": f"{time} < :until"}
-        asked = " and ".join(tests[name] for name in self.bounds)
-        rows = f"(select * from {table} where {asked})" if asked else table  # noqa: S608  (quoted)
+        period = " and ".join(tests[name] for name in self.bounds)
+        rows = f"(select * from {table} where {period})" if period else table  # noqa: S608  (quoted)
         return {
             "logins": f"{rows} as logins",
             "user": quote_name(self.entity.name),
@@ -196,39 +205,40 @@ class Source:
 def open_source(
     path: str | Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Source:
-    """Do what :func:`etl.connect` says."""
+    """Open the target table for analysis; see :func:`etl.connect`."""
     variables = os.environ if environment is None else environment
     settings = config.load(Path(path or variables.get("ETL_CONFIG") or _nearest()), variables)
     return Source(open_engine(settings.database), settings)
 
 
 def _nearest() -> Path:
-    # A notebook's working directory is its own folder.
-    here = Path.cwd()
-    return next((f for d in (here, *here.parents) if (f := d / FILE).is_file()), Path(FILE))
+    # A notebook works in its own folder, below the one with the configuration.
+    folders = (Path.cwd(), *Path.cwd().parents)
+    files = (folder / FILE for folder in folders)
+    return next((file for file in files if file.is_file()), Path(FILE))
 
 
 def _frame(answer: sa.CursorResult[Any]) -> pd.DataFrame:
     described: Any = answer.cursor.description if answer.cursor else ()
-    names, oids = list(answer.keys()), [column.type_code for column in described]
+    oids = [column.type_code for column in described]
     columns = list(zip(*answer.all(), strict=True)) or [()] * len(oids)
     series = [_series(values, oid) for values, oid in zip(columns, oids, strict=True)]
-    return pd.concat(series, axis=1, keys=names)
+    return pd.concat(series, axis=1, keys=list(answer.keys()))
 
 
 def _series(values: Sequence[Any], oid: int) -> pd.Series[Any]:
-    whole, gapped = _DTYPES.get(oid, ("str", "str"))
-    return pd.Series(values, dtype=gapped if None in values else whole)
+    without_nulls, with_nulls = _DTYPES.get(oid, ("str", "str"))
+    return pd.Series(values, dtype=with_nulls if None in values else without_nulls)
 
 
 def _moment(given: Moment | None) -> dt.datetime | None:
     if given is None:
         return None
     try:
-        # A text, a date and a time have this spelling in common.
+        # str() writes a date and a time in ISO format, so all three kinds are parsed alike.
         moment = dt.datetime.fromisoformat(str(given))
     except ValueError:
-        raise SettingsError(
-            f"{given!r} is no time; write it as 2026-01-31 or 2026-01-31T12:00:00"
+        raise UsageError(
+            f"{given!r} is not a time; write it as 2026-01-31 or 2026-01-31T12:00:00"
         ) from None
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

@@ -1,4 +1,4 @@
-"""``demo``: the whole job on embedded services."""
+"""``demo``: the whole job on an embedded Postgres and an embedded SQS."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ Examples:
   python -m etl demo --serve --week
 """
 )
-@click.option("--messages", type=click.IntRange(min=100), default=10_000, show_default=True,
-              help="Send so many sample events.")  # fmt: skip
-@click.option("--serve", is_flag=True, help="Leave the services running, until Ctrl-C.")
-@click.option("--week", is_flag=True, help="Load a week of nights before it, some with faults.")
 @click.option(
-    "--notebook", is_flag=True, help="Open Jupyter on the embedded database, week and all."
+    "--messages",
+    type=click.IntRange(min=100),
+    metavar="N",
+    default=10_000,
+    show_default=True,
+    help="Send and load N made-up events.",
 )
+@click.option("--serve", is_flag=True, help="Keep the services running afterwards, until Ctrl-C.")
+@click.option("--week", is_flag=True, help="Load seven nights first, some of them with faults.")
+@click.option("--notebook", is_flag=True, help="Load seven nights, then open Jupyter on the data.")
 def demo(messages: int, serve: bool, week: bool, notebook: bool) -> None:
-    """Show the whole job on an embedded Postgres and an embedded SQS.
+    """Run the whole job on an embedded Postgres and SQS.
 
-    Needs the development requirements. The data is made up and stays in .embedded/.
+    Needs the development requirements. All data is made up and is kept in the folder .embedded.
     """
-    from etl.demo.show import show_demo as show
+    from etl.demo.show import show_demo
 
-    show(messages, serve=serve, notebook=notebook, week=week)
+    show_demo(messages, serve=serve, notebook=notebook, week=week)

@@ -1,4 +1,4 @@
-"""``report``: what analysts look at, for a schedule or a terminal."""
+"""``report``: duplicates and notebooks, in a terminal or as files for a schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from etl.commands import options
 from etl.commands.groups import Group
-from etl.errors import EtlError, NotebookError, SettingsError
+from etl.errors import EtlError, NotebookError, UsageError
 
 if TYPE_CHECKING:
     from etl.report.build import Report
@@ -24,11 +24,12 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group(cls=Group)
 def report() -> None:
-    """Report duplicates; make pages of notebooks."""
+    """Report duplicates, or render notebooks as pages."""
 
 
 @report.command(
     "duplicates",
+    short_help="Report equal rows, shared values, repeats and linked users.",
     epilog="""\b
 Examples:
   python -m etl report duplicates
@@ -37,19 +38,44 @@ Examples:
 """,
 )
 @options.config
-@click.option("--by", metavar="COLUMN", help="Go by this column; by default by each masked one.")
-@click.option("--since", type=TIME, metavar="TIME", help="Rows of this time (UTC) or later only.")
-@click.option("--until", type=TIME, metavar="TIME", help="Rows before this time (UTC) only.")
-@click.option("--min-users", type=click.IntRange(min=2), default=2, show_default=True,
-              help="Leave out values and groups of fewer users.")  # fmt: skip
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
-              help="Show so many rows of each table, of each column.")  # fmt: skip
-@click.option("--exclude-shared", type=click.IntRange(min=2), metavar="N",
-              help="A value that N users or more share ties nobody: an office, a mobile network. "
-              "By default every value ties.")  # fmt: skip
-@click.option("--within", "within_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
-              help="Longest pause between two repeats of a login.  [default: 60, or the same day "
-              "where the table knows only dates]")  # fmt: skip
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Compare the values of this column.  [default: of each masked column]",
+)
+@click.option(
+    "--since", type=TIME, metavar="TIME", help="Use only rows at or after this time (UTC)."
+)
+@click.option("--until", type=TIME, metavar="TIME", help="Use only rows before this time (UTC).")
+@click.option(
+    "--min-users",
+    type=click.IntRange(min=2),
+    default=2,
+    show_default=True,
+    help="Leave out values and groups with fewer users.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Show at most this many rows of each table, for each column.",
+)
+@click.option(
+    "--exclude-shared",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Do not link users by a value that N or more of them share, such as the address of an "
+    "office or a mobile network.  [default: every shared value links its users]",
+)
+@click.option(
+    "--within",
+    "within_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Count a login as a repeat if it comes at most SECONDS after the one before.  "
+    "[default: 60, or the same day if the table has only dates]",
+)
 @click.option("--html", type=FILE, help="Write one self-contained page.")
 @click.option("--csv", type=FOLDER, help="Write a file for each table, and report.json.")
 @click.option("--parquet", type=FOLDER, help="Write a file for each table; needs pyarrow.")
@@ -67,31 +93,42 @@ def report_duplicates(
 ) -> None:
     """Report duplicates: equal rows, shared values, repeats, and groups of linked users.
 
-    Needs no key, and no right but to read the table. Redeliveries are not among the duplicates:
-    those never become rows. Prints tables, or writes the files that are named.
+    Prints tables, or writes the files that you name. Needs no key, only the right to read the
+    table. A message that SQS delivered twice is not a duplicate: it was loaded once.
     """
     settings = options.load_settings(config_path)
     from etl.analysis.source import Source
     from etl.postgres.engine import open_engine
     from etl.report.build import Choice, build_report
-    from etl.report.files import WRITERS
-    from etl.terminal import output
+    from etl.terminal.report_tables import print_report
 
     source = Source(open_engine(settings.database), settings).between(since, until)
     choice = Choice(by, min_users, top, exclude_shared, within_seconds)
-    made = build_report(source, choice)
-    wanted = {kind: path for kind, path in files.items() if path}
-    for kind, path in wanted.items():
-        _write(WRITERS[kind], made, path)
-    if not wanted:
-        output.report(made)
+    duplicates = build_report(source, choice)
+    paths = {file_format: path for file_format, path in files.items() if path}
+    for file_format, path in paths.items():
+        _write(_writers()[file_format], duplicates, path)
+    if not paths:
+        print_report(duplicates)
 
 
-def _write(write: Callable[[Report, Path], None], made: Report, path: Path) -> None:
+def _writers() -> dict[str, Callable[[Report, Path], None]]:
+    """What writes the file of each option."""
+    from etl.report import files, html
+
+    return {
+        "html": html.write_page,
+        "csv": files.write_csv,
+        "parquet": files.write_parquet,
+        "xlsx": files.write_workbook,
+    }
+
+
+def _write(write: Callable[[Report, Path], None], duplicates: Report, path: Path) -> None:
     try:
-        write(made, path)
+        write(duplicates, path)
     except OSError as error:
-        raise SettingsError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from None
     click.echo(f"wrote {path}", err=True)
 
 
@@ -115,8 +152,8 @@ Examples:
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="Write the pages there, each under the name of its notebook; made if absent.  "
-    "[default: the working directory]",
+    help="Write the pages to this folder, each under the name of its notebook. The folder is made "
+    "if it is missing.  [default: the working directory]",
 )
 @click.option("--code", is_flag=True, help="Show the code of the cells too.")
 @click.option(
@@ -124,29 +161,30 @@ Examples:
     type=click.IntRange(min=1),
     default=600,
     show_default=True,
-    help="Give up when a cell takes longer than so many seconds.",
+    help="Fail when a cell runs for more than this many seconds.",
 )
 def report_notebook(
     config_path: Path, paths: tuple[Path, ...], folder: Path, code: bool, cell_seconds: int
 ) -> None:
-    """Run notebooks and write each as one self-contained HTML page, for a schedule.
+    """Run notebooks and write each as one self-contained page.
 
-    They run from top to bottom in a process of their own, which gets DATABASE_URL and no key. When
-    a cell fails no page is written, the others are, and the exit code is 1.
+    Each notebook runs from top to bottom in a process of its own, which gets DATABASE_URL and no
+    key. If a cell fails, no page is written for that notebook, the others are still rendered, and
+    the exit code is 1.
     """
     from etl.report import notebook
 
-    # Absolute, for a notebook runs in its own folder.
+    # Absolute, because a notebook runs in its own folder.
     environment = {**os.environ, "ETL_CONFIG": str(config_path.absolute())}
-    failed = []
+    failures = []
     for path in paths:
         try:
-            done = notebook.run(path, environment, cell_seconds=cell_seconds)
+            result = notebook.run(path, environment, cell_seconds=cell_seconds)
         except NotebookError as error:
-            failed.append(str(error))
+            failures.append(str(error))
             continue
         page = folder / f"{path.stem}.html"
-        notebook.write(notebook.html(done, path.stem, code=code), page)
+        notebook.write(notebook.render(result, path.stem, code=code), page)
         click.echo(f"wrote {page}", err=True)
-    if failed:
-        raise EtlError("; ".join(failed))
+    if failures:
+        raise EtlError("; ".join(failures))

@@ -1,4 +1,4 @@
-"""``send``: put messages on the queue."""
+"""``send``: send messages to the queue."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from etl.commands import options
 from etl.demo.samples import BAD
 from etl.errors import EtlError
 
+MAX_NUMBERS = 10  # of refused messages, in the error
+
 
 @click.command(
     epilog="""\b
@@ -22,22 +24,37 @@ Examples:
 )
 @options.config
 @click.argument("file", type=click.File(encoding="utf-8"), required=False)
-@click.option("--sample", type=click.IntRange(min=1), help="Send so many made-up login events.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the made-up events.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="Send N made-up login events."
+)
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Make up the events from this seed; the same seed makes the same events.",
+)
 @click.option(
     "--bad-share",
     type=click.FloatRange(0, 1),
+    metavar="SHARE",
     default=0.02,
     show_default=True,
-    help="Share of made-up events that break a check.",
+    help="Make this share of the made-up events break a check.",
 )
 @click.option(
     "--bad-kind",
     type=click.Choice(list(BAD)),
     metavar="CHECK",
-    help="The check that they break, as 'column: check'; without it all kinds come in turn.",
+    help="Break only this check, such as 'ip: IP address'; an unknown CHECK lists them all.  "
+    "[default: all of them in turn]",
 )
-@click.option("--rings", is_flag=True, help="Of accounts that share a few devices and addresses.")
+@click.option(
+    "--rings",
+    is_flag=True,
+    help="Make up events of accounts that share a few devices and addresses.",
+)
 def send(
     config_path: Path,
     file: Any,
@@ -47,9 +64,9 @@ def send(
     bad_kind: str | None,
     rings: bool,
 ) -> None:
-    """Send messages to the queue: a FILE with one body a line, or a sample.
+    """Send messages to the queue, from a file or made up.
 
-    Blank lines are skipped.
+    FILE has one message body per line; blank lines are skipped. A FILE of - is standard input.
     """
     if (file is None) == (sample is None):
         raise click.UsageError("give either FILE or --sample N")
@@ -65,12 +82,13 @@ def send(
             sample, seed, bad_share=bad_share, bad_kinds=kinds, rings=rings
         )
     else:
-        bodies = (line for raw in file if (line := raw.rstrip("\n")).strip())
+        bodies = (body for line in file if (body := line.rstrip("\n")).strip())
     queue = open_queue(settings.queue)
     sent, refused = send_bodies(
         queue, output.track(bodies, "sending", sample), settings.queue.receivers
     )
     click.echo(f"sent {sent:,} messages", err=True)
     if refused:
-        first = ", ".join(map(str, refused[:10]))
-        raise EtlError(f"SQS did not take {len(refused)} messages: number {first}")
+        numbers = ", ".join(map(str, refused[:MAX_NUMBERS]))
+        rest = ", ..." if len(refused) > MAX_NUMBERS else ""
+        raise EtlError(f"SQS refused {len(refused)} messages: number {numbers}{rest}")

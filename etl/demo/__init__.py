@@ -1,1 +1,1 @@
-"""`make run` and `make notebook`: sample events, loaded on the embedded services."""
+"""`make run` and `make notebook`: made-up events, loaded on the embedded services."""

@@ -1,7 +1,7 @@
-"""Seeded, realistic login events, good and bad, for the demo, the tests and the notebooks.
+"""Realistic made-up login events, good and bad, for the demo, the tests and the notebooks.
 
-Devices and addresses are shared by a heavy-tailed law, as they are in life: most belong to one
-user, a few households share one, and an address of a large network (NAT) stands for thousands.
+As in real life, devices and addresses are shared with a heavy tail: most belong to one user, a few
+are shared by a household, and an address of a large network (NAT) is shared by thousands.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ LOCALES = (
     ("NA", 2),
     (None, 33),
 )
-REPEAT_SHARE = 0.01  # a producer that sends an event twice: two messages, one content
+REPEAT_SHARE = 0.01  # of events that a producer sends twice: two messages with equal bodies
 
-# Accounts that one hand works; not in the default sample.
-RINGS, RING_USERS, RING_DEVICES, RING_ADDRESSES = 3, 8, 3, 2
+# Groups of accounts that one person uses; they are not in the default sample.
+RINGS = 3
+RING_USERS = 8
+RING_DEVICES = 3
+RING_ADDRESSES = 2
 
 Event = dict[str, Any]
 
 
 class _World:
-    """Users, devices and addresses to draw from."""
+    """The users, devices and addresses from which events are drawn."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
@@ -50,8 +53,9 @@ class _World:
         }
 
     def ring_event(self) -> Event:
-        """A login of an account that takes turns with others on a few devices and addresses."""
-        ring, draw = self._draw.randrange(RINGS), self._draw
+        """Make up a login of an account that shares a few devices and addresses with others."""
+        draw = self._draw
+        ring = draw.randrange(RINGS)
         return {
             **self.event(),
             "user_id": self._uuid(f"ring {ring}", draw.randrange(RING_USERS)),
@@ -60,12 +64,12 @@ class _World:
         }
 
     def _user(self) -> int:
-        # Some log in daily, most now and then.
+        # Some users log in daily, most only now and then.
         return min(int(self._draw.paretovariate(0.9) * 300) + self._draw.randrange(1500), 50_000)
 
     def _uuid(self, kind: str, number: int) -> str:
-        own = random.Random(f"{kind} {number}")  # noqa: S311  (samples, not secrets)
-        text = f"{own.getrandbits(128):032x}"
+        fixed = random.Random(f"{kind} {number}")  # noqa: S311  (samples, not secrets)
+        text = f"{fixed.getrandbits(128):032x}"
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
     def _version(self) -> str:
@@ -80,14 +84,17 @@ class _World:
         kind = draw.random()
         if kind < 0.08:  # a large network's address
             return f"203.0.113.{int(draw.paretovariate(0.8)) % 250 + 1}"
-        own = random.Random(f"address {user} {draw.randrange(2)}")  # noqa: S311
+        fixed = random.Random(f"address {user} {draw.randrange(2)}")  # noqa: S311
         if kind < 0.2:
-            return "2001:db8:" + ":".join(f"{own.getrandbits(16):x}" for _ in range(6))
-        return ".".join(str(own.randrange(1, 255)) for _ in range(4))
+            return "2001:db8:" + ":".join(f"{fixed.getrandbits(16):x}" for _ in range(6))
+        return ".".join(str(fixed.randrange(1, 255)) for _ in range(4))
 
     def _device(self, user: int) -> str:
-        own = random.Random(f"device {user} {min(int(self._draw.paretovariate(2)) - 1, 5)}")  # noqa: S311
-        return f"{own.randrange(1000):03d}-{own.randrange(100):02d}-{own.randrange(10000):04d}"
+        number = min(int(self._draw.paretovariate(2)) - 1, 5)
+        fixed = random.Random(f"device {user} {number}")  # noqa: S311
+        return (
+            f"{fixed.randrange(1000):03d}-{fixed.randrange(100):02d}-{fixed.randrange(10000):04d}"
+        )
 
     def _shared_device(self) -> str:
         rank = min(int(self._draw.paretovariate(0.9)), 900)
@@ -99,14 +106,14 @@ class _World:
 
 
 def _without(field: str) -> Callable[[Event], str]:
-    return lambda event: json.dumps({k: v for k, v in event.items() if k != field})
+    return lambda event: json.dumps({name: event[name] for name in event if name != field})
 
 
 def _with(field: str, value: Any) -> Callable[[Event], str]:
     return lambda event: json.dumps({**event, field: value})
 
 
-def _twice(event: Event) -> str:
+def _with_duplicate_key(event: Event) -> str:
     return json.dumps(event)[:-1] + ', "locale": "US"}'
 
 
@@ -114,12 +121,12 @@ def _raw(field: str, text: str) -> Callable[[Event], str]:
     return lambda event: json.dumps({**event, field: "@"}).replace('"@"', text)
 
 
-# Each way to be bad, with the reason (column: check) that the quarantine gives.
+# For each kind of bad event: the reason that the quarantine gives, as "column: check".
 BAD: dict[str, Callable[[Event], str]] = {
     "message: JSON": lambda event: json.dumps(event)[:-9],
     "message: JSON object": lambda event: json.dumps(list(event)),
     "message: NaN or Infinity": _raw("app_version", "NaN"),
-    "message: duplicate key": _twice,
+    "message: duplicate key": _with_duplicate_key,
     "message: nesting": lambda _: "[" * 100_000,
     "message: integer length": _raw("app_version", "9" * 5_000),
     "user_id: missing": lambda _: json.dumps({"foo": "a message of another shape", "bar": "123"}),
@@ -147,19 +154,19 @@ def bodies(
 ) -> Iterator[str]:
     """Yield *count* message bodies; the same seed gives the same bodies.
 
-    :param bad_kinds: keys of ``BAD``, the ways in which the bad ones are bad
-    :param rings: of accounts that share a few devices and addresses, and of nobody else
+    :param bad_kinds: the kinds of bad event to use in turn, as keys of ``BAD``
+    :param rings: whether all events are of accounts that share a few devices and addresses
     """
     draw = random.Random(seed)  # noqa: S311  (samples, not secrets)
     world = _World(draw)
-    kinds = [BAD[kind] for kind in bad_kinds]
-    bad = 0
+    spoilers = [BAD[kind] for kind in bad_kinds]
+    bad_count = 0
     body = ""
     for _ in range(count):
         if draw.random() < bad_share:
-            # In turn, so that a small sample already shows every kind.
-            yield kinds[bad % len(kinds)](world.event())
-            bad += 1
+            # In turn, so that even a small sample has every kind.
+            yield spoilers[bad_count % len(spoilers)](world.event())
+            bad_count += 1
         elif body and draw.random() < REPEAT_SHARE:
             yield body
         else:

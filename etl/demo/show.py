@@ -1,4 +1,4 @@
-"""What ``make run`` runs: the real commands, on an embedded queue and an embedded database."""
+"""What ``make run`` runs: the real commands on an embedded SQS and an embedded Postgres."""
 
 from __future__ import annotations
 
@@ -27,34 +27,52 @@ from etl.terminal import output
 FOLDER = Path(".embedded")
 QUEUE = "logins"
 
-# SQS may deliver a message again even after it was deleted; the embedded one does so on purpose, so
-# that there is something for the ledger to do.
+# SQS may deliver a message again even after it was deleted. The embedded one does so on purpose, to
+# show what the ledger is for.
 REDELIVER_FRACTION = 0.01
 
-# Short, so that the demo ends soon; a scheduled job has more patience.
-IDLE_SECONDS, WAIT_SECONDS = 3, 1
+# Shorter than for a scheduled job, so that the demo ends soon.
+IDLE_SECONDS = 3
+WAIT_SECONDS = 1
 
-# A quarter of the demo, so that redeliveries of the first batches still find the job running.
+# A quarter of the messages, so that the first redeliveries arrive while the job is still running.
 BATCH_ROWS = 2_500
+
+TABLES = (
+    (
+        "quarantine by reason (bodies encrypted)",
+        """select reason ->> 'column' as "column", reason ->> 'check' as "check",
+                  count(*) as messages
+           from etl.quarantine, jsonb_array_elements(reasons) as reason
+           group by 1, 2 order by 3 desc, 1, 2""",
+    ),
+    ("five rows of user_logins", "select * from user_logins limit 5"),
+    (
+        "the three devices that most users share",
+        """select masked_device_id, count(distinct user_id) as users, count(*) as logins
+           from user_logins group by 1 order by 2 desc, 3 desc limit 3""",
+    ),
+)
 
 
 def show_demo(messages: int, *, serve: bool, notebook: bool, week: bool) -> None:
-    """Show the whole job; see ``python -m etl demo --help``.
+    """Run the demo; ``python -m etl demo --help`` describes the options.
 
-    :raises EmbeddedError: a service did not start, or the job failed
+    :raises EmbeddedError: a service did not start, or a command failed
     """
     out = output.console()
     with _services() as (environment, engine):
-        if notebook:
-            fresh = _runs(engine) == 0
+        earlier_runs = _count_runs(engine)
+        if week or notebook:
             _load_week(out, environment, engine)
-            if fresh:
+        if notebook:
+            if not earlier_runs:
                 _show_job(out, environment, engine, messages)
             _open_jupyter(environment)
             return
-        if week:
-            _load_week(out, environment, engine)
         _show_job(out, environment, engine, messages)
+        if earlier_runs:
+            _explain_repeats(out, earlier_runs)
         _show_tables(out, engine)
         _show_next(out)
         if serve:
@@ -85,7 +103,10 @@ def _services() -> Iterator[tuple[dict[str, str], sa.Engine]]:
 
 
 def _keyring() -> Path:
-    """The demo's own key, kept so that tokens of two demos match. It guards made-up data only."""
+    """Make the demo's keyring once, so that two demos give equal tokens; return its path.
+
+    It protects only made-up data.
+    """
     path = FOLDER / "keyring.json"
     if not path.exists():
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -93,8 +114,8 @@ def _keyring() -> Path:
     return path
 
 
-def _runs(engine: sa.Engine) -> int:
-    """How many runs the kept database has seen."""
+def _count_runs(engine: sa.Engine) -> int:
+    """Return the number of runs that the database records."""
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table("runs", schema="etl"):
             return 0
@@ -104,64 +125,58 @@ def _runs(engine: sa.Engine) -> int:
 def _show_job(
     out: Console, environment: Mapping[str, str], engine: sa.Engine, messages: int
 ) -> None:
-    earlier = _runs(engine)
     with engine.connect() as connection:
         version = connection.execute(sa.text("show server_version")).scalar_one()
-    out.print(f"[bold]services[/] Postgres {version} and SQS, embedded, with a dead-letter queue")
-    # The seed does not change: a second demo sends the same events again.
-    command = ["send", "--sample", str(messages), "--seed", "1"]
-    out.print(f"[bold]$ python -m etl {' '.join(command)}[/]")
-    call(environment, *command)
-    command = ["run", "--idle-seconds", str(IDLE_SECONDS), "--json"]
-    out.print(f"[bold]$ python -m etl {' '.join(command)}[/]")
-    summary = json.loads(call(environment, *command))
-    _show_summary(out, summary)
-    if earlier:
-        out.print(
-            f"\nThis database has seen {earlier} earlier run{'s' if earlier > 1 else ''}. The same "
-            "events were sent again as new messages,\nso they were loaded again: the ledger drops "
-            "a message that SQS delivers twice, not an\nevent that a producer sends twice. Those "
-            "are duplicates, and for the analyst to find."
-        )
+    out.print(
+        f"[bold]started[/] an embedded Postgres {version} and an embedded SQS with a dead-letter "
+        "queue"
+    )
+    # The seed is constant, so that a second demo sends the same events again.
+    _show_call(out, environment, "send", "--sample", str(messages), "--seed", "1")
+    printed = _show_call(out, environment, "run", "--idle-seconds", str(IDLE_SECONDS), "--json")
+    _show_summary(out, json.loads(printed))
+
+
+def _explain_repeats(out: Console, earlier_runs: int) -> None:
+    runs = "1 earlier run" if earlier_runs == 1 else f"{earlier_runs} earlier runs"
+    out.print(
+        f"\nThe database contains {runs}. The same events were now sent again as new messages,\n"
+        "so they were loaded again. The ledger drops a message that SQS delivers twice, but not\n"
+        "an event that a producer sends twice: such duplicates are for the analyst to find."
+    )
+
+
+def _show_call(out: Console, environment: Mapping[str, str], *arguments: str) -> str:
+    """Print a command, run it, and return what it printed."""
+    out.print(f"[bold]$ python -m etl {' '.join(arguments)}[/]")
+    return call(environment, *arguments)
 
 
 def _load_week(out: Console, environment: Mapping[str, str], engine: sa.Engine) -> None:
     missing = nights.missing(engine)
     if missing:
-        out.print(f"[bold]a week[/] {len(missing)} made-up nights, some with faults")
+        out.print(f"[bold]loading[/] {len(missing)} nights of made-up events, some with faults")
         nights.load(environment, missing)
 
 
 def _show_summary(out: Console, summary: Mapping[str, int]) -> None:
-    rate = summary["received"] / summary["seconds"]
+    seconds = summary["seconds"]
+    rate = summary["received"] / seconds
     out.print(
-        f"\n[bold]reconciliation[/] by delivery, {summary['seconds']:.1f} s, {rate:,.0f} messages/s"
+        f"\n[bold]reconciliation[/] of all deliveries in {seconds:.1f} s, {rate:,.0f} messages/s"
     )
-    parts = ("received", "loaded", "already_handled", "quarantined", "released")
-    for sign, part in zip(" =+++", parts, strict=True):
-        out.print(f"  {sign} {part.replace('_', ' '):<16}{summary[part]:>8,}")
+    counts = ("received", "loaded", "already_handled", "quarantined", "released")
+    for sign, name in zip(" =+++", counts, strict=True):
+        out.print(f"  {sign} {name.replace('_', ' '):<16}{summary[name]:>8,}")
     out.print(
-        f"\n{summary['already_handled']:,} times SQS delivered a message again that had been "
-        "deleted, as it may;\nthe ledger knew the ids, so nothing was loaded twice."
+        "\nSQS may deliver a message again even after it was deleted. Here it did so "
+        f"{summary['already_handled']:,} times;\nthe ledger knew the ids, so nothing was loaded "
+        "twice."
     )
 
 
 def _show_tables(out: Console, engine: sa.Engine) -> None:
-    for title, statement in (
-        (
-            "quarantine by reason (bodies are sealed)",
-            """select reason ->> 'column' as "column", reason ->> 'check' as "check",
-                      count(*) as messages
-               from etl.quarantine, jsonb_array_elements(reasons) as reason
-               group by 1, 2 order by 3 desc, 1, 2""",
-        ),
-        ("five rows of user_logins", "select * from user_logins limit 5"),
-        (
-            "the three most shared devices",
-            """select masked_device_id, count(distinct user_id) as users, count(*) as logins
-               from user_logins group by 1 order by 2 desc, 3 desc limit 3""",
-        ),
-    ):
+    for title, statement in TABLES:
         with engine.connect() as connection:
             rows = pd.read_sql(sa.text(statement), connection)
         out.print()
@@ -172,20 +187,20 @@ def _show_next(out: Console) -> None:
     out.print(
         "[bold]next[/]\n"
         "  make notebook                             explore this data in Jupyter\n"
-        "  .venv/bin/python -m etl demo --serve      keep the services up, for a second terminal\n"
-        "  .venv/bin/python -m etl run --help        the job and its options\n"
-        "  make test                                 the proof"
+        "  .venv/bin/python -m etl demo --serve      keep the services running after the demo\n"
+        "  .venv/bin/python -m etl run --help        show the options of the job\n"
+        "  make test                                 run the tests"
     )
 
 
 def _serve(out: Console, environment: Mapping[str, str]) -> None:
-    out.print("\n[bold]serving until Ctrl-C[/]; in a second terminal, in this folder:\n")
+    out.print("\n[bold]the services run until Ctrl-C[/]; in a second terminal, in this folder:\n")
     for name, value in sorted(environment.items()):
         out.print(f"  export {name}='{value}'", soft_wrap=True)
     out.print("\n  .venv/bin/python -m etl history\n  .venv/bin/python -m etl quarantine list")
     ended = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: ended.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
     ended.wait()
 
 
@@ -193,9 +208,9 @@ def _open_jupyter(environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "jupyter", "lab", "--notebook-dir", "notebooks"]
     if os.geteuid() == 0:
         command.append("--allow-root")
-    # Notebooks made in any folder can import etl.
+    # So that a notebook in any folder can import etl.
     environment = {**os.environ, **environment, "PYTHONPATH": str(Path.cwd())}
-    # Ctrl-C is Jupyter's: it asks back, and ends by itself. A SIGTERM we pass on.
+    # Jupyter handles Ctrl-C: it asks for confirmation and then ends. SIGTERM is passed on to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with subprocess.Popen(command, env=environment) as jupyter:
         signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())

@@ -1,1 +1,1 @@
-"""The Postgres and the SQS that come with the project, for the demo, tests and benchmarks."""
+"""A Postgres and an SQS that run on this machine, for the demo, the tests and the benchmarks."""

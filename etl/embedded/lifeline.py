@@ -1,10 +1,10 @@
-"""A module of ours in a process of its own that ends when its parent ends, even by SIGKILL.
+"""Run a module in a child process that ends when its parent ends, even if the parent is killed.
 
-The child's standard input is a pipe whose other end only the parent holds. Whatever ends the
-parent closes that end, and the child reads end-of-file. Unlike PR_SET_PDEATHSIG this works on
-every Unix, survives a change of user, and does not fire when merely the starting thread ends.
-A process that the parent forked without an exec (multiprocessing does) holds a copy of that end;
-so the child also looks, once a second, whether its parent is still the same.
+The child's standard input is a pipe, the lifeline, whose other end only the parent holds. However
+the parent ends, that end is closed and the child reads end-of-file. Unlike PR_SET_PDEATHSIG this
+works on every Unix, survives a change of user, and does not fire when only the starting thread
+ends. A process that the parent forked without an exec, as multiprocessing does, holds a copy of
+that end; so the child also checks once a second whether it still has the same parent.
 """
 
 from __future__ import annotations
@@ -27,35 +27,38 @@ ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """A running ``python -m MODULE``; ``ready`` is the JSON object it printed when it was up."""
+    """A running ``python -m MODULE``; ``ready`` is the JSON object that it printed when ready."""
 
     def __init__(self, module: str, *arguments: str, ready_seconds: float = 60) -> None:
-        """Start the module and wait until it reports.
+        """Start the module and wait for its report.
 
-        :raises EmbeddedError: it ended, or said nothing for *ready_seconds*, or something else.
+        :raises EmbeddedError: it ended, it printed something else, or it did not report within
+            *ready_seconds*.
         """
-        # The child must find this package from any working directory, and nothing else there
-        # (-P): a notebook folder may well hold a random.py.
+        # The child must find this package from any working directory, but import nothing from the
+        # working directory itself (-P): a notebook folder may contain a random.py.
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Its own session: Ctrl-C at the terminal is for the job, which then stops its services.
+            # A separate session: Ctrl-C at the terminal reaches only the job, which then stops its
+            # services.
             start_new_session=True,
         )
         self._name = module
         try:
-            self.ready: dict[str, Any] = self._report(ready_seconds)
+            self.ready: dict[str, Any] = self._read_report(ready_seconds)
         except BaseException:
             self.kill()
             raise
 
-    def _report(self, ready_seconds: float) -> dict[str, Any]:
+    def _read_report(self, ready_seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
-        deadline, line = time.monotonic() + ready_seconds, b""
+        deadline = time.monotonic() + ready_seconds
+        line = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
@@ -70,7 +73,8 @@ class Child:
             report: dict[str, Any] = json.loads(line)
         except ValueError:
             raise EmbeddedError(
-                f"{self._name!r} printed something before its report: print to standard error"
+                f"{self._name!r} printed something before its report: it must print to standard "
+                "error"
             ) from None
         return report
 
@@ -80,7 +84,7 @@ class Child:
         return self._process.pid
 
     def stop(self, seconds: float = 30) -> None:
-        """Close the lifeline and wait for the child to end by itself; kill it after *seconds*."""
+        """Close the lifeline and wait until the child has ended; kill it after *seconds*."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -90,7 +94,7 @@ class Child:
         self._close()
 
     def kill(self) -> None:
-        """End the child at once (SIGKILL)."""
+        """Kill the child (SIGKILL)."""
         self._process.kill()
         self._process.wait()
         self._close()
@@ -102,19 +106,20 @@ class Child:
 
 
 def report(**facts: Any) -> None:
-    """Tell the parent that this child is up (called once, in the child)."""
+    """Tell the parent that this child is ready; the child calls this once."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
-    os.dup2(2, 1)  # nobody reads the pipe from here on: a child that prints would fill it and hang
+    # From now on nobody reads the pipe, and a child that filled it would hang.
+    os.dup2(2, 1)
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
-    """Call *act* in a thread once the parent has closed the lifeline or has died."""
+    """Call *act* in a thread once the parent has closed the lifeline or has ended."""
     parent = os.getppid()
 
     def wait() -> None:
         while os.getppid() == parent:
-            # Not sys.stdin: a buffered read would hold a lock that the interpreter wants at exit.
+            # Not sys.stdin: a buffered read would hold a lock that the interpreter needs to exit.
             if select.select([0], [], [], 1)[0] and not os.read(0, 4096):
                 break
         act()

@@ -1,10 +1,10 @@
-"""A Postgres of our own, for the demo, the tests and the notebooks: no installation, no root.
+"""Start and stop the embedded Postgres; for the demo, the tests and the notebooks.
 
     with EmbeddedPostgres() as postgres:
         engine = sqlalchemy.create_engine(etl.postgres.engine.driver_url(postgres.url))
 
-The server is gone when the process that started it is gone, even by SIGKILL:
-`etl.embedded.postgres_supervisor` sees to that.
+It needs no installed Postgres and no root. The server ends with the process that started it, even
+if that process is killed (SIGKILL): `etl.embedded.postgres_supervisor` makes sure of it.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from etl.errors import EmbeddedError
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-# Start (60 s) after a stop that had to go through all its steps.
+# Enough for a stop that needs all its steps and then a start (60 s).
 ANSWER_SECONDS = 90
-# The kernel's limit for the path of a unix socket is 104 bytes on macOS, 108 on Linux.
-SOCKET_PATH_BYTES = 100
+# The kernel limits the path of a unix socket to 104 bytes on macOS and 108 on Linux.
+MAX_SOCKET_PATH_BYTES = 100
 
 
 class EmbeddedPostgres:
     """A running Postgres 18 with the database ``etl``, which belongs to the role ``etl``.
 
-    It listens on 127.0.0.1 and on a unix socket in a private folder; both want a password, made
-    anew for every cluster. The superuser is ``postgres``.
+    It listens on 127.0.0.1 and on a unix socket in a private folder. Both require a password, which
+    is different for every cluster. The superuser is ``postgres``.
     """
 
     def __init__(
         self, data: Path | None = None, *, settings: Mapping[str, str] | None = None
     ) -> None:
-        """Start a server and wait until it takes connections.
+        """Start a server and wait until it accepts connections.
 
-        :param data: keep the cluster in this folder and use it again next time; without it the
-            cluster is temporary, trades durability for speed and is removed at the end.
-        :param settings: settings of Postgres by name, before the defaults of this module.
-        :raises EmbeddedError: it did not start, or another server uses the folder.
+        :param data: the folder to keep the cluster in, for the next start. Without it the cluster
+            is temporary: it trades durability for speed and is removed at the end.
+        :param settings: Postgres settings by name; they take precedence over our own.
+        :raises EmbeddedError: the server did not start, or another server uses the folder.
         """
         self._run = _private_folder()
         self.data = self._run if data is None else Path(data).absolute()
@@ -76,12 +76,12 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The database ``etl`` as its owner."""
+        """The URL of the database ``etl`` for its owner."""
         return self._url("etl", "etl")
 
     @property
     def superuser_url(self) -> str:
-        """The database ``etl`` as ``postgres``."""
+        """The URL of the database ``etl`` for the superuser."""
         return self._url("postgres", "etl")
 
     def _url(self, role: str, database: str) -> str:
@@ -90,44 +90,44 @@ class EmbeddedPostgres:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a job finds this database."""
+        """The environment variables that point a job to this database."""
         return {"DATABASE_URL": self.url}
 
     @property
     def log_path(self) -> Path:
-        """The server's log: starts, stops and crashes, no statement and no value."""
+        """The server's log: starts, stops and crashes, but no statement and no value."""
         return self.data / "server.log"
 
     @property
     def cluster(self) -> Path:
-        """What Postgres calls the data directory."""
+        """The folder that Postgres calls its data directory."""
         return self.data / "cluster"
 
     @property
     def socket_folder(self) -> Path:
-        """The folder of the unix socket: libpq's ``host``."""
+        """The folder of the unix socket, which is ``host`` for libpq."""
         return self._run / "socket"
 
     @property
     def supervisor_pid(self) -> int:
-        """The process id of the server's parent."""
+        """The process id of the server's parent process."""
         return self._child.pid
 
     def start(self) -> None:
-        """Start the stopped or crashed server, on the same port.
+        """Start a stopped or crashed server, on the same port.
 
         :raises EmbeddedError: it did not start.
         """
         self._ask(do="start")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop the server and keep the cluster: ``immediate`` is what a crash looks like."""
+        """Stop the server and keep the cluster; ``immediate`` looks like a crash."""
         self._ask(do="stop", mode=mode)
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop and start.
+        """Stop the server and start it again.
 
-        :raises EmbeddedError: it did not start again.
+        :raises EmbeddedError: it did not start.
         """
         self.stop(mode)
         self.start()
@@ -143,23 +143,23 @@ class EmbeddedPostgres:
                     answer: dict[str, Any] = json.loads(stream.readline())
         except (OSError, ValueError):
             raise EmbeddedError(
-                f"the supervisor of Postgres, process {self.supervisor_pid}, does not answer: "
-                "start a new server"
+                f"the supervisor of the embedded Postgres, process {self.supervisor_pid}, does not "
+                "answer: start a new server"
             ) from None
         if "error" in answer:
             raise EmbeddedError(answer["error"])
         self.pid = answer["pid"]
 
     def close(self) -> None:
-        """Stop the server for good; remove the cluster if it is temporary."""
+        """Stop the server for good; a temporary cluster is removed."""
         self._child.stop()
-        # The supervisor has done it, unless it was killed.
+        # The supervisor has already removed the folder, unless it was killed.
         shutil.rmtree(self._run, ignore_errors=True)
 
     def new_database(self, name: str | None = None) -> str:
-        """Make an empty database that belongs to ``etl``; return its url.
+        """Create an empty database that belongs to ``etl``; return its URL.
 
-        :raises EmbeddedError: the server does not run, or the name is taken.
+        :raises EmbeddedError: the server is not running, or the name is taken.
         """
         from psycopg2 import sql
 
@@ -169,9 +169,9 @@ class EmbeddedPostgres:
         return self._url("etl", name)
 
     def drop_database(self, url: str) -> None:
-        """Remove the database of *url*, if it is there, and end the sessions on it.
+        """Drop the database of *url* if it exists, and end its sessions.
 
-        :raises EmbeddedError: the server does not run.
+        :raises EmbeddedError: the server is not running.
         """
         from psycopg2 import sql
 
@@ -183,7 +183,7 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _superuser(self) -> Iterator[Cursor]:
-        """Yield a cursor outside any transaction, on another database than ``etl``."""
+        """Yield a cursor without a transaction, on the database ``postgres``."""
         import psycopg2
 
         try:
@@ -200,13 +200,13 @@ class EmbeddedPostgres:
                 with connection.cursor() as cursor:
                     yield cursor
         except psycopg2.Error as error:
-            raise EmbeddedError(f"the embedded Postgres refused: {error}") from None
+            raise EmbeddedError(f"the embedded Postgres refused the statement: {error}") from None
 
 
 def _private_folder() -> Path:
-    """Make a temporary folder whose path leaves room for a unix socket."""
+    """Make a temporary folder whose path is short enough for a unix socket inside."""
     parent = Path(tempfile.gettempdir())
-    longest = parent / "etl-pg-12345678" / "socket" / ".s.PGSQL.12345"
-    if len(bytes(longest)) > SOCKET_PATH_BYTES:
+    socket_path = parent / "etl-pg-12345678" / "socket" / ".s.PGSQL.12345"
+    if len(bytes(socket_path)) > MAX_SOCKET_PATH_BYTES:
         parent = Path("/tmp")  # noqa: S108  (mkdtemp makes it private)
     return Path(tempfile.mkdtemp(prefix="etl-pg-", dir=parent))

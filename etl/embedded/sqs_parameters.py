@@ -1,20 +1,21 @@
-"""The members of a request to the embedded SQS, checked for their types and ranges."""
+"""The parameters of a request to the embedded SQS, with checks of their types and ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from etl.embedded.sqs_model import Refusal, invalid, missing
+from etl.embedded.sqs_refusals import Refusal, invalid, missing
 
-MAXIMUM_ENTRIES = 10
+MAX_ENTRIES = 10
+STORED_MEMBERS = ("DataType", "StringValue", "BinaryValue")  # of a message attribute
 
 
 class Parameters:
-    """The members of a request, or of one entry of its batch, each checked for its type."""
+    """The members of a request, or of one batch entry; each is checked when it is read."""
 
     def __init__(self, members: object, path: str = "") -> None:
-        """Take the decoded JSON; *path* stands before a member's name in a refusal."""
+        """Take the decoded JSON; a refusal names a member with *path* in front."""
         if not isinstance(members, dict):
             raise Refusal("SerializationException", "A JSON object was expected.")
         self._members: dict[str, Any] = members
@@ -29,33 +30,33 @@ class Parameters:
         return value
 
     def has(self, name: str) -> bool:
-        """Whether the member was given."""
+        """Whether the request has this member."""
         return self._members.get(name) is not None
 
     def text(self, name: str) -> str:
-        """Return a string that must be there."""
+        """Return a required string."""
         if not (value := self.optional_text(name)):
             raise missing(self._path + name)
         return value
 
     def optional_text(self, name: str) -> str:
-        """Return a string, or "" without it."""
+        """Return a string, or "" when the member is absent."""
         value: str = self._member(name, str, "")
         return value
 
     def integer(self, name: str) -> int | None:
-        """Return an integer, or None without it."""
+        """Return an integer, or None when the member is absent."""
         value: int | None = self._member(name, int, None)
         return value
 
     def required_integer(self, name: str) -> int:
-        """Return an integer that must be there."""
+        """Return a required integer."""
         if (value := self.integer(name)) is None:
             raise missing(self._path + name)
         return value
 
     def ranged(self, name: str, default: int, low: int, high: int) -> int:
-        """Return an integer from *low* to *high*, or *default* without it."""
+        """Return an integer from *low* to *high*, or *default* when the member is absent."""
         value = self.integer(name)
         if value is None:
             return default
@@ -79,31 +80,33 @@ class Parameters:
 
     def message_attributes(self) -> dict[str, dict[str, str]]:
         """Return the message attributes, with only the members that SQS stores."""
-        values = self._member("MessageAttributes", dict, None)
-        if not values:
-            return {}
-        wanted = ("DataType", "StringValue", "BinaryValue")
+        values = self._member("MessageAttributes", dict, {})
         stored = {}
         for name, value in values.items():
             members = Parameters(value, f"{self._path}MessageAttributes.{name}.")
-            given = {member: members.optional_text(member) for member in wanted}
-            stored[name] = {member: text for member, text in given.items() if text}
+            texts = {key: members.optional_text(key) for key in STORED_MEMBERS}
+            stored[name] = {key: text for key, text in texts.items() if text}
         return stored
 
     def entries(self, entry_name: str) -> list[Parameters]:
-        """Return the batch's entries, after the checks that refuse a batch as a whole."""
+        """Return the entries of a batch.
+
+        :raises Refusal: AWS would refuse the batch as a whole.
+        """
         values = self._member("Entries", list, [])
         if not values:
             raise Refusal(
                 "EmptyBatchRequest", f"There should be at least one {entry_name} in the request."
             )
-        if len(values) > MAXIMUM_ENTRIES:
+        if len(values) > MAX_ENTRIES:
             raise Refusal(
                 "TooManyEntriesInBatchRequest",
-                f"Maximum number of entries per request are {MAXIMUM_ENTRIES}. "
+                f"Maximum number of entries per request are {MAX_ENTRIES}. "
                 f"You have sent {len(values)}.",
             )
-        entries = [Parameters(v, f"{entry_name}.{n}.") for n, v in enumerate(values, 1)]
+        entries = [
+            Parameters(value, f"{entry_name}.{number}.") for number, value in enumerate(values, 1)
+        ]
         _check_entry_ids([entry.text("Id") for entry in entries])
         return entries
 

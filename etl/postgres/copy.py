@@ -22,7 +22,7 @@ def copy_rows(
 ) -> int:
     """Insertion method for ``to_sql``: one COPY in text format, fed in pieces.
 
-    The database reads one piece while the next one is written here.
+    The database reads one piece while the next one is being written.
 
     :returns: rows copied
     """
@@ -34,7 +34,7 @@ def copy_rows(
 
 
 def insert_target(table: str, columns: Sequence[str]) -> str:
-    """Name a table and its columns, as INSERT and COPY want them."""
+    """Return a table and its columns, quoted, as INSERT and COPY want them."""
     quoted = (quote_name(column, for_driver=True) for column in columns)
     return f"{quote_name(table, for_driver=True)} ({', '.join(quoted)})"
 
@@ -45,14 +45,15 @@ def _copy_pieces(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
     while part := list(islice(waiting, PIECE_ROWS)):
         columns = [_column_text(values) for values in zip(*part, strict=True)]
         text = "".join(["\n".join(map("\t".join, zip(*columns, strict=True))), "\n"])
-        # What UTF-8 cannot carry was a reject long ago. An error raised here would stand in the
-        # server's log, with the text; the server's own refusal comes back as a row at fault.
+        # Text that UTF-8 cannot encode was rejected before. If it got here, an error of Python's would
+        # appear in the server's log together with the text; the server's own refusal comes back as
+        # a row at fault.
         yield text.encode("utf-8", "surrogatepass")
 
 
 def _column_text(values: Sequence[Any]) -> Sequence[str]:
     texts = [_NULL if value is None else str(value) for value in values]
-    # One look at the whole column: values that need escapes are rare, tokens never do.
+    # One search of the whole column: values that need escaping are rare, and tokens never do.
     joined = "".join(texts)
     nulls = sum(value is None for value in values)
     if not any(character in joined for character in "\t\n\r") and joined.count("\\") == nulls:

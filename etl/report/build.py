@@ -1,4 +1,4 @@
-"""The duplicate report: the answers of :mod:`etl.analysis.duplicates`, all of one moment."""
+"""The duplicate report: what :mod:`etl.analysis.duplicates` finds, all in one snapshot."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TOP = 20
 
 @dataclass(frozen=True)
 class Choice:
-    """What a report is to show."""
+    """What a report should show."""
 
-    by: str | None = None  # a column; None: every masked one
+    by: str | None = None  # a column; None: each masked one
     min_users: int = 2  # of a shared value, and of a linked group
     top: int = TOP  # rows of each table
-    exclude_shared: int | None = None  # a value of so many users or more ties nobody
-    within_seconds: float | None = None  # longest pause within a repeat; None: as repeats() has it
+    exclude_shared: int | None = None  # a value with this many users or more links nobody
+    within_seconds: float | None = None  # longest pause within a repeat; None: see repeats()
 
 
 @dataclass(frozen=True)
 class Section:
     """One table of a report."""
 
-    name: str  # of a file or a sheet
+    name: str  # of its file or sheet
     title: str
     about: str  # what a row is
     frame: pd.DataFrame = field(repr=False)
@@ -38,7 +38,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A report: its sections, and what each format says of where they come from."""
+    """A report: its sections, and the facts about their origin that every format states."""
 
     table: str
     time: dt.datetime  # UTC
@@ -49,11 +49,11 @@ class Report:
     surplus_rows: int
     key_ids: tuple[str, ...]
     options: dict[str, Any]
-    notes: tuple[str, ...]  # what a reader must know to read the tables right
+    notes: tuple[str, ...]  # what a reader must know to interpret the tables correctly
     sections: dict[str, Section]
 
     def facts(self) -> dict[str, str]:
-        """Where the report comes from, in words."""
+        """What the report was made from, in words."""
         return {
             "table": self.table,
             "time": self.time.isoformat(timespec="seconds"),
@@ -64,27 +64,31 @@ class Report:
 
 
 def build_report(source: Source, choice: Choice) -> Report:
-    """Ask everything, in one snapshot.
+    """Ask all questions in one snapshot.
 
-    :raises SettingsError: a column is not there
+    :raises UsageError: the table does not have the column
     :raises TableError: the table is missing
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     now = dt.datetime.now(dt.UTC)
-    with source.snapshot() as still:
-        sections = _sections(still, choice)
-        head = duplicates.headline(still).iloc[0]
-        keys = duplicates.token_keys(still)
-        notes = (_origin(duplicates.deliveries(still)), *_apart(keys), *_left_out(still, choice))
+    with source.snapshot() as snapshot:
+        sections = _sections(snapshot, choice)
+        headline = duplicates.headline(snapshot).iloc[0]
+        keys = duplicates.token_keys(snapshot)
+        notes = (
+            _redelivery_note(duplicates.deliveries(snapshot)),
+            *_key_notes(keys),
+            *_option_notes(snapshot, choice),
+        )
     return Report(
         table=source.name,
         time=now,
-        rows=int(head["rows"]),
-        users=int(head["users"]),
-        first=None if pd.isna(head["first"]) else head["first"],
-        last=None if pd.isna(head["last"]) else head["last"],
-        surplus_rows=int(head["surplus_rows"]),
+        rows=int(headline["rows"]),
+        users=int(headline["users"]),
+        first=None if pd.isna(headline["first"]) else headline["first"],
+        last=None if pd.isna(headline["last"]) else headline["last"],
+        surplus_rows=int(headline["surplus_rows"]),
         key_ids=tuple(sorted(keys["key_id"].dropna().unique())),
         options=_options(source, choice),
         notes=notes,
@@ -93,18 +97,18 @@ def build_report(source: Source, choice: Choice) -> Report:
 
 
 def _sections(source: Source, choice: Choice) -> list[Section]:
-    by, top = choice.by, choice.top
+    by = choice.by
+    top = choice.top
+    min_users = choice.min_users
     linked = duplicates.linked(
-        source, by, exclude_shared=choice.exclude_shared, min_users=choice.min_users, top=top
+        source, by, exclude_shared=choice.exclude_shared, min_users=min_users, top=top
     )
     repeats = duplicates.repeats(source, within_seconds=choice.within_seconds, top=top)
+    shared_values = duplicates.shared_values(source, by, min_users=min_users, top=top)
     return [
         _section("columns", duplicates.column_totals(source, by)),
         _section("exact_rows", duplicates.exact_rows(source, top=top)),
-        _section(
-            "shared_values",
-            duplicates.shared_values(source, by, min_users=choice.min_users, top=top),
-        ),
+        _section("shared_values", shared_values),
         _section("users_with_many", duplicates.users_with_many(source, by, top=top)),
         _section("repeats", repeats),
         _section("groups", linked.groups),
@@ -117,25 +121,25 @@ def _sections(source: Source, choice: Choice) -> list[Section]:
 
 
 TITLES = {
-    "columns": ("Columns", "What each column holds, and how many of its values users share."),
+    "columns": ("Columns", "How many values each column has, and how many of them are shared."),
     "exact_rows": ("Exact duplicate rows", "Rows that are equal in every column."),
-    "shared_values": ("Values that users share", "One value, several users."),
-    "users_with_many": ("Users with many values", "One user, several values."),
+    "shared_values": ("Shared values", "Values that several users have."),
+    "users_with_many": ("Users with many values", "Users who have several values."),
     "repeats": (
         "Repeats",
-        "Rows of one user that agree in every masked column and follow one another closely.",
+        "Rows of one user that agree in every masked column, each shortly after the one before.",
     ),
     "groups": (
         "Linked groups",
-        "Users that share a value, directly or through others, and what ties them.",
+        "Users linked by the values they share, directly or through other users.",
     ),
-    "ties": ("What ties the groups", "The values that most users of a group share."),
-    "edges": ("Who is tied by what", "The users that have those values."),
-    "all_groups": ("All linked groups", "Those that are listed and those that are not."),
-    "distribution": ("Users of a value", "How many values have so many users."),
+    "ties": ("What links the groups", "The values that most users of a group share."),
+    "edges": ("Who shares what", "The users who have those values."),
+    "all_groups": ("All linked groups", "Totals of all groups, listed or not."),
+    "distribution": ("Users per value", "How many values have one user, two users, and so on."),
     "over_time": (
         "Surplus rows over time",
-        "Rows of each UTC day, and those of them that repeat another one in every column.",
+        "Rows of each UTC day, and how many of them repeat another row in every column.",
     ),
 }
 
@@ -145,49 +149,49 @@ def _section(name: str, frame: pd.DataFrame) -> Section:
     return Section(name, title, about, frame, frame.attrs["query"])
 
 
-def _origin(deliveries: pd.DataFrame) -> str:
+def _redelivery_note(deliveries: pd.DataFrame) -> str:
     if deliveries.empty:
         return (
-            "A message that SQS delivers again never becomes a second row. How often that was so "
-            "cannot be told here: etl.runs is not there, or not to be read by this role."
+            "A message that SQS delivers twice is loaded once. The number of such redeliveries is "
+            "unknown here: etl.runs does not exist, or this role may not read it."
         )
     counts = deliveries.iloc[0]
     return (
-        f"A message that SQS delivers again never becomes a second row: of {counts['received']:,} "
-        f"deliveries in {counts['runs']:,} runs, {counts['already_handled']:,} were handled "
-        "already and kept out. What is left here came from the producer, in messages of their own."
+        f"A message that SQS delivers twice is loaded once: of {counts['received']:,} deliveries "
+        f"in {counts['runs']:,} runs, {counts['already_handled']:,} had already been handled. The "
+        "duplicates in this report were sent by the producer as separate messages."
     )
 
 
-def _apart(keys: pd.DataFrame) -> list[str]:
-    """Which rows cannot be compared, being under different keys."""
+def _key_notes(keys: pd.DataFrame) -> list[str]:
+    """Say which rows cannot be compared because they are under different keys."""
     notes = []
-    for column, own in keys.groupby("column", sort=False):
-        tokens = own.dropna(subset=["key_id"])
+    for column, counts in keys.groupby("column", sort=False):
+        tokens = counts.dropna(subset=["key_id"])
         if len(tokens) > 1:
             parts = (
-                f"{n:,} under {key!r}"
-                for key, n in zip(tokens["key_id"], tokens["rows"], strict=True)
+                f"{rows:,} under {key_id!r}"
+                for key_id, rows in zip(tokens["key_id"], tokens["rows"], strict=True)
             )
             notes.append(
-                f"Rows under different keys cannot be joined, for equal values have other tokens "
-                f"there: {column!r} has {', '.join(parts)}."
+                "Rows under different keys cannot be compared, because equal values have different "
+                f"tokens: {column!r} has {', '.join(parts)}."
             )
-        if len(tokens) < len(own):
-            plain = int(own.loc[own["key_id"].isna(), "rows"].sum())
-            notes.append(f"{plain:,} values of {column!r} are no tokens, and are not shown.")
+        if len(tokens) < len(counts):
+            plain = int(counts.loc[counts["key_id"].isna(), "rows"].sum())
+            notes.append(f"{plain:,} values of {column!r} are not tokens and are not shown.")
     return notes
 
 
-def _left_out(source: Source, choice: Choice) -> list[str]:
+def _option_notes(source: Source, choice: Choice) -> list[str]:
     notes = []
     if choice.exclude_shared:
         notes.append(
-            f"A value that {choice.exclude_shared:,} users or more share ties nobody in the linked "
-            "groups."
+            f"In the linked groups, a value that {choice.exclude_shared:,} or more users share "
+            "links nobody."
         )
     if source.time is None:
-        notes.append("The table has no time, so there are no repeats and no days.")
+        notes.append("The table has no time column, so repeats and days are empty.")
     return notes
 
 

@@ -1,173 +1,230 @@
-"""Small charts as SVG, drawn here so that a report needs no plotting library.
+"""Small charts, drawn here so that a report needs no plotting library.
 
-Series differ by shape and by Okabe and Ito's colours, which all kinds of colour vision tell apart;
-the colours themselves stand in ``report/templates/report.css``, for light and for dark.
+This module works out where everything goes; ``templates/chart.svg`` writes it as SVG. Series differ
+by shape, and by the colours of Okabe and Ito, which people with any kind of colour vision can tell
+apart. The colours are in ``templates/report.css``, for light and for dark.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from xml.etree.ElementTree import Element
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from etl.report.markup import node
-
+# All lengths are in pixels.
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 30, 50
 ROW = 24  # height of a row of a ranking
-SHAPES = ("circle", "square", "triangle", "diamond")
 MAX_TICKS, MAX_DATES = 6, 5
+# The corners of a mark around its centre, by series; without corners it is a circle.
+SHAPES = (
+    (),
+    ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+    ((0, -5.5), (5, 4), (-5, 4)),
+    ((0, -6), (6, 0), (0, 6), (-6, 0)),
+)
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Line:
+    """A straight line; its style is ``axis`` or ``grid``."""
+
+    style: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text; its anchor says whether it starts, ends or has its middle at ``x``."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar with a tooltip."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tooltip: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a series with a tooltip, drawn as a polygon, or as a circle without corners."""
+
+    series: int
+    x: float
+    y: float
+    corners: str
+    tooltip: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What ``templates/chart.svg`` draws, in the order of the fields."""
+
+    title: str
+    lines: Sequence[Line]
+    labels: Sequence[Label]
+    bars: Sequence[Bar] = ()
+    marks: Sequence[Mark] = ()
+    height: int = HEIGHT
+    width: int = field(default=WIDTH, init=False)
+
+
+@dataclass(frozen=True)
 class Scale:
-    """Where on the paper a number stands."""
+    """Places numbers along an axis."""
 
     low: float
     high: float
-    start: float  # pixels
+    start: float
     stop: float
     log: bool = False
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
-        low, high, own = self.low, self.high, value
-        if self.log:
-            low, high, own = math.log10(low), math.log10(high), math.log10(value)
-        return round(self.start + (own - low) / (high - low) * (self.stop - self.start), 1)
+        """The pixel at which a value is drawn."""
+        share = (self._position(value) - self._position(self.low)) / (
+            self._position(self.high) - self._position(self.low)
+        )
+        return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self) -> list[float]:
-        """Round numbers along it."""
+        """Round numbers from the low end to the high one."""
         if self.log:
             powers = range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)
             return [10.0**power for power in powers]
         step = _round_step((self.high - self.low) / MAX_TICKS)
         return [self.low + step * i for i in range(int((self.high - self.low) / step) + 1)]
 
-
-def log_scale(most: float, start: float, stop: float) -> Scale:
-    """From 1 to the power of ten above *most*."""
-    return Scale(1, 10.0 ** max(math.ceil(math.log10(max(most, 1))), 1), start, stop, log=True)
+    def _position(self, value: float) -> float:
+        return math.log10(value) if self.log else value
 
 
-def dots(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, title: str) -> Element:
-    """Points from (1, 1) on, on two logarithmic axes; a shape and a colour for each series."""
-    points = [point for own in series.values() for point in own]
-    x = log_scale(max((p[0] for p in points), default=1), LEFT, WIDTH - RIGHT)
-    y = log_scale(max((p[1] for p in points), default=1), HEIGHT - BOTTOM, TOP)
+def log_scale(largest: float, start: float, stop: float) -> Scale:
+    """A scale from 1 to the first power of ten that is not below *largest*."""
+    powers = max(math.ceil(math.log10(max(largest, 1))), 1)
+    return Scale(1, 10.0**powers, start, stop, log=True)
+
+
+def dots(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, title: str) -> Chart:
+    """Draw points on two logarithmic axes; each series has a shape and a colour.
+
+    :param series: points by the name of their series; both coordinates are at least 1
+    """
+    points = [point for of_series in series.values() for point in of_series]
+    x = log_scale(max((point[0] for point in points), default=1), LEFT, WIDTH - RIGHT)
+    y = log_scale(max((point[1] for point in points), default=1), HEIGHT - BOTTOM, TOP)
     marks = [
-        node("g", {"class": f"s{i % 4}"}, *(_mark(i, x.at(a), y.at(b), f"{name}: {a:,.0f} {x_label}"
-             f", {b:,.0f} {y_label}") for a, b in own))
-        for i, (name, own) in enumerate(series.items())
-    ]  # fmt: skip
-    across = [(x.at(tick), f"{tick:,.0f}") for tick in x.ticks()]
-    return _chart(title, HEIGHT, [*_frame(across, y, x_label, y_label), *marks, *_legend(series)])
-
-
-def days(values: Mapping[dt.date, int], y_label: str, title: str) -> Element:
-    """A bar a day, from the first to the last."""
-    first, last = min(values), max(values)
-    x = Scale(0, (last - first).days + 1, LEFT, WIDTH - RIGHT)
-    y = Scale(0, max(*values.values(), 1), HEIGHT - BOTTOM, TOP)
-    wide = max(x.at(1) - x.at(0) - 1, 1)
-    bars = [
-        node(
-            "rect",
-            {"x": x.at((day - first).days), "y": y.at(value), "width": round(wide, 1),
-             "height": round(y.start - y.at(value), 1)},
-            node("title", None, f"{day}: {value:,} {y_label}"),
-        )
-        for day, value in sorted(values.items())
-    ]  # fmt: skip
-    step = math.ceil(x.high / MAX_DATES)
-    shown = range(0, int(x.high), step)
-    across = [(x.at(i + 0.5), str(first + dt.timedelta(days=i))) for i in shown]
-    return _chart(
-        title, HEIGHT, [*_frame(across, y, "day (UTC)", y_label), node("g", {"class": "s0"}, *bars)]
+        _mark(i, x.at(a), y.at(b), f"{name}: {a:,.0f} {x_label}, {b:,.0f} {y_label}")
+        for i, (name, of_series) in enumerate(series.items())
+        for a, b in of_series
+    ]
+    x_ticks = [(x.at(tick), f"{tick:,.0f}") for tick in x.ticks()]
+    legend_marks, legend_labels = _legend(series)
+    return Chart(
+        title,
+        lines=_horizontal_lines(y),
+        labels=[*_labels(x_ticks, y, x_label, y_label), *legend_labels],
+        marks=[*marks, *legend_marks],
     )
 
 
-def ranking(values: Mapping[str, int], label: str, title: str) -> Element:
-    """A dot for each name on one logarithmic axis, with its number; the order is kept."""
+def days(values: Mapping[dt.date, int], y_label: str, title: str) -> Chart:
+    """Draw a bar for each day, on an axis from the first day to the last."""
+    first = min(values)
+    x = Scale(0, (max(values) - first).days + 1, LEFT, WIDTH - RIGHT)
+    y = Scale(0, max(*values.values(), 1), HEIGHT - BOTTOM, TOP)
+    width = round(max(x.at(1) - x.at(0) - 1, 1), 1)
+    bars = [
+        Bar(
+            x=x.at((day - first).days),
+            y=y.at(value),
+            width=width,
+            height=round(y.start - y.at(value), 1),
+            tooltip=f"{day}: {value:,} {y_label}",
+        )
+        for day, value in sorted(values.items())
+    ]
+    labelled = range(0, int(x.high), math.ceil(x.high / MAX_DATES))
+    x_ticks = [(x.at(i + 0.5), str(first + dt.timedelta(days=i))) for i in labelled]
+    return Chart(
+        title,
+        lines=_horizontal_lines(y),
+        labels=_labels(x_ticks, y, "day (UTC)", y_label),
+        bars=bars,
+    )
+
+
+def ranking(values: Mapping[str, int], x_label: str, title: str) -> Chart:
+    """Draw a row for each name, with a dot on a logarithmic axis and the number; keep the order."""
     height = TOP + ROW * len(values) + BOTTOM
+    bottom = height - BOTTOM
     x = log_scale(max(values.values(), default=1), LEFT, WIDTH - RIGHT - 40)
-    rows: list[Element] = []
+    lines = [Line("axis", LEFT, bottom, x.stop, bottom)]
+    labels = [_label(x.at(tick), bottom + 18, f"{tick:,.0f}", "middle") for tick in x.ticks()]
+    labels.append(_label((LEFT + x.stop) / 2, height - 10, x_label, "middle"))
+    marks = []
     for i, (name, value) in enumerate(values.items()):
         middle = TOP + ROW * (i + 0.5)
-        rows += [
-            node("line", {"class": "grid", "x1": LEFT, "x2": x.at(value), "y1": middle,
-                          "y2": middle}),
-            _mark(0, x.at(value), middle, f"{name}: {value:,} {label}"),
-            _text(LEFT - 8, middle + 4, name, "end"),
-            _text(x.at(value) + 10, middle + 4, f"{value:,}", "start"),
-        ]  # fmt: skip
-    bottom = height - BOTTOM
-    ticks = [_text(x.at(tick), bottom + 18, f"{tick:,.0f}", "middle") for tick in x.ticks()]
-    base = node("line", {"class": "axis", "x1": LEFT, "x2": x.stop, "y1": bottom, "y2": bottom})
-    below = _text((LEFT + x.stop) / 2, height - 10, label, "middle")
-    return _chart(title, height, [base, *ticks, below, node("g", {"class": "s0"}, *rows)])
+        lines.append(Line("grid", LEFT, middle, x.at(value), middle))
+        marks.append(_mark(0, x.at(value), middle, f"{name}: {value:,} {x_label}"))
+        labels.append(_label(LEFT - 8, middle + 4, name, "end"))
+        labels.append(_label(x.at(value) + 10, middle + 4, f"{value:,}", "start"))
+    return Chart(title, lines, labels, marks=marks, height=height)
 
 
-def _chart(title: str, height: float, parts: Sequence[Element]) -> Element:
-    attributes = {
-        "viewBox": f"0 0 {WIDTH} {height:g}",
-        "role": "img",
-        "aria-label": title,
-        "xmlns": "http://www.w3.org/2000/svg",
-    }
-    return node("svg", attributes, *parts)
+def _horizontal_lines(y: Scale) -> list[Line]:
+    levels = [y.at(tick) for tick in y.ticks()]
+    return [
+        Line("axis" if level == y.start else "grid", LEFT, level, WIDTH - RIGHT, level)
+        for level in levels
+    ]
 
 
-def _frame(
-    across: Sequence[tuple[float, str]], y: Scale, x_label: str, y_label: str
-) -> list[Element]:
-    """Grid, ticks and labels."""
-    parts = []
-    for tick in y.ticks():
-        level = y.at(tick)
-        line = {"x1": LEFT, "x2": WIDTH - RIGHT, "y1": level, "y2": level}
-        parts += [
-            node("line", {"class": "axis" if level == y.start else "grid", **line}),
-            _text(LEFT - 8, level + 4, f"{tick:,.0f}", "end"),
-        ]
-    parts += [_text(place, HEIGHT - BOTTOM + 18, word, "middle") for place, word in across]
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label, "middle"))
-    parts.append(_text(LEFT - 60, TOP - 14, y_label, "start"))
-    return parts
+def _labels(
+    x_ticks: Iterable[tuple[float, str]], y: Scale, x_label: str, y_label: str
+) -> list[Label]:
+    return [
+        *(_label(LEFT - 8, y.at(tick) + 4, f"{tick:,.0f}", "end") for tick in y.ticks()),
+        *(_label(x, HEIGHT - BOTTOM + 18, text, "middle") for x, text in x_ticks),
+        _label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label, "middle"),
+        _label(LEFT - 60, TOP - 14, y_label, "start"),
+    ]
 
 
-def _legend(names: Mapping[str, object]) -> list[Element]:
-    parts = []
+def _legend(names: Iterable[str]) -> tuple[list[Mark], list[Label]]:
+    marks, labels = [], []
     for i, name in enumerate(names):
         level = TOP + 8 + 18 * i
-        mark = node("g", {"class": f"s{i % 4}"}, _mark(i, WIDTH - RIGHT - 12, level, name))
-        parts += [mark, _text(WIDTH - RIGHT - 24, level + 4, name, "end")]
-    return parts
+        marks.append(_mark(i, WIDTH - RIGHT - 12, level, name))
+        labels.append(_label(WIDTH - RIGHT - 24, level + 4, name, "end"))
+    return marks, labels
 
 
-def _mark(series: int, x: float, y: float, told: str) -> Element:
-    title = node("title", None, told)
-    shape = SHAPES[series % len(SHAPES)]
-    if shape == "circle":
-        return node("circle", {"cx": x, "cy": y, "r": 4.5}, title)
-    corners = {
-        "square": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
-        "triangle": ((0, -5.5), (5, 4), (-5, 4)),
-        "diamond": ((0, -6), (6, 0), (0, 6), (-6, 0)),
-    }[shape]
-    points = " ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)
-    return node("polygon", {"points": points}, title)
+def _mark(series: int, x: float, y: float, tooltip: str) -> Mark:
+    look = series % len(SHAPES)
+    corners = " ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in SHAPES[look])
+    return Mark(look, x, y, corners, tooltip)
 
 
-def _text(x: float, y: float, words: str, anchor: str) -> Element:
-    return node("text", {"x": round(x, 1), "y": round(y, 1), "text-anchor": anchor}, words)
+def _label(x: float, y: float, text: str, anchor: str) -> Label:
+    return Label(round(x, 1), round(y, 1), text, anchor)
 
 
-def _round_step(least: float) -> float:
-    """The next of 1, 2, 5, 10, 20 and so on: counts are whole."""
-    power = 10.0 ** math.floor(math.log10(max(least, 1)))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least)
+def _round_step(smallest: float) -> float:
+    """The first of 1, 2, 5, 10, 20 and so on that is not below *smallest*; counts are whole."""
+    power = 10.0 ** math.floor(math.log10(max(smallest, 1)))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= smallest)

@@ -1,4 +1,7 @@
-"""The duplicate report as one self-contained HTML page, which loads nothing and sends nothing."""
+"""The duplicate report as one self-contained HTML page, which loads nothing and sends nothing.
+
+What the page looks like is in ``templates/report.html``; this module says what is on it, in words.
+"""
 
 from __future__ import annotations
 
@@ -6,190 +9,178 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from importlib import resources
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
 
 import pandas as pd
 
 from etl.crypto.tokens import TOKEN
 from etl.report import charts
 from etl.report.build import Report, Section
-from etl.report.markup import document, node
+from etl.report.charts import Chart
+from etl.report.jinja import fill_template, read_verbatim
 from etl.version import __version__
 
-# What is shown as a table; the first figures and the charts show the rest.
+# The sections shown as tables, in this order; the figures at the top and the charts show the rest.
 TABLES = (
-    "shared_values", "users_with_many", "groups", "ties", "exact_rows", "repeats", "columns",
-)  # fmt: skip
-SHOWN_CHARACTERS = 14  # of a token: enough to tell a page's tokens apart by eye
-RANKED = 10
+    "shared_values",
+    "users_with_many",
+    "groups",
+    "ties",
+    "exact_rows",
+    "repeats",
+    "columns",
+)
+TOKEN_CHARACTERS = 14  # enough to tell the tokens of a page apart at a glance
+MAX_RANKED = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table."""
+
+    text: str
+    numeric: bool
+    sort_key: Any = None  # None for a null, which is sorted to the end
+    short: str = ""  # shown until a click unfolds the text
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A frame, ready for ``templates/table.html``."""
+
+    caption: str
+    headings: list[Cell]
+    rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class PageSection:
+    """A section of the report with its table and its query."""
+
+    name: str
+    title: str
+    about: str
+    table: PageTable
+    query: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart with its title, and the numbers that it shows as a table."""
+
+    title: str
+    about: str
+    chart: Chart
+    table: PageTable
+
+
+def write_page(report: Report, file: Path) -> None:
+    """Write the page to a file."""
+    file.write_text(render(report), encoding="utf-8")
 
 
 def render(report: Report) -> str:
-    """The whole page."""
-    title = f"Duplicates in {report.table}"
-    return document(node("html", {"lang": "en"}, _head(title), _body(report, title)))
-
-
-def _head(title: str) -> Element:
-    style, script = _resource("report.css"), _resource("report.js")
-    # Nothing but these two texts, told by their hashes: a value that got into the markup after all
-    # would neither run nor load anything.
-    policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
-        "base-uri 'none'; form-action 'none'"
+    """Make the page of a report."""
+    style, script = read_verbatim("report.css"), read_verbatim("report.js")
+    return fill_template(
+        "report.html",
+        style=style,
+        style_hash=_sha256(style),
+        script=script,
+        script_hash=_sha256(script),
+        title=f"Duplicates in {report.table}",
+        subtitle=f"{report.time:%Y-%m-%d %H:%M:%S} UTC{_span(report)}",
+        figures=_figures(report),
+        notes=report.notes,
+        plots=list(_plots(report)),
+        sections=[_page_section(report.sections[name]) for name in TABLES],
+        facts={**report.facts(), "made by": f"etl {__version__}"},
     )
-    return node(
-        "head",
-        None,
-        node("meta", {"charset": "utf-8"}),
-        node("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
-        node("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        node("title", None, title),
-        node("style", None, style),
-    )
-
-
-def _body(report: Report, title: str) -> Element:
-    return node(
-        "body",
-        None,
-        node(
-            "header",
-            None,
-            node("h1", None, title),
-            node("p", {"class": "soft"}, f"{report.time:%Y-%m-%d %H:%M:%S} UTC{_span(report)}"),
-        ),
-        node("main", None, *_main(report)),
-        _footer(report),
-        node("script", None, _resource("report.js")),
-    )
-
-
-def _main(report: Report) -> Iterator[Element]:
-    yield node("dl", {"class": "figures"}, *_figures(report))
-    yield node("ul", None, *(node("li", None, note) for note in report.notes))
-    yield node("div", {"class": "plots"}, *_plots(report))
-    for name in TABLES:
-        yield from _section(report.sections[name])
 
 
 def _span(report: Report) -> str:
     if report.first is None or report.last is None:
         return ""
-    return f"; rows of {_word(report.first)} to {_word(report.last)}"
+    return f"; rows from {_text(report.first)} to {_text(report.last)}"
 
 
-def _figures(report: Report) -> Iterator[Element]:
+def _figures(report: Report) -> dict[str, str]:
     columns = report.sections["columns"].frame
     groups = report.sections["all_groups"].frame.iloc[0]
     figures = {
         "rows": report.rows,
         "users": report.users,
         "surplus rows": report.surplus_rows,
-        "values that users share": columns["shared_values"].sum(),
+        "shared values": columns["shared_values"].sum(),
         "linked groups": groups["groups"],
-        "users in them": groups["users"],
+        "linked users": groups["users"],
     }
-    for name, number in figures.items():
-        yield node("div", None, node("dt", None, name), node("dd", None, f"{number:,}"))
+    return {name: f"{number:,}" for name, number in figures.items()}
 
 
-def _plots(report: Report) -> Iterator[Element]:
-    spread = report.sections["distribution"]
+def _plots(report: Report) -> Iterator[Plot]:
+    distribution = report.sections["distribution"]
     series = {
-        str(column): list(zip(own["users"], own["values"], strict=True))
-        for column, own in spread.frame.groupby("column", sort=False)
+        str(column): list(zip(points["users"], points["values"], strict=True))
+        for column, points in distribution.frame.groupby("column", sort=False)
     }
-    yield _figure(spread, charts.dots(series, "users", "values", spread.title))
+    chart = charts.dots(series, "users", "values", distribution.title)
+    yield _plot(distribution, chart, distribution.about)
+
     groups = report.sections["groups"]
-    largest = groups.frame.head(RANKED)
-    sizes = {f"group {g}": int(u) for g, u in zip(largest["group"], largest["users"], strict=True)}
-    yield _figure(groups, charts.ranking(sizes, "users", groups.title), "The largest, by users.")
+    largest = groups.frame.head(MAX_RANKED)
+    pairs = zip(largest["group"], largest["users"], strict=True)
+    sizes = {f"group {group}": int(users) for group, users in pairs}
+    chart = charts.ranking(sizes, "users", groups.title)
+    yield _plot(groups, chart, "The largest groups by number of users.")
+
     days = report.sections["over_time"]
     if len(days.frame):
-        counted = zip(days.frame["day"].dt.date, days.frame["surplus_rows"], strict=True)
-        values = {day: int(surplus) for day, surplus in counted}
-        about = "Rows of each UTC day that repeat another one in every column."
-        yield _figure(days, charts.days(values, "surplus rows", days.title), about)
+        counts = zip(days.frame["day"].dt.date, days.frame["surplus_rows"], strict=True)
+        surplus = {day: int(rows) for day, rows in counts}
+        chart = charts.days(surplus, "surplus rows", days.title)
+        yield _plot(days, chart, "Rows of each UTC day that repeat another row in every column.")
 
 
-def _figure(section: Section, drawn: Element, about: str | None = None) -> Element:
-    words = node("figcaption", None, node("b", None, section.title), about or section.about)
-    return node("figure", None, words, drawn, _folded("The same as a table", _table(section.frame)))
+def _plot(section: Section, chart: Chart, about: str) -> Plot:
+    return Plot(section.title, about, chart, _page_table(section.frame))
 
 
-def _section(section: Section) -> Iterator[Element]:
-    yield node("h2", {"id": section.name}, section.title)
-    yield node("p", {"class": "soft"}, section.about)
-    yield _table(section.frame)
-    yield _folded("The query", node("pre", None, section.query))
+def _page_section(section: Section) -> PageSection:
+    table = _page_table(section.frame)
+    return PageSection(section.name, section.title, section.about, table, section.query)
 
 
-def _folded(summary: str, inner: Element) -> Element:
-    return node("details", {"class": "closed"}, node("summary", None, summary), inner)
-
-
-def _table(frame: pd.DataFrame) -> Element:
+def _page_table(frame: pd.DataFrame) -> PageTable:
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-    heads = [
-        node("th", {"scope": "col", **_aligned(number)},
-             node("button", {"type": "button"}, str(name)))
-        for name, number in zip(frame.columns, numeric, strict=True)
-    ]  # fmt: skip
-    rows = [
-        node("tr", None, *map(_cell, row, numeric))
-        for row in frame.itertuples(index=False, name=None)
-    ]
-    table = node(
-        "table",
-        None,
-        node("caption", None, f"{len(frame):,} rows" if len(frame) != 1 else "1 row"),
-        node("thead", None, node("tr", None, *heads)),
-        node("tbody", None, *rows),
+    return PageTable(
+        caption=f"{len(frame):,} rows" if len(frame) != 1 else "1 row",
+        headings=[Cell(str(name), n) for name, n in zip(frame.columns, numeric, strict=True)],
+        rows=[
+            list(map(_cell, values, numeric)) for values in frame.itertuples(index=False, name=None)
+        ],
     )
-    return node("div", {"class": "scroll"}, table)
 
 
-def _aligned(number: bool) -> dict[str, str]:
-    return {"class": "number"} if number else {}
-
-
-def _cell(value: Any, number: bool) -> Element:
+def _cell(value: Any, numeric: bool) -> Cell:
     if pd.isna(value):
-        return node("td", _aligned(number))
-    attributes = {"data-sort": value, **_aligned(number)}
+        return Cell("", numeric)
     if isinstance(value, str) and re.match(TOKEN, value):
-        return node("td", attributes, _token(value))
-    return node("td", attributes, _word(value))
+        return Cell(value, numeric, value, f"{value[:TOKEN_CHARACTERS]}…")
+    return Cell(_text(value), numeric, value)
 
 
-def _token(token: str) -> Element:
-    short = node("summary", {"title": token}, node("code", None, f"{token[:SHOWN_CHARACTERS]}…"))
-    return node("details", {"class": "token"}, short, node("code", None, token))
-
-
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, pd.Timestamp):
-        # What the server has without a zone are days.
+        # A time without a zone is a date in the table.
         return value.strftime("%Y-%m-%d" if value.tzinfo is None else "%Y-%m-%d %H:%M:%S UTC")
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     return value if isinstance(value, str) else f"{value:,}"
 
 
-def _footer(report: Report) -> Element:
-    rows = [
-        node("tr", None, node("th", {"scope": "row"}, name), node("td", None, value))
-        for name, value in {**report.facts(), "made by": f"etl {__version__}"}.items()
-    ]
-    return node("footer", None, node("table", None, node("tbody", None, *rows)))
-
-
-def _resource(name: str) -> str:
-    return resources.files("etl.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _sha256(text: str) -> str:
+    """The hash of a text as a Content-Security-Policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,6 +1,6 @@
-"""Notebooks, run from top to bottom and rendered as one page of HTML, for a schedule.
+"""Run notebooks from top to bottom and render each as one HTML page, for a schedule.
 
-The libraries for it are an extra: the job needs none of them.
+The libraries that this needs are optional: the job runs without them.
 """
 
 from __future__ import annotations
@@ -10,102 +10,75 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from subprocess import DEVNULL
 from typing import Any
 
-from etl import errors
-from etl.errors import EtlError, NotebookError, SettingsError
+from markupsafe import Markup
 
-# A notebook shows tokens, so its process gets no key, and no way to the queue.
+from etl import errors
+from etl.errors import EtlError, NotebookError, UsageError
+from etl.report.jinja import fill_template
+
+# A notebook shows tokens, so its process gets neither the keys nor access to the queue.
 WITHHELD = ("ETL_KEYRING", "AWS_")
 MISSING = (
-    "notebooks need nbclient, nbconvert, ipykernel and what they draw with: "
+    "notebooks need nbclient, nbconvert, ipykernel and the plotting libraries: "
     "pip install -r requirements-dev.txt"
 )
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None = None) -> Any:
-    """Run a notebook from top to bottom in a process of its own; answers it with its outputs.
+    """Run a notebook from top to bottom in a process of its own; return it with its outputs.
 
-    The file stays as it is. The process works in the file's folder, and can import ``etl``.
+    The file does not change. The process works in the file's folder and can import ``etl``.
 
-    :param environment: what the process gets, but for the keys and the queue
-    :param cell_seconds: the most that a cell may take
-    :raises SettingsError: the file is no notebook, or a library is missing
+    :param environment: passed to the process, except for the keys and the AWS variables
+    :param cell_seconds: time limit of a cell
+    :raises UsageError: the file is not a notebook, or a library is missing
     :raises NotebookError: a cell failed
     :raises EtlError: SIGTERM or Ctrl-C
     """
-    with _extra():
-        import nbclient
-        from jupyter_client.kernelspec import NoSuchKernel
-        from nbclient.exceptions import CellControlSignal, DeadKernelError
-        from traitlets.config import Config
     notebook = _without_outputs(_read(path))
-    failed: EtlError
-    begun: list[Any] = []
+    started: list[Any] = []
     with tempfile.TemporaryDirectory(prefix="etl-notebook-") as folder:
-        client = nbclient.NotebookClient(
-            notebook,
-            timeout=cell_seconds,
-            kernel_name="python3",
-            force_raise_errors=True,  # also where a cell's tags allow them: they would be shown
-            resources={"metadata": {"path": str(path.parent)}},
-            on_cell_start=lambda cell, **_: begun.append(cell),
-            # What goes to and fro stays in a private folder; by default it is open on loopback.
-            config=Config(
-                KernelManager={"transport": "ipc", "connection_file": f"{folder}/kernel.json"}
-            ),
-        )
-        try:
-            # What it says past the notebook, or crashing, may quote data.
-            client.execute(env=_environment(environment, folder), stdout=DEVNULL, stderr=DEVNULL)
-        except (CellControlSignal, DeadKernelError) as error:
-            failed = _failure(path, begun, error)
-        except NoSuchKernel:
-            failed = SettingsError(MISSING)
-        except AssertionError:
-            # nbclient ends the process on SIGTERM and SIGINT, and then misses it.
-            failed = EtlError(f"{path.name!r} was interrupted; no page was made of it")
-        else:
-            return notebook
-    # Here and not in the handler: the exception quotes the cell and what it said.
-    raise failed
+        client = _client(notebook, path.parent, folder, cell_seconds, started)
+        error = _execute(client, path, _environment(environment, folder), started)
+    if error is not None:
+        # Raised out here because the exception of nbclient quotes the cell and its output.
+        raise error
+    return notebook
 
 
-def html(notebook: Any, title: str, *, code: bool) -> str:
-    """Render a notebook with its outputs as one page that fetches nothing and runs no script.
+def render(notebook: Any, title: str, *, code: bool) -> str:
+    """Render a notebook with its outputs as one page that loads nothing and runs no script.
 
-    :param code: show the cells' code too
-    :raises SettingsError: a library is missing
+    :param code: show the code of the cells too
+    :raises UsageError: a library is missing
     """
-    with _extra():
+    with _libraries():
         from nbconvert.exporters import HTMLExporter
     exporter = HTMLExporter(
-        template_name="basic",  # without the scripts and fonts of the others
+        template_name="basic",  # the other templates bring scripts and fonts
         exclude_input=not code,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
-    frame = (
-        resources.files("etl")
-        .joinpath("report/templates/notebook.html")
-        .read_text(encoding="utf-8")
+    return fill_template(
+        "notebook.html",
+        title=title,
+        body=Markup(body),  # noqa: S704  (made by nbconvert; the page's policy forbids scripts)
+        finished_at=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
     )
-    ran_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-    return Template(frame).substitute(title=escape(title), body=body, ran_at=ran_at)
 
 
 def write(page: str, path: Path) -> None:
-    """Write a page; who reads the file meanwhile finds the old one or the new one, never half.
+    """Write a page in one step: a reader always finds the old page or the new one.
 
-    :raises SettingsError: it cannot be written
+    :raises UsageError: the file cannot be written
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -115,51 +88,93 @@ def write(page: str, path: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink()
-        raise SettingsError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
-    """Say what is missing where the libraries are not installed."""
+def _libraries() -> Iterator[None]:
+    """Tell the user what to install when an import fails."""
     try:
         yield
     except ImportError:
-        raise SettingsError(MISSING) from None
+        raise UsageError(MISSING) from None
 
 
 def _read(path: Path) -> Any:
-    import nbformat
-
+    with _libraries():
+        import nbformat
     try:
         return nbformat.read(path, as_version=4)
     except OSError as error:
         problem = error.strerror
-    except Exception:  # noqa: BLE001  (whatever its parsers raise, and it quotes the file)
+    except Exception:  # noqa: BLE001  (nbformat raises many kinds, and they quote the file)
         problem = "not a notebook"
-    raise SettingsError(f"cannot read {str(path)!r}: {problem}")
+    raise UsageError(f"cannot read {str(path)!r}: {problem}")
 
 
 def _without_outputs(notebook: Any) -> Any:
-    """Drop what cells said before, for those that are empty or skipped are not run."""
+    """Remove stored outputs: a cell that is empty or skipped would keep its old one."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+            cell.outputs = []
+            cell.execution_count = None
     return notebook
+
+
+def _client(
+    notebook: Any, working_folder: Path, folder: str, cell_seconds: int | None, started: list[Any]
+) -> Any:
+    """Make the client that runs a notebook and adds each cell that it starts to *started*."""
+    with _libraries():
+        import nbclient
+        from traitlets.config import Config
+    return nbclient.NotebookClient(
+        notebook,
+        timeout=cell_seconds,
+        kernel_name="python3",
+        # Fail even where a cell's tags allow an error: the page would show its text.
+        force_raise_errors=True,
+        resources={"metadata": {"path": str(working_folder)}},
+        on_cell_start=lambda cell, **_: started.append(cell),
+        # Cells and outputs pass through sockets in a private folder, not through loopback ports.
+        config=Config(
+            KernelManager={"transport": "ipc", "connection_file": f"{folder}/kernel.json"}
+        ),
+    )
+
+
+def _execute(
+    client: Any, path: Path, environment: dict[str, str], started: list[Any]
+) -> EtlError | None:
+    """Run the client's notebook in place; return what went wrong."""
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
+
+    try:
+        # What the process itself prints, in a crash for example, may quote data.
+        client.execute(env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    except (CellControlSignal, DeadKernelError) as error:
+        return _failure(path, started, error)
+    except NoSuchKernel:
+        return UsageError(MISSING)
+    except AssertionError:
+        # On SIGTERM and SIGINT nbclient ends the process, and then asserts that it is running.
+        return EtlError(f"{path.name!r} was interrupted; no page was written for it")
+    return None
 
 
 def _environment(given: Mapping[str, str], folder: str) -> dict[str, str]:
     kept = {name: value for name, value in given.items() if not name.startswith(WITHHELD)}
     paths = [str(ROOT), *filter(None, [given.get("PYTHONPATH")])]
-    # A profile of its own: no start-up files, and no history of commands left behind.
+    # An empty profile: IPython runs no start-up file of the user and leaves no command history.
     return {**kept, "PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": folder}
 
 
-def _failure(path: Path, begun: list[Any], error: Any) -> NotebookError:
-    """Say which cell failed, and how; in the error's own words only where they are ours."""
-    number = sum(cell.cell_type == "code" for cell in begun)
-    where = f"{path.name!r}, code cell {number}:"
+def _failure(path: Path, started: list[Any], error: Any) -> NotebookError:
+    """Say which cell failed; quote the message only of our own errors, which carry no value."""
+    number = sum(cell.cell_type == "code" for cell in started)
+    place = f"{path.name!r}, code cell {number}:"
     kind = getattr(error, "ename", type(error).__name__)
-    # Our errors never carry a value from an event. Others do, so that only the kind is told.
     if isinstance(getattr(errors, kind, None), type):
-        return NotebookError(f"{where} {error.evalue}")
-    return NotebookError(f"{where} {kind}; what it says may quote data, so look in Jupyter")
+        return NotebookError(f"{place} {error.evalue}")
+    return NotebookError(f"{place} {kind}; its message may quote data, so run it in Jupyter")

@@ -1,11 +1,11 @@
--- The duplicate report. What stands in braces are names of the table in question, quoted by
--- etl.postgres.identifier: {logins} its rows, {user} whose they are, {value} a masked column,
--- {time} when, {columns} all of them. They get names of our own before anything else is done, since a
--- table may call its columns as we do. Texts are put in order by their bytes ("C"): it is the same
--- in every database, and the quickest.
+-- The duplicate report. A place in braces is filled with SQL whose names are quoted by
+-- etl.postgres.queries.quote_name: {logins} the rows of the table, {user} the column of the user,
+-- {value} a masked column, {time} the column of the time, {columns} all columns. The innermost query
+-- gives the columns names of our own, because a table may use these names for other columns. Text is
+-- sorted by its bytes (collation "C"), which is the same in every database and the fastest.
 
 -- headline --
--- Rows, users and the time they span; rows that repeat another one in every column.
+-- Rows, users, the first and last time, and how many rows repeat another row in every column.
 select coalesce(sum(copies), 0)::bigint as rows,
        (select count(distinct {user}) from {logins}) as users,
        min(time) as first, max(time) as last,
@@ -22,7 +22,7 @@ order by count(*) desc, {columns}
 limit cast(:top as bigint)
 
 -- rows_over_time --
--- Rows of each day, and how many of them repeat another one in every column.
+-- Rows of each day, and how many of them repeat another row in every column.
 select date_trunc('day', cast(time as timestamp)) as day,
        sum(copies)::bigint as rows, sum(copies - 1)::bigint as surplus_rows
 from (select {time} as time, count(*) as copies from {logins} group by {columns}) as distinct_rows
@@ -31,7 +31,7 @@ group by 1
 order by 1
 
 -- column_totals --
--- What a column holds, and how many users share its values.
+-- How many values a column has, and how many of them users share.
 select coalesce(sum(rows), 0)::bigint as rows, count(*) as values,
        count(*) filter (where users > 1) as shared_values, coalesce(max(users), 0) as most_users
 from (
@@ -56,7 +56,7 @@ order by users desc, rows desc, cast(pairs.value as text) collate "C"
 limit cast(:top as bigint)
 
 -- users_with_many --
--- Users that have several values.
+-- Users who have several values.
 select cast(entity as text) as "user", count(*) as values, sum(rows)::bigint as rows,
        min(first) as first, max(last) as last
 from (
@@ -70,7 +70,7 @@ order by values desc, rows desc, cast(entity as text) collate "C"
 limit cast(:top as bigint)
 
 -- distribution --
--- How many values have so many users.
+-- How many values have one user, two users, and so on.
 select users, count(*) as values
 from (
     select value, count(*) as users
@@ -82,35 +82,36 @@ group by users
 order by users
 
 -- repeats --
--- Rows of one user that agree in every masked column and follow one another closely; a longer pause
--- begins another repeat. Nulls agree.
-select cast(entity as text) as "user", {names}, count(*) as rows, min(time) as first,
+-- Rows of one user that agree in every masked column, each at most within_seconds after the one
+-- before; a longer pause starts another repeat. Null equals null.
+select cast(entity as text) as "user", {aliases}, count(*) as rows, min(time) as first,
        max(time) as last, cast(max(epoch) - min(epoch) as double precision) as seconds
 from (
-    select *, sum(begins) over (partition by entity, {names} order by epoch) as repeat
+    select *, sum(begins) over (partition by entity, {aliases} order by epoch) as repeat
     from (
-        select *, case when epoch - lag(epoch) over (partition by entity, {names} order by epoch)
+        select *, case when epoch - lag(epoch) over (partition by entity, {aliases} order by epoch)
                             <= :within_seconds then 0 else 1 end as begins
         from (
-            select {user} as entity, {named}, {time} as time, extract(epoch from {time}) as epoch
+            select {user} as entity, {aliased}, {time} as time, extract(epoch from {time}) as epoch
             from {logins} where {user} is not null and {time} is not null
         ) as timed
     ) as paused
 ) as numbered
-group by entity, {names}, repeat
+group by entity, {aliases}, repeat
 having count(*) > 1
-order by rows desc, first, cast(entity as text) collate "C", {names}
+order by rows desc, first, cast(entity as text) collate "C", {aliases}
 limit cast(:top as bigint)
 
 -- runs_readable --
--- A row if there is etl.runs and this role may read it; asking for it by name is an error if not.
+-- One row if etl.runs exists and this role may read it. It is looked up in the catalogue, because a
+-- query of a table that does not exist is an error.
 select true as readable
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where nspname = 'etl' and relname = 'runs'
   and has_schema_privilege(pg_namespace.oid, 'usage') and has_table_privilege(pg_class.oid, 'select')
 
 -- deliveries --
--- What became of all deliveries; those that were handled already never became rows.
+-- What happened to all deliveries; those already handled were not loaded again.
 select count(*) as runs, coalesce(sum(received), 0)::bigint as received,
        coalesce(sum(loaded), 0)::bigint as loaded,
        coalesce(sum(already_handled), 0)::bigint as already_handled,
@@ -118,14 +119,14 @@ select count(*) as runs, coalesce(sum(received), 0)::bigint as received,
 from etl.runs
 
 -- pairs --
--- Part of the next: who has which values of one column, by its position.
+-- Part of the queries below: which user has which values of one column, given by its position.
 select {position} as position, cast({user} as text) as entity, cast({value} as text) as value,
        count(*) as rows
 from {logins} where {value} is not null and {user} is not null group by 2, 3
 
 -- tied --
--- Part of the next: who has the values that tie users, the users numbered by name. A value that too
--- many share ties nobody.
+-- Part of the queries below: the values that link users, and who has them. Users are numbered in the
+-- order of their names. A value shared by exclude_shared users or more links nobody.
 pairs as ({pairs}),
 shared as (
     select position, value from pairs group by position, value
@@ -138,15 +139,15 @@ tied as (
 )
 
 -- links --
--- Each user that shares a value, with the first of those who share it.
+-- Each user who shares a value, paired with the first user of that value.
 with {tied}
 select number, first
 from (select number, min(number) over (partition by position, value) as first from tied) as linked
 where number <> first
 
 -- linked --
--- What ties the chosen groups: the values that most users share, for each column one at least, and
--- the users that have them.
+-- What links the chosen groups: the values that most users share, at least one for each column, and
+-- the users who have them.
 with {tied},
 chosen as (
     select * from unnest(cast(:members as integer[]), cast(:groups as integer[]))
@@ -155,19 +156,19 @@ chosen as (
 edges as materialized (
     select "group", position, value, entity, rows,
            row_number() over (partition by "group", position, value
-                              order by rows desc, entity collate "C") as place
+                              order by rows desc, entity collate "C") as nth_user
     from tied join chosen using (number)
 ),
 ties as (
     select "group", position, value, count(*) as users, sum(rows)::bigint as rows,
            row_number() over (partition by "group" order by count(*) desc, sum(rows) desc,
                               position, value collate "C") as nth,
-           row_number() over (partition by "group", position order by count(*) desc) as nth_here,
-           count(*) over (partition by "group", position) as values_here
+           row_number() over (partition by "group", position order by count(*) desc) as nth_of_column,
+           count(*) over (partition by "group", position) as values_of_column
     from edges group by "group", position, value
 )
-select "group", position, value, users, ties.rows, values_here, entity as "user",
+select "group", position, value, users, ties.rows, values_of_column, entity as "user",
        edges.rows as user_rows
 from ties join edges using ("group", position, value)
-where (nth <= :max_ties or nth_here = 1) and place <= :max_users
-order by "group", nth, place
+where (nth <= :max_ties or nth_of_column = 1) and nth_user <= :max_users
+order by "group", nth, nth_user

@@ -1,8 +1,9 @@
--- How the runs went and what broke the checks. Replays of the quarantine are left out, for they say
--- nothing about what comes in; what was replayed or discarded keeps its reasons, and counts.
+-- How the runs went and which checks their messages broke. Replays of the quarantine are left out,
+-- because they say nothing about what the producers send. A reject that was replayed or discarded
+-- later still counts: its reasons are kept.
 
 -- quality_runs --
--- The newest runs in the order of their start, with their shares and rates.
+-- The newest runs in the order in which they started, with the share that was quarantined.
 select row_number() over (order by started_at, run_id) as run,
        cast(run_id as text) as run_id,
        date_trunc('second', started_at) as started_at,
@@ -12,7 +13,7 @@ select row_number() over (order by started_at, run_id) as run,
        received = loaded + already_handled + quarantined + released as adds_up,
        stop_reason
 from (
-    select * from etl.runs where command = 'run' order by started_at desc, run_id limit :most
+    select * from etl.runs where command = 'run' order by started_at desc, run_id limit :max_runs
 ) as newest
 order by run
 
@@ -20,7 +21,7 @@ order by run
 -- The checks that messages of the newest runs broke, those with the most messages first.
 with newest as (
     select run_id, started_at from etl.runs where command = 'run'
-    order by started_at desc, run_id limit :most
+    order by started_at desc, run_id limit :max_runs
 )
 select "column", "check", cast(sum(messages) as bigint) as messages,
        count(distinct run_id) as runs, max(started_at) as latest_run_at
@@ -30,12 +31,12 @@ group by 1, 2
 order by messages desc, 1, 2
 
 -- quality_checks_by_run --
--- How many messages broke each check in each of the newest runs; zeros too.
+-- How many messages broke each check in each of the newest runs, including 0.
 with newest as (
     select row_number() over (order by started_at, run_id) as run,
            run_id, loaded + quarantined as all_messages
     from (
-        select * from etl.runs where command = 'run' order by started_at desc, run_id limit :most
+        select * from etl.runs where command = 'run' order by started_at desc, run_id limit :max_runs
     ) as newest
 ),
 broken as (

@@ -1,4 +1,4 @@
-"""Summaries and tables for a terminal: on standard output, plain where it is not one."""
+"""Summaries and tables on standard output, without styles where that is not a terminal."""
 
 from __future__ import annotations
 
@@ -14,24 +14,18 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from etl.report.build import Report
 from etl.runs import Summary
-
-# What of a report is printed: the rest is for pictures and further work.
-REPORTED = (
-    "columns", "exact_rows", "shared_values", "users_with_many", "repeats", "groups", "ties",
-)  # fmt: skip
-TIES_A_GROUP = 3
 
 
 def console() -> Console:
-    """Make a console on standard output; wide where no terminal sets a width."""
+    """Make a console on standard output; it is wide where no terminal sets a width."""
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def summary(result: Summary) -> None:
-    """Print how a run ended: the reconciliation, the reasons, the cause."""
-    out, counts = console(), result.counts
+    """Print how a run ended: its counts, the reasons for rejects and the cause."""
+    out = console()
+    counts = result.counts
     what = "dry run" if result.would else "run"
     out.print(
         f"[bold]{what}[/] {result.run_id} stopped: {result.stop_reason}, {result.seconds:.1f} s"
@@ -55,21 +49,6 @@ def summary(result: Summary) -> None:
         frame(reasons, "broken checks")
 
 
-def report(made: Report) -> None:
-    """Print a duplicate report: the headline, what to know, and the tables."""
-    out = console()
-    out.print(f"[bold]duplicates[/] in {escape(made.table)}, {made.time:%Y-%m-%d %H:%M:%S} UTC")
-    out.print(f"  rows {made.rows:,}, users {made.users:,}, surplus rows {made.surplus_rows:,}")
-    for note in made.notes:
-        out.print(f"  {escape(note)}")
-    for name in REPORTED:
-        section = made.sections[name]
-        rows = section.frame
-        if name == "ties":
-            rows = rows.groupby("group").head(TIES_A_GROUP)
-        frame(rows, section.title.lower())
-
-
 def table(rows: pd.DataFrame, title: str, *, as_json: bool) -> None:
     """Print a frame as a table, or as JSON lines with ISO times."""
     if as_json:
@@ -82,13 +61,13 @@ def table(rows: pd.DataFrame, title: str, *, as_json: bool) -> None:
 
 def frame(rows: pd.DataFrame, title: str) -> None:
     """Print a frame as a table."""
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    printed = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in rows.columns:
-        number = pd.api.types.is_numeric_dtype(rows[name])
-        shown.add_column(str(name), justify="right" if number else "left", overflow="fold")
+        numeric = pd.api.types.is_numeric_dtype(rows[name])
+        printed.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows.itertuples(index=False):
-        shown.add_row(*map(_cell, row))
-    console().print(shown)
+        printed.add_row(*map(_cell, row))
+    console().print(printed)
     if rows.empty:
         console().print("  (none)")
 
@@ -97,23 +76,25 @@ def _cell(value: Any) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     if isinstance(value, pd.Timestamp):
-        # What the server has without a zone are days.
+        # A time without a zone is a date in the table.
         return value.strftime("%Y-%m-%d" if value.tzinfo is None else "%Y-%m-%d %H:%M:%S")
-    # Markup in a value from the database would be obeyed.
+    # Rich would obey markup in a value from the database.
     return escape(str(value))
 
 
 def visible(text: str) -> str:
-    """Spell out the control characters that a terminal would obey; no change elsewhere."""
+    """Escape the control characters that a terminal would obey; change nothing for a file."""
     if not sys.stdout.isatty():
         return text
     return "".join(
-        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode()
-        for one in text
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
 def track(items: Iterable[str], what: str, total: int | None) -> Iterator[str]:
-    """Pass the items on, under a progress bar on standard error if that is a terminal."""
+    """Pass the items on; show a progress bar if standard error is a terminal."""
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         yield from bar.track(items, total=total, description=what)

@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 
 
 def demo(folder: Path) -> str:
-    """Run a small demo; returns what it printed."""
-    done = subprocess.run(
+    """Run a small demo; return what it printed."""
+    completed = subprocess.run(
         [sys.executable, "-W", "error", "-m", "etl", "demo", "--messages", "3000"],
         cwd=folder,
         env={
@@ -28,39 +28,39 @@ def demo(folder: Path) -> str:
         check=False,
         timeout=200,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """What a first and a second demo print."""
+    """Return what a first and a second demo print."""
     folder = tmp_path_factory.mktemp("demo")
     return demo(folder), demo(folder)
 
 
 def numbers(output: str) -> dict[str, int]:
-    """The reconciliation."""
-    found = re.findall(
+    """Return the counts of the reconciliation by name."""
+    counts = re.findall(
         r"^  [ =+] (received|loaded|already handled|quarantined|released) +([\d,]+)$",
         output,
         re.MULTILINE,
     )
-    return {name: int(value.replace(",", "")) for name, value in found}
+    return {name: int(value.replace(",", "")) for name, value in counts}
 
 
 def test_the_demo_adds_up(outputs: tuple[str, str]) -> None:
-    """Everything that was sent is accounted for, and something was redelivered."""
+    """Every message that was sent is accounted for, and some were redelivered."""
     first = numbers(outputs[0])
     assert first["loaded"] + first["quarantined"] == 3000
     assert first["already handled"] > 0
     assert first["received"] == sum(first.values()) - first["received"]
 
 
-def test_a_second_demo_works_and_tells_redeliveries_from_repeats(
+def test_a_second_demo_loads_the_same_events_again_and_says_why(
     outputs: tuple[str, str],
 ) -> None:
-    """The same events sent again are new messages, and load."""
+    """The same events sent again are new messages, so they are loaded."""
     first, second = map(numbers, outputs)
     assert second["loaded"] == first["loaded"]
     assert "1 earlier run" in outputs[1]
@@ -68,21 +68,22 @@ def test_a_second_demo_works_and_tells_redeliveries_from_repeats(
 
 
 def test_the_readme_shows_what_the_demo_prints(outputs: tuple[str, str]) -> None:
-    """Line for line, but for numbers, tokens and what follows from the size."""
+    """Every line of the README is printed, apart from numbers, tokens and widths."""
     block = re.search(
         r"<!-- output of make run -->\n```text\n(.*?)```",
         (ROOT / "README.md").read_text(),
         re.DOTALL,
     )
     assert block is not None
-    prose = [line for line in map(_shape, block[1].splitlines()) if line]
-    assert len(prose) > 20
+    shown = [line for line in map(_shape, block[1].splitlines()) if line]
+    assert len(shown) > 20
     printed = set(map(_shape, outputs[0].splitlines()))
-    assert [line for line in prose if line not in printed] == []
+    assert [line for line in shown if line not in printed] == []
 
 
 def _shape(line: str) -> str:
+    """Return a line without what differs between demos: numbers, widths and rows with tokens."""
     if "k1." in line:
-        return ""  # a row of the table: user, tokens, counts
+        return ""
     words = re.sub(r"[\d][\d,.]*", "0", line)
     return " ".join(re.sub(r"[─\s]+", " ", words).split())

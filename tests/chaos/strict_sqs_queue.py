@@ -11,7 +11,9 @@ from __future__ import annotations
 import uuid
 from collections import deque
 
-from etl.embedded.sqs_model import Redelivery, Refusal, SqsAccount, StoredMessage, StoredQueue
+from etl.embedded.sqs_messages import StoredMessage
+from etl.embedded.sqs_model import Redelivery, SqsAccount, StoredQueue
+from etl.embedded.sqs_refusals import Refusal
 from tests.chaos.strict_sqs_faults import Faults
 
 CONSUMERS = 4

@@ -16,10 +16,13 @@ from functools import partial
 from typing import Any
 
 from etl.embedded import lifeline
-from etl.embedded.sqs_model import Refusal, StoredQueue
+from etl.embedded.sqs_answers import Answer, Receive
+from etl.embedded.sqs_http import HTTP_REASONS, Connection, Request
+from etl.embedded.sqs_model import StoredQueue
 from etl.embedded.sqs_parameters import Parameters
-from etl.embedded.sqs_server import HTTP_REASONS, HTTP_STATUS, Connection, Request, SqsServer, clock
-from etl.embedded.sqs_service import Answer, Receive, Service
+from etl.embedded.sqs_refusals import Refusal
+from etl.embedded.sqs_server import HTTP_STATUS, SqsServer, clock
+from etl.embedded.sqs_service import Service
 from tests.chaos.strict_sqs_faults import AFTER_EFFECT, Faults, ScheduledFault
 from tests.chaos.strict_sqs_queue import CONSUMERS, StrictAccount, StrictQueue
 

@@ -1,4 +1,7 @@
-"""The duplicate report's answers once more, slowly: by pandas, on the whole table."""
+"""What etl.analysis.duplicates asks Postgres, computed by pandas on the whole table, slowly.
+
+The tests compare the two. Each function returns plain tuples; its docstring names their fields.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def plain(value: Any) -> Any:
-    """A value without what differs between pandas and Python: None for every null, naive times."""
+    """Convert a value to plain Python: None for every null, a naive datetime for every time."""
     if pd.isna(value):
         return None
     if isinstance(value, pd.Timestamp):
@@ -37,33 +40,35 @@ def headline(table: pd.DataFrame, user: str, time: str) -> Rows:
 
 
 def exact_rows(table: pd.DataFrame) -> Counter[Any]:
-    """How often each row occurs that occurs more than once."""
+    """The rows that occur more than once, each with the number of its copies."""
     counted = Counter(rows_of(table))
     return Counter({row: copies for row, copies in counted.items() if copies > 1})
 
 
-def shared_values(table: pd.DataFrame, user: str, column: str, time: str, least: int) -> Rows:
+def shared_values(table: pd.DataFrame, user: str, column: str, time: str, min_users: int) -> Rows:
     """Value, users, rows, first, last."""
-    return _pairs(table, column, user, time, least)
+    return _pairs(table, column, user, time, min_users)
 
 
-def users_with_many(table: pd.DataFrame, user: str, column: str, time: str, least: int) -> Rows:
+def users_with_many(
+    table: pd.DataFrame, user: str, column: str, time: str, min_values: int
+) -> Rows:
     """User, values, rows, first, last."""
-    return _pairs(table, user, column, time, least)
+    return _pairs(table, user, column, time, min_values)
 
 
-def _pairs(table: pd.DataFrame, one: str, other: str, time: str, least: int) -> Rows:
-    both = table.dropna(subset=[one, other])
-    found = [
-        (value, part[other].nunique(), len(part), *_span(part[time]))
-        for value, part in both.groupby(one)
+def _pairs(table: pd.DataFrame, group_by: str, counted: str, time: str, min_count: int) -> Rows:
+    complete = table.dropna(subset=[group_by, counted])
+    rows = [
+        (value, group[counted].nunique(), len(group), *_span(group[time]))
+        for value, group in complete.groupby(group_by)
     ]
-    kept = [row for row in found if row[1] >= least]
+    kept = [row for row in rows if row[1] >= min_count]
     return sorted(kept, key=lambda row: (-row[1], -row[2], row[0].encode()))
 
 
 def distribution(table: pd.DataFrame, user: str, column: str) -> Rows:
-    """Users, values that have so many."""
+    """Number of users, number of values that have this many users."""
     users = table.dropna(subset=[user, column]).groupby(column)[user].nunique()
     return sorted(Counter(users.tolist()).items())
 
@@ -75,50 +80,61 @@ def repeats(
     moments = defaultdict(list)
     for row in table.dropna(subset=[user, time]).to_dict("records"):
         moments[tuple(plain(row[name]) for name in [user, *masked])].append(plain(row[time]))
-    found = []
-    for who, times in moments.items():
-        parts: list[list[dt.datetime]] = []
+    rows = []
+    for user_and_masked, times in moments.items():
+        streaks: list[list[dt.datetime]] = []
         for moment in sorted(times):
-            if not parts or (moment - parts[-1][-1]).total_seconds() > seconds:
-                parts.append([])
-            parts[-1].append(moment)
-        found += [
-            (*who, len(p), p[0], p[-1], (p[-1] - p[0]).total_seconds()) for p in parts if len(p) > 1
+            if not streaks or (moment - streaks[-1][-1]).total_seconds() > seconds:
+                streaks.append([])
+            streaks[-1].append(moment)
+        rows += [
+            (*user_and_masked, len(s), s[0], s[-1], (s[-1] - s[0]).total_seconds())
+            for s in streaks
+            if len(s) > 1
         ]
-    return Counter(found)
+    return Counter(rows)
 
 
-def groups(table: pd.DataFrame, user: str, columns: list[str], most: int | None) -> list[set[str]]:
-    """The users of each linked group, by merging sets until nothing merges."""
+def groups(
+    table: pd.DataFrame, user: str, columns: list[str], exclude_shared: int | None
+) -> list[set[str]]:
+    """The users of each linked group, found by merging sets that overlap."""
     merged: list[set[str]] = []
-    for users in _ties(table, user, columns, most).values():
+    for users in _ties(table, user, columns, exclude_shared).values():
         touched = [group for group in merged if group & users]
         merged = [group for group in merged if not group & users]
         merged.append(set().union(users, *touched))
     return sorted(merged, key=lambda group: (-len(group), min(name.encode() for name in group)))
 
 
-def why(table: pd.DataFrame, user: str, columns: list[str], most: int | None) -> list[str]:
-    """How many values of each column tie each of these groups."""
-    ties = _ties(table, user, columns, most)
+def why(
+    table: pd.DataFrame, user: str, columns: list[str], exclude_shared: int | None
+) -> list[str]:
+    """How many values of each column link each of these groups, in words."""
+    ties = _ties(table, user, columns, exclude_shared)
     return [
         ", ".join(
             f"{number:,} {name}"
             for name in columns
             if (number := sum(c == name and users <= group for (c, _), users in ties.items()))
         )
-        for group in groups(table, user, columns, most)
+        for group in groups(table, user, columns, exclude_shared)
     ]
 
 
 def _ties(
-    table: pd.DataFrame, user: str, columns: list[str], most: int | None
+    table: pd.DataFrame, user: str, columns: list[str], exclude_shared: int | None
 ) -> dict[tuple[str, str], set[str]]:
-    holders: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for name in columns:
-        for who, value in table[[user, name]].dropna().itertuples(index=False, name=None):
-            holders[name, value].add(who)
-    return {k: u for k, u in holders.items() if 1 < len(u) < (most or len(u) + 1)}
+    """The users of each value, by column and value, of the values that link users."""
+    users_by_value: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for column in columns:
+        for name, value in table[[user, column]].dropna().itertuples(index=False, name=None):
+            users_by_value[column, value].add(name)
+    return {
+        column_and_value: users
+        for column_and_value, users in users_by_value.items()
+        if len(users) > 1 and (exclude_shared is None or len(users) < exclude_shared)
+    }
 
 
 def _span(times: pd.Series) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The benchmarks run and write their results; how fast anything is decides nothing here."""
+"""The benchmarks run and write their results; no test here depends on how fast anything is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MESSAGES = 25
 
 @pytest.fixture(scope="module")
 def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
-    """A stub queue of a few messages; fewer bodies than messages."""
+    """Start a stub queue of a few messages, with fewer bodies than messages."""
     bodies = tmp_path_factory.mktemp("stub") / "bodies"
     write_bodies(bodies, 7)
     with Stub(bodies, MESSAGES) as running:
@@ -33,7 +33,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
 
 @pytest.fixture(scope="module")
 def drained(stub: Stub) -> list[Any]:
-    """What a client receives until the queue is empty; it deletes all but the last ten."""
+    """Return what a client receives until the queue is empty; all but the last ten are deleted."""
     client = boto3.Session().client(
         "sqs",
         region_name="us-east-1",
@@ -51,57 +51,58 @@ def drained(stub: Stub) -> list[Any]:
     ).get("Messages"):
         received += messages
     entries = [
-        {"Id": f"e{i}", "ReceiptHandle": message["ReceiptHandle"]}
-        for i, message in enumerate(received[:-10])
+        {"Id": f"e{position}", "ReceiptHandle": message["ReceiptHandle"]}
+        for position, message in enumerate(received[:-10])
     ]
-    for start in (0, 10, 0):  # the first ten twice: what is deleted counts once
-        part = entries[start : start + 10]
-        answer = client.delete_message_batch(QueueUrl=stub.queue_url, Entries=part)
-        assert [each["Id"] for each in answer["Successful"]] == [each["Id"] for each in part]
+    for start in (0, 10, 0):  # the first ten twice, to see that each delete counts once
+        batch = entries[start : start + 10]
+        answer = client.delete_message_batch(QueueUrl=stub.queue_url, Entries=batch)
+        successful = [entry["Id"] for entry in answer["Successful"]]
+        assert successful == [entry["Id"] for entry in batch]
     client.close()
     return received
 
 
 def test_the_stub_serves_each_message_once(drained: list[Any]) -> None:
-    """N of them, each under an id and a handle of its own."""
+    """There are N messages, all with different ids and handles."""
     assert len(drained) == MESSAGES
     assert len({message["MessageId"] for message in drained}) == MESSAGES
     assert len({message["ReceiptHandle"] for message in drained}) == MESSAGES
 
 
 def test_the_stub_serves_whole_events(drained: list[Any]) -> None:
-    """With the time they were sent."""
+    """A message has a complete event and the time it was sent."""
     assert "user_id" in json.loads(drained[-1]["Body"])
     assert abs(int(drained[-1]["Attributes"]["SentTimestamp"]) / 1000 - time.time()) < 600
 
 
 def test_the_stub_counts_what_is_deleted(stub: Stub, drained: list[Any]) -> None:
-    """Each message once, however often it is deleted."""
+    """Each deleted message counts once, even if it is deleted again."""
     counts = stub.counts()
     assert (counts["served"], counts["deleted"]) == (len(drained), len(drained) - 10)
 
 
 def bench(*arguments: str) -> None:
     """Run the benchmarks as a user would."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_all_parts_run_when_none_is_named() -> None:
-    """As `make bench` calls it."""
-    every = ["drain", "mask", "load", "rekey", "memory", "start", "profile", "duplicates"]
-    assert parts(parser().parse_args([])) == every
+    """This is how `make bench` calls it."""
+    all_parts = ["drain", "mask", "load", "rekey", "memory", "start", "profile", "duplicates"]
+    assert parts(parser().parse_args([])) == all_parts
     assert parts(parser().parse_args(["mask", "--quick"])) == ["mask"]
 
 
 def test_a_part_replaces_its_own_results_only(tmp_path: Path) -> None:
-    """Results come under their keys, with the machine and the raw runs, and as a report."""
+    """The results have ratios by key, the machine and the raw runs, and there is a report."""
     bench("--quick", "--runs", "1", "--out", str(tmp_path), "start", "mask")
     first = json.loads((tmp_path / "results.json").read_text())
     bench("--quick", "--runs", "1", "--out", str(tmp_path), "start")

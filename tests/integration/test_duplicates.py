@@ -1,4 +1,4 @@
-"""The duplicate report's answers, against pandas on random tables."""
+"""The queries about duplicates give the same answers as pandas on random tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ import etl
 from etl.analysis import duplicates
 from etl.analysis.source import Source, open_source
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.errors import SettingsError, TableError
+from etl.errors import TableError, UsageError
 from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_indexes, create_tables, target_table
 from tests.conftest import ROOT
-from tests.integration import duplicates_by_pandas as slowly
+from tests.integration import duplicates_by_pandas
 from tests.integration.duplicates_by_pandas import rows_of
 
-# Names that would break out of quotes, pass for parameters or places, or collide with our own.
+# Names that would break out of quotes, look like parameters or places, or collide with our own.
 HOSTILE = {
     "schema": 'ет"l :y %',
     "table": 'a"; drop table x; --',
@@ -42,16 +42,15 @@ SLOW = [HealthCheck.too_slow]
 
 
 def hostile_config(folder: Path) -> Path:
-    """Write a configuration whose names are hostile, with a timestamp."""
-    names = HOSTILE
+    """Write a configuration with hostile names and a timestamp column."""
     text = {"max_length": 128, "type": "text", "nullable": True}
     columns = [
-        {"name": names["user"], "field": "a", **text},
-        *({"name": n, "field": f"m{n}", "mask": True, **text} for n in names["masked"]),
-        {"name": names["other"], "field": "c", **text},
-        {"name": names["time"], "field": "d", "type": "timestamp", "nullable": True},
+        {"name": HOSTILE["user"], "field": "a", **text},
+        *({"name": name, "field": f"m{name}", "mask": True, **text} for name in HOSTILE["masked"]),
+        {"name": HOSTILE["other"], "field": "c", **text},
+        {"name": HOSTILE["time"], "field": "d", "type": "timestamp", "nullable": True},
     ]
-    table = {"schema": names["schema"], "name": names["table"], "columns": columns}
+    table = {"schema": HOSTILE["schema"], "name": HOSTILE["table"], "columns": columns}
     file = folder / "hostile.yaml"
     file.write_text(yaml.safe_dump({"table": table}), encoding="utf-8")
     return file
@@ -63,20 +62,20 @@ def source(
     postgres: EmbeddedPostgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Source]:
-    """A table to ask about: the default one, and one with hostile names and a timestamp."""
+    """The default table, and a table with hostile names and a timestamp column."""
     file = ROOT / "config.yaml"
     if request.param == "hostile":
         file = hostile_config(tmp_path_factory.mktemp("config"))
     url = postgres.new_database()
-    made = open_source(file, {"DATABASE_URL": url})
-    create(made)
-    yield made
-    made.engine.dispose()
+    opened = open_source(file, {"DATABASE_URL": url})
+    create(opened)
+    yield opened
+    opened.engine.dispose()
     postgres.drop_database(url)
 
 
 def create(source: Source) -> None:
-    """Make the tables."""
+    """Create the schema and the tables of a source."""
     table = source.settings.table
     with source.engine.begin() as connection:
         if table.schema_name != "public":
@@ -85,7 +84,7 @@ def create(source: Source) -> None:
 
 
 def fill(source: Source, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Put rows into the emptied table; returns it as a frame of objects."""
+    """Replace the rows of the table; return them as a frame of objects."""
     table = target_table(source.settings.table)
     with source.engine.begin() as connection:
         connection.execute(sa.delete(table))
@@ -95,18 +94,18 @@ def fill(source: Source, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def names(source: Source) -> tuple[str, list[str], str]:
-    """The columns of the user, of the tokens and of the time."""
+    """The names of the user column, the masked columns and the time column."""
     assert source.time is not None
     return source.entity.name, source.masked, source.time.name
 
 
 def token(number: int, key_id: str = "k1") -> str:
-    """Make something of the shape of a token."""
+    """Make a text with the shape of a token."""
     return f"{key_id}.{number:043d}"
 
 
 def one_of(*values: Any) -> st.SearchStrategy[Any]:
-    """One of these or null; few, so that most repeat."""
+    """Draw one of these values or null; there are few, so most rows repeat a value."""
     return st.sampled_from([None, *values])
 
 
@@ -135,24 +134,28 @@ def tables(source: Source) -> st.SearchStrategy[list[dict[str, Any]]]:
 @examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_every_answer_is_that_of_pandas(source: Source, data: st.DataObject) -> None:
-    """On tables full of duplicates, nulls and ties."""
+    """The drawn tables are full of duplicates, nulls and rows of equal rank."""
     table = fill(source, data.draw(tables(source)))
-    least = data.draw(st.integers(2, 4))
+    at_least = data.draw(st.integers(2, 4))
     user, masked, time = names(source)
-    with source.snapshot() as still:
-        assert rows_of(duplicates.headline(still)) == slowly.headline(table, user, time)
-        assert _copies(duplicates.exact_rows(still)) == slowly.exact_rows(table)
+    with source.snapshot() as snapshot:
+        headline = duplicates.headline(snapshot)
+        assert rows_of(headline) == duplicates_by_pandas.headline(table, user, time)
+        exact_rows = duplicates.exact_rows(snapshot)
+        assert _copies(exact_rows) == duplicates_by_pandas.exact_rows(table)
         for name in masked:
-            shared = duplicates.shared_values(still, name, min_users=least)
-            assert rows_of(shared.drop(columns="column")) == slowly.shared_values(
-                table, user, name, time, least
+            shared = duplicates.shared_values(snapshot, name, min_users=at_least)
+            assert rows_of(shared.drop(columns="column")) == duplicates_by_pandas.shared_values(
+                table, user, name, time, at_least
             )
-            many = duplicates.users_with_many(still, name, min_values=least)
-            assert rows_of(many.drop(columns="column")) == slowly.users_with_many(
-                table, user, name, time, least
+            many = duplicates.users_with_many(snapshot, name, min_values=at_least)
+            assert rows_of(many.drop(columns="column")) == duplicates_by_pandas.users_with_many(
+                table, user, name, time, at_least
             )
-            spread = duplicates.distribution(still, name)
-            assert rows_of(spread.drop(columns="column")) == slowly.distribution(table, user, name)
+            users = duplicates.distribution(snapshot, name)
+            assert rows_of(users.drop(columns="column")) == duplicates_by_pandas.distribution(
+                table, user, name
+            )
 
 
 def _copies(frame: pd.DataFrame) -> Counter[Any]:
@@ -163,17 +166,18 @@ def _copies(frame: pd.DataFrame) -> Counter[Any]:
 @examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_repeats_are_those_of_a_walk_through_time(source: Source, data: st.DataObject) -> None:
-    """A pause of exactly the limit still belongs to the repeat."""
+    """Pandas walks through the rows of a user one by one; Postgres finds the same repeats."""
     table = fill(source, data.draw(tables(source)))
     seconds = data.draw(st.sampled_from([0, 1, 60, 86_400]))
     user, masked, time = names(source)
-    found = duplicates.repeats(source, within_seconds=seconds)
-    assert list(found.columns[1:-4]) == masked
-    assert Counter(rows_of(found)) == slowly.repeats(table, user, masked, time, seconds)
+    repeats = duplicates.repeats(source, within_seconds=seconds)
+    assert list(repeats.columns[1:-4]) == masked
+    expected = duplicates_by_pandas.repeats(table, user, masked, time, seconds)
+    assert Counter(rows_of(repeats)) == expected
 
 
 def test_a_pause_of_the_limit_is_still_within_it(source: Source) -> None:
-    """A longer one begins another repeat, and a row alone is none."""
+    """A longer pause starts another repeat, and a single row is not a repeat."""
     user, masked, time = names(source)
     unit = 86_400 if source.columns[time].type == "date" else 60
     rows = [
@@ -181,61 +185,61 @@ def test_a_pause_of_the_limit_is_still_within_it(source: Source) -> None:
         for s in (0, unit, unit, 4 * unit, 6 * unit, 7 * unit)
     ]
     fill(source, rows)
-    found = duplicates.repeats(source, within_seconds=unit)
-    assert found["rows"].tolist() == [3, 2]
-    assert found["seconds"].tolist() == [unit, unit]
+    repeats = duplicates.repeats(source, within_seconds=unit)
+    assert repeats["rows"].tolist() == [3, 2]
+    assert repeats["seconds"].tolist() == [unit, unit]
 
 
 @examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_groups_are_those_of_merging_sets(source: Source, data: st.DataObject) -> None:
-    """Their users, their order, what ties them and why."""
+    """The groups agree in their sizes, their order, their users and the values that link them."""
     table = fill(source, data.draw(tables(source)))
-    most = data.draw(st.sampled_from([None, 2, 3, 5]))
+    limit = data.draw(st.sampled_from([None, 2, 3, 5]))
     user, masked, _ = names(source)
-    found = duplicates.linked(source, exclude_shared=most, max_ties=100, max_users=100)
-    expected = slowly.groups(table, user, masked, most)
-    assert found.groups["users"].tolist() == [len(group) for group in expected]
-    members = found.edges.groupby("group")["user"].agg(set) if len(found.edges) else pd.Series([])
+    linked = duplicates.linked(source, exclude_shared=limit, max_ties=100, max_users=100)
+    expected = duplicates_by_pandas.groups(table, user, masked, limit)
+    assert linked.groups["users"].tolist() == [len(group) for group in expected]
+    edges = linked.edges
+    members = edges.groupby("group")["user"].agg(set) if len(edges) else pd.Series([])
     assert members.tolist() == expected
-    assert found.groups["why"].tolist() == slowly.why(table, user, masked, most)
+    reasons = duplicates_by_pandas.why(table, user, masked, limit)
+    assert linked.groups["why"].tolist() == reasons
 
 
-def test_connect_is_one_line(
+def test_connect_finds_the_configuration_in_a_folder_above(
     source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """From a folder below the one that holds config.yaml."""
+    """A notebook opens the table with one line, from its own folder."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
     monkeypatch.chdir(tmp_path / "notebooks")
     monkeypatch.setenv("DATABASE_URL", source.engine.url.render_as_string(hide_password=False))
-    made = etl.connect()
-    assert made.name == "public.user_logins"
+    opened = etl.connect()
+    assert opened.name == "public.user_logins"
 
 
-def test_a_missing_table_is_told_by_its_name(database_url: str) -> None:
-    """With the command that makes it."""
+def test_the_error_about_a_missing_table_names_it_and_the_way_out(database_url: str) -> None:
     empty = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
-    with pytest.raises(TableError, match=r"'public.user_logins' is missing; .*init"):
+    with pytest.raises(TableError, match=r"'public.user_logins' is missing; create it .* init"):
         duplicates.headline(empty)
 
 
-def test_a_column_that_is_not_there_is_told_with_those_that_are(source: Source) -> None:
-    """Before anything is asked."""
-    with pytest.raises(SettingsError, match="'shoe size' is no column to go by; there are"):
+def test_the_error_about_a_missing_column_names_those_that_exist(source: Source) -> None:
+    with pytest.raises(UsageError, match="'shoe size' is not a column to compare; choose one of"):
         duplicates.shared_values(source, "shoe size")
 
 
 def test_init_makes_the_indexes_of_the_settings_once(source: Source) -> None:
-    """On hostile names too; a second time changes nothing."""
+    """It works with hostile names too, and a second call changes nothing."""
     user, masked, _ = names(source)
     wanted = {(name, user) for name in masked}
     table = source.settings.table.model_copy(update={"indexes": tuple(wanted)})
     for _ in range(2):
         create_indexes(source.engine, table)
-    made = sa.inspect(source.engine).get_indexes(table.name, schema=table.schema_name)
-    assert {tuple(index["column_names"]) for index in made} == wanted
-    assert len(made) == len(wanted)
+    indexes = sa.inspect(source.engine).get_indexes(table.name, schema=table.schema_name)
+    assert {tuple(index["column_names"]) for index in indexes} == wanted
+    assert len(indexes) == len(wanted)
 
 
 @pytest.mark.parametrize(
@@ -248,59 +252,64 @@ def test_init_makes_the_indexes_of_the_settings_once(source: Source) -> None:
     ids=["empty", "one row", "all rows equal"],
 )
 def test_small_tables_have_small_answers(rows: list[dict[str, Any]], database_url: str) -> None:
-    """No shared value, no group; of equal rows all but one are surplus."""
+    """There is no shared value and no group, and all but one of equal rows are surplus."""
     small = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
     create(small)
     fill(small, rows)
-    with small.snapshot() as still:
-        head = duplicates.headline(still).iloc[0]
-        assert (head["rows"], head["users"]) == (len(rows), min(len(rows), 1))
-        assert head["surplus_rows"] == max(len(rows) - 1, 0)
+    with small.snapshot() as snapshot:
+        headline = duplicates.headline(snapshot).iloc[0]
+        assert (headline["rows"], headline["users"]) == (len(rows), min(len(rows), 1))
+        assert headline["surplus_rows"] == max(len(rows) - 1, 0)
         copies = [5] if len(rows) == 5 else []
-        assert duplicates.exact_rows(still)["copies"].tolist() == copies
-        assert duplicates.repeats(still)["rows"].tolist() == copies
-        assert duplicates.shared_values(still).empty
-        assert duplicates.users_with_many(still).empty
-        assert duplicates.linked(still).total.to_numpy().tolist() == [[0, 0, 0]]
+        assert duplicates.exact_rows(snapshot)["copies"].tolist() == copies
+        assert duplicates.repeats(snapshot)["rows"].tolist() == copies
+        assert duplicates.shared_values(snapshot).empty
+        assert duplicates.users_with_many(snapshot).empty
+        assert duplicates.linked(snapshot).total.to_numpy().tolist() == [[0, 0, 0]]
     small.engine.dispose()
 
 
-def test_tokens_under_two_keys_are_told_and_not_joined(database_url: str) -> None:
-    """One value has another token under each key: its users seem to share nothing."""
-    made = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
-    create(made)
-    fill(made, [{"user_id": "a", "masked_ip": token(1)},
-                {"user_id": "b", "masked_ip": token(1, "k2")}])  # fmt: skip
-    assert duplicates.shared_values(made).empty
-    keys = duplicates.token_keys(made)
+def test_tokens_under_two_keys_are_counted_and_not_matched(database_url: str) -> None:
+    """A value has a different token under each key, so its users seem to share nothing."""
+    opened = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    create(opened)
+    rows = [
+        {"user_id": "a", "masked_ip": token(1)},
+        {"user_id": "b", "masked_ip": token(1, "k2")},
+    ]
+    fill(opened, rows)
+    assert duplicates.shared_values(opened).empty
+    keys = duplicates.token_keys(opened)
     assert rows_of(keys) == [("masked_ip", "k1", 1), ("masked_ip", "k2", 1)]
-    made.engine.dispose()
+    opened.engine.dispose()
 
 
-def test_what_is_no_token_in_a_masked_column_is_not_shown(database_url: str) -> None:
-    """It may be a plain value; it is counted all the same."""
-    made = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
-    loose = made.settings.table.model_copy(update={"token_check": False})
-    create_tables(made.engine, loose)
+def test_a_plain_value_in_a_masked_column_is_counted_and_not_shown(database_url: str) -> None:
+    opened = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    unchecked = opened.settings.table.model_copy(update={"token_check": False})
+    create_tables(opened.engine, unchecked)
     plain = {"masked_ip": "10.1.2.3", "masked_device_id": "593-47-5928"}
-    with made.engine.begin() as connection:
+    with opened.engine.begin() as connection:
         rows = [{"user_id": user, **plain} for user in "aab"]
-        connection.execute(sa.insert(target_table(loose)), rows)
-    linked = duplicates.linked(made)
+        connection.execute(sa.insert(target_table(unchecked)), rows)
+    linked = duplicates.linked(opened)
+    shared = duplicates.shared_values(opened)
     frames = [
-        duplicates.shared_values(made), duplicates.exact_rows(made), duplicates.token_keys(made),
-        linked.groups, linked.ties, linked.edges,
-    ]  # fmt: skip
-    shown = " ".join(frame.to_csv() for frame in frames)
-    assert not any(value in shown for value in plain.values())
-    assert frames[0]["users"].tolist() == [2, 2]
-    made.engine.dispose()
+        shared,
+        duplicates.exact_rows(opened),
+        duplicates.token_keys(opened),
+        linked.groups,
+        linked.ties,
+        linked.edges,
+    ]
+    text = " ".join(frame.to_csv() for frame in frames)
+    assert not any(value in text for value in plain.values())
+    assert shared["users"].tolist() == [2, 2]
+    opened.engine.dispose()
 
 
-def test_a_role_that_may_read_the_table_alone_may_ask(
-    postgres: EmbeddedPostgres, source: Source
-) -> None:
-    """No temporary table, nothing of schema etl: how many redeliveries there were is not told."""
+def test_the_right_to_read_the_table_is_enough(postgres: EmbeddedPostgres, source: Source) -> None:
+    """The queries need no temporary table; only the deliveries, in schema etl, stay unknown."""
     superuser = sa.create_engine(
         source.engine.url.set(**_login(postgres.superuser_url)), isolation_level="AUTOCOMMIT"
     )
@@ -328,5 +337,5 @@ def test_a_role_that_may_read_the_table_alone_may_ask(
 
 
 def _login(url: str) -> dict[str, Any]:
-    own = sa.make_url(url)
-    return {"username": own.username, "password": own.password}
+    parsed = sa.make_url(url)
+    return {"username": parsed.username, "password": parsed.password}

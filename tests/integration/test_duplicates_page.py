@@ -1,4 +1,4 @@
-"""The examples of docs/duplicates.md are what the code answers."""
+"""The examples in docs/duplicates.md show what the code returns."""
 
 from __future__ import annotations
 
@@ -27,25 +27,29 @@ LOGINS = [
 def test_the_examples_of_the_page_are_true(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the logins that it shows."""
+    """They run on the seven logins in the table above them."""
     source = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
     create(source)
     rows = [
-        {"user_id": user, "masked_device_id": token(device), "masked_ip": token(address),
-         "create_date": f"2026-11-0{day}"}
+        {
+            "user_id": user,
+            "masked_device_id": token(device),
+            "masked_ip": token(address),
+            "create_date": f"2026-11-0{day}",
+        }
         for user, device, address, day in LOGINS
-    ]  # fmt: skip
+    ]
     fill(source, rows)
     source.engine.dispose()
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("DATABASE_URL", database_url)
-    done = examples_of(PAGE)
-    assert done.attempted > 15
-    assert done.failed == 0
+    results = run_examples(PAGE)
+    assert results.attempted > 15
+    assert results.failed == 0
 
 
-def examples_of(page: Path) -> doctest.TestResults:
-    """Execute what stands between the fences."""
+def run_examples(page: Path) -> doctest.TestResults:
+    """Run the examples of a page and compare their output with what it shows."""
     with pd.option_context("display.width", 120, "display.max_columns", 20):
         return doctest.testfile(
             str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE

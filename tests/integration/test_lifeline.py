@@ -1,4 +1,4 @@
-"""Child processes that end when their parent ends."""
+"""Child processes that end when their parent ends, however it ends."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.integration.waiting import gone, wait_until
 
 ROOT = Path(__file__).parents[2]
 
-# Reports, then leaves a mark when its parent has let go.
+# Reports, and writes a file when its parent has closed the lifeline.
 OBEDIENT = """
 import os, pathlib, signal, sys
 from etl.embedded.lifeline import report, when_parent_ends
@@ -32,7 +32,7 @@ report(pid=os.getpid(), arguments=sys.argv[2:])
 signal.pause()
 """
 
-# Starts the obedient child, prints its pid, and stays until it is killed.
+# Starts the obedient child, prints its process id, and runs until it is killed.
 LAUNCHER = """
 import os, signal, sys
 from etl.embedded.lifeline import Child
@@ -50,7 +50,7 @@ signal.pause()
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
-    """Return a function that makes a module which ``python -m`` finds."""
+    """Return a function that writes a module which ``python -m`` can run."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
 
     def make(name: str, source: str) -> str:
@@ -62,13 +62,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
-    """Return the file that the obedient child writes when it leaves."""
+    """Return the path of the file that the obedient child writes before it ends."""
     return tmp_path / "mark"
 
 
 @pytest.fixture
 def obedient(module: Callable[[str, str], str], mark: Path) -> Iterator[Child]:
-    """Return a running child that leaves when it should."""
+    """Return a running child that ends when its lifeline is closed."""
     child = Child(module("obedient", OBEDIENT), str(mark), "a", "b")
     yield child
     child.kill()
@@ -76,9 +76,10 @@ def obedient(module: Callable[[str, str], str], mark: Path) -> Iterator[Child]:
 
 @pytest.fixture
 def launch(module: Callable[[str, str], str], mark: Path) -> Iterator[Callable[..., tuple]]:
-    """Return a function that starts a launcher: its process, its child's pid, its fork's pid."""
+    """Return a function that starts a launcher and returns it with the pids of child and fork."""
     module("obedient", OBEDIENT)
-    name, launchers = module("launcher", LAUNCHER), []
+    name = module("launcher", LAUNCHER)
+    launchers = []
 
     def start(*arguments: str) -> tuple[subprocess.Popen[str], int, int]:
         command = [sys.executable, "-m", name, str(mark), *arguments]
@@ -95,33 +96,33 @@ def launch(module: Callable[[str, str], str], mark: Path) -> Iterator[Callable[.
 
 
 def test_ready_holds_what_the_child_reported(obedient: Child) -> None:
-    """The report arrives whole."""
+    """All facts of the report arrive in the parent."""
     assert obedient.ready == {"pid": obedient.pid, "arguments": ["a", "b"]}
 
 
 def test_stop_lets_the_child_leave_by_itself(obedient: Child, mark: Path) -> None:
-    """The child does its own clearing up before it ends."""
+    """The child cleans up before it ends."""
     obedient.stop()
     assert mark.read_text() == "left"
     assert gone(obedient.pid)
 
 
 def test_stop_twice_does_nothing_more(obedient: Child) -> None:
-    """A second stop finds the child gone."""
+    """The second stop finds that the child has ended."""
     obedient.stop()
     obedient.stop()
     assert gone(obedient.pid)
 
 
-def test_kill_ends_the_child_without_a_farewell(obedient: Child, mark: Path) -> None:
-    """A kill leaves no time for clearing up."""
+def test_kill_gives_the_child_no_time_to_clean_up(obedient: Child, mark: Path) -> None:
+    """The child ends without writing its file."""
     obedient.kill()
     assert gone(obedient.pid)
     assert not mark.exists()
 
 
-def test_stop_kills_a_child_that_does_not_listen(module: Callable[[str, str], str]) -> None:
-    """A child that ignores its lifeline is ended all the same."""
+def test_stop_kills_a_child_that_ignores_its_lifeline(module: Callable[[str, str], str]) -> None:
+    """Such a child is killed after the time that stop allows."""
     source = "import signal\nfrom etl.embedded.lifeline import report\nreport()\nsignal.pause()\n"
     child = Child(module("deaf", source))
     child.stop(seconds=0.2)
@@ -129,7 +130,7 @@ def test_stop_kills_a_child_that_does_not_listen(module: Callable[[str, str], st
 
 
 def test_child_leaves_when_its_launcher_is_killed(launch: Callable[..., tuple], mark: Path) -> None:
-    """SIGKILL of the launcher, who can do nothing then, reaches the child."""
+    """A launcher killed by SIGKILL can do nothing, yet its child cleans up and ends."""
     launcher, child, _ = launch()
     launcher.kill()
     launcher.wait()
@@ -138,7 +139,7 @@ def test_child_leaves_when_its_launcher_is_killed(launch: Callable[..., tuple], 
 
 
 def test_child_leaves_although_a_fork_of_its_launcher_lives(launch: Callable[..., tuple]) -> None:
-    """A process forked by the launcher holds the pipe open, yet it is not the launcher."""
+    """The fork keeps the pipe open, but it is not the child's parent."""
     launcher, child, fork = launch("fork")
     launcher.kill()
     launcher.wait()
@@ -152,7 +153,8 @@ def test_child_outlives_the_thread_that_started_it(
     module: Callable[[str, str], str], mark: Path
 ) -> None:
     """The lifeline belongs to the process, not to one of its threads."""
-    name, children = module("obedient", OBEDIENT), []
+    name = module("obedient", OBEDIENT)
+    children = []
     thread = threading.Thread(target=lambda: children.append(Child(name, str(mark))))
     thread.start()
     thread.join()
@@ -162,7 +164,7 @@ def test_child_outlives_the_thread_that_started_it(
     assert not ended
 
 
-def test_child_has_a_session_of_its_own(obedient: Child) -> None:
+def test_child_runs_in_a_separate_session(obedient: Child) -> None:
     """Ctrl-C at the terminal does not reach the child."""
     assert os.getsid(obedient.pid) == obedient.pid
 
@@ -174,7 +176,7 @@ def test_child_that_ends_early_is_an_error(module: Callable[[str, str], str]) ->
 
 
 def test_child_that_says_nothing_is_killed(module: Callable[[str, str], str]) -> None:
-    """A child that never reports does not stay behind."""
+    """A child that never reports is not left running."""
     name = module("silent", "import signal\nsignal.pause()\n")
     with pytest.raises(EmbeddedError, match=r"'silent' was not ready after 0.5 s"):
         Child(name, ready_seconds=0.5)
@@ -183,7 +185,7 @@ def test_child_that_says_nothing_is_killed(module: Callable[[str, str], str]) ->
 
 
 def test_child_that_prints_something_else_is_an_error(module: Callable[[str, str], str]) -> None:
-    """What is not a report is not taken for one."""
+    """A line that is not JSON is not accepted as the report."""
     with pytest.raises(EmbeddedError, match=r"'chatty' printed something before its report"):
         Child(module("chatty", "print('hello')"))
 
@@ -191,7 +193,7 @@ def test_child_that_prints_something_else_is_an_error(module: Callable[[str, str
 def test_child_may_print_much_after_its_report(
     module: Callable[[str, str], str], mark: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Output that nobody reads goes to standard error and does not fill the pipe."""
+    """Later output goes to standard error and cannot fill the pipe."""
     talk = OBEDIENT.replace("signal.pause()", "print('x' * 1_000_000, flush=True); leave()")
     child = Child(module("talker", talk), str(mark))
     left = wait_until(mark.exists)
@@ -203,10 +205,10 @@ def test_child_may_print_much_after_its_report(
 def test_child_is_found_from_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package need not be installed, nor be the present folder."""
+    """The package need not be installed or be in the current folder."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    # A module of the package that ends at once, by itself, with 0.
+    # A module of the package that ends at once with exit code 0.
     with pytest.raises(EmbeddedError, match="ended with 0"):
         Child("etl.errors")
 
@@ -214,7 +216,7 @@ def test_child_is_found_from_any_working_directory(
 def test_child_does_not_import_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A notebook folder may hold a random.py without breaking the services."""
+    """A notebook folder may contain a random.py without breaking the services."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
     (folder / "json.py").write_text("raise SystemExit(9)")

@@ -1,7 +1,7 @@
-"""The embedded SQS against moto's: the same answers, but where moto is laxer than AWS.
+"""The embedded SQS compared with moto's: the same answers, except where moto is laxer than AWS.
 
-The queues are small, at most ten messages, and every receive takes all that is visible: AWS
-promises no order, and the two emulators put a released message in different places.
+The queues hold at most ten messages, and every receive takes all visible ones: AWS promises no
+order, and the two emulators put a released message in different places.
 """
 
 import logging
@@ -31,7 +31,7 @@ COMPARED_ATTRIBUTES = [
     "ReceiveMessageWaitTimeSeconds",
     "VisibilityTimeout",
 ]
-# Different by nature, or in the wording alone.
+# Always different, or different only in wording.
 NOT_COMPARED = {
     "ApproximateFirstReceiveTimestamp",
     "Message",
@@ -78,49 +78,54 @@ def motos(moto_client):
 
 
 class Side:
-    """A new queue of one emulator; its answers come without ids, handles and times."""
+    """A new queue of one emulator, and its answers without ids, handles and times."""
 
     def __init__(self, client) -> None:
         self.client = client
         self.name = f"diff-{next(NAMES)}"
         self.url = client.create_queue(QueueName=self.name)["QueueUrl"]
-        self.held: dict[str, str] = {}  # body -> handle, of what is in flight
+        self.held: dict[str, str] = {}  # body -> handle, for messages in flight
         self._ids: dict[str, int] = {}
 
     def call(self, operation: str, **options):
-        """Do one call and return its normalised answer, or its error's code."""
+        """Make one call; return its normalised answer, or the code of its error."""
         try:
             answer = getattr(self.client, operation)(QueueUrl=self.url, **options)
         except ClientError as error:
             return error.response["Error"]["Code"].removeprefix("AWS.SimpleQueueService.")
-        self.held |= {m["Body"]: m["ReceiptHandle"] for m in answer.get("Messages", [])}
-        return self._normal(answer)
+        for message in answer.get("Messages", []):
+            self.held[message["Body"]] = message["ReceiptHandle"]
+        return self._normalised(answer)
 
-    def _normal(self, value):
+    def _normalised(self, value):
         if isinstance(value, list):
-            return sorted(map(self._normal, value), key=repr)
+            return sorted(map(self._normalised, value), key=repr)
         if not isinstance(value, dict):
             return value
-        return {k: self._member(k, v) for k, v in value.items() if k not in NOT_COMPARED}
+        return {
+            key: self._normalised_member(key, member)
+            for key, member in value.items()
+            if key not in NOT_COMPARED
+        }
 
-    def _member(self, key: str, value):
+    def _normalised_member(self, key: str, value):
         if key == "MessageId":
             return self._ids.setdefault(value, len(self._ids))
-        return "a handle" if key == "ReceiptHandle" else self._normal(value)
+        return "a handle" if key == "ReceiptHandle" else self._normalised(value)
 
     def send(self, body: str = "m", **options):
         """Send one message."""
         return self.call("send_message", MessageBody=body, **options)
 
     def receive(self, **options) -> str:
-        """Receive the one message and return its handle."""
+        """Receive the only message and return its handle."""
         (message,) = self.client.receive_message(QueueUrl=self.url, **options)["Messages"]
         return message["ReceiptHandle"]
 
     def receive_many(self, number: int) -> list[str]:
-        """Send and receive messages and return their handles."""
-        for n in range(number):
-            self.send(f"m{n}")
+        """Send and receive *number* messages and return their handles."""
+        for position in range(number):
+            self.send(f"m{position}")
         handles: list[str] = []
         while len(handles) < number:
             answer = self.client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
@@ -129,7 +134,7 @@ class Side:
 
 
 class Driver:
-    """Draws operations from a seed, does each on both sides, and compares the answers."""
+    """Draws operations from a seed, carries out each on both sides, and compares the answers."""
 
     def __init__(self, seed: int, *sides: Side) -> None:
         self.random = random.Random(seed)
@@ -138,13 +143,13 @@ class Driver:
         self.trace: list[str] = []
 
     def both(self, operation: str, options) -> None:
-        """Call with the options that the function *options* gives for each side."""
+        """Call *operation* on both sides, with the options that *options* returns for each side."""
         self.trace.append(operation)
         ours, motos = (side.call(operation, **options(side)) for side in self.sides)
         assert ours == motos, f"ours comes first; after {self.trace}"
 
     def message(self) -> dict:
-        """Draw a message that was not sent before."""
+        """Draw a message with a body that was not sent before."""
         self.sent += 1
         ending = self.random.choice(["", " plain", " \u4e16\u754c", "\t\U0001f600"])
         message: dict = {"MessageBody": f"{self.sent:03}{ending}"}
@@ -164,12 +169,13 @@ class Driver:
             self.both("send_message", lambda _: message)
 
     def send_batch(self) -> None:
-        """Send up to three messages, or an empty batch once there are ten."""
-        entries = [{"Id": f"e{n}", **self.message()} for n in range(min(3, 10 - self.sent))]
+        """Send up to three messages, or an empty batch when ten have been sent."""
+        number = min(3, 10 - self.sent)
+        entries = [{"Id": f"e{position}", **self.message()} for position in range(number)]
         self.both("send_message_batch", lambda _: {"Entries": entries})
 
     def receive(self) -> None:
-        """Receive all that is visible."""
+        """Receive all visible messages."""
         options = {
             "MaxNumberOfMessages": 10,
             "VisibilityTimeout": self.random.choice([600, 3_600]),
@@ -184,7 +190,7 @@ class Driver:
         return self.random.sample(held, min(len(held), self.random.randint(1, 3)))
 
     def forget(self, bodies: list[str]) -> None:
-        """Take messages that are no longer in flight out of both sides' notes."""
+        """Drop the handles of messages that are no longer in flight."""
         for side in self.sides:
             for body in bodies:
                 del side.held[body]
@@ -192,41 +198,42 @@ class Driver:
     def delete(self) -> None:
         """Delete one to three messages in flight, one by one."""
         for body in self.pick():
-            self.both("delete_message", lambda s, b=body: {"ReceiptHandle": s.held[b]})
+            self.both("delete_message", lambda side, b=body: {"ReceiptHandle": side.held[b]})
             self.forget([body])
 
     def delete_batch(self) -> None:
-        """Delete them in one call."""
+        """Delete one to three messages in flight in one call."""
         bodies = self.pick()
         self.both("delete_message_batch", lambda side: entries_for(side, bodies))
         self.forget(bodies)
 
     def change_visibility(self) -> None:
-        """Release or extend them."""
-        bodies, seconds = self.pick(), self.random.choice([0, 0, 1_000])
+        """Release or extend one to three messages in flight."""
+        bodies = self.pick()
+        seconds = self.random.choice([0, 0, 1_000])
         self.both(
             "change_message_visibility_batch",
             lambda side: entries_for(side, bodies, VisibilityTimeout=seconds),
         )
         if seconds == 0:
             self.forget(bodies)
-        # moto makes a released message visible only in the millisecond after.
+        # moto makes a released message visible only in the next millisecond.
         time.sleep(0.003)
 
     def attributes(self) -> None:
-        """Look at the counts and the settings."""
+        """Compare the counts and the settings."""
         self.both("get_queue_attributes", lambda _: {"AttributeNames": COMPARED_ATTRIBUTES})
 
     def purge(self) -> None:
-        """Empty the queue."""
-        # Rarely, so that most sequences have messages to work on.
+        """Empty the queue, one time in five."""
+        # Rarely, so that most sequences have messages to work with.
         if self.random.random() < 0.2:
             self.both("purge_queue", lambda _: {})
             for side in self.sides:
                 side.held.clear()
 
     def run(self) -> None:
-        """Do a sequence, and look at what is left."""
+        """Carry out a sequence of operations, then compare what is left."""
         operations = [
             *(self.send, self.send_batch, self.receive, self.receive, self.delete),
             *(self.delete_batch, self.change_visibility, self.attributes, self.purge),
@@ -238,20 +245,23 @@ class Driver:
 
 
 def entries_for(side: Side, bodies: list[str], **more: int) -> dict:
-    """Return a batch with the messages' handles, and with one that never was a handle."""
+    """Return a batch with the handles of the messages and one malformed handle."""
     handles = [*(side.held[body] for body in bodies), "nonsense"]
-    entries = [{"Id": f"e{n}", "ReceiptHandle": handle} for n, handle in enumerate(handles)]
-    return {"Entries": [entry | more for entry in entries]}
+    entries = [
+        {"Id": f"e{position}", "ReceiptHandle": handle, **more}
+        for position, handle in enumerate(handles)
+    ]
+    return {"Entries": entries}
 
 
 @pytest.mark.parametrize("seed", range(SEQUENCES))
 def test_both_emulators_answer_alike(ours, motos, seed):
-    """A random sequence of calls gets the same answers from ours and from moto's."""
+    """A random sequence of calls gets the same answers from both emulators."""
     Driver(seed, ours, motos).run()
 
 
 def test_the_sequences_reach_deletes_and_releases(our_client):
-    """What the comparison compares includes every operation that it is meant for."""
+    """Together, the random sequences use every operation that should be compared."""
     reached = set()
     for seed in range(SEQUENCES):
         driver = Driver(seed, Side(our_client), Side(our_client))
@@ -269,7 +279,7 @@ def test_the_sequences_reach_deletes_and_releases(our_client):
     }
 
 
-# Where moto 5.2.5 is laxer than AWS. Each function does it and returns the answer.
+# Cases in which moto 5.2.5 is laxer than AWS. Each function makes the calls and returns the answer.
 
 
 def delete_two_under_one_entry_id(side):
@@ -280,7 +290,7 @@ def delete_two_under_one_entry_id(side):
 
 def change_two_under_one_entry_id(side):
     handles = side.receive_many(2)
-    entries = [{"Id": "x", "ReceiptHandle": h, "VisibilityTimeout": 9} for h in handles]
+    entries = [{"Id": "x", "ReceiptHandle": handle, "VisibilityTimeout": 9} for handle in handles]
     return side.call("change_message_visibility_batch", Entries=entries)
 
 
@@ -296,12 +306,12 @@ def change_none(side):
 
 def delete_with_an_old_handle(side):
     side.send()
-    old = side.receive(VisibilityTimeout=0)
+    old_handle = side.receive(VisibilityTimeout=0)
     time.sleep(0.003)
-    new = side.receive(VisibilityTimeout=600)
-    side.call("delete_message", ReceiptHandle=old)
-    answer = side.call("change_message_visibility", ReceiptHandle=new, VisibilityTimeout=600)
-    return "it is gone" if isinstance(answer, str) else "it is kept"
+    new_handle = side.receive(VisibilityTimeout=600)
+    side.call("delete_message", ReceiptHandle=old_handle)
+    answer = side.call("change_message_visibility", ReceiptHandle=new_handle, VisibilityTimeout=600)
+    return "deleted" if isinstance(answer, str) else "kept"
 
 
 def change_what_is_not_in_flight(side):
@@ -312,14 +322,14 @@ def change_what_is_not_in_flight(side):
     return side.call("change_message_visibility", **release | {"VisibilityTimeout": 60})
 
 
-def change_to_less_than_nothing(side):
+def change_to_a_negative_visibility(side):
     side.send()
     return side.call(
         "change_message_visibility", ReceiptHandle=side.receive(), VisibilityTimeout=-1
     )
 
 
-def send_nothing(side):
+def send_an_empty_body(side):
     return side.send("")
 
 
@@ -357,7 +367,7 @@ def set_a_retention_of_a_second(side):
     return side.call("set_queue_attributes", Attributes={"MessageRetentionPeriod": "1"})
 
 
-# What is done | what AWS documents or answers | moto | ours
+# The calls | what AWS documents or answers | moto's answer | our answer
 LAXER = [
     (
         delete_two_under_one_entry_id,
@@ -386,8 +396,8 @@ LAXER = [
     (
         delete_with_an_old_handle,
         "API_DeleteMessage: with an old handle the message might not be deleted",
-        "it is gone",
-        "it is kept",
+        "deleted",
+        "kept",
     ),
     (
         change_what_is_not_in_flight,
@@ -396,13 +406,13 @@ LAXER = [
         "MessageNotInflight",
     ),
     (
-        change_to_less_than_nothing,
+        change_to_a_negative_visibility,
         "API_ChangeMessageVisibility: 0 to 43,200 seconds",
         "accepted",
         "InvalidParameterValue",
     ),
     (
-        send_nothing,
+        send_an_empty_body,
         "API_SendMessage: a body has at least one character",
         "accepted",
         "MissingParameter",
@@ -421,7 +431,7 @@ LAXER = [
     ),
     (
         send_too_many_bytes_in_a_batch,
-        "API_SendMessageBatch: the limit of 1 MiB for all entries counts bytes too",
+        "API_SendMessageBatch: the limit of 1 MiB for all entries also counts bytes",
         "accepted",
         "BatchRequestTooLong",
     ),
@@ -462,6 +472,7 @@ LAXER = [
     ("act", "rule", "moto_answer", "our_answer"), LAXER, ids=[row[0].__name__ for row in LAXER]
 )
 def test_ours_follows_aws_where_moto_is_laxer(ours, motos, act, rule, moto_answer, our_answer):
-    """Each row of the table holds on both sides, so that a moto that learns the rule is noticed."""
-    found = [act(side) for side in (motos, ours)]
-    assert ["accepted" if isinstance(f, dict) else f for f in found] == [moto_answer, our_answer]
+    """Moto's answer is checked too, so that we notice when moto starts to follow the rule."""
+    answers = [act(side) for side in (motos, ours)]
+    outcomes = ["accepted" if isinstance(answer, dict) else answer for answer in answers]
+    assert outcomes == [moto_answer, our_answer]

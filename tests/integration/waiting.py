@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Wait for what other processes do."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import psutil
 
-EVENT_SECONDS = 30  # for an event that must come; none is expected to take long
+EVENT_SECONDS = 30  # much longer than any of these events should take
 
 
 def gone(pid: int) -> bool:
-    """Return whether the process has ended; some containers never collect an orphan's status."""
+    """Return whether the process has ended; in some containers an orphan stays a zombie."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -19,7 +19,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until(fact: Callable[[], bool]) -> bool:
-    """Wait for *fact*, generously; return whether it came true."""
+    """Wait up to EVENT_SECONDS for *fact*; return whether it became true."""
     deadline = time.monotonic() + EVENT_SECONDS
     while not fact() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -45,7 +45,7 @@ def test_reservations_alone_do_not_make_the_buffer_full() -> None:
 
 
 def test_the_buffer_is_full_at_its_rows() -> None:
-    """And then there is no room."""
+    """A full buffer has no room for another receive."""
     buffer = Buffer(max_rows=2, max_bytes=100)
     receive(buffer, message("a"), message("b"))
     assert buffer.is_full

@@ -115,7 +115,7 @@ def test_the_readme_is_short_and_starts_with_the_two_commands() -> None:
 
 
 def test_the_architecture_is_the_third_link_of_the_readme() -> None:
-    """Whoever opens the project finds the way around it."""
+    """A newcomer finds every part of the project on that page."""
     assert re.findall(r"\]\(([^)]+)", README)[2] == "docs/architecture.md"
 
 

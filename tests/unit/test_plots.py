@@ -1,4 +1,4 @@
-"""The pictures of the notebooks, drawn from frames that live data seldom gives."""
+"""The plots of the notebooks, drawn from frames that are rare in real data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LINKED = Linked(
     ),
     total=pd.DataFrame([(1, 2, 2)], columns=["groups", "users", "largest"]),
 )
-DRAWN: dict[Any, Any] = {
+INPUTS: dict[Any, Any] = {
     plots.locales: LOCALES,
     plots.versions: VERSIONS,
     plots.over_time: DAYS,
@@ -52,12 +52,12 @@ DRAWN: dict[Any, Any] = {
     plots.run_speed: RUNS,
 }
 
-each_picture = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
+each_plot = pytest.mark.parametrize("draw", INPUTS, ids=lambda draw: draw.__name__)
 
 
 @pytest.fixture(autouse=True)
 def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The figures that were shown, drawn to the last pixel; what is set is set back."""
+    """The figures that a test shows, rendered; matplotlib's settings are restored afterwards."""
     figures: list[Any] = []
 
     def show() -> None:
@@ -75,16 +75,16 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 
 def without_rows(given: Any) -> Any:
-    """The same, of an empty table."""
+    """The same input from an empty table."""
     if isinstance(given, Linked):
         return Linked(**{name: frame.head(0) for name, frame in vars(given).items()})
     return given.head(0)
 
 
-@each_picture
-def test_one_row_makes_a_picture_with_a_title(draw: Any, shown: list[Any]) -> None:
-    """And labels on the axes, but for networks."""
-    draw(DRAWN[draw])
+@each_plot
+def test_one_row_makes_a_plot_with_a_title(draw: Any, shown: list[Any]) -> None:
+    """The axes have labels too, except around networks."""
+    draw(INPUTS[draw])
     (figure,) = shown
     titles = [figure.get_suptitle(), *(axes.get_title("left") for axes in figure.axes)]
     assert any(titles)
@@ -93,37 +93,37 @@ def test_one_row_makes_a_picture_with_a_title(draw: Any, shown: list[Any]) -> No
         assert any(axes.get_ylabel() for axes in figure.axes)
 
 
-@each_picture
-def test_no_row_makes_no_picture(
+@each_plot
+def test_no_rows_make_a_message_and_no_plot(
     draw: Any, shown: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """But says so."""
-    draw(without_rows(DRAWN[draw]))
+    draw(without_rows(INPUTS[draw]))
     assert shown == []
     assert capsys.readouterr().out == "no rows yet, so there is nothing to draw\n"
 
 
 @pytest.mark.parametrize("surges", [BY_RUN.head(0), BY_RUN.tail(1)], ids=["none", "one"])
 def test_trends_are_drawn_with_and_without_a_surge(surges: pd.DataFrame, shown: list[Any]) -> None:
-    """It stands in the legend by its name."""
+    """The legend names each check that surged."""
     plots.check_trends(BY_RUN, surges)
     legend = [text.get_text() for text in shown[0].axes[0].get_legend().get_texts()]
     assert legend == ["ip: type"] * len(surges) + ["every other check"]
 
 
-def test_trends_without_runs_make_no_picture(shown: list[Any]) -> None:
-    """An empty database."""
+def test_trends_without_runs_make_no_plot(shown: list[Any]) -> None:
     plots.check_trends(BY_RUN.head(0), BY_RUN.head(0))
     assert shown == []
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.2, "0 seconds"), (90, "90 seconds"), (1_920, "32 minutes"), (9e3, "2 hours"),
-     (1e6, "12 days")],
-)  # fmt: skip
-def test_a_duration_is_written_in_the_largest_unit_that_it_fills(
-    seconds: float, words: str
-) -> None:
-    """Twice."""
+    [
+        (0.2, "0 seconds"),
+        (90, "90 seconds"),
+        (1_920, "32 minutes"),
+        (9e3, "2 hours"),
+        (1e6, "12 days"),
+    ],
+)
+def test_a_duration_is_in_the_largest_unit_that_it_fills_twice(seconds: float, words: str) -> None:
     assert plots.duration(seconds) == words

@@ -1,0 +1,39 @@
+"""The duplicate report in a terminal."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from etl.report.build import Report
+from etl.terminal import output
+
+# The sections that are printed. The others are for the charts of the page and for further work.
+SECTIONS = (
+    "columns",
+    "exact_rows",
+    "shared_values",
+    "users_with_many",
+    "repeats",
+    "groups",
+    "ties",
+)
+MAX_TIES = 3  # of each group
+
+
+def print_report(report: Report) -> None:
+    """Print the headline, the notes and the tables of a report."""
+    console = output.console()
+    console.print(
+        f"[bold]duplicates[/] in {escape(report.table)}, {report.time:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    console.print(
+        f"  rows {report.rows:,}, users {report.users:,}, surplus rows {report.surplus_rows:,}"
+    )
+    for note in report.notes:
+        console.print(f"  {escape(note)}")
+    for name in SECTIONS:
+        section = report.sections[name]
+        rows = section.frame
+        if name == "ties":
+            rows = rows.groupby("group").head(MAX_TIES)
+        output.frame(rows, section.title.lower())
