@@ -13,7 +13,7 @@ from bench.services import Options, WorkNotDone
 from etl import load
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.operations.rekey import rekey
+from etl.operations.rekey import rekey_database
 from etl.postgres.engine import open_engine
 
 ROWS, QUICK_ROWS = 300_000, 2_000
@@ -68,7 +68,7 @@ def _timed(engine: sa.Engine, work: Callable[[], Any]) -> float:
 
 
 def _rekey(settings: Settings, keyring: Keyring, rows: int) -> None:
-    outcome = rekey(settings, keyring)
+    outcome = rekey_database(settings, keyring)
     if outcome.rows != rows or outcome.exit_code:
         raise WorkNotDone(f"rekey changed {outcome.rows} of {rows} rows")
 

@@ -1,11 +1,11 @@
-"""What else than its message id tells that an event has been handled: ``ledger.key``.
+"""Fingerprints of events, for jobs whose ``ledger.key`` is more than the message id.
 
-A further key is a fingerprint, HMAC-SHA-256 (RFC 2104) of the whole body or of one field's value,
-so that no value stands in the ledger and nobody without the keyring can try values against it.
+A fingerprint is the HMAC-SHA-256 (RFC 2104) of the whole body or of one field's value, so that the
+ledger holds no value and nobody without the keyring can test values against it.
 
-A message has one fingerprint for each key of the keyring, and is new only if all of them are. So
-two workers tell each other's messages as long as their keyrings have one key in common, and a
-rotation forgets nothing while the old key stays.
+A message has one fingerprint for each key of the keyring, and is new only if all of them are new.
+Two workers therefore recognise each other's messages as long as their keyrings have one key in
+common, and after a rotation nothing is forgotten while the old key stays in the keyring.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def make(
     *,
     envelope: Literal["none", "sns"] = "none",
 ) -> tuple[dict[str, Fingerprints], pd.DataFrame]:
-    """Fingerprint the readable messages, where the setting asks for it.
+    """Fingerprint the readable messages, if the setting asks for it.
 
     Columns in: ``message_id`` and, in the mode ``field:``, that field, as
-    :func:`etl.extract.read` gives them.
+    :func:`etl.extract.read` returns them.
 
-    :returns: the fingerprints by message id, none at all in the mode ``message_id``; and as rejects
-        (``message_id``, ``column``, ``check``) the messages whose field identifies nothing: absent,
-        null, blank, or neither text nor an integer
+    :returns: the fingerprints by message id, which are none in the mode ``message_id``; and as
+        rejects (``message_id``, ``column``, ``check``) the messages whose field cannot identify
+        them, because it is absent, null, blank, or neither text nor an integer
     """
     if ledger.key == "message_id":
         return {}, rejects(())
@@ -57,19 +57,21 @@ def make(
         texts = [_identifier(value) for value in raw[ledger.field].tolist()]
     keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]
     head = f"{ledger.key}\0".encode()
-    made: dict[str, Fingerprints] = {}
-    nameless: list[Reject] = []
+    fingerprints: dict[str, Fingerprints] = {}
+    unidentified: list[Reject] = []
     for message_id, text in zip(ids, texts, strict=True):
         if text is None:
-            nameless.append((message_id, str(ledger.field), CHECK))
+            unidentified.append((message_id, str(ledger.field), CHECK))
         else:
             data = head + text.encode("utf-8", "surrogatepass")
-            made[message_id] = tuple(_fingerprint(key_id, key, data) for key_id, key in keys)
-    return made, rejects(nameless)
+            fingerprints[message_id] = tuple(
+                _fingerprint(key_id, key, data) for key_id, key in keys
+            )
+    return fingerprints, rejects(unidentified)
 
 
 def _identifier(value: Any) -> str | None:
-    """Spell an identifier, so that 5 and "5" differ; None for what is none."""
+    """Write an identifier so that 5 and "5" differ; None if the value cannot identify an event."""
     # type() and not isinstance(): True is an instance of int.
     if type(value) is int:
         return f"i{value}"
@@ -79,6 +81,6 @@ def _identifier(value: Any) -> str | None:
 
 
 def _fingerprint(key_id: str, key: bytes, data: bytes) -> str:
-    # A colon: unlike a token this can never be opened.
+    # A colon, not the dot of a token, because a fingerprint can never be opened.
     digest = base64.urlsafe_b64encode(hmac.digest(key, data, "sha256"))
     return f"{key_id}:{digest.decode().rstrip('=')}"

@@ -12,22 +12,28 @@ from etl.commands import options
 @click.command(
     epilog="""\b
 Example:
-  python -m etl audit --limit 50
+  etl audit --limit 50
 """
 )
 @options.config
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True,
-              help="Show so many rows, newest first.")  # fmt: skip
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Show at most this many rows, newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def audit(config_path: Path, limit: int, as_json: bool) -> None:
-    """Show who recovered or removed plain values: when, why, which columns, how many.
+    """Show who recovered or removed plain values.
 
-    The fingerprint is of the tokens, under a key derived from the keyring. No value is stored.
+    Each row has the time, the users, the command, the reason, the columns and the count. No value
+    is stored, only a fingerprint of the tokens, made with a key derived from the keyring.
     """
     settings = options.load_settings(config_path)
-    from etl.operations import audit as rows
+    from etl.operations.audit import newest_rows
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    output.table(rows.history(engine, limit), "audit", as_json=as_json)
+    output.table(newest_rows(engine, limit), "audit", as_json=as_json)

@@ -18,45 +18,52 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl token --column ip
-  python -m etl token - --column ip < value.txt
+  etl token --column ip
+  etl token - --column ip < value.txt
 """
 )
 @options.config
 @options.value
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def token(config_path: Path, value: str | None, column: str, as_json: bool) -> None:
-    """Print the token of VALUE under every key of the keyring, the primary key's first.
+    """Print the tokens of VALUE under every key.
 
-    Without VALUE it is asked for, and not shown; with - it is read from standard input. As an
-    argument it stands in the shell's history and in every process list.
+    The token of the primary key comes first. Without VALUE the command asks for it and does not
+    show it; with - it reads the value from standard input. A value given as an argument is visible
+    in the shell's history and in process lists.
     """
     settings = options.load_settings(config_path)
     _, tokens = _tokens(settings, column, value)
-    for key_id, made in tokens.items():
-        click.echo(json.dumps({"key_id": key_id, "token": made}) if as_json else made)
+    for key_id, text in tokens.items():
+        click.echo(json.dumps({"key_id": key_id, "token": text}) if as_json else text)
 
 
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl rows --column ip
-  python -m etl rows - --column device_id --json < value.txt
+  etl rows --column ip
+  etl rows - --column device_id --json < value.txt
 """
 )
 @options.config
 @options.value
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True,
-              help="Show so many rows at most.")  # fmt: skip
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Show at most this many rows.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
-    """Find the rows that have VALUE, under every key of the keyring. They stay masked.
+    """Find the rows with VALUE, under every key.
 
-    Without VALUE it is asked for, and not shown; with - it is read from standard input. As an
-    argument it stands in the shell's history and in every process list.
+    The rows are shown masked. Without VALUE the command asks for it and does not show it; with - it
+    reads the value from standard input. A value given as an argument is visible in the shell's
+    history and in process lists.
 
-    Rows that cannot be compared, because no key of this keyring made their token, are counted on
-    standard error.
+    If some rows cannot be compared, because no key of this keyring made their tokens, their number
+    is printed on standard error.
     """
     settings = options.load_settings(config_path)
     from etl.analysis.key_usage import incomparable, key_usage
@@ -70,11 +77,11 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
     output.table(found, f"rows with this {masked.source}", as_json=as_json)
     if len(found) == limit:
         click.echo(f"only the first {limit:,} rows are shown; see --limit", err=True)
-    unknown = incomparable(key_usage(engine, settings.table), masked, tokens)
-    if unknown:
+    not_compared = incomparable(key_usage(engine, settings.table), masked, tokens)
+    if not_compared:
         click.echo(
-            f"{unknown:,} rows were not compared: their {masked.name!r} was made by no key of this "
-            "keyring; `keys list` shows by which",
+            f"{not_compared:,} rows were not compared, because no key of this keyring made their "
+            f"{masked.name!r}; `keys list` shows which keys did",
             err=True,
         )
 
@@ -84,5 +91,6 @@ def _tokens(settings: Settings, name: str, value: str | None) -> tuple[Column, d
     from etl.operations.lookup import tokens_of
     from etl.schema import masked_column
 
-    column, ring = masked_column(settings.table, name), load_keyring(os.environ)
-    return column, tokens_of(options.read_value(value), column, ring)
+    column = masked_column(settings.table, name)
+    keyring = load_keyring(os.environ)
+    return column, tokens_of(options.read_value(value), column, keyring)

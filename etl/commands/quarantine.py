@@ -1,124 +1,98 @@
-"""``quarantine``: messages that broke a check, to be looked at, loaded after all, or given up."""
+"""``quarantine``: list, show, replay, discard, export and import messages that broke a check."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
 import click
 
-from etl.commands import options
+from etl.commands import options, selection
 from etl.commands.groups import Group
-
-if TYPE_CHECKING:
-    from etl.operations.entries import Selection
-
-ID = click.IntRange(min=1)
-
-
-def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose entries."""
-    choices = [
-        click.option("--run", "run_id", type=click.UUID, help="Of this run only."),
-        click.option("--check", help="With this broken check only: CHECK, or 'COLUMN: CHECK'."),
-        click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS",
-                     help="Only those that came before so many days."),
-        click.option("--newer-than", type=click.FloatRange(min=0), metavar="DAYS",
-                     help="Only those that came since so many days."),
-    ]  # fmt: skip
-    for choice in reversed(choices):
-        command = choice(command)
-    return command
-
-
-def _selection(
-    ids: tuple[int, ...],
-    run_id: UUID | None,
-    check: str | None,
-    older_than: float | None,
-    newer_than: float | None,
-) -> Selection:
-    from etl.operations.entries import Selection
-
-    return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
-
-
-def _chosen(ids: tuple[int, ...], everything: bool, choices: dict[str, Any]) -> Selection:
-    """The selection of a command that would rather not take all by mistake."""
-    some = bool(ids) or any(value is not None for value in choices.values())
-    if some == everything:
-        raise click.UsageError("say which entries: IDs, options, or --all")
-    return _selection(ids, **choices)
 
 
 @click.group(cls=Group)
 def quarantine() -> None:
-    """Work off the messages that broke a check."""
+    """Handle the messages that broke a check."""
 
 
 @quarantine.command(
     "list",
     epilog="""\b
 Examples:
-  python -m etl quarantine list
-  python -m etl quarantine list --entries --check "ip: IP address" --newer-than 7
-  python -m etl quarantine list --entries --closed
+  etl quarantine list
+  etl quarantine list --entries --check "ip: IP address" --newer-than 7
+  etl quarantine list --entries --closed
 """,
 )
 @options.config
-@_selecting
-@click.option("--entries", "each", is_flag=True, help="List the entries, in place of counts.")
-@click.option("--closed", is_flag=True, help="Of those that were replayed, discarded or forgotten.")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID",
-              help="List entries after this one.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True,
-              help="List so many entries, oldest first.")  # fmt: skip
+@selection.conditions
+@click.option("--entries", "list_them", is_flag=True, help="List the entries instead of counts.")
+@click.option(
+    "--closed", is_flag=True, help="Select closed entries: replayed, discarded or forgotten."
+)
+@click.option(
+    "--after",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="ID",
+    help="With --entries, start after the entry with this id.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="With --entries, list at most this many, oldest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def quarantine_list(
     config_path: Path,
-    each: bool,
+    list_them: bool,
     closed: bool,
     after: int,
     limit: int,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Count the quarantined messages by reason, or list them. Bodies are never shown."""
+    """Count the quarantined messages by reason, or list them.
+
+    Bodies are never shown.
+    """
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine, chosen = open_engine(settings.database), _selection((), **choices)
-    if not each:
-        found = entries.reasons(engine, chosen, closed=closed)
-        output.table(found, "quarantine by reason", as_json=as_json)
+    engine = open_engine(settings.database)
+    selected = selection.from_options(**choices)
+    if not list_them:
+        counts = entries.count_by_reason(engine, selected, closed=closed)
+        output.table(counts, "quarantine by reason", as_json=as_json)
         return
-    found = entries.listed(engine, chosen, limit, closed=closed, after=after)
-    found = found.drop(columns="sealed_bytes" if closed else entries.CLOSING)
-    output.table(found, "entries in quarantine", as_json=as_json)
+    listed = entries.list_entries(engine, selected, limit, closed=closed, after=after)
+    listed = listed.drop(columns="sealed_bytes" if closed else entries.CLOSING_COLUMNS)
+    output.table(listed, "entries in quarantine", as_json=as_json)
 
 
 @quarantine.command(
     "show",
     epilog="""\b
 Example:
-  python -m etl quarantine show 17 --reason "ticket 4711"
+  etl quarantine show 17 --reason "ticket 4711"
 """,
 )
 @options.config
 @options.reason
-@click.argument("quarantine_id", metavar="ID", type=ID)
+@click.argument("quarantine_id", metavar="ID", type=selection.ENTRY_ID)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json: bool) -> None:
-    """Show one message as it was received, personal values and all.
+    """Show one message as received, with personal values.
 
-    Who asked, when and why stands in etl.unmask_audit before it appears, or nothing does. Needs the
-    keyring.
+    Before the message is shown, a row in etl.unmask_audit records who asked, when and why. If that
+    row cannot be written, nothing is shown. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -126,14 +100,15 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    entry, body = open_entry(engine, ring, settings.table, quarantine_id, reason)
+    engine = open_engine(settings.database)
+    keyring = load_keyring(os.environ)
+    entry, body = open_entry(engine, keyring, settings.table, quarantine_id, reason)
     if as_json:
         click.echo(json.dumps({**entry.facts, "body": body}))
         return
     for name, value in entry.facts.items():
         click.echo(f"{name}: {value}", err=True)
-    # A lone surrogate has no UTF-8.
+    # A lone surrogate cannot be written as UTF-8.
     click.echo(output.visible(body.encode(errors="backslashreplace").decode()))
 
 
@@ -141,33 +116,33 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     "replay",
     epilog="""\b
 Examples:
-  python -m etl quarantine replay 17 18
-  python -m etl quarantine replay --check "ip: IP address"
-  python -m etl quarantine replay --all --json
+  etl quarantine replay 17 18
+  etl quarantine replay --check "ip: IP address"
+  etl quarantine replay --all --json
 """,
 )
 @options.config
-@_selecting
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
-@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@selection.conditions
+@selection.ids_or_all
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 def quarantine_replay(
     config_path: Path, ids: tuple[int, ...], everything: bool, as_json: bool, **choices: Any
 ) -> None:
-    """Check, mask and load messages once more, after a mended configuration.
+    """Check and load messages again, after a correction.
 
-    What fails again stays, with its new reasons. Can be ended at any time and started again; two at
-    once share the work. Needs the keyring.
+    Correct the configuration, the table or the producer first. Messages that fail again stay, with
+    their new reasons. The command can be stopped and started again at any time; two at once share
+    the work. Needs the keyring.
     """
-    chosen = _chosen(ids, everything, choices)
+    selected = selection.explicit(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    summary = replay(settings, engine, ring, chosen)
+    engine = open_engine(settings.database)
+    summary = replay(settings, engine, load_keyring(os.environ), selected)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
@@ -178,26 +153,28 @@ def quarantine_replay(
     "discard",
     epilog="""\b
 Examples:
-  python -m etl quarantine discard 17 --reason "a test of the producer's"
-  python -m etl quarantine discard --older-than 90 --reason "kept long enough"
+  etl quarantine discard 17 --reason "a test of the producer's"
+  etl quarantine discard --older-than 90 --reason "kept long enough"
 """,
 )
 @options.config
 @options.reason
-@_selecting
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
-@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@selection.conditions
+@selection.ids_or_all
 def quarantine_discard(
     config_path: Path, reason: str, ids: tuple[int, ...], everything: bool, **choices: Any
 ) -> None:
-    """Give messages up: their bodies go for good, a tombstone with the reason stays."""
-    chosen = _chosen(ids, everything, choices)
+    """Delete the bodies of messages for good.
+
+    Each entry stays as a tombstone with the reason.
+    """
+    selected = selection.explicit(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
 
     engine = open_engine(settings.database)
-    count = entries.discard(engine, chosen, reason, settings.batch.bytes)
+    count = entries.discard(engine, selected, reason, settings.batch.bytes)
     click.echo(f"discarded {count:,} messages", err=True)
 
 
@@ -205,46 +182,48 @@ def quarantine_discard(
     "export",
     epilog="""\b
 Example:
-  python -m etl quarantine export rejects.jsonl --newer-than 7
+  etl quarantine export rejects.jsonl --newer-than 7
 """,
 )
 @options.config
-@_selecting
+@selection.conditions
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
-    """Write messages to a new FILE, bodies sealed as they are; they stay in quarantine.
+    """Write messages to a new FILE, with their bodies sealed.
 
-    The file can be read by its owner only, and back by 'quarantine import'. Needs the keyring.
+    The messages stay in the quarantine. Only the file's owner can read it, and 'quarantine import'
+    reads it back. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations import transfer
+    from etl.operations.transfer import export_entries
     from etl.postgres.engine import open_engine
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    count = transfer.write(engine, ring, _selection((), **choices), file, settings.batch.bytes)
-    click.echo(f"written: {count:,} messages to {file}", err=True)
+    engine = open_engine(settings.database)
+    keyring = load_keyring(os.environ)
+    selected = selection.from_options(**choices)
+    count = export_entries(engine, keyring, selected, file, settings.batch.bytes)
+    click.echo(f"wrote {count:,} messages to {file}", err=True)
 
 
 @quarantine.command(
     "import",
     epilog="""\b
 Example:
-  python -m etl quarantine import rejects.jsonl
+  etl quarantine import rejects.jsonl
 """,
 )
 @options.config
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_import(config_path: Path, file: Path) -> None:
-    """Take the messages of an exported FILE into the quarantine of this database.
+    """Add the messages of an exported FILE to the quarantine.
 
-    Messages that the database knows already, in whatever state, are left out. Needs the keyring.
+    Messages that this database has handled or quarantined before are skipped. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations import transfer
+    from etl.operations.transfer import import_entries
     from etl.postgres.engine import open_engine
 
-    engine, ring = open_engine(settings.database), load_keyring(os.environ)
-    new, seen = transfer.read(engine, ring, file)
-    click.echo(f"taken: {new:,} of {seen:,} messages", err=True)
+    new, seen = import_entries(open_engine(settings.database), load_keyring(os.environ), file)
+    click.echo(f"imported {new:,} of {seen:,} messages", err=True)

@@ -1,4 +1,4 @@
-"""``rekey``: bring what is stored under the primary key."""
+"""``rekey``: bring stored tokens and bodies under the primary key."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ if TYPE_CHECKING:
     epilog="""\b
 Exit codes:
   0  everything is under the primary key
-  1  something is not: values that no key opens, or others were still being written
+  1  some values are not: no key opens them, or jobs were still writing them
 \b
 Examples:
-  python -m etl keys list
-  python -m etl rekey
+  etl keys list
+  etl rekey
 """
 )
 @options.config
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON line.")
 @click.pass_context
 def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
-    """Mask stored rows and seal quarantined bodies of other keys anew, under the primary key.
+    """Bring all tokens and bodies under the primary key.
 
-    Many small transactions; it may be killed and started again at any moment, and run beside a
-    load. A value that no key of the keyring opens is left as it is and counted.
+    Rows are masked and quarantined bodies are sealed again, in many small transactions. The command
+    can be stopped and started again at any time, and can run during a load. A value that no key of
+    the keyring opens is left unchanged and counted.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations.rekey import rekey as bring
+    from etl.operations.rekey import rekey_database
     from etl.terminal import progress
 
-    ring = load_keyring(os.environ)
+    keyring = load_keyring(os.environ)
     with progress.steps() as show:
 
-        def watch(stand: RekeyProgress) -> None:
-            done = stand.tally
+        def watch(state: RekeyProgress) -> None:
+            done = state.tally
             show(
-                stand.done,
-                stand.total,
-                f"pass {stand.number}: {done.rows:,} rows, {done.entries:,} quarantined bodies",
+                state.done,
+                state.total,
+                f"pass {state.number}: {done.rows:,} rows, {done.entries:,} quarantined bodies",
             )
 
-        outcome = bring(settings, ring, watch)
+        outcome = rekey_database(settings, keyring, watch)
     click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
     for problem in _problems(outcome):
         click.echo(f"error: {problem}", err=True)
@@ -70,12 +71,12 @@ def _problems(outcome: RekeyResult) -> list[str]:
     if outcome.unopened:
         places = ", ".join(f"{place} {count:,}" for place, count in outcome.unopened.items())
         problems.append(
-            f"left as they are, for no key of this keyring opens them: {places}; `keys list` shows "
-            "which keys they name"
+            f"left unchanged, because no key of this keyring opens them: {places}; `keys list` "
+            "shows which keys they name"
         )
     if outcome.remaining:
         problems.append(
-            f"{outcome.remaining:,} values of other keys came in meanwhile: give every job the new "
-            "keyring, start it again, then rekey again"
+            f"{outcome.remaining:,} values of other keys were written meanwhile: give every job "
+            "the new keyring, restart the jobs, then run rekey again"
         )
     return problems

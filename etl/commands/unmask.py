@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from etl.config import Column, Settings
-    from etl.operations.unmask import Asking
+    from etl.operations.unmask import UnmaskRequest
 
 
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl unmask k1.Zm9vYmFy... --column ip --reason "ticket 4711"
-  python -m etl unmask --reason "ticket 4711" < tokens.txt
-  python -m etl unmask --in masked.csv --out plain.csv --reason "ticket 4711"
-  python -m etl unmask --where "user_id = 'u1'" --out plain.csv --reason "ticket 4711"
+  etl unmask k1.Zm9vYmFy... --column ip --reason "ticket 4711"
+  etl unmask --reason "ticket 4711" < tokens.txt
+  etl unmask --in masked.csv --out plain.csv --reason "ticket 4711"
+  etl unmask --where "user_id = 'u1'" --out plain.csv --reason "ticket 4711"
 """
 )
 @options.config
@@ -34,32 +34,34 @@ Examples:
 @click.argument("tokens", nargs=-1, metavar="[TOKEN]...")
 @click.option(
     "--column",
-    help="Field the tokens were made from; by default each masked one is tried, or in a table "
-    "each masked one is recovered.",
+    help="Recover this column only, named as in the table or as the field.  [default: every masked "
+    "column]",
 )
 @click.option(
     "--in",
     "in_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Recover the columns of tokens in this CSV file, named as in the table or as the field.",
+    help="Recover the tokens in this CSV file, whose columns are named as in the table or as the "
+    "field.",
 )
 @click.option(
     "--where",
     "condition",
     metavar="CONDITION",
-    help="Recover the rows of the table that meet this SQL condition, as CSV. It runs read only, "
-    "with your rights in the database.",
+    help="Recover the rows of the table that meet this SQL condition, as CSV. The query is read "
+    "only and has your rights in the database.",
 )
 @click.option(
     "--out",
     "out_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this new file, readable by its owner only, in place of standard output.",
+    help="Write to this new file instead of standard output; only its owner can read it.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Show at most so many; more are refused.  [env var: ETL_UNMASK__MAX_ROWS; default: 1000]",
+    help="Refuse to recover more than this many tokens or rows.  [env var: ETL_UNMASK__MAX_ROWS; "
+    "default: 1000]",
 )
 def unmask(
     config_path: Path,
@@ -71,17 +73,19 @@ def unmask(
     out_path: Path | None,
     limit: int | None,
 ) -> None:
-    """Recover the plain values of tokens: of TOKENs or lines of standard input, a CSV, the table.
+    """Recover the plain values of tokens.
 
-    All or none is shown. Who asked, when, why, for which columns and how many stands in
-    etl.unmask_audit before the first value appears, or nothing does. Needs the keyring.
+    The tokens are arguments, lines of standard input, the columns of a CSV file, or rows of the
+    table. Either all values are shown or none. Before the first one, a row in etl.unmask_audit
+    records who asked, when, why, for which columns and how many. If that row cannot be written,
+    nothing is shown. Needs the keyring.
     """
     if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
         raise click.UsageError("give one of TOKEN, --in and --where")
     settings = options.load_settings(config_path, {"unmask.max_rows": limit})
     from etl.crypto.keyring import load_keyring
     from etl.operations.private_file import check_new_file
-    from etl.operations.unmask import Asking
+    from etl.operations.unmask import UnmaskRequest
     from etl.postgres.engine import open_engine
     from etl.schema import masked_column, masked_columns
 
@@ -92,48 +96,49 @@ def unmask(
     if out_path is not None:
         check_new_file(out_path)
     engine = open_engine(settings.database)
-    asking = Asking(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
+    request = UnmaskRequest(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
     if in_path is not None:
-        _put(_csv(_from_file(in_path, columns, asking)), out_path)
+        text = _csv(_from_file(in_path, columns, request))
     elif condition is not None:
-        _put(_csv(_from_table(settings, condition, columns, asking)), out_path)
+        text = _csv(_from_table(settings, condition, columns, request))
     else:
-        _put(_lines(tokens, columns, asking), out_path)
+        text = _lines(tokens, columns, request)
+    _write(text, out_path)
 
 
-def _lines(tokens: tuple[str, ...], columns: list[Column], asking: Asking) -> str:
+def _lines(tokens: tuple[str, ...], columns: list[Column], request: UnmaskRequest) -> str:
     from etl.operations.unmask import unmask_values
 
     if not tokens:
         if sys.stdin.isatty():
-            raise click.UsageError("give TOKENs, or send them on standard input, one a line")
+            raise click.UsageError("give TOKENs, or send them on standard input, one per line")
         lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
-        tokens = tuple(islice((line for line in lines if line), asking.max_rows + 1))
-    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, asking))
+        tokens = tuple(islice((line for line in lines if line), request.max_rows + 1))
+    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, request))
 
 
-def _from_file(path: Path, columns: list[Column], asking: Asking) -> pd.DataFrame:
-    from etl.errors import SettingsError
+def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:
+    from etl.errors import UsageError
     from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            masked = read_csv(file, asking.max_rows)
+            masked = read_csv(file, request.max_rows)
     except OSError as error:
-        raise SettingsError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    wanted = token_columns(list(masked.columns), columns)
-    return unmask_frame(masked, wanted, "file", asking)
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    found = token_columns(list(masked.columns), columns)
+    return unmask_frame(masked, found, "file", request)
 
 
 def _from_table(
-    settings: Settings, condition: str, columns: list[Column], asking: Asking
+    settings: Settings, condition: str, columns: list[Column], request: UnmaskRequest
 ) -> pd.DataFrame:
     from etl.operations.condition import rows_where
     from etl.operations.unmask import unmask_frame
 
-    masked = rows_where(asking.engine, settings.table, condition, settings.unmask)
+    masked = rows_where(request.engine, settings.table, condition, settings.unmask)
     scope = f"rows of {settings.table.schema_name}.{settings.table.name}"
-    return unmask_frame(masked, {column.name: column for column in columns}, scope, asking)
+    return unmask_frame(masked, {column.name: column for column in columns}, scope, request)
 
 
 def _csv(plain: pd.DataFrame) -> str:
@@ -146,7 +151,7 @@ def _csv(plain: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def _put(text: str, out_path: Path | None) -> None:
+def _write(text: str, out_path: Path | None) -> None:
     from etl.operations.private_file import new_file
     from etl.terminal import output
 
@@ -155,4 +160,4 @@ def _put(text: str, out_path: Path | None) -> None:
         return
     with new_file(out_path) as file:
         file.write(text.encode())
-    click.echo(f"written: {out_path}", err=True)
+    click.echo(f"wrote {out_path}", err=True)

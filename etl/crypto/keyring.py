@@ -1,9 +1,10 @@
-"""Keys by id, and where they come from.
+"""Keys by id, read from their JSON and checked.
 
-A keyring is JSON, `{"primary": "k1", "keys": {"k1": "<base64 of 64 bytes>"}}`. New tokens use the
-primary key; every key in it still unmasks. Key material leaves a keyring through `key`, `derive`
-and `dump` only: not through repr, pickling or an error. So no error here repeats a name that could
-itself be a key typed into the wrong place.
+A keyring is JSON, `{"primary": "k1", "keys": {"k1": "<base64 of 64 bytes>"}}`. The primary key
+makes new tokens, and every key opens its own. Key material leaves a keyring through `key`, `derive`
+and `dump` only, never through repr, pickling or an error. An error repeats a name only if it looks
+like a key id or a member of the JSON, because any other name may be a key that was pasted in the
+wrong place.
 """
 
 import base64
@@ -11,13 +12,13 @@ import contextlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from etl.crypto.keyring_sources import read_file, read_secret
 from etl.errors import KeyringError
 
 KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
@@ -30,7 +31,7 @@ _NEW = "make a keyring with: python -m etl keys new"
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Keyring:
-    """Keys of 64 bytes by key id, one of them the primary.
+    """Keys of 64 bytes by key id, one of them the primary key.
 
     :raises KeyringError: a key or a key id must not be used
     """
@@ -53,8 +54,9 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str, *, source: str) -> "Keyring":
-        """Read a keyring from its JSON; `source` names where it came from.
+        """Read a keyring from its JSON.
 
+        :param source: where the text came from, for errors
         :raises KeyringError: names the source and what is wrong, and never what it read
         """
         problem: str
@@ -62,7 +64,7 @@ class Keyring:
             return cls(*_members(text))
         except KeyringError as error:
             problem = str(error)
-        # Outside of the handler, so that no exception with the text in it hangs on to this one.
+        # Raised here and not in the handler, so that it does not carry an exception with the text.
         raise KeyringError(f"keyring in {source}: {problem}")
 
     @property
@@ -71,18 +73,20 @@ class Keyring:
         return tuple(self._keys)
 
     def with_new(self, key_id: str | None = None) -> "Keyring":
-        """Return a keyring with one more random key, which is its primary.
+        """Return a keyring with one more random key, which is its primary key.
 
-        :param key_id: of the new key; by default the first of k1, k2, ... after all there are
-        :raises KeyringError: the key id is taken, or is none
+        :param key_id: id of the new key; by default the next in the series k1, k2, ...
+        :raises KeyringError: the key id is taken or malformed
         """
         name = key_id or _next_id(self._keys)
         if name in self._keys:
-            raise KeyringError(f"key id {name!r} is taken; tokens name their key, so take a new id")
+            raise KeyringError(
+                f"key id {name!r} is taken; tokens name their key, so choose a new id"
+            )
         return Keyring(name, {**self._keys, name: os.urandom(KEY_BYTES)})
 
     def with_primary(self, key_id: str) -> "Keyring":
-        """Return a keyring of the same keys that masks with this one.
+        """Return a keyring of the same keys with this one as its primary key.
 
         :raises KeyringError: no key has this id
         """
@@ -94,11 +98,11 @@ class Keyring:
         :raises KeyringError: no key has this id
         """
         if key_id not in self._keys:
-            raise KeyringError(f"no key {_named(key_id)} in the keyring")
+            raise KeyringError(f"no key {_shown(key_id)} in the keyring")
         return self._keys[key_id]
 
     def derive(self, purpose: str, key_id: str | None = None) -> bytes:
-        """Return a 64-byte key for another purpose than masking, from the primary or a named key.
+        """Derive a 64-byte key for a purpose other than masking, from the primary or a named key.
 
         HKDF with SHA-512 and no salt (RFC 5869); the info is `etl:v1:<key id>:<purpose>`.
 
@@ -113,7 +117,7 @@ class Keyring:
         return derived
 
     def dump(self) -> str:
-        """Return the keyring's JSON, key material and all."""
+        """Return the keyring's JSON, including the keys."""
         keys = {key_id: base64.b64encode(key).decode() for key_id, key in self._keys.items()}
         return json.dumps({"primary": self.primary, "keys": keys})
 
@@ -127,10 +131,11 @@ class Keyring:
 def load_keyring(environment: Mapping[str, str]) -> Keyring:
     """Read the keyring from the one source that the environment names.
 
-    ETL_KEYRING holds the JSON itself, ETL_KEYRING_FILE the path of a file that its owner alone may
-    read, ETL_KEYRING_SECRET the id of an AWS Secrets Manager secret. An empty one counts as unset.
+    ETL_KEYRING holds the JSON itself, ETL_KEYRING_FILE the path of a file that only its owner may
+    use, ETL_KEYRING_SECRET the id of an AWS Secrets Manager secret. An empty variable counts as
+    unset.
 
-    :raises KeyringError: none is set, or more than one, or what it names cannot be read or used
+    :raises KeyringError: none is set, or more than one, or the source cannot be read or used
     """
     named = [source for source in SOURCES if environment.get(source)]
     if not named:
@@ -142,8 +147,8 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
         return Keyring.parse(environment[source], source=source)
     if source == "ETL_KEYRING_FILE":
         path = Path(environment[source])
-        return Keyring.parse(_read_file(path), source=f"{source} {str(path)!r}")
-    text = _read_secret(environment[source], environment)
+        return Keyring.parse(read_file(path), source=f"{source} {str(path)!r}")
+    text = read_secret(environment[source], environment)
     return Keyring.parse(text, source=f"{source} {environment[source]!r}")
 
 
@@ -156,7 +161,9 @@ def _members(text: str) -> tuple[str, dict[str, bytes]]:
             raise KeyringError(f"member {member!r} is missing; {_NEW}")
     unknown = [member for member in document if member not in ("primary", "keys")]
     if unknown:
-        raise KeyringError(f"unknown member {_named(unknown[0])}; only 'primary' and 'keys' belong")
+        raise KeyringError(
+            f"unknown member {_shown(unknown[0])}; only 'primary' and 'keys' are allowed"
+        )
     primary, keys = document["primary"], document["keys"]
     if not isinstance(primary, str):
         raise KeyringError("member 'primary' must be a key id")
@@ -177,7 +184,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:
-            raise KeyringError(f"{_named(name)} stands twice; keep one of them")
+            raise KeyringError(f"{_shown(name)} appears twice; keep one of them")
         members[name] = value
     return members
 
@@ -187,7 +194,7 @@ def _key_bytes(key_id: str, text: object) -> bytes:
     if isinstance(text, str):
         with contextlib.suppress(ValueError):
             key = base64.b64decode(text, validate=True)
-        # The decoder takes surplus bits in the last character; a key has one spelling only.
+        # The decoder ignores surplus bits in the last character; a key has only one encoding.
         if key and base64.b64encode(key).decode() == text:
             return key
     raise KeyringError(f"key {key_id!r} is not base64 of {KEY_BYTES} bytes; {_NEW}")
@@ -200,7 +207,7 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
                 f"key id {number} must be 1 to 16 of the characters A-Z a-z 0-9 _ and -"
             )
     if primary not in keys:
-        raise KeyringError(f"primary {_named(primary)} is not among its keys")
+        raise KeyringError(f"primary {_shown(primary)} is not among its keys")
 
 
 def _next_id(key_ids: Iterable[str]) -> str:
@@ -217,47 +224,6 @@ def _check_key(key_id: str, key: bytes) -> None:
         raise KeyringError(f"key {key_id!r} has two equal halves; {_NEW}")
 
 
-def _named(name: str) -> str:
-    """Quote a name that looks like a key id or a member; anything else may be a key."""
+def _shown(name: str) -> str:
+    """Quote a name that looks like a key id or a member; any other name may be a key."""
     return repr(name) if _KEY_ID.fullmatch(name) else "(a name that is not shown)"
-
-
-def _read_file(path: Path) -> str:
-    """Read the file, which group and others must not be able to read."""
-    problem = "is not UTF-8 text"
-    try:
-        with path.open("rb") as file:
-            # Of the open file, not of the path: the path could name another file by now.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if not mode & 0o077:
-                return file.read().decode()
-        problem = f"has mode {mode:04o}, so that others can use it; run: chmod 600 {path}"
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        pass
-    raise KeyringError(f"keyring file {str(path)!r} {problem}")
-
-
-def _read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
-    """Read the secret's string; the AWS variables say from where and as whom."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    # boto3 itself reads AWS_DEFAULT_REGION only; the other AWS tools read AWS_REGION.
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    answer: Mapping[str, Any] = {}
-    problem = "has no SecretString; store the keyring's JSON as text"
-    # botocore's own patience is five minutes.
-    patience = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3})
-    try:
-        client: Any = boto3.client("secretsmanager", region_name=region, config=patience)
-        answer = client.get_secret_value(SecretId=secret_id)
-    except ClientError as error:
-        problem = f"cannot be read: {error.response['Error']['Code']}"
-    except BotoCoreError as error:
-        problem = f"cannot be read: {type(error).__name__}"
-    if "SecretString" in answer:
-        return str(answer["SecretString"])
-    raise KeyringError(f"keyring secret {secret_id!r} {problem}")

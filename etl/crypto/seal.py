@@ -1,7 +1,7 @@
 """Sealed message bodies, for the quarantine.
 
-Unlike a token a sealed body is randomised, so that equal bodies look different, and it is bound to
-its message id. The key is derived from the keyring's, so that it never masks.
+Unlike a token, a sealed body is randomised, so that equal bodies look different, and it is bound to
+its message id. Its key is derived from a key of the keyring and is never used for masking.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def seal(
     """Encrypt bodies under fresh nonces, each bound to its message id.
 
     A sealed body is a version byte, the key id's length and the key id, a 16-byte nonce, then
-    SIV || ciphertext. The key is derived from the primary key, so that it never masks. The
-    associated data are `etl:v1:<key id>:quarantine`, the message id and, last, the nonce (RFC 5297,
-    section 3). What is encrypted is `t` and a str's UTF-8, or `b` and bytes, padded as in a token;
-    lone surrogates are encoded with `surrogatepass`.
+    SIV || ciphertext. The key is derived from the primary key. The associated data are
+    `etl:v1:<key id>:quarantine`, the message id and, last, the nonce (RFC 5297, section 3). The
+    plaintext is `t` and a str's UTF-8, or `b` and bytes, padded as in a token; lone surrogates are
+    encoded with `surrogatepass`.
 
-    :raises ValueError: there are not as many message ids as bodies
+    :raises ValueError: the numbers of message ids and bodies differ
     """
     if len(bodies) != len(message_ids):
         raise ValueError("each body needs its message id")
@@ -41,7 +41,7 @@ def seal(
     nonces = [random[at : at + _NONCE_BYTES] for at in range(0, len(random), _NONCE_BYTES)]
     sealed = siv.seal(
         keyring.derive(_PURPOSE, key_id),
-        [_pad_one(_typed_bytes(body)) for body in bodies],
+        [_padded(_typed_bytes(body)) for body in bodies],
         _seal_data(key_id, message_ids, nonces),
     )
     head = header(key_id)
@@ -55,7 +55,7 @@ def unseal(
 
     :raises UnmaskError: names the first row position that cannot be opened, in the same words
         whatever is wrong with it
-    :raises ValueError: there are not as many message ids as sealed bodies
+    :raises ValueError: the numbers of message ids and sealed bodies differ
     """
     bodies = unseal_each(sealed, message_ids, keyring)
     for row, body in enumerate(bodies):
@@ -67,17 +67,18 @@ def unseal(
 def unseal_each(
     sealed: Sequence[bytes], message_ids: Sequence[str], keyring: Keyring
 ) -> list[str | bytes | None]:
-    """Decrypt sealed bodies; None stands in the place of one that cannot be opened.
+    """Decrypt sealed bodies, with None for each one that cannot be opened.
 
-    :raises ValueError: there are not as many message ids as sealed bodies
+    :raises ValueError: the numbers of message ids and sealed bodies differ
     """
     if len(sealed) != len(message_ids):
         raise ValueError("each sealed body needs its message id")
-    parts = [_sealed_parts(bytes(one)) for one in sealed]
+    parts = [_sealed_parts(bytes(body)) for body in sealed]
     opened: list[bytes | None] = [None] * len(parts)
     for key_id in keyring.key_ids:
         at = [row for row, (named, _, _) in enumerate(parts) if named == key_id]
-        ids, nonces = [message_ids[row] for row in at], [parts[row][1] for row in at]
+        ids = [message_ids[row] for row in at]
+        nonces = [parts[row][1] for row in at]
         values = siv.open_each(
             keyring.derive(_PURPOSE, key_id),
             [parts[row][2] for row in at],
@@ -89,7 +90,7 @@ def unseal_each(
 
 
 def header(key_id: str) -> bytes:
-    """Return what every body sealed under this key begins with."""
+    """Return the bytes that every body sealed under this key begins with."""
     return bytes([_VERSION, len(key_id)]) + key_id.encode()
 
 
@@ -97,7 +98,7 @@ def _typed_bytes(body: str | bytes) -> bytes:
     return b"t" + body.encode("utf-8", "surrogatepass") if isinstance(body, str) else b"b" + body
 
 
-def _pad_one(value: bytes) -> bytes:
+def _padded(value: bytes) -> bytes:
     return (value + bytes([PAD_MARK])).ljust(padded_bytes(len(value)), b"\0")
 
 
@@ -109,7 +110,7 @@ def _seal_data(
 
 
 def _sealed_parts(sealed: bytes) -> tuple[str | None, bytes, bytes]:
-    """Split into key id, nonce, and SIV || ciphertext; None for a key id of another format."""
+    """Split into key id, nonce, and SIV || ciphertext; the key id is None in any other format."""
     head = 2 + (sealed[1] if len(sealed) > 1 else 0)
     if sealed[:1] != bytes([_VERSION]) or len(sealed) < head + _NONCE_BYTES:
         return None, b"", b""
@@ -118,7 +119,7 @@ def _sealed_parts(sealed: bytes) -> tuple[str | None, bytes, bytes]:
 
 
 def _body(opened: bytes | None) -> str | bytes | None:
-    """Undo the padding and the type mark of a body; None for what has none."""
+    """Remove the padding and the type mark of a body; None if it lacks either."""
     value, mark, zeros = (opened or b"").rpartition(bytes([PAD_MARK]))
     if not mark or zeros.strip(b"\0"):
         return None

@@ -1,14 +1,18 @@
 """AES-SIV (RFC 5297) over whole columns: deterministic authenticated encryption, vectorised.
 
-One value at a time, a library spends its time in calls, not in AES. Here the values of one byte
-length form a matrix with a row a value, and AES runs once for each block position of the matrix:
-the CMAC chains advance together, and the keystream of all rows is one call.
+A library that takes one value at a time spends its time in calls, not in AES. Here the values of
+one byte length form a matrix with one value in each row, and AES runs once for each block position
+of the matrix: the CMAC chains advance together, and one call makes the keystream of all rows.
 
-A column of strings has many lengths, so `seal` and `open_` group the values by length. Who holds a
-matrix already (see mask.py) calls `seal_matrix` and `open_matrix` and never builds bytes objects.
+A column of strings has many lengths, so `seal` and `open_` group the values by length. A caller
+that already has a matrix (see mask.py) uses `seal_matrix` and `open_matrix`, which never build
+bytes objects.
 
-Associated data is a sequence of strings, as in the RFC. Each of them is one `bytes` for all the
-values, or a sequence with one `bytes` for each value; a nonce is the last of them (section 3).
+Associated data is a sequence of strings, as in the RFC. Each of them is either one `bytes` for all
+values or a sequence with one `bytes` for each value; a nonce comes last (section 3).
+
+This is one file because a reviewer checks it against one RFC, from the block cipher to the test
+vectors.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,12 +38,12 @@ _COUNTER_MASK = np.frombuffer(bytes.fromhex("ffffffffffffffff7fffffff7fffffff"),
 
 
 def seal_matrix(key: bytes, values: Matrix, associated_data: AssociatedData = ()) -> Matrix:
-    """Encrypt each row of n x L bytes to a row of n x (16 + L): the synthetic IV, then the rest.
+    """Encrypt each row of n x L bytes to a row of n x (16 + L): synthetic IV || ciphertext.
 
     RFC 5297, section 2.6.
 
-    :raises ValueError: the key has not 32, 48 or 64 bytes, or there are more than 126 strings of
-        associated data, or not as many of one of them as rows
+    :raises ValueError: the key is not 32, 48 or 64 bytes long, there are more than 126 strings of
+        associated data, or one of them has a different number of values than there are rows
     """
     mac, stream = _halves(key)
     return _seal(mac, stream, _s2v_start(mac, associated_data, len(values)), values)
@@ -50,8 +54,8 @@ def open_matrix(
 ) -> tuple[Matrix, NDArray[np.bool_]]:
     """Decrypt each row of n x (16 + L) bytes to n x L, and say which rows are genuine.
 
-    RFC 5297, section 2.7. A row that is not genuine comes back as zero bytes, never as what it
-    would decrypt to.
+    RFC 5297, section 2.7. A row that is not genuine comes back as zero bytes, never as its
+    decryption.
 
     :raises ValueError: as `seal_matrix` does, and for rows under 16 bytes
     """
@@ -78,7 +82,7 @@ def seal(key: bytes, values: Sequence[bytes], associated_data: AssociatedData = 
 def open_each(
     key: bytes, sealed: Sequence[bytes], associated_data: AssociatedData = ()
 ) -> list[bytes | None]:
-    """Decrypt each value; None stands in the place of one that is not genuine.
+    """Decrypt each value, with None for each one that is not genuine.
 
     :raises ValueError: as `seal_matrix` does
     """
@@ -112,7 +116,7 @@ def by_length(lengths: Positions) -> Iterator[tuple[int, Positions]]:
     """Group positions by length: each distinct length with the ascending positions that have it."""
     if not lengths.size:
         return
-    if (lengths == lengths[0]).all():  # the usual column, spared the sort
+    if (lengths == lengths[0]).all():  # the usual column needs no sort
         yield int(lengths[0]), np.arange(lengths.size)
         return
     order = np.argsort(lengths, kind="stable")
@@ -126,7 +130,7 @@ def lengths_of(values: Sequence[bytes] | Sequence[str]) -> Positions:
 
 
 class _Aes:
-    """One AES key, and the two CMAC subkeys that follow from it (RFC 4493, section 2.3)."""
+    """One AES key and the two CMAC subkeys derived from it (RFC 4493, section 2.3)."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -164,7 +168,7 @@ class _Aes:
     def _chain(self, whole_blocks: Matrix) -> Matrix:
         """Return the state of each row's CBC chain after all of its blocks."""
         rows, length = whole_blocks.shape
-        if length > rows * BLOCK_BYTES:  # a few long rows: one call a row is fewer calls
+        if length > rows * BLOCK_BYTES:  # for a few long rows, one call per row is fewer calls
             chains = b"".join(self._chain_of_one(row.tobytes()) for row in whole_blocks)
             return np.frombuffer(chains, np.uint8).reshape(rows, BLOCK_BYTES)
         state = self.encrypt(np.ascontiguousarray(whole_blocks[:, :BLOCK_BYTES]))
@@ -179,7 +183,7 @@ class _Aes:
 
 
 def _halves(key: bytes) -> tuple[_Aes, _Aes]:
-    """Split the key into that of S2V and that of the counter mode (section 2.6)."""
+    """Split the key into one for S2V and one for counter mode (section 2.6)."""
     if len(key) not in KEY_BYTES:
         raise ValueError("an AES-SIV key has 32, 48 or 64 bytes")
     half = len(key) // 2
@@ -196,8 +200,8 @@ def _open(
 ) -> tuple[Matrix, NDArray[np.bool_]]:
     synthetic_iv = sealed[:, :BLOCK_BYTES]
     values = _ctr(stream, synthetic_iv, sealed[:, BLOCK_BYTES:])
-    # All 16 bytes of all rows are compared, wherever the first difference stands: how long it
-    # takes says nothing about how near a forged value came.
+    # All 16 bytes of all rows are compared, wherever the first difference is, so the time taken
+    # says nothing about how close a forged value came.
     differences = np.bitwise_or.reduce((_s2v_end(mac, start, values) ^ synthetic_iv), axis=1)
     genuine = differences == 0
     values[~genuine] = 0
@@ -205,7 +209,7 @@ def _open(
 
 
 def _s2v_start(mac: _Aes, associated_data: AssociatedData, rows: int) -> Matrix:
-    """Run S2V (section 2.4) over the associated data: 1 x 16 for all rows, or n x 16."""
+    """Run S2V (section 2.4) over the associated data; returns 1 x 16 for all rows, or n x 16."""
     if len(associated_data) > MAX_ASSOCIATED_STRINGS:
         raise ValueError(f"AES-SIV takes at most {MAX_ASSOCIATED_STRINGS} associated strings")
     state = mac.cmac(np.zeros((1, BLOCK_BYTES), np.uint8))
@@ -217,7 +221,7 @@ def _s2v_start(mac: _Aes, associated_data: AssociatedData, rows: int) -> Matrix:
 
 
 def _s2v_end(mac: _Aes, start: Matrix, values: Matrix) -> Matrix:
-    """Finish S2V (section 2.4) with the value itself: the synthetic IVs as n x 16."""
+    """Finish S2V (section 2.4) with the values; returns the synthetic IVs as n x 16."""
     if values.shape[1] < BLOCK_BYTES:
         return mac.cmac(_double(start) ^ _pad(values))
     mixed = values.copy()
@@ -246,7 +250,7 @@ def _double(blocks: Matrix) -> Matrix:
 
 
 def _pad(short: Matrix) -> Matrix:
-    """Lengthen rows of under 16 bytes to 16 by one set bit and zeros (section 2.1)."""
+    """Extend rows of under 16 bytes to 16 by one set bit and zeros (section 2.1)."""
     rows, length = short.shape
     padded = np.zeros((rows, BLOCK_BYTES), np.uint8)
     padded[:, :length] = short
@@ -255,14 +259,15 @@ def _pad(short: Matrix) -> Matrix:
 
 
 def _matrix(values: Iterable[bytes], length: int) -> Matrix:
-    """Stack strings of one length as the rows of a matrix; rows of no bytes are rows too."""
+    """Stack strings of one length as the rows of a matrix; the length may be 0."""
     strings = list(values)
     return np.frombuffer(b"".join(strings), np.uint8).reshape(len(strings), length)
 
 
 def _put(target: list[Any], positions: Positions, rows: Matrix) -> None:
-    """Write each row, as bytes, to its place in the list."""
-    length, joined = rows.shape[1], rows.tobytes()
+    """Write each row, as bytes, to its position in the list."""
+    length = rows.shape[1]
+    joined = rows.tobytes()
     for number, at in enumerate(positions.tolist()):
         target[at] = joined[number * length : (number + 1) * length]
 
@@ -271,30 +276,31 @@ def _rows(start: Matrix, positions: Positions) -> Matrix:
     return start if len(start) == 1 else start[positions]
 
 
-def _brief(positions: list[int], most: int = 10) -> str:
-    shown = ", ".join(map(str, positions[:most]))
-    return shown if len(positions) <= most else f"{shown} and {len(positions) - most} more"
+def _brief(positions: list[int], max_shown: int = 10) -> str:
+    shown = ", ".join(map(str, positions[:max_shown]))
+    hidden = len(positions) - max_shown
+    return f"{shown} and {hidden} more" if hidden > 0 else shown
 
 
 def check_vectors() -> None:
-    """Check the cipher against published answers, forth and back; takes a few milliseconds.
+    """Check encryption and decryption against published answers; takes a few milliseconds.
 
-    :raises EtlError: it gives other answers, and no job may mask with it
+    :raises EtlError: an answer is wrong, so no job may mask with this cipher
     """
     for key, associated_data, value, sealed in _known_answers():
-        wanted = [sealed] * 2  # two rows, so that it is the column code that answers
-        if seal(key, [value] * 2, associated_data) != wanted:
+        expected = [sealed] * 2  # two rows, so that the column code is tested
+        if seal(key, [value] * 2, associated_data) != expected:
             raise EtlError("AES-SIV does not give the answers of RFC 5297; reinstall pycryptodome")
         changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
         if open_each(key, [sealed, changed], associated_data) != [value, None]:
-            raise EtlError("AES-SIV does not tell a changed value; reinstall pycryptodome")
+            raise EtlError("AES-SIV does not detect a changed value; reinstall pycryptodome")
 
 
 def _known_answers() -> Iterator[tuple[bytes, list[bytes], bytes, bytes]]:
     """Yield key, associated data, value and sealed value: RFC 5297, appendix A.1 and A.2.
 
-    The RFC stops at AES-128. The third, for the 64-byte keys of the masking, is A.1 under a longer
-    key, as published with the Miscreant library's test vectors (aes_siv.tjson).
+    The RFC has vectors for AES-128 only. The third, for the 64-byte keys used for masking, is A.1
+    under a longer key, as published with the Miscreant library's test vectors (aes_siv.tjson).
     """
     unhex = bytes.fromhex
     yield (

@@ -1,1 +1,1 @@
-"""What the officer does: the quarantine, recovery with an audit, erasure, new keys."""
+"""What the officer does: the quarantine, recovery of values with an audit, erasure and new keys."""

@@ -1,6 +1,6 @@
-"""Who saw or removed plain values, when and why: ``etl.unmask_audit``.
+"""The audit, ``etl.unmask_audit``: who saw or removed plain values, when and why.
 
-The row is committed before the first value is shown. Where it cannot be, nothing is.
+The audit row is committed before the first value is shown. If it cannot be, nothing is shown.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _PURPOSE = "audit"
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """What is about to be done with plain values; holds none of them."""
+    """What is about to be done with plain values; it holds none of them."""
 
     action: str  # the command
-    reason: str  # in the words of who asks
-    scope: str  # what it is about
+    reason: str  # as the user gave it
+    scope: str  # which tokens, rows or entries
     columns: Sequence[str]  # fields of the event
     count: int  # of tokens, rows or bodies
 
 
 def write(engine: sa.Engine, entry: AuditEntry, subjects: Iterable[str], keyring: Keyring) -> None:
-    """Commit an audit row, so that afterwards the values may be shown.
+    """Commit an audit row; only after that may the values be shown.
 
     :param subjects: the tokens, or the ids of sealed bodies, for the fingerprint
-    :raises EtlError: it could not be written, or perhaps was not; nothing may be shown
+    :raises EtlError: the row was not written, or may not have been; nothing may be shown
     """
     try:
         with transaction(engine) as connection:
             add(connection, entry, subjects, keyring)
     except (EtlError, RowRefused) as error:
         kind = type(error) if isinstance(error, EtlError) else DatabaseRefused
-        raise kind(f"nothing is shown, since the audit row cannot be written: {error}") from None
+        raise kind(f"nothing is shown, because the audit row cannot be written: {error}") from None
 
 
 def add(
@@ -76,20 +76,20 @@ def add(
 def fingerprint(subjects: Iterable[str], keyring: Keyring) -> str:
     """HMAC-SHA-256 (RFC 2104), in hex, of the distinct subjects in order, as a JSON array.
 
-    The key is derived from the primary key, so that with the keyring it can be told whether a row
-    is about given tokens, and without it nothing can be tried.
+    The key is derived from the primary key. So the holder of the keyring can tell whether a row is
+    about given tokens, and nobody without it can test tokens against a row.
     """
-    listed = json.dumps(sorted(set(subjects)))
-    return hmac.digest(keyring.derive(_PURPOSE), listed.encode(), "sha256").hex()
+    distinct = json.dumps(sorted(set(subjects)))
+    return hmac.digest(keyring.derive(_PURPOSE), distinct.encode(), "sha256").hex()
 
 
-def history(engine: sa.Engine, limit: int) -> pd.DataFrame:
-    """The newest audit rows, newest first: the columns of ``etl.unmask_audit``."""
+def newest_rows(engine: sa.Engine, limit: int) -> pd.DataFrame:
+    """Return the newest audit rows, newest first, with the columns of ``etl.unmask_audit``."""
     return query_frame(engine, "list_audit", {"limit": limit})
 
 
 def _os_user() -> str:
-    # Not getpass: it believes the environment first.
+    # Not getpass, which trusts the environment.
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

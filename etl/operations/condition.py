@@ -1,8 +1,8 @@
-"""A condition on the target table in a person's own SQL: one boolean expression, read only.
+"""A condition on the target table in the user's own SQL: one boolean expression, read only.
 
-Whoever states it has the database's rights anyway, and could ask with psql. What is checked here
-keeps an accident from being more than a question, and what the database says of it from quoting
-rows.
+The user runs it with their own rights in the database and could ask the same with psql. The checks
+here keep a slip of the pen from being more than a question, and keep rows out of what the database
+says about it.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ import pandas as pd
 import sqlalchemy as sa
 
 from etl.config import Table, UnmaskSettings
-from etl.errors import SettingsError
+from etl.errors import UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name
 from etl.postgres.sqlstate import RowRefused
 
-# Possessive: two quotes in a row are one in the text, and never an end and a beginning.
-_QUOTED = r"""'(?:[^']|'')*+'|"(?:[^"]|"")*+\""""
-_PARTS = re.compile(rf"(?:{_QUOTED}|[^'\"])*+")
-_FORBIDDEN = {
-    # A backslash may end a string early, a dollar begins another kind of one.
-    "\\": "a backslash",
-    "$": "a dollar sign outside quotes",
+# SQL writes a quote within quotes twice. Here that ends one quoted part and begins the next, with
+# nothing between them, so it hides the same text. The pattern has no repeat within a repeat, and
+# searching with it takes time in proportion to the text.
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
+_FORBIDDEN_ANYWHERE = {
+    "\\": "a backslash",  # may end a string early
+    "\0": "a NUL character",
+}
+_FORBIDDEN_OUTSIDE_QUOTES = {
+    "$": "a dollar sign outside quotes",  # begins a string of another kind
     ";": "a semicolon outside quotes",
     "--": "a comment",
     "/*": "a comment",
-    "\0": "a NUL character",
 }
 _SUBQUERY = re.compile(r"\b(select|table|values|with)\b", re.IGNORECASE)
 _QUERY_CANCELED = "57014"
@@ -37,16 +39,17 @@ _QUERY_CANCELED = "57014"
 def rows_where(
     engine: sa.Engine, table: Table, condition: str, unmask: UnmaskSettings
 ) -> pd.DataFrame:
-    """The rows of the target that meet the condition: the table's columns, all object.
+    """Read the rows of the target that meet the condition: the table's columns, all object.
 
-    :raises SettingsError: it is no single expression, more rows meet it than may be shown, it takes
-        too long, or a value breaks it
-    :raises DatabaseRefused: it names what is not there, or a privilege is missing
+    :raises UsageError: the condition is not a single expression, matches more rows than may be
+        shown, takes too long, or fails on a value
+    :raises DatabaseRefused: it names something that does not exist, or a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     check_condition(condition)
     names = [column.name for column in table.columns]
-    # As it stands: neither : nor % is special in it. The line's end would end a comment.
+    # The driver gets the statement verbatim: neither : nor % is special in it. The newline after
+    # the condition would end a comment.
     statement = (
         f"select {', '.join(quote_name(name, for_driver=True) for name in names)} "  # noqa: S608
         f"from {quote_name(table.schema_name, table.name, for_driver=True)} "
@@ -57,45 +60,53 @@ def rows_where(
             connection.exec_driver_sql("set transaction read only")
             milliseconds = int(unmask.statement_seconds * 1000)
             connection.exec_driver_sql(f"set local statement_timeout = {milliseconds}")
-            found = _answers(connection, statement)
+            rows = _fetch(connection, statement)
     except RowRefused as refused:
-        raise SettingsError(f"the condition cannot be computed: {refused.check}") from None
-    if len(found) > unmask.max_rows:
-        raise SettingsError(
+        raise UsageError(f"the condition cannot be computed: {refused.check}") from None
+    if len(rows) > unmask.max_rows:
+        raise UsageError(
             f"more than {unmask.max_rows} rows meet the condition; narrow it, or raise --limit"
         )
-    return pd.DataFrame(found, columns=names, dtype=object)
+    return pd.DataFrame(rows, columns=names, dtype=object)
 
 
-def _answers(connection: sa.Connection, statement: str) -> list[tuple[object, ...]]:
+def _fetch(connection: sa.Connection, statement: str) -> list[tuple[object, ...]]:
     try:
-        answer = connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-        return [tuple(row) for row in answer]
+        result = connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        return [tuple(row) for row in result]
     except sa.exc.DBAPIError as error:
         if getattr(error.orig, "pgcode", None) != _QUERY_CANCELED:
             raise
-    raise SettingsError("the condition takes longer than 'unmask.statement_seconds'; narrow it")
+    raise UsageError("the condition takes longer than 'unmask.statement_seconds'; narrow it")
 
 
 def check_condition(condition: str) -> None:
-    """See that a text is one expression between parentheses, whatever stands in its quotes.
+    """Check that a text is one expression that stays within its parentheses.
 
-    :raises SettingsError: names what must not be in it
+    :raises UsageError: names what must not be in it
     """
     if not condition.strip():
-        raise SettingsError("the condition is empty")
-    if _PARTS.fullmatch(condition) is None:
-        raise SettingsError("the condition has a quote that does not end")
-    outside = re.sub(_QUOTED, " ' ", condition)
-    for sign, what in _FORBIDDEN.items():
-        if sign in (condition if sign in "\\\0" else outside):
-            raise SettingsError(f"the condition has {what}; give one boolean expression")
-    if _SUBQUERY.search(outside):
-        raise SettingsError("the condition has a query in it; give one boolean expression")
+        raise UsageError("the condition is empty")
+    outside_quotes = _QUOTED.sub(" ", condition)
+    if "'" in outside_quotes or '"' in outside_quotes:
+        raise UsageError("the condition has a quote that does not end")
+    for forbidden, text in (
+        (_FORBIDDEN_ANYWHERE, condition),
+        (_FORBIDDEN_OUTSIDE_QUOTES, outside_quotes),
+    ):
+        for sign, name in forbidden.items():
+            if sign in text:
+                raise UsageError(f"the condition has {name}; give one boolean expression")
+    if _SUBQUERY.search(outside_quotes):
+        raise UsageError("the condition has a query in it; give one boolean expression")
+    _check_parentheses(outside_quotes)
+
+
+def _check_parentheses(outside_quotes: str) -> None:
     depth = 0
-    for character in outside:
+    for character in outside_quotes:
         depth += {"(": 1, ")": -1}.get(character, 0)
         if depth < 0:
             break
     if depth:
-        raise SettingsError("the condition's parentheses do not match")
+        raise UsageError("the condition's parentheses do not match")

@@ -1,7 +1,7 @@
-"""The entries of the quarantine once they are stored: find, open, keep and close them.
+"""Stored entries of the quarantine: find, read, unseal and close them.
 
-An entry is open while it has its body. Closed it stays as a tombstone: replayed, already handled,
-discarded or forgotten.
+An entry is open while it has its body. A closed entry stays as a tombstone, which says whether it
+was replayed, already handled, discarded or forgotten.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from etl.postgres.queries import filled, queries
 from etl.postgres.tables import query_frame
 from etl.sqs.message import Message
 
-# Entries handled in one transaction, if their bodies are no more than the bytes of a batch. Each of
-# them waits for the others, and a kill throws their work away.
+# At most this many entries are handled in one transaction, and fewer if their bodies exceed the
+# bytes of a batch. All of them commit together, and a kill loses the work of the whole page.
 PAGE_ENTRIES = 500
 
-CLOSING = ["closed_at", "closed_as", "closed_by", "note"]  # columns that only tombstones fill
+CLOSING_COLUMNS = ["closed_at", "closed_as", "closed_by", "note"]  # filled in tombstones only
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND = dt.timedelta(milliseconds=1)
@@ -36,7 +36,7 @@ Fate = Literal["replayed", "already handled", "discarded", "forgotten"]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which entries are meant: those that all of it applies to; all of them by default."""
+    """Which entries to work on: those that meet every given condition; by default all."""
 
     ids: tuple[int, ...] = ()
     run_id: str | None = None
@@ -46,15 +46,15 @@ class Selection:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What the queries want to know."""
-        reason: list[dict[str, str]] = []
+        """The parameters of the query fragment ``selected_entries``."""
+        reasons: list[dict[str, str]] = []
         if self.check is not None:
-            column, divider, check = self.check.partition(": ")
-            reason = [{"column": column, "check": check} if divider else {"check": self.check}]
+            column, separator, check = self.check.partition(": ")
+            reasons = [{"column": column, "check": check} if separator else {"check": self.check}]
         return {
             "ids": list(self.ids) or None,
             "run_id": self.run_id,
-            "reasons": json.dumps(reason),
+            "reasons": json.dumps(reasons),
             "older_days": self.older_days,
             "newer_days": self.newer_days,
         }
@@ -74,7 +74,7 @@ class QuarantineEntry:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All but the body."""
+        """Everything except the body, for JSON."""
         return {
             "quarantine_id": self.quarantine_id,
             "message_id": self.message_id,
@@ -85,100 +85,112 @@ class QuarantineEntry:
         }
 
 
-def reasons(engine: sa.Engine, chosen: Selection, *, closed: bool = False) -> pd.DataFrame:
-    """Entries by reason: ``column``, ``check``, ``messages``, ``oldest``, ``newest``."""
-    return query_frame(
-        engine, _query("quarantine_reasons"), {**chosen.parameters, "closed": closed}
-    )
-
-
-def listed(
-    engine: sa.Engine, chosen: Selection, limit: int, *, closed: bool = False, after: int = 0
+def count_by_reason(
+    engine: sa.Engine, selection: Selection, *, closed: bool = False
 ) -> pd.DataFrame:
-    """The entries, oldest first, without their bodies; a row an entry, ``reasons`` as one text."""
-    parameters = {**chosen.parameters, "closed": closed, "after": after, "limit": limit}
-    found = query_frame(engine, _query("quarantine_entries"), parameters)
-    found["reasons"] = [
-        "; ".join(f"{one['column']}: {one['check']}" for one in each) for each in found["reasons"]
+    """Count entries by reason: ``column``, ``check``, ``messages``, ``oldest``, ``newest``."""
+    parameters = {**selection.parameters, "closed": closed}
+    return query_frame(engine, _selecting_query("quarantine_reasons"), parameters)
+
+
+def list_entries(
+    engine: sa.Engine, selection: Selection, limit: int, *, closed: bool = False, after: int = 0
+) -> pd.DataFrame:
+    """List the entries, oldest first, one in each row, with their reasons as one text.
+
+    Columns out: all columns of ``etl.quarantine``, with ``sealed_bytes`` in place of the body.
+
+    :param after: id of the last entry to skip
+    """
+    parameters = {**selection.parameters, "closed": closed, "after": after, "limit": limit}
+    entries = query_frame(engine, _selecting_query("quarantine_entries"), parameters)
+    entries["reasons"] = [
+        "; ".join(f"{reason['column']}: {reason['check']}" for reason in reasons)
+        for reasons in entries["reasons"]
     ]
-    return found
+    return entries
 
 
-def pages(engine: sa.Engine, chosen: Selection, max_bytes: int) -> Iterator[list[int]]:
-    """The ids of the open entries, in order, each once, a page after the other.
+def id_pages(engine: sa.Engine, selection: Selection, max_bytes: int) -> Iterator[list[int]]:
+    """Yield the ids of the open entries in order, page by page, each id once.
 
-    :param max_bytes: of the bodies of a page, unless one alone has more
+    :param max_bytes: maximum size of the bodies of a page, unless it holds only one entry
     """
     after = 0
     while True:
-        found = listed(engine, chosen, PAGE_ENTRIES, after=after)
-        if found.empty:
+        entries = list_entries(engine, selection, PAGE_ENTRIES, after=after)
+        if entries.empty:
             return
-        fits = int((found["sealed_bytes"].cumsum() <= max_bytes).sum())
-        page = found["quarantine_id"].tolist()[: max(fits, 1)]
+        count = int((entries["sealed_bytes"].cumsum() <= max_bytes).sum())
+        page = entries["quarantine_id"].tolist()[: max(count, 1)]
         yield page
         after = page[-1]
 
 
-def _query(name: str) -> sa.TextClause:
+def _selecting_query(name: str) -> sa.TextClause:
     return sa.text(filled(name, {"selected": queries()["selected_entries"].text}))
 
 
-def read(
+def read_open(
     connection: sa.Connection, ids: Sequence[int], *, lock: bool = False
 ) -> list[QuarantineEntry]:
-    """Those of the entries that are still open, in order.
+    """Read those of the entries that are still open, in order.
 
-    :param lock: hold them to the end of the transaction, and leave out those that another holds
+    :param lock: lock them until the transaction ends, and skip entries that another one has locked
     """
     statement = queries()["quarantine_bodies"]
     if lock:
         statement = sa.text(f"{statement.text} for update skip locked")
-    found = connection.execute(statement, {"ids": list(ids)})
-    return [QuarantineEntry(**{**row, "body": bytes(row["body"])}) for row in found.mappings()]
+    rows = connection.execute(statement, {"ids": list(ids)}).mappings()
+    return [QuarantineEntry(**{**row, "body": bytes(row["body"])}) for row in rows]
 
 
-def opened(
-    found: Sequence[QuarantineEntry], keyring: Keyring
+def unseal_entries(
+    entries: Sequence[QuarantineEntry], keyring: Keyring
 ) -> list[tuple[QuarantineEntry, str | None]]:
-    """Each entry with the body that was quarantined, None if no key of the keyring opens it."""
-    bodies = unseal_each([one.body for one in found], [one.message_id for one in found], keyring)
+    """Pair each entry with the body that was quarantined, or None if no key opens it."""
+    bodies = unseal_each(
+        [entry.body for entry in entries], [entry.message_id for entry in entries], keyring
+    )
     texts = (body.decode(errors="replace") if isinstance(body, bytes) else body for body in bodies)
-    return list(zip(found, texts, strict=True))
+    return list(zip(entries, texts, strict=True))
 
 
-def message(entry: QuarantineEntry, body: str) -> Message:
-    """The message of an entry, as it was received."""
+def as_message(entry: QuarantineEntry, body: str) -> Message:
+    """Rebuild the message of an entry as it was received."""
     sent_ms = None if entry.sent_at is None else round((entry.sent_at - _EPOCH) / _MILLISECOND)
-    # What came damaged stays so: its right MD5 is not known any more.
-    damaged = any(one["check"] == "MD5 of body" for one in entry.reasons)
+    # A damaged message stays damaged: its right MD5 is no longer known.
+    damaged = any(reason["check"] == "MD5 of body" for reason in entry.reasons)
     return Message(entry.message_id, body, "", sent_ms, "" if damaged else None)
 
 
 def superseded(connection: sa.Connection, ids: Sequence[int], run_id: str) -> set[str]:
-    """Messages of these entries that some other run has handled in the meantime."""
+    """Return the message ids of those entries whose message another run has handled since."""
     parameters = {"ids": list(ids), "run_id": run_id}
     return set(connection.execute(queries()["superseded_entries"], parameters).scalars())
 
 
-def keep(connection: sa.Connection, reasons: Mapping[int, Any]) -> None:
-    """Note the reasons for which entries stay, in the caller's transaction."""
-    kept = [{"id": number, "reasons": why} for number, why in reasons.items()]
-    connection.execute(queries()["keep_entries"], {"kept": json.dumps(kept)})
+def update_reasons(connection: sa.Connection, reasons: Mapping[int, Any]) -> None:
+    """Store new reasons for entries that stay open, by entry id, in the caller's transaction."""
+    updates = [{"id": entry_id, "reasons": new} for entry_id, new in reasons.items()]
+    connection.execute(queries()["update_reasons"], {"updates": json.dumps(updates)})
 
 
 def close(
     connection: sa.Connection, ids: Collection[int], fate: Fate, note: str | None = None
 ) -> list[int]:
-    """Leave tombstones of those that are open, in the caller's transaction; returns which."""
+    """Turn open entries into tombstones, in the caller's transaction; returns their ids."""
     parameters = {"ids": list(ids), "closed_as": fate, "note": note}
     return sorted(connection.execute(queries()["close_entries"], parameters).scalars())
 
 
-def discard(engine: sa.Engine, chosen: Selection, reason: str, max_bytes: int) -> int:
-    """Give entries up, page by page; returns how many. What another command holds is waited for."""
+def discard(engine: sa.Engine, selection: Selection, reason: str, max_bytes: int) -> int:
+    """Discard entries, page by page, and wait for those that another command has locked.
+
+    :returns: the number of entries discarded
+    """
     discarded = 0
-    for page in pages(engine, chosen, max_bytes):
+    for page in id_pages(engine, selection, max_bytes):
         with transaction(engine) as connection:
             discarded += len(close(connection, page, "discarded", reason))
     return discarded

@@ -1,7 +1,7 @@
-"""A person's rows and quarantined messages, found by one value and taken away.
+"""Finds a person's rows and quarantined messages by one value, and removes them.
 
-The rows are found by the value's token under every key. In the quarantine the value stands as it
-was sent, right or wrong, so every body is opened and looked into.
+Rows are found by the value's token under every key. In the quarantine the value is as it was sent,
+valid or not, so every body is opened and searched.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ import sqlalchemy as sa
 from etl import extract
 from etl.config import Column, Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, SettingsError
+from etl.errors import DatabaseRefused, UsageError
 from etl.frames import ABSENT
-from etl.operations import audit, entries
-from etl.operations.entries import Selection
+from etl.operations import audit
+from etl.operations.entries import (
+    Selection,
+    as_message,
+    close,
+    id_pages,
+    read_open,
+    unseal_entries,
+)
 from etl.operations.lookup import tokens_of
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
@@ -33,7 +40,7 @@ Way = Literal["delete", "null"]
 
 @dataclass(frozen=True)
 class Found:
-    """What has the value, or had it."""
+    """What has the value, or had it before it was forgotten."""
 
     rows: int
     entries: tuple[int, ...]  # of the quarantine, by id
@@ -42,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """A value of a masked column, and where it is looked for."""
+    """A value of a masked column, and where to look for it."""
 
     engine: sa.Engine
     settings: Settings
@@ -52,110 +59,112 @@ class Search:
 
     @property
     def tokens(self) -> list[str]:
-        """The value's tokens; none if it breaks a check, so that no row has it."""
+        """The value's tokens; empty if the value breaks a check, because then no row has it."""
         try:
             return list(tokens_of(self.value, self.column, self.keyring).values())
-        except SettingsError:
+        except UsageError:
             return []
 
 
-def find(search: Search) -> Found:
-    """Count what has the value; changes nothing.
+def find_value(search: Search) -> Found:
+    """Count what has the value, without changing anything.
 
-    :raises DatabaseRefused: the table is missing, or a privilege
+    :raises DatabaseRefused: the table or a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     table = target_table(search.settings.table)
-    meant = table.c[search.column.name].in_(search.tokens)
+    has_value = table.c[search.column.name].in_(search.tokens)
+    count = sa.select(sa.func.count()).select_from(table).where(has_value)
     with transaction(search.engine) as connection:
-        counted = connection.execute(sa.select(sa.func.count()).select_from(table).where(meant))
-        rows = int(counted.scalar_one())
-    return Found(rows, *_entries(search))
+        rows = int(connection.execute(count).scalar_one())
+    return Found(rows, *_find_entries(search))
 
 
-def forget(search: Search, way: Way, reason: str) -> Found:
-    """Delete the rows or null the column in them, and take the bodies out of the quarantine.
+def forget_value(search: Search, way: Way, reason: str) -> Found:
+    """Delete the rows or null the column in them, and close the quarantined messages.
 
-    All of it and its audit row commit together, or nothing. What another replay is loading is
-    waited for. What a run is loading, or the queue still holds, is not found.
+    Everything commits together with its audit row, or nothing does. If a replay is loading a
+    message, this waits for it. It does not find what a run is loading or what the queue still
+    holds.
 
-    :raises SettingsError: null is not allowed in the column
+    :raises UsageError: the column does not allow null
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the change
-    :raises DatabaseUnavailable: an outage; look again whether it happened
+    :raises DatabaseUnavailable: an outage; check whether the change was made
     """
     if way == "null" and not search.column.nullable:
-        raise SettingsError(
+        raise UsageError(
             f"column {search.column.name!r} is not nullable; leave --null out to delete the rows"
         )
-    meant, unopened = _entries(search)
+    found, unopened = _find_entries(search)
     try:
         with transaction(search.engine) as connection:
-            # The quarantine first: what a replay moves from there to the table in the meantime
-            # stands in the table once its lock on the entry is gone.
-            closed = entries.close(connection, meant, "forgotten", reason)
-            rows = _change(connection, search, way)
-            audit.add(connection, _audit(search, way, reason, rows, closed), search.tokens,
-                      search.keyring)  # fmt: skip
+            # The quarantine comes first. If a replay is moving an entry to the table, closing waits
+            # for its lock, and then the row is in the table.
+            closed = close(connection, found, "forgotten", reason)
+            rows = _change_rows(connection, search, way)
+            entry = _audit_entry(search, way, reason, rows, closed)
+            audit.add(connection, entry, search.tokens, search.keyring)
     except RowRefused as refused:
         raise DatabaseRefused(f"nothing was changed: {refused.check}") from None
     return Found(rows, tuple(closed), unopened)
 
 
-def _change(connection: sa.Connection, search: Search, way: Way) -> int:
+def _change_rows(connection: sa.Connection, search: Search, way: Way) -> int:
     table = target_table(search.settings.table)
     column = table.c[search.column.name]
     change: Any = sa.delete(table) if way == "delete" else sa.update(table).values({column: None})
     return int(connection.execute(change.where(column.in_(search.tokens))).rowcount)
 
 
-def _audit(
+def _audit_entry(
     search: Search, way: Way, reason: str, rows: int, closed: Sequence[int]
 ) -> audit.AuditEntry:
     table = search.settings.table
-    done = "deleted" if way == "delete" else "nulled"
-    scope = f"{rows} rows of {table.schema_name}.{table.name} {done}, {len(closed)} in quarantine"
+    verb = "deleted" if way == "delete" else "nulled"
+    scope = f"{rows} rows of {table.schema_name}.{table.name} {verb}, {len(closed)} in quarantine"
     return audit.AuditEntry("forget", reason, scope, [search.column.source], rows + len(closed))
 
 
-def _entries(search: Search) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The open entries that have the value, and those that cannot be opened."""
-    meant: list[int] = []
+def _find_entries(search: Search) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Find the open entries that have the value, and those that cannot be opened, by id."""
+    found: list[int] = []
     unopened: list[int] = []
-    for page in entries.pages(search.engine, Selection(), search.settings.batch.bytes):
+    for page in id_pages(search.engine, Selection(), search.settings.batch.bytes):
         with transaction(search.engine) as connection:
-            found = entries.read(connection, page)
-        readable = []
-        for entry, body in entries.opened(found, search.keyring):
+            entries = read_open(connection, page)
+        messages: list[tuple[int, Message]] = []
+        for entry, body in unseal_entries(entries, search.keyring):
             if body is None:
                 unopened.append(entry.quarantine_id)
             else:
-                readable.append((entry.quarantine_id, entries.message(entry, body)))
-        having = _having(search, [message for _, message in readable])
-        meant += [number for number, message in readable if message.message_id in having]
-    return tuple(meant), tuple(unopened)
+                messages.append((entry.quarantine_id, as_message(entry, body)))
+        with_value = _with_value(search, [message for _, message in messages])
+        found += [entry_id for entry_id, message in messages if message.message_id in with_value]
+    return tuple(found), tuple(unopened)
 
 
-def _having(search: Search, messages: Sequence[Message]) -> set[str]:
-    """Messages that have the value in the field, or in a text that has no such field."""
-    field, wanted = search.column.source, spelling(search.column, search.value)
-    distinct = {message.message_id: message for message in messages}
+def _with_value(search: Search, messages: Sequence[Message]) -> set[str]:
+    """Return the ids of messages with the value in the field, or, without that field, anywhere."""
+    field = search.column.source
+    wanted = canonical(search.column, search.value)
+    by_id = {message.message_id: message for message in messages}
     envelope = search.settings.queue.envelope
-    raw, _ = extract.read(list(distinct.values()), [field], envelope=envelope)
+    raw, _ = extract.read(list(by_id.values()), [field], envelope=envelope)
     values = dict(zip(raw["message_id"], raw[field], strict=True))
-    having = set()
-    for message_id, message in distinct.items():
+    with_value = set()
+    for message_id, message in by_id.items():
         value = values.get(message_id, ABSENT)
         if value is ABSENT:
-            has = _mentions(message.body, {search.value, wanted})
+            has_value = _mentions(message.body, {search.value, wanted})
         else:
-            has = any(spelling(search.column, text) == wanted for text in _texts(value))
-        if has:
-            having.add(message_id)
-    return having
+            has_value = any(canonical(search.column, text) == wanted for text in _texts(value))
+        if has_value:
+            with_value.add(message_id)
+    return with_value
 
 
-def spelling(column: Column, text: str) -> str:
-    """The one spelling of a value, as far as it has one; a reject may have spaces around it."""
+def canonical(column: Column, text: str) -> str:
+    """Return a value in the column's canonical form if it has one; strips spaces around it."""
     try:
         return str(convert(column, [text.strip()])[0])
     except ValueError:
@@ -163,18 +172,20 @@ def spelling(column: Column, text: str) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All that could be a value in what stands in a field, however wrong its type is."""
+    """Yield every text in a field that could be a value, even if the field's type is wrong."""
     if isinstance(value, dict):
         yield from value
         value = list(value.values())
     if isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+        for element in value:
+            yield from _texts(element)
     elif value is not None and not isinstance(value, bool):
         yield str(value)
 
 
 def _mentions(body: str, values: set[str]) -> bool:
-    """Whether one of the values stands in a text, as it is or as JSON spells it, as a word."""
-    spelt = {one for value in values for one in (value, json.dumps(value)[1:-1]) if one}
-    return any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", body) for one in spelt)
+    """Whether a text contains one of the values as a word, verbatim or as escaped in JSON."""
+    escaped = {json.dumps(value)[1:-1] for value in values}
+    return any(
+        re.search(rf"(?<!\w){re.escape(text)}(?!\w)", body) for text in values | escaped if text
+    )

@@ -1,4 +1,4 @@
-"""New files that only their owner may read: whole, or not there at all."""
+"""New files that only their owner can read, and that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.errors import SettingsError
+from etl.errors import UsageError
 
 
 def check_new_file(path: Path) -> None:
-    """See that a file could be made.
+    """Check that a file does not exist and that its folder does.
 
-    :raises SettingsError: it is there already, or its folder is not
+    :raises UsageError: the file exists already, or its folder does not
     """
     if os.path.lexists(path):
-        raise SettingsError(f"{str(path)!r} is there already; name another file")
+        raise UsageError(f"{str(path)!r} exists already; name another file")
     if not path.parent.is_dir():
-        raise SettingsError(f"{str(path.parent)!r} is no folder; make it, or name another file")
+        raise UsageError(f"{str(path.parent)!r} is not a folder; make it, or name another file")
 
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file of mode 0600, which gets its name when the block ends well.
+    """Write a file of mode 0600, which gets its name when the block ends without an error.
 
-    Until then it has no name, so that a process that is killed leaves nothing. Where the file
-    system knows no such files it leaves a hidden ``.partial`` file of that mode.
+    Until then the file has no name, so a process that is killed leaves nothing. On a file system
+    without nameless files, a killed process leaves a hidden ``.partial`` file of mode 0600.
 
-    :raises SettingsError: it is there already, or cannot be made
+    :raises UsageError: the file exists already, or cannot be created
     """
     check_new_file(path)
     try:
@@ -40,19 +40,20 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                # Unlike a rename, a link never takes the place of a file that has come meanwhile.
-                # With a folder named Python calls linkat(), which follows the link in /proc.
+                # Unlike a rename, a link never replaces a file that was created meanwhile. Given a
+                # folder, Python calls linkat(), which follows the link in /proc.
                 os.link(source, path, src_dir_fd=folder)
         finally:
             os.close(folder)
     except OSError as error:
-        raise SettingsError(f"{str(path)!r} cannot be written: {error.strerror}") from None
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from None
 
 
 @contextlib.contextmanager
 def _nameless(path: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a file beside the path; returns it and what can be linked to a name."""
-    descriptor, partial = -1, None
+    """Open a file in the folder of the path; yields it and the path to link to its name."""
+    descriptor = -1
+    partial = None
     with contextlib.suppress(AttributeError, OSError):
         descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
     if descriptor < 0:

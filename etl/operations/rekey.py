@@ -1,9 +1,9 @@
-"""Bring every stored token and every sealed body under the primary key.
+"""Brings every stored token and every sealed body under the primary key.
 
-The rows themselves are the only state. Each batch is a transaction of its own that reads what is
-still under another key and replaces exactly that. So a kill at any moment costs the batches in
-hand, a change that came in between is never overwritten, and several of these may run beside each
-other, beside a load, or beside whatever else the database does.
+The rows themselves are the only state. Each batch is one transaction, which reads the values that
+are still under another key and replaces exactly those. A kill at any moment therefore loses the
+current batches only, a change made between reading and writing is never overwritten, and several
+rekeys may run at the same time as each other, as a load, or as any other work in the database.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
 
-# While the server updates one batch, the next one is masked.
+# The next batch is masked while the server updates this one.
 AT_ONCE = 2
-# A table that nobody writes to needs one pass. Whoever still writes tokens of another key after so
-# many will not stop by itself.
+# A table that nobody writes to needs one pass. A job that still writes tokens of another key after
+# this many has the old keyring and will not stop by itself.
 MAX_PASSES = 5
 
 QUARANTINE = "quarantine"
@@ -42,14 +42,14 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Tally:
-    """What came under the primary key, and what no key of the keyring opens."""
+    """How much was brought under the primary key, and how much no key of the keyring opens."""
 
     rows: int = 0
     entries: int = 0  # of the quarantine
     unopened: Counter[str] = field(default_factory=Counter)  # column, or "quarantine" -> values
 
     def plus(self, other: Tally) -> Tally:
-        """Add up two tallies."""
+        """Add two tallies up."""
         return Tally(
             self.rows + other.rows, self.entries + other.entries, self.unopened + other.unopened
         )
@@ -57,23 +57,23 @@ class Tally:
 
 @dataclass(frozen=True)
 class RekeyProgress:
-    """Where it stands, for a progress display; `done` of `total` steps of this pass."""
+    """The state of a rekey, for a progress display."""
 
     number: int  # of the pass, from 1
-    done: int
-    total: int
+    done: int  # steps of this pass
+    total: int  # steps of this pass
     tally: Tally
 
 
 @dataclass(frozen=True)
 class RekeyResult:
-    """How it ended."""
+    """The outcome of a rekey."""
 
     key_id: str
     rows: int
     entries: int
     unopened: dict[str, int]  # column, or "quarantine" -> values that no key of the keyring opens
-    remaining: int  # values of other keys that were written during the last pass
+    remaining: int  # values of other keys that other jobs wrote during the last pass
     passes: int
     seconds: float
 
@@ -98,13 +98,13 @@ class _Work:
     table: Table
     keyring: Keyring
     retry_seconds: float
-    given_up: Event  # one batch has failed for good, so the others need not wait out an outage
+    given_up: Event  # a batch has failed for good, so the others must not wait out an outage
 
     def batch(self, work: Callable[[sa.Connection], Answer]) -> Answer:
-        """Do a batch in a transaction of its own, and again after an outage or a deadlock.
+        """Do a batch in one transaction, and repeat it after an outage or a deadlock.
 
-        After a COMMIT whose reply was lost nobody needs to know whether it happened: the batch is
-        read again, and is what is left of it.
+        If the reply to a COMMIT is lost, it does not matter whether it happened: the repeated batch
+        reads the rows again and handles what is left.
         """
         backoff = Backoff(self.retry_seconds, self.given_up.is_set)
         while True:
@@ -122,13 +122,15 @@ class _Work:
                 ) from None
 
 
-def rekey(settings: Settings, keyring: Keyring, watch: Watch = lambda _: None) -> RekeyResult:
-    """Mask every token anew, and seal every quarantined body, that is not of the primary key.
+def rekey_database(
+    settings: Settings, keyring: Keyring, watch: Watch = lambda _: None
+) -> RekeyResult:
+    """Mask every token and seal every quarantined body that is not under the primary key.
 
-    :param watch: told after each step where it stands
+    :param watch: called with the progress after each step
     :raises TableError: a table is missing or not as configured, or a column is too narrow
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the new tokens
-    :raises DatabaseUnavailable: an outage that lasted; what is done is done, so start again
+    :raises DatabaseUnavailable: an outage that lasted; committed batches stay, so start again
     """
     began = time.monotonic()
     siv.check_vectors()
@@ -136,12 +138,14 @@ def rekey(settings: Settings, keyring: Keyring, watch: Watch = lambda _: None) -
     work = _Work(source, settings.table, keyring, settings.database.retry_seconds, Event())
     try:
         check_tables(source, settings.table)
-        done, remaining, number = Tally(), 0, 0
+        done = Tally()
+        remaining = 0
+        number = 0
         while number < MAX_PASSES and (remaining or not number):
             number += 1
-            # Each pass meets again what no key opens.
+            # Each pass finds the values that no key opens again, so they are counted anew.
             done = _pass(work, number, Tally(done.rows, done.entries), watch)
-            remaining = max(work.batch(partial(_others, work)) - done.unopened.total(), 0)
+            remaining = max(work.batch(partial(_count_others, work)) - done.unopened.total(), 0)
     finally:
         source.dispose()
     return RekeyResult(
@@ -156,8 +160,8 @@ def rekey(settings: Settings, keyring: Keyring, watch: Watch = lambda _: None) -
 
 
 def _pass(work: _Work, number: int, done: Tally, watch: Watch) -> Tally:
-    """Go once through the table, as long as it is now, and then through the quarantine."""
-    parts = work.batch(lambda connection: remask.parts(connection, work.table))
+    """Go once through the table at its current size, and then through the quarantine."""
+    parts = work.batch(lambda connection: remask.table_parts(connection, work.table))
     batches = [
         partial(_remask, work, part, first)
         for part in parts
@@ -184,7 +188,8 @@ def _remask(work: _Work, part: remask.Part, first: int, connection: sa.Connectio
 
 
 def _reseal(work: _Work) -> Tally:
-    done, after = Tally(), 0
+    done = Tally()
+    after = 0
     while True:
         entries, unopened, last = work.batch(
             partial(reseal.reseal_entries, after=after, keyring=work.keyring)
@@ -195,6 +200,6 @@ def _reseal(work: _Work) -> Tally:
         after = last
 
 
-def _others(work: _Work, connection: sa.Connection) -> int:
+def _count_others(work: _Work, connection: sa.Connection) -> int:
     tokens = remask.count_others(connection, work.table, work.keyring)
     return tokens + reseal.count_others(connection, work.keyring)

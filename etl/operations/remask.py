@@ -1,8 +1,8 @@
-"""A table's tokens of other keys, put under the primary one, a range of blocks at a time.
+"""Masks a table's tokens of other keys under the primary key, one range of blocks at a time.
 
-The tokens are copied out with the places of their rows, masked again, copied into a temporary
-table, and put in the place of exactly the tokens that they were made from: a place only says where
-to look, so that it does not matter what has moved or changed meanwhile.
+The tokens are copied out with the places of their rows (``ctid``), masked again, copied into a
+temporary table, and then replace exactly the tokens that they were made from. A place only says
+where to look, so it does no harm if rows have moved or changed meanwhile.
 """
 
 from __future__ import annotations
@@ -40,35 +40,38 @@ class Part:
     schema: str
     name: str
     blocks: int
-    widths: dict[str, int | None]  # characters by masked column; None: no limit
+    widths: dict[str, int | None]  # maximum characters by masked column; None means no limit
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The name, to stand in a statement."""
+        """The name, quoted for a statement."""
         return sql.Identifier(self.schema, self.name)
 
 
-def parts(connection: sa.Connection, table: Table) -> list[Part]:
-    """The tables that hold the rows, with their sizes now; none if no column is masked.
+def table_parts(connection: sa.Connection, table: Table) -> list[Part]:
+    """List the tables that hold the rows, with their current sizes; none if no column is masked.
 
-    :raises TableError: one of them is no plain table
+    :raises TableError: one of them is not an ordinary table
     """
     columns = masked_columns(table)
     if not columns:
         return []
-    named = {"schema": table.schema_name, "name": table.name}
+    parameters = {"schema": table.schema_name, "name": table.name}
     inspector = sa.inspect(connection)
-    found = []
-    for part in connection.execute(queries()["table_parts"], named).all():
+    parts = []
+    for part in connection.execute(queries()["table_parts"], parameters).all():
         if part.kind != "r":
             raise TableError(
-                f"{part.name!r} is a view or a table of another server; name the table behind it "
-                "in 'table.name' to rekey it"
+                f"{part.name!r} is a view or a foreign table; to rekey it, name the table behind "
+                "it in 'table.name'"
             )
-        types = {c["name"]: c["type"] for c in inspector.get_columns(part.name, part.schema)}
-        widths = {c.name: getattr(types[c.name], "length", None) for c in columns}
-        found.append(Part(part.schema, part.name, part.blocks, widths))
-    return found
+        types = {
+            column["name"]: column["type"]
+            for column in inspector.get_columns(part.name, part.schema)
+        }
+        widths = {column.name: getattr(types[column.name], "length", None) for column in columns}
+        parts.append(Part(part.schema, part.name, part.blocks, widths))
+    return parts
 
 
 def remask_blocks(
@@ -76,7 +79,8 @@ def remask_blocks(
 ) -> tuple[int, Counter[str]]:
     """Bring the rows of BLOCKS blocks under the primary key, in the caller's transaction.
 
-    :returns: rows changed, and the values of each column that no key opens
+    :param first: number of the first block, from 0
+    :returns: the number of rows changed, and for each column the number of values that no key opens
     :raises TableError: a column is too narrow for the primary key's tokens
     """
     columns = masked_columns(table)
@@ -96,22 +100,24 @@ def remask_blocks(
         changed |= opened
     if not changed.any():
         return 0, +unopened
-    _copy_in(connection, places[changed], [one[changed] for one in cells])
+    _copy_in(connection, places[changed], [column_cells[changed] for column_cells in cells])
     with _cursor(connection) as cursor:
-        # Else a plan that takes the batch for a few rows looks each of them up by itself.
+        # Otherwise the planner, which expects a few rows, may look each of them up separately.
         cursor.execute("set local enable_nestloop = off; set local enable_mergejoin = off")
         cursor.execute(_update(part, columns, first))
         return int(cursor.rowcount), +unopened
 
 
 def count_others(connection: sa.Connection, table: Table, keyring: Keyring) -> int:
-    """How many tokens, or what stands in their place, are not of the primary key."""
+    """Count the values in masked columns that are not tokens of the primary key."""
     target = sa.table(
-        table.name, *map(sa.column, (c.name for c in table.columns)), schema=table.schema_name
+        table.name,
+        *(sa.column(column.name) for column in table.columns),
+        schema=table.schema_name,
     )
     counts = [
-        sa.func.count().filter(~sa.func.starts_with(target.c[c.name], f"{keyring.primary}."))
-        for c in masked_columns(table)
+        sa.func.count().filter(~sa.func.starts_with(target.c[column.name], f"{keyring.primary}."))
+        for column in masked_columns(table)
     ]
     if not counts:
         return 0
@@ -119,7 +125,7 @@ def count_others(connection: sa.Connection, table: Table, keyring: Keyring) -> i
 
 
 def _cursor(connection: sa.Connection) -> Any:
-    # SQLAlchemy has no COPY.
+    # The driver's own cursor, because SQLAlchemy has no COPY.
     return connection.connection.cursor()
 
 
@@ -137,7 +143,7 @@ def _copy_out(connection: sa.Connection, statement: sql.Composable, columns: int
     out = io.BytesIO()
     with _cursor(connection) as cursor:
         cursor.copy_expert(statement, out)
-    # A tab, a newline or a backslash in a value comes escaped. It stays so: no token has one.
+    # COPY escapes tabs, newlines and backslashes. They stay escaped, since no token has one.
     text = out.getvalue().decode("utf-8", "replace")
     cells = np.array(text.replace("\n", "\t").split("\t")[:-1], dtype=object)
     cells[cells == _NULL] = None
@@ -145,19 +151,21 @@ def _copy_out(connection: sa.Connection, statement: sql.Composable, columns: int
 
 
 def _copy_in(connection: sa.Connection, places: Texts, cells: Sequence[Texts]) -> None:
-    texts = ", ".join(f"v{at} text" for at in range(len(cells)))
+    definitions = ", ".join(f"v{at} text" for at in range(len(cells)))
     # Tokens need no escapes.
-    columns = [places, *(np.where(pd.isna(one), _NULL, one) for one in cells)]
+    columns = [places, *(np.where(pd.isna(texts), _NULL, texts) for texts in cells)]
     lines = "\n".join(map("\t".join, zip(*columns, strict=True)))
     with _cursor(connection) as cursor:
-        cursor.execute(f"create temporary table {_BATCH} (place tid, {texts}) on commit drop")
+        cursor.execute(f"create temporary table {_BATCH} (place tid, {definitions}) on commit drop")
         cursor.copy_expert(f"copy {_BATCH} from stdin", io.BytesIO(lines.encode()))
 
 
 def _select(part: Part, columns: Sequence[Column], primary: str, first: int) -> sql.Composable:
-    """Copy out where each row stands and its tokens of other keys, null in other columns."""
+    """Make a COPY of the rows with tokens of other keys: place, and per column token or null."""
     prefix = sql.Literal(f"{primary}.")
-    others = [sql.SQL("not starts_with({}, {})").format(_stored(c), prefix) for c in columns]
+    others = [
+        sql.SQL("not starts_with({}, {})").format(_stored(column), prefix) for column in columns
+    ]
     cells = [
         sql.SQL("case when {} then {} end").format(other, _stored(column))
         for other, column in zip(others, columns, strict=True)
@@ -168,11 +176,14 @@ def _select(part: Part, columns: Sequence[Column], primary: str, first: int) -> 
 
 
 def _update(part: Part, columns: Sequence[Column], first: int) -> sql.Composable:
-    """Put new tokens in the place of the old ones, wherever these still stand."""
-    sets, unchanged = [], []
+    """Make an UPDATE that replaces the old tokens with the new ones if they are still there."""
+    sets = []
+    unchanged = []
     for at, column in enumerate(columns):
-        old, new = (sql.Identifier("b", f"v{2 * at + which}") for which in (0, 1))
-        name, stored = sql.Identifier(column.name), _stored(column)
+        old = sql.Identifier("b", f"v{2 * at}")
+        new = sql.Identifier("b", f"v{2 * at + 1}")
+        name = sql.Identifier(column.name)
+        stored = _stored(column)
         sets.append(sql.SQL("{} = coalesce({}, {})").format(name, new, stored))
         unchanged.append(sql.SQL("({} is null or {} = {})").format(old, stored, old))
     return sql.SQL(

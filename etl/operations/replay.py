@@ -1,9 +1,9 @@
-"""Entries of the quarantine through the same stages once more, after what was wrong is mended.
+"""Puts quarantined messages through the same stages again, once their fault has been corrected.
 
-A replay is a run of its own in ``etl.runs``: it has received what it took out of the quarantine,
-and quarantined again what stays there. Row, ledger, tombstone and counts commit together, a page of
-entries at a time; the locked entry is what makes each message count once, however many replays work
-at once and wherever one of them is killed.
+A replay has its own row in ``etl.runs``: there it has received the messages that it tried, and
+quarantined those that stay. Rows, ledger, tombstones and counts commit together, one page of
+entries at a time. Entries are locked, so each message counts once, however many replays run at once
+and wherever one of them is killed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,17 @@ from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused
-from etl.operations import entries
-from etl.operations.entries import QuarantineEntry, Selection
+from etl.operations.entries import (
+    QuarantineEntry,
+    Selection,
+    as_message,
+    close,
+    id_pages,
+    read_open,
+    superseded,
+    unseal_entries,
+    update_reasons,
+)
 from etl.pipeline import BatchId, Stored
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
@@ -32,32 +41,35 @@ from etl.schema import frame_schema
 log = logging.getLogger(__name__)
 
 
-def replay(settings: Settings, engine: sa.Engine, keyring: Keyring, chosen: Selection) -> Summary:
-    """Load what passes now; what fails again stays, with its new reasons.
+def replay(
+    settings: Settings, engine: sa.Engine, keyring: Keyring, selection: Selection
+) -> Summary:
+    """Load the messages that pass now; those that fail again stay, with their new reasons.
 
-    Each entry is tried once. What another replay holds is left to it.
+    Each entry is tried once. Entries that another replay has locked are left to it.
 
     :raises ConfigurationError: nothing was tried
     :raises DatabaseRefused: the database refuses a statement
-    :raises DatabaseUnavailable: an outage; what was committed is done, the rest is as it was
+    :raises DatabaseUnavailable: an outage; committed pages stay, the other entries are unchanged
     """
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
     run = Run(str(uuid.uuid4()), settings.fingerprint, "replay")
     run.start(engine)
-    schema, reasons = frame_schema(settings.table.columns), Counter[str]()
-    for number, page in enumerate(entries.pages(engine, chosen, settings.batch.bytes), 1):
+    schema = frame_schema(settings.table.columns)
+    reasons = Counter[str]()
+    for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         try:
             with transaction(engine) as connection:
-                taken = entries.read(connection, page, lock=True)
-                reasons.update(_replay(connection, settings, schema, keyring, run, number, taken))
+                entries = read_open(connection, page, lock=True)
+                reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
         except RowRefused as error:
             raise DatabaseRefused(
                 f"the database refuses a row only at COMMIT ({error.check}); "
                 "make the constraint immediate"
             ) from None
-    # Not added up here: a reply to COMMIT may have been lost, its counts not.
+    # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
     counts, batches = run.committed(engine)
     run.finish(engine, Totals(counts, batches=batches), "replayed")
     return Summary(
@@ -77,49 +89,55 @@ def _replay(
     keyring: Keyring,
     run: Run,
     number: int,
-    taken: list[QuarantineEntry],
+    entries: list[QuarantineEntry],
 ) -> dict[str, int]:
-    """Do one page's transaction; returns the messages that stay by reason."""
-    found = entries.opened(taken, keyring)
-    for entry, body in found:
+    """Replay one page in the caller's transaction; returns how many messages stay, by reason."""
+    unsealed = unseal_entries(entries, keyring)
+    for entry, body in unsealed:
         if body is None:
             log.warning("entry %d cannot be opened with this keyring", entry.quarantine_id)
-    # Of two entries of one message the first: whichever it is, the ledger then tells of the other.
-    tried = {entry.message_id: entry for entry, body in reversed(found) if body is not None}
+    # If two entries hold the same message, the first is tried. Either would do, because the ledger
+    # then shows that the other is handled.
+    tried = {entry.message_id: entry for entry, body in reversed(unsealed) if body is not None}
     messages = [
-        entries.message(entry, body)
-        for entry, body in found
+        as_message(entry, body)
+        for entry, body in unsealed
         if body is not None and tried[entry.message_id] is entry
     ]
     batch = pipeline.prepare(messages, settings, schema, keyring)
-    place, claimed = BatchId(run.run_id, number), set[str]()
+    batch_id = BatchId(run.run_id, number)
+    claimed: set[str] = set()
 
     def claim(ids: list[str]) -> set[str]:
-        # Nearly always the ledger has them, from the run that quarantined them.
-        claimed.update(ledger.claim(connection, ids, *place))
-        numbers = [tried[message_id].quarantine_id for message_id in ids]
-        return set(ids) - entries.superseded(connection, numbers, run.run_id)
+        # They are nearly always in the ledger, from the run that quarantined them.
+        claimed.update(ledger.claim(connection, ids, *batch_id))
+        entry_ids = [tried[message_id].quarantine_id for message_id in ids]
+        return set(ids) - superseded(connection, entry_ids, run.run_id)
 
-    stored = pipeline.store(connection, batch, settings, place, len(messages), claim)
+    stored = pipeline.store(connection, batch, settings, batch_id, len(messages), claim)
     kept = _settle(connection, tried, stored)
-    # As if it had not been tried: else a later replay would take this run for another one's.
+    # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
+    # them in it, a later replay would conclude that another run has handled the message.
     ledger.free(connection, claimed & kept)
-    loaded, stay = len(stored.loaded), len(kept) + len(taken) - len(tried)
-    run.add(
-        connection,
-        Counts(len(taken), loaded, len(taken) - loaded - stay, stay),
-    )
+    loaded = len(stored.loaded)
+    stay = len(kept) + len(entries) - len(tried)
+    run.add(connection, Counts(len(entries), loaded, len(entries) - loaded - stay, stay))
     return quarantine.reason_counts(stored.rejects)
 
 
 def _settle(
     connection: sa.Connection, tried: dict[str, QuarantineEntry], stored: Stored
 ) -> set[str]:
-    """Close the entries that are done with; returns the messages whose entries stay."""
+    """Close the entries that are finished; returns the ids of the messages that stay."""
     reasons = quarantine.by_message(stored.rejects)
     done = {tried[message_id].quarantine_id for message_id in stored.loaded}
-    entries.close(connection, done, "replayed")
-    entries.keep(connection, {tried[each].quarantine_id: why for each, why in reasons.items()})
-    others = [one.quarantine_id for each, one in tried.items() if each not in reasons]
-    entries.close(connection, others, "already handled")
+    close(connection, done, "replayed")
+    update_reasons(
+        connection,
+        {tried[message_id].quarantine_id: new for message_id, new in reasons.items()},
+    )
+    others = [
+        entry.quarantine_id for message_id, entry in tried.items() if message_id not in reasons
+    ]
+    close(connection, others, "already handled")
     return set(reasons)

@@ -1,6 +1,8 @@
-"""The quarantine's bodies of other keys, sealed under the primary one, some entries at a time."""
+"""Seals the quarantined bodies of other keys under the primary key, some entries at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -9,9 +11,10 @@ from etl.crypto.keyring import Keyring
 from etl.postgres.copy import copy_rows
 from etl.postgres.queries import queries
 
-# In one transaction, locked for its length. The bytes are of bodies, which are a few MiB long at
-# most, and in memory several times over.
-ENTRIES, ENTRY_BYTES = 500, 8 * 1024 * 1024
+# Limits of one transaction, which locks its entries while it lasts. Bodies are a few MiB at most,
+# and each is in memory several times.
+MAX_ENTRIES = 500
+MAX_BODY_BYTES = 8 * 1024 * 1024
 
 _BATCH = sa.table("etl_reseal")
 
@@ -21,39 +24,44 @@ def reseal_entries(
 ) -> tuple[int, int, int | None]:
     """Bring the next bodies under the primary key, in the caller's transaction.
 
-    :param after: the last entry that was looked at before, 0 to begin with
-    :returns: entries changed, entries that no key opens, and the last entry looked at: None if
-        there was none
+    :param after: id of the last entry that was visited before, 0 for the first call
+    :returns: the number of entries changed, the number that no key opens, and the id of the last
+        entry visited, which is None if there was none
     """
-    wanted = {
+    parameters = {
         "header": seal.header(keyring.primary),
         "after": after,
-        "entries": ENTRIES,
-        "bytes": ENTRY_BYTES,
+        "entries": MAX_ENTRIES,
+        "bytes": MAX_BODY_BYTES,
     }
-    found = connection.execute(queries()["quarantine_of_other_keys"], wanted).all()
-    if not found:
+    entries = connection.execute(queries()["quarantine_of_other_keys"], parameters).all()
+    if not entries:
         return 0, 0, None
-    bodies = seal.unseal_each([e.body for e in found], [e.message_id for e in found], keyring)
+    bodies = seal.unseal_each(
+        [entry.body for entry in entries], [entry.message_id for entry in entries], keyring
+    )
     opened = [
         (entry.quarantine_id, entry.message_id, body)
-        for entry, body in zip(found, bodies, strict=True)
+        for entry, body in zip(entries, bodies, strict=True)
         if body is not None
     ]
     ids, message_ids, plain = zip(*opened, strict=True) if opened else ((), (), ())
-    sealed = seal.seal(plain, message_ids, keyring)
+    _replace_bodies(connection, ids, seal.seal(plain, message_ids, keyring))
+    return len(opened), len(entries) - len(opened), entries[-1].quarantine_id
+
+
+def _replace_bodies(connection: sa.Connection, ids: Sequence[int], sealed: Sequence[bytes]) -> None:
     connection.exec_driver_sql(
         f"create temporary table {_BATCH.name} (quarantine_id bigint, body bytea) on commit drop"
     )
-    # As bytea is spelt in COPY's text: see "bytea Hex Format" in PostgreSQL's documentation.
-    spelt = [f"\\x{body.hex()}" for body in sealed]
-    if spelt:
-        copy_rows(_BATCH, connection, ["quarantine_id", "body"], zip(ids, spelt, strict=True))
+    if sealed:
+        # The text form of bytea in COPY: see "bytea Hex Format" in PostgreSQL's documentation.
+        bodies = [f"\\x{body.hex()}" for body in sealed]
+        copy_rows(_BATCH, connection, ["quarantine_id", "body"], zip(ids, bodies, strict=True))
     connection.execute(queries()["put_sealed_bodies"])
-    return len(opened), len(found) - len(opened), found[-1].quarantine_id
 
 
 def count_others(connection: sa.Connection, keyring: Keyring) -> int:
-    """How many bodies are not sealed under the primary key."""
+    """Count the bodies that are not sealed under the primary key."""
     header = {"header": seal.header(keyring.primary)}
     return int(connection.execute(queries()["count_bodies_of_other_keys"], header).scalar_one())

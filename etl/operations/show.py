@@ -1,4 +1,4 @@
-"""One quarantined message in the plain, with an audit row first."""
+"""Opens one quarantined message as it was received, after writing an audit row."""
 
 from __future__ import annotations
 
@@ -6,34 +6,44 @@ import sqlalchemy as sa
 
 from etl.config import Table
 from etl.crypto.keyring import Keyring
-from etl.errors import SettingsError, UnmaskError
-from etl.operations import audit, entries
-from etl.operations.entries import QuarantineEntry, Selection
+from etl.errors import UnmaskError, UsageError
+from etl.operations import audit
+from etl.operations.entries import (
+    QuarantineEntry,
+    Selection,
+    list_entries,
+    read_open,
+    unseal_entries,
+)
 from etl.postgres.engine import transaction
 
 
 def open_entry(
     engine: sa.Engine, keyring: Keyring, table: Table, quarantine_id: int, reason: str
 ) -> tuple[QuarantineEntry, str]:
-    """The entry, and the body as it was received.
+    """Return the entry, and its body as it was received.
 
-    :raises SettingsError: there is none of this id, or its body is gone
+    :raises UsageError: no entry has this id, or its body is gone
     :raises UnmaskError: the keyring cannot open it
     :raises EtlError: the audit row could not be written
     """
     with transaction(engine) as connection:
-        found = entries.read(connection, [quarantine_id])
-    if not found:
-        tombstones = entries.listed(engine, Selection((quarantine_id,)), 1, closed=True)
-        gone = "; its body is gone" if len(tombstones) else ""
-        fate = tombstones["closed_as"].iloc[0] if len(tombstones) else "not there"
-        raise SettingsError(f"entry {quarantine_id} is {fate}{gone}")
+        entries = read_open(connection, [quarantine_id])
+    if not entries:
+        raise UsageError(_why_not_open(engine, quarantine_id))
     fields = [column.source for column in table.columns if column.mask]
-    entry = audit.AuditEntry("quarantine show", reason, f"entry {quarantine_id}", fields, 1)
-    audit.write(engine, entry, [found[0].message_id], keyring)
-    ((_, body),) = entries.opened(found, keyring)
+    audited = audit.AuditEntry("quarantine show", reason, f"entry {quarantine_id}", fields, 1)
+    audit.write(engine, audited, [entries[0].message_id], keyring)
+    ((entry, body),) = unseal_entries(entries, keyring)
     if body is None:
         raise UnmaskError(
             f"entry {quarantine_id} was not sealed by this keyring for this message, or was changed"
         )
-    return found[0], body
+    return entry, body
+
+
+def _why_not_open(engine: sa.Engine, quarantine_id: int) -> str:
+    tombstones = list_entries(engine, Selection((quarantine_id,)), 1, closed=True)
+    if tombstones.empty:
+        return f"entry {quarantine_id} does not exist; list entries with: quarantine list --entries"
+    return f"entry {quarantine_id} is {tombstones['closed_as'].iloc[0]}; its body is gone"

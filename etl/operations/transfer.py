@@ -1,20 +1,20 @@
-r"""Open entries of the quarantine as a file, and back: bodies stay sealed all the way.
+r"""Exports open entries of the quarantine to a file and imports them; bodies stay sealed.
 
-JSON lines in UTF-8. The first one says what the file is and whose key vouches for it:
+The file is JSON lines in UTF-8. The first line names the format and the key that authenticates it:
 
     {"format": "etl-quarantine", "version": 1, "key_id": "k1"}
 
-then one for each entry, with the body as it stands in the database (see seal.py), in base64:
+One line follows for each entry, with the body as it is in the database (see seal.py), in base64:
 
     {"message_id": ..., "run_id": ..., "sent_at": ..., "quarantined_at": ..., "reasons": [...],
      "body": ...}
 
-and a last one, by which a file that was cut or changed is told:
+The last line shows whether the file was truncated or changed:
 
     {"entries": 2, "hmac": "<hex>"}
 
-The HMAC-SHA-256 (RFC 2104) is over all bytes before the last line, under the key that the keyring
-derives from the named one for the purpose `export`.
+The HMAC-SHA-256 (RFC 2104) is over all bytes before the last line. Its key is derived from the
+named key for the purpose `export`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from etl.crypto.keyring import Keyring
-from etl.errors import SettingsError, UnmaskError
-from etl.operations import entries
-from etl.operations.entries import QuarantineEntry, Selection
+from etl.errors import UnmaskError, UsageError
+from etl.operations.entries import (
+    PAGE_ENTRIES,
+    QuarantineEntry,
+    Selection,
+    id_pages,
+    read_open,
+)
 from etl.operations.private_file import new_file
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
@@ -41,32 +46,36 @@ _PURPOSE = "export"
 _MEMBERS = ("message_id", "run_id", "sent_at", "quarantined_at", "reasons")
 
 
-def write(
-    engine: sa.Engine, keyring: Keyring, chosen: Selection, path: Path, max_bytes: int
+def export_entries(
+    engine: sa.Engine, keyring: Keyring, selection: Selection, path: Path, max_bytes: int
 ) -> int:
-    """Write the open entries to a new private file; returns how many. They stay where they are.
+    """Write the open entries to a new private file; they stay in the quarantine.
 
-    :raises SettingsError: the file is there already, or cannot be made
+    :param max_bytes: maximum size of the bodies read at a time, unless it is only one
+    :returns: the number of entries
+    :raises UsageError: the file exists already, or cannot be created
     :raises DatabaseUnavailable: an outage
     """
+    count = 0
+    digest = _hmac(keyring, keyring.primary)
     with new_file(path) as file:
-        count, seal = 0, _hmac(keyring, keyring.primary)
-        for line in _lines(engine, keyring, chosen, max_bytes):
+        for line in _lines(engine, keyring, selection, max_bytes):
             file.write(line)
-            seal.update(line)
+            digest.update(line)
             count += 1
-        file.write(_line({"entries": count - 1, "hmac": seal.hexdigest()}))
-    return count - 1
+        count -= 1  # the header
+        file.write(_line({"entries": count, "hmac": digest.hexdigest()}))
+    return count
 
 
 def _lines(
-    engine: sa.Engine, keyring: Keyring, chosen: Selection, max_bytes: int
+    engine: sa.Engine, keyring: Keyring, selection: Selection, max_bytes: int
 ) -> Iterator[bytes]:
     yield _line({**_HEADER, "key_id": keyring.primary})
-    for page in entries.pages(engine, chosen, max_bytes):
+    for page in id_pages(engine, selection, max_bytes):
         with transaction(engine) as connection:
-            found = entries.read(connection, page)
-        for entry in found:
+            entries = read_open(connection, page)
+        for entry in entries:
             yield _line(_members(entry))
 
 
@@ -85,39 +94,39 @@ def _hmac(keyring: Keyring, key_id: str) -> hmac.HMAC:
     return hmac.new(keyring.derive(_PURPOSE, key_id), digestmod="sha256")
 
 
-def read(engine: sa.Engine, keyring: Keyring, path: Path) -> tuple[int, int]:
-    """Take the entries of a file into the quarantine.
+def import_entries(engine: sa.Engine, keyring: Keyring, path: Path) -> tuple[int, int]:
+    """Add the entries of a file to the quarantine.
 
-    :returns: how many were new, and how many stood in the file
+    Messages that are in the ledger of this database are skipped, so that none is handled twice.
 
-    Whatever message the ledger of this database knows is left out, so that nothing comes twice.
-
-    :raises SettingsError: the file cannot be read, or is no such file
-    :raises UnmaskError: it was not written with this keyring, or was changed; nothing is taken
+    :returns: the number of entries that were new, and the number in the file
+    :raises UsageError: the file cannot be read, or was not made by an export
+    :raises UnmaskError: it was not written with this keyring, or was changed; nothing is imported
     :raises DatabaseUnavailable: an outage; start again
     """
     try:
         with path.open("rb") as file:
-            _verify(file, keyring)
+            _check_file(file, keyring)
             file.seek(0)
-            return _take(engine, file)
+            return _store(engine, file)
     except OSError as error:
-        raise SettingsError(f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
 
 
-def _verify(file: BinaryIO, keyring: Keyring) -> None:
+def _check_file(file: BinaryIO, keyring: Keyring) -> None:
     header = _document(file.readline())
     if {name: header.get(name) for name in _HEADER} != _HEADER:
-        raise SettingsError("this is no file of 'quarantine export'")
+        raise UsageError("this is not a file made by 'quarantine export'")
     if header.get("key_id") not in keyring.key_ids:
         raise UnmaskError("the file was written with a key that is not in this keyring")
     file.seek(0)
-    seal, before = _hmac(keyring, str(header["key_id"])), b""
+    digest = _hmac(keyring, str(header["key_id"]))
+    last_line = b""
     for line in file:
-        seal.update(before)
-        before = line
-    if not hmac.compare_digest(str(_document(before).get("hmac")), seal.hexdigest()):
-        raise UnmaskError("the file was not written with this keyring, or was cut or changed")
+        digest.update(last_line)
+        last_line = line
+    if not hmac.compare_digest(str(_document(last_line).get("hmac")), digest.hexdigest()):
+        raise UnmaskError("the file was not written with this keyring, or was truncated or changed")
 
 
 def _document(line: bytes) -> dict[str, Any]:
@@ -128,18 +137,20 @@ def _document(line: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _take(engine: sa.Engine, file: BinaryIO) -> tuple[int, int]:
-    new, seen, page = 0, 0, list[dict[str, Any]]()
+def _store(engine: sa.Engine, file: BinaryIO) -> tuple[int, int]:
+    new = 0
+    seen = 0
+    page: list[dict[str, Any]] = []
     for line in file:
         document = json.loads(line)
         if "body" in document:
             page.append(document)
-        if len(page) == entries.PAGE_ENTRIES or "hmac" in document:
+        if len(page) == PAGE_ENTRIES or "hmac" in document:
             with transaction(engine) as connection:
-                answer = connection.execute(
+                result = connection.execute(
                     queries()["import_entries"], {"entries": json.dumps(page)}
                 )
-                new += answer.rowcount
+                new += result.rowcount
             seen += len(page)
             page.clear()
     return new, seen

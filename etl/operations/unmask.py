@@ -1,4 +1,4 @@
-"""Plain values from tokens, for who has the keyring: with an audit row first, and all or none."""
+"""Recovers plain values from tokens: all or none, and after writing an audit row."""
 
 from __future__ import annotations
 
@@ -13,46 +13,47 @@ import sqlalchemy as sa
 from etl import mask
 from etl.config import Column
 from etl.crypto.keyring import Keyring
-from etl.errors import SettingsError, UnmaskError
+from etl.errors import UnmaskError, UsageError
 from etl.operations import audit
 
 _NOT_MADE_HERE = "was not made by this keyring for this column, or was changed"
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Who wants plain values, and how many at most."""
+class UnmaskRequest:
+    """Who asks for plain values, why, and how many they may get at once."""
 
     engine: sa.Engine
     keyring: Keyring
     reason: str
     max_rows: int
 
-    def limited(self, found: Sized, what: str) -> None:
-        """See that it is not too much.
+    def check_limit(self, items: Sized, kind: str) -> None:
+        """Check that no more is asked for than may be shown at once.
 
-        :raises SettingsError: more is asked for than may be shown at once
+        :param kind: plural noun for the error
+        :raises UsageError: there are more items than that
         """
-        if len(found) > self.max_rows:
-            raise SettingsError(
-                f"more than {self.max_rows} {what}; ask for fewer, or raise --limit"
-            )
+        if len(items) > self.max_rows:
+            raise UsageError(f"more than {self.max_rows} {kind}; ask for fewer, or raise --limit")
 
 
-def unmask_values(tokens: Sequence[str], columns: Sequence[Column], asking: Asking) -> list[str]:
-    """Recover the values of tokens, each made from any one of the columns.
+def unmask_values(
+    tokens: Sequence[str], columns: Sequence[Column], request: UnmaskRequest
+) -> list[str]:
+    """Recover the values of tokens, each of which was made from one of the columns.
 
-    :raises SettingsError: too many
-    :raises UnmaskError: names the position of the first that cannot be recovered, from 1
+    :raises UsageError: there are too many tokens
+    :raises UnmaskError: names the position, from 1, of the first token that cannot be recovered
     :raises EtlError: the audit row could not be written
     """
-    asking.limited(tokens, "tokens")
+    request.check_limit(tokens, "tokens")
     fields = [column.source for column in columns]
-    entry = audit.AuditEntry("unmask", asking.reason, "tokens", fields, len(tokens))
-    audit.write(asking.engine, entry, tokens, asking.keyring)
+    entry = audit.AuditEntry("unmask", request.reason, "tokens", fields, len(tokens))
+    audit.write(request.engine, entry, tokens, request.keyring)
     contexts = list(dict.fromkeys(column.masking_context for column in columns))
     return [
-        _value(token, number, contexts, asking.keyring) for number, token in enumerate(tokens, 1)
+        _value(token, number, contexts, request.keyring) for number, token in enumerate(tokens, 1)
     ]
 
 
@@ -66,34 +67,34 @@ def _value(token: str, number: int, contexts: Iterable[str], keyring: Keyring) -
 
 
 def unmask_frame(
-    masked: pd.DataFrame, columns: Mapping[str, Column], scope: str, asking: Asking
+    masked: pd.DataFrame, columns: Mapping[str, Column], scope: str, request: UnmaskRequest
 ) -> pd.DataFrame:
-    """Put plain columns in the place of columns of tokens.
+    """Replace columns of tokens with plain columns.
 
     Columns in: each key of *columns*, token or null (object); any others.
-    Columns out: the name of the field where its tokens stood, str or None; the others untouched.
-    Rows: as many, in the same order.
+    Columns out: the field's name in the position of its tokens, str or None; the others unchanged.
+    Rows: the same number, in the same order.
 
-    :raises SettingsError: too many rows, or two columns would have one name
+    :raises UsageError: there are too many rows, or two columns would have the same name
     :raises UnmaskError: names the row, from 1, and the column of the first token that cannot be
         recovered
     :raises EtlError: the audit row could not be written
     """
-    asking.limited(masked, "rows")
-    renamed = {name: column.source for name, column in columns.items()}
-    plain = masked.rename(columns=renamed)
+    request.check_limit(masked, "rows")
+    new_names = {name: column.source for name, column in columns.items()}
+    plain = masked.rename(columns=new_names)
     if plain.columns.has_duplicates:
-        raise SettingsError("two columns would have one name; take one of them out")
+        raise UsageError("two columns would have the same name; remove one of them")
     tokens = [token for name in columns for token in masked[name].dropna()]
-    entry = audit.AuditEntry("unmask", asking.reason, scope, list(renamed.values()), len(masked))
-    audit.write(asking.engine, entry, tokens, asking.keyring)
+    entry = audit.AuditEntry("unmask", request.reason, scope, list(new_names.values()), len(masked))
+    audit.write(request.engine, entry, tokens, request.keyring)
     for name, column in columns.items():
-        found = _column(masked[name], name, column, asking.keyring)
-        plain[column.source] = pd.Series(found, index=plain.index, dtype=object)
+        values = _plain_values(masked[name], name, column, request.keyring)
+        plain[column.source] = pd.Series(values, index=plain.index, dtype=object)
     return plain
 
 
-def _column(tokens: Any, name: str, column: Column, keyring: Keyring) -> Any:
+def _plain_values(tokens: Any, name: str, column: Column, keyring: Keyring) -> Any:
     try:
         return mask.unmask_tokens(tokens, keyring, column.masking_context)
     except UnmaskError as error:
@@ -102,9 +103,11 @@ def _column(tokens: Any, name: str, column: Column, keyring: Keyring) -> Any:
 
 
 def read_csv(lines: Iterable[str], max_rows: int) -> pd.DataFrame:
-    """Read CSV with a header line; every cell a str, or None if it is empty.
+    """Read CSV with a header line; every cell is a str, or None if it is empty.
 
-    :raises SettingsError: it is no such table; names the row, from 1, and never a cell
+    Reading stops at one row more than *max_rows*, so that the caller can refuse it.
+
+    :raises UsageError: this is not a table in CSV; names the row, from 1, and never a cell
     """
     reader = csv.reader(lines, strict=True)
     try:
@@ -112,24 +115,24 @@ def read_csv(lines: Iterable[str], max_rows: int) -> pd.DataFrame:
         rows: list[list[str | None]] = []
         for row in reader:
             if row and len(row) != len(header):
-                raise SettingsError(
-                    f"row {len(rows) + 1} has {len(row)} cells, but the header {len(header)}"
+                raise UsageError(
+                    f"row {len(rows) + 1} has {len(row)} cells, but the header has {len(header)}"
                 )
             if row:
                 rows.append([cell or None for cell in row])
             if len(rows) > max_rows:
                 break
     except (csv.Error, UnicodeError):
-        raise SettingsError(f"line {reader.line_num + 1} is no CSV in UTF-8") from None
+        raise UsageError(f"line {reader.line_num + 1} is not CSV in UTF-8") from None
     if len(set(header)) < len(header) or not header:
-        raise SettingsError("the header must name each column, and each by another name")
+        raise UsageError("the header must name every column, and no two columns alike")
     return pd.DataFrame(rows, columns=header, dtype=object)
 
 
 def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str, Column]:
-    """Which columns of a table hold tokens: those of a masked column's or of its field's name.
+    """Find the columns of a table that hold tokens: those named like a masked column or its field.
 
-    :raises SettingsError: none does
+    :raises UsageError: there is none
     """
     found = {
         name: column
@@ -139,5 +142,5 @@ def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str,
     }
     if not found:
         known = ", ".join(repr(column.name) for column in columns)
-        raise SettingsError(f"no column of the table holds tokens; known are {known}")
+        raise UsageError(f"no column of the table holds tokens; name one of its columns {known}")
     return found

@@ -1,4 +1,4 @@
-"""The database roles: who loads, who looks, who recovers; see ``etl/sql/roles.sql``."""
+"""The database roles of the loader, the analyst and the officer; see ``etl/sql/roles.sql``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ROLES = ("etl_loader", "etl_analyst", "etl_officer")
 
 
 def create(engine: sa.Engine, table: Table) -> None:
-    """Make the roles that are absent, and give all three what they need, and no more.
+    """Create the roles that are absent, and grant all three what they need and no more.
 
-    The tables must be there. A role that is there keeps its members.
+    The tables must exist. An existing role keeps its members.
 
-    :raises DatabaseRefused: whose tables these are not, or who may not make roles
+    :raises DatabaseRefused: the user does not own the tables, or may not create roles
     :raises DatabaseUnavailable: an outage
     """
     target = quote_name(table.schema_name, table.name)

@@ -1,8 +1,8 @@
--- Each query is headed by its name between dashes and by what it is for.
+-- Which keys the stored tokens and bodies need, and how rekey replaces them.
 
 -- quarantine_keys --
--- How many bodies are sealed under which key: after a version byte stand the length of the key id
--- and the key id (see etl/crypto/seal.py). A body that is none counts under null.
+-- Count the bodies sealed under each key. A body is a version byte, the length of the key id, the key
+-- id and the rest (see etl/crypto/seal.py). Anything that is not a body counts under null.
 select case when octet_length(body) > 2 and get_byte(body, 0) = 1
                  and get_byte(body, 1) between 1 and 16
                  and octet_length(body) > 2 + get_byte(body, 1)
@@ -14,8 +14,8 @@ group by 1
 order by 1
 
 -- quarantine_of_other_keys --
--- Lock the next bodies that do not begin as those of the primary key do: so many entries, and no
--- more than an entry above so many bytes.
+-- Lock the next bodies that do not begin with the header of the primary key, up to a number of
+-- entries. Return them up to and including the one that reaches a total size in bytes.
 select quarantine_id, message_id, body
 from (
     select quarantine_id, message_id, body,
@@ -33,18 +33,19 @@ where bytes_before < :bytes
 order by quarantine_id
 
 -- put_sealed_bodies --
--- Put the bodies of the batch in the place of those that were locked.
+-- Replace the locked bodies with those of the batch.
 update etl.quarantine as entry
 set body = batch.body
 from etl_reseal as batch
 where entry.quarantine_id = batch.quarantine_id
 
 -- count_bodies_of_other_keys --
--- How many bodies do not begin as those of the primary key do.
+-- Count the bodies that do not begin with the header of the primary key.
 select count(*) from etl.quarantine where substring(body from 1 for length(:header)) <> :header
 
 -- table_parts --
--- The tables that hold the rows of a table: itself, or its partitions and heirs; with their size.
+-- The tables that hold the rows of a table, with their sizes: itself, its partitions and the tables
+-- that inherit from it.
 with recursive part as (
     select pg_class.oid
     from pg_class join pg_namespace on pg_namespace.oid = relnamespace

@@ -1,12 +1,13 @@
--- Of etl.quarantine. An entry is open while it has its body.
+-- Queries of etl.quarantine. An entry is open while it has its body.
 
 -- store_reject --
--- Keep one reject with its sealed body.
+-- Store one reject with its sealed body.
 insert into etl.quarantine (message_id, run_id, sent_at, reasons, body)
 values (:message_id, :run_id, :sent_at, cast(:reasons as jsonb), :body)
 
 -- selected_entries --
--- Which entries are meant: put into the queries below. Every list of reasons contains the empty one.
+-- The condition that selects entries, for the queries below. Every list of reasons contains the empty
+-- list, so that one selects all entries.
 reasons @> cast(:reasons as jsonb)
 and (cast(:ids as bigint[]) is null or quarantine_id = any(cast(:ids as bigint[])))
 and (cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid))
@@ -16,7 +17,7 @@ and (cast(:newer_days as float) is null
      or quarantined_at > now() - cast(:newer_days as float) * interval '1 day')
 
 -- quarantine_reasons --
--- How many messages stand in quarantine for each reason, and since when.
+-- Count the messages in quarantine for each reason, with the times of the oldest and the newest.
 select reason ->> 'column' as "column", reason ->> 'check' as "check",
        count(*) as messages, min(quarantined_at) as oldest, max(quarantined_at) as newest
 from etl.quarantine, jsonb_array_elements(reasons) as reason
@@ -41,22 +42,22 @@ where quarantine_id = any(:ids) and body is not null
 order by quarantine_id
 
 -- superseded_entries --
--- Those whose message another run has handled since, when the ledger had forgotten it.
+-- The messages that another run has handled since, after the ledger had forgotten them.
 select message_id
 from etl.quarantine join etl.ledger using (message_id)
 where quarantine_id = any(:ids)
   and ledger.run_id not in (quarantine.run_id, cast(:run_id as uuid))
 
--- keep_entries --
--- The reasons for which entries stay.
+-- update_reasons --
+-- Store new reasons for entries that stay open.
 update etl.quarantine
-set reasons = kept.reasons
-from jsonb_to_recordset(cast(:kept as jsonb)) as kept (id bigint, reasons jsonb)
-where quarantine_id = kept.id
+set reasons = updates.reasons
+from jsonb_to_recordset(cast(:updates as jsonb)) as updates (id bigint, reasons jsonb)
+where quarantine_id = updates.id
 
 -- close_entries --
--- Leave a tombstone of each that is still open. Locked in order, lest two of these lock each other
--- out.
+-- Turn the entries that are still open into tombstones. They are locked in order, so that two of
+-- these statements cannot deadlock.
 with locked as (
     select quarantine_id from etl.quarantine
     where quarantine_id = any(:ids) and body is not null
@@ -69,10 +70,11 @@ where entry.quarantine_id = locked.quarantine_id
 returning entry.quarantine_id
 
 -- import_entries --
--- Take entries from a file whose messages the ledger does not know. Batch 0 is no run's.
+-- Store the entries of a file whose messages are not in the ledger. Runs count batches from 1, so
+-- batch 0 marks an import.
 with listed as (
     select *
-    from jsonb_to_recordset(cast(:entries as jsonb)) as one (
+    from jsonb_to_recordset(cast(:entries as jsonb)) as entry (
         message_id text, run_id uuid, sent_at timestamptz, quarantined_at timestamptz,
         reasons jsonb, body text
     )

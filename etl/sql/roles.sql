@@ -1,5 +1,6 @@
--- The roles, each with the least that its work needs. Every statement may run again, and brings a
--- role that was given more back to this. In braces: the target, its schema, its masked columns.
+-- The roles, each with the fewest rights that its work needs. The statements may run again, and then
+-- take back whatever else a role was granted. In braces are the target, its schema and the grant on
+-- its masked columns.
 
 do $$
 declare
@@ -9,9 +10,9 @@ begin
         begin
             execute format('create role %I nologin', role_name);
         exception when duplicate_object or unique_violation then
-            null;  -- roles belong to the whole server: another database may have made it
+            null;  -- roles belong to the whole server, so another database may have created it
         end;
-        -- Staging is a temporary table; some databases take this right from everybody.
+        -- Staging is a temporary table, and some databases revoke this right from public.
         execute format('grant connect, temporary on database %I to %I', current_database(), role_name);
     end loop;
 end
@@ -23,28 +24,28 @@ revoke all on {target} from etl_loader, etl_analyst, etl_officer;
 
 grant usage on schema etl, {target_schema} to etl_loader, etl_analyst, etl_officer;
 
--- The loader adds rows that it cannot read again. Of the ledger it sees ids, to know them again, and
--- forgets old ones.
+-- The loader adds rows that it cannot read back. In the ledger it reads ids, to recognise a message,
+-- and deletes old ones.
 grant insert on {target} to etl_loader;
 grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
 grant select, insert, update on etl.runs to etl_loader;
 
--- The analyst reads tokens, how the runs went, and how many messages broke which checks.
+-- The analyst reads tokens, the results of the runs, and how many messages broke each check.
 grant select on {target} to etl_analyst;
 grant select on etl.runs to etl_analyst;
 grant select on etl.broken_checks to etl_analyst;
 
--- The officer looks rows up, removes or nulls a person's (forget), masks anew (rekey), and loads what
--- is replayed from the quarantine, which is a run of its own.
+-- The officer looks rows up, deletes or nulls those of a person (forget), masks them under a new key
+-- (rekey), and replays quarantined messages, which adds a row to etl.runs.
 grant select, insert, delete on {target} to etl_officer;
 {grant_masked}
 grant select, insert, delete on etl.ledger to etl_officer;
 grant select, insert on etl.quarantine to etl_officer;
 grant update (reasons, body, closed_at, closed_as, closed_by, note) on etl.quarantine to etl_officer;
 grant select, insert, update on etl.runs to etl_officer;
--- Only what the officer has to say: when, and by whom, is for the database to say. Nothing that
--- stands there can be changed.
+-- The officer may fill in all columns but the time and the database user, which come from the
+-- database, and may not change or delete a row.
 grant select on etl.unmask_audit to etl_officer;
 grant insert (os_user, host, action, reason, scope, columns, count, key_id, fingerprint)
     on etl.unmask_audit to etl_officer;

@@ -1,8 +1,8 @@
-"""Runs a command of the quarantine again and again, each time killed one statement later.
+"""Runs a command of the quarantine repeatedly, and kills it one statement later each time.
 
-A process of its own, ``python -m tests.acceptance.crash_points replay|forget``, that forks: a fork
-of a process that has everything loaded costs milliseconds, and dies by SIGKILL as a whole. After
-each death it looks at the database, and it prints what it saw as JSON lines.
+It is a separate process, ``python -m tests.acceptance.crash_points replay|forget``, which forks: a
+fork of a process with all modules loaded takes milliseconds, and SIGKILL ends it completely. After
+each kill it reads the database and prints what it found as a JSON line.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from etl import config
 from etl.config import Settings
 from etl.crypto.keyring import Keyring, load_keyring
-from etl.operations import forget
 from etl.operations.entries import Selection
+from etl.operations.forget import Search, forget_value
 from etl.operations.replay import replay
 from etl.postgres.engine import driver_url, open_engine
 from etl.schema import masked_column
@@ -30,21 +30,24 @@ from tests.conftest import ROOT
 Command = Callable[[Settings, sa.Engine, Keyring], object]
 
 
-def _replay(settings: Settings, engine: sa.Engine, ring: Keyring) -> object:
-    return replay(settings, engine, ring, Selection())
+def _replay(settings: Settings, engine: sa.Engine, keyring: Keyring) -> object:
+    return replay(settings, engine, keyring, Selection())
 
 
-def _forget(settings: Settings, engine: sa.Engine, ring: Keyring) -> object:
+def _forget(settings: Settings, engine: sa.Engine, keyring: Keyring) -> object:
     column = masked_column(settings.table, "ip")
-    search = forget.Search(engine, settings, ring, column, os.environ["VALUE"])
-    return forget.forget(search, "delete", "erasure request")
+    search = Search(engine, settings, keyring, column, os.environ["VALUE"])
+    return forget_value(search, "delete", "erasure request")
 
 
 COMMANDS: dict[str, Command] = {"replay": _replay, "forget": _forget}
 
 
-def _mortal(engine: sa.Engine, points: int) -> None:
-    """Kill this process before its statement or commit of that number, or right after it."""
+def _kill_at(engine: sa.Engine, points: int) -> None:
+    """Make this process kill itself when it has passed this number of crash points.
+
+    There is a crash point before and after each statement and each commit.
+    """
     left = itertools.count(points, -1)
 
     def point(*_: Any) -> None:
@@ -57,15 +60,15 @@ def _mortal(engine: sa.Engine, points: int) -> None:
     sa.event.listen(engine.pool, "checkin", point)
 
 
-def attempt(command: Command, settings: Settings, ring: Keyring, points: int) -> bool:
+def attempt(command: Command, settings: Settings, keyring: Keyring, points: int) -> bool:
     """Run the command in a fork; returns whether it lived to its end."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
             engine = open_engine(settings.database)
-            _mortal(engine, points)
-            command(settings, engine, ring)
+            _kill_at(engine, points)
+            command(settings, engine, keyring)
             code = 0
         finally:
             os._exit(code)
@@ -73,15 +76,15 @@ def attempt(command: Command, settings: Settings, ring: Keyring, points: int) ->
     if os.WIFSIGNALED(status):
         return False
     if os.waitstatus_to_exitcode(status):
-        raise SystemExit("the command failed by itself")
+        raise SystemExit("the command failed without being killed")
     return True
 
 
 def look(url: str) -> dict[str, Any]:
-    """The users in the table, the fates of the entries, the rows of the audit."""
+    """Read the users in the table, the fates of the entries, and the number of audit rows."""
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)
     with engine.connect() as connection:
-        # What the dead one had open is rolled back when the server notices, not before.
+        # Wait until the server has noticed the death of the process and rolled back.
         connection.exec_driver_sql("lock table etl.quarantine, user_logins in exclusive mode")
         return {
             "users": _column(connection, "select user_id from user_logins order by 1"),
@@ -98,12 +101,14 @@ def _column(connection: sa.Connection, statement: str) -> list[Any]:
 
 
 def main() -> None:
-    """Kill at the first point, the second, and so on, until the command lives."""
+    """Kill at the first point, then at the second, and so on, until the command lives."""
     settings = config.load(ROOT / "config.yaml", os.environ)
-    ring, command = load_keyring(os.environ), COMMANDS[sys.argv[1]]
-    first, step = int(os.environ.get("FIRST", "0")), int(os.environ.get("STEP", "1"))
+    keyring = load_keyring(os.environ)
+    command = COMMANDS[sys.argv[1]]
+    first = int(os.environ.get("FIRST", "0"))
+    step = int(os.environ.get("STEP", "1"))
     for points in itertools.count(first, step):
-        lived = attempt(command, settings, ring, points)
+        lived = attempt(command, settings, keyring, points)
         seen = look(os.environ["DATABASE_URL"])
         sys.stdout.write(json.dumps({"points": points, "lived": lived, **seen}) + "\n")
         if lived:

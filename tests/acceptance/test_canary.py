@@ -1,4 +1,4 @@
-"""No plain personal value is left anywhere: canaries are looked for in all that a job leaves."""
+"""No plain personal value is left anywhere: the tests search all traces of a job for canaries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.builders import EVENT, event
 
 
 def strange(word: str) -> str:
-    """A value that no two spellings spell alike."""
+    """A value that every encoding writes differently."""
     return f"{word} ö/漢~?"
 
 
@@ -62,14 +62,15 @@ BAD = [
     {"user_id": f"\ud800{IPV4}"},
 ]
 TEXTS = [DEVICE, f'"{DEVICE}"', f"[{json.dumps(DEVICE)}, NaN", f'{{"ip": {IPV4}}}', "{" + IPV6]
-REFUSED = {"user_id": "refused"}  # only by the database, which quotes the row in its DETAIL
+# Refused by the database only, which quotes the row in its DETAIL.
+REFUSED = {"user_id": "refused"}
 
 
 def bodies() -> Iterator[str]:
-    """Good and bad messages with the canaries in all of them."""
+    """Make good and bad messages, all of which hold canaries."""
     for changes in [*GOOD, *BAD, REFUSED]:
         yield event(**{**PERSONAL, **changes})
-        # SQS takes a lone surrogate only as an escape.
+        # SQS accepts a lone surrogate only as an escape.
         text = json.dumps({**EVENT, **PERSONAL, **changes}, ensure_ascii=False)
         yield text.replace("\ud800", "\\ud800")
     for make in samples.BAD.values():
@@ -78,7 +79,7 @@ def bodies() -> Iterator[str]:
 
 
 class Left:
-    """A job that has done all that a job can do with the canaries, and what it printed."""
+    """A job that has worked on the canaries in every way, and what its commands printed."""
 
     def __init__(self, job: Job, folder: Path) -> None:
         self.job = job
@@ -87,12 +88,12 @@ class Left:
         self.codes: dict[str, int] = {}
 
     def do(self, name: str, *arguments: str, **more: str) -> None:
-        """Run a command to its end, and keep what it printed."""
+        """Run a command to its end, and keep its output."""
         done = self.job.command(*arguments, TMPDIR=str(self.folder), HOME=str(self.folder), **more)
         self.keep(name, done.returncode, done.stdout, done.stderr)
 
     def keep(self, name: str, code: int, out: str, err: str) -> None:
-        """Keep what a command printed."""
+        """Keep the output of a command."""
         self.codes[name] = code
         self.printed |= {f"{name}, stdout": out, f"{name}, stderr": err}
 
@@ -101,7 +102,7 @@ class Left:
 def left(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Left]:
-    """Run dry, for real with JSON, into a table that vanishes; then look at both histories."""
+    """Run dry, then for real, then into a table that is renamed, and list quarantine and runs."""
     debug = {"ETL_LOG__LEVEL": "debug", "ETL_QUARANTINE__MAX_FRACTION": "1"}
     with new_job(sqs, postgres) as job:
         left = Left(job, tmp_path_factory.mktemp("job"))
@@ -129,22 +130,22 @@ def _output(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def test_the_commands_ended_as_they_should(left: Left) -> None:
-    """So that the search is one of real work: rows, rejects of every kind, a refusal."""
+    """The search covers real work: rows, rejects of every kind, and a refusal."""
     assert left.codes == {"dry run": 0, "run": 0, "failing run": 1, "quarantine": 0, "runs": 0}
-    good, all_of_them = 2 * len(GOOD), len(list(bodies()))
+    good = 2 * len(GOOD)
     summary = json.loads(left.printed["run, stdout"])
-    assert (summary["loaded"], summary["quarantined"]) == (good, all_of_them - good)
+    assert (summary["loaded"], summary["quarantined"]) == (good, len(list(bodies())) - good)
     assert "42P01" in left.printed["failing run, stderr"]
 
 
 def test_no_canary_is_found_anywhere(left: Left, postgres: EmbeddedPostgres) -> None:
-    """Not in output, tables, dump, server log, database files or temporary files."""
+    """The search covers output, tables, dump, server log, database files and temporary files."""
     places = everything(left.job, postgres, left.printed, left.folder)
     assert search(places, CANARIES) == set()
 
 
 def test_the_rows_hold_the_canaries_as_tokens(left: Left) -> None:
-    """So that what was searched is where they would be."""
+    """The search covered the place where the plain values would be."""
     keyring = left.job.environment["ETL_KEYRING"]
     expected = (token(keyring, "ip", IPV4), token(keyring, "device_id", DEVICE))
     assert expected in left.job.rows("select masked_ip, masked_device_id from gone")
@@ -155,7 +156,7 @@ PLANTED = strange(f"planted{secrets.token_hex(8)}")
 
 @pytest.mark.parametrize("neighbours", [b"", b"x", b"xy"])
 def test_a_planted_value_is_found_in_base64_wherever_it_starts(neighbours: bytes) -> None:
-    """The three alignments, in both alphabets."""
+    """All three alignments are found, in both alphabets."""
     data = neighbours + PLANTED.encode() + b"after"
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         assert search([("here", encode(data))], [PLANTED])
@@ -174,31 +175,31 @@ ENCODED = {
 
 @pytest.mark.parametrize("how", ENCODED)
 def test_a_planted_value_is_found_in_each_spelling(how: str) -> None:
-    """Spelt by what would spell it in a real leak."""
+    """Each is written by the code that would write it in a real leak."""
     assert ("here", how) in search([("here", ENCODED[how])], [PLANTED])
 
 
 def test_a_planted_leak_is_found_in_every_place(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    """Output of real commands, text and binary columns, dump, server log, files."""
+    """The places are output, text and binary columns, dump, server log and files."""
     with new_job(sqs, postgres) as job:
         left = Left(job, tmp_path)
-        made = token(job.environment["ETL_KEYRING"], "device_id", PLANTED)
-        left.do("unmask", "unmask", made, "--reason", "a planted leak")
+        masked = token(job.environment["ETL_KEYRING"], "device_id", PLANTED)
+        left.do("unmask", "unmask", masked, "--reason", "a planted leak")
         word = PLANTED.split()[0]
         left.do("wrong", "run", **{f"ETL_QUEUE__{word.upper()}": "1"})
         (tmp_path / "leak").write_text(PLANTED)
-        texts = {how: spelt for how, spelt in spellings(PLANTED).items() if how != "UTF-16"}
+        texts = {how: text for how, text in spellings(PLANTED).items() if how != "UTF-16"}
         with job.engine.begin() as connection:
             connection.execute(sa.text("create table etl.texts (value text)"))
             connection.execute(sa.text("create table etl.bytes (value bytea)"))
-            for spelt in texts.values():
+            for text in texts.values():
                 connection.execute(
-                    sa.text("insert into etl.texts values (:value)"), {"value": spelt.decode()}
+                    sa.text("insert into etl.texts values (:value)"), {"value": text.decode()}
                 )
                 connection.execute(
-                    sa.text("insert into etl.bytes values (:value)"), {"value": spelt}
+                    sa.text("insert into etl.bytes values (:value)"), {"value": text}
                 )
         _write_to_server_log(postgres, PLANTED)
         found = search(everything(job, postgres, left.printed, tmp_path), [PLANTED, word])

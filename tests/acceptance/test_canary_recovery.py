@@ -1,4 +1,4 @@
-"""Recovery, rotation, replay and forgetting leave no plain value, but where it is asked for."""
+"""Recovery, rotation, replay and forgetting leave plain values only where they were asked for."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.acceptance.test_canary import CANARIES, DEVICE, GOOD, IPV4, PLANTED, 
 from tests.conftest import ROOT, Job
 from tests.unit.builders import EVENT
 
-# A score of commands one after the other: on a machine that is busy they take their time.
+# Twenty commands one after another take long on a busy machine.
 pytestmark = pytest.mark.timeout(1200)
 
 WHY = ("--reason", "ticket 4711")
-# These show plain values on standard output, and are meant to.
+# These commands show plain values on standard output by design.
 ASKED_FOR = {"unmask", "unmask where", "show", "show json"}
 
 
@@ -33,32 +33,35 @@ ASKED_FOR = {"unmask", "unmask where", "show", "show json"}
 def left(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Left]:
-    """A job that does all that can be done with what a run has left."""
+    """A job that has run every command of recovery on the results of a run."""
     with new_job(sqs, postgres) as job:
         folder = tmp_path_factory.mktemp("job")
         job = replace(
             job,
             environment={
-                **job.environment, "ETL_LOG__LEVEL": "debug", "ETL_QUARANTINE__MAX_FRACTION": "1",
+                **job.environment,
+                "ETL_LOG__LEVEL": "debug",
+                "ETL_QUARANTINE__MAX_FRACTION": "1",
             },
-        )  # fmt: skip
+        )
         left = Left(job, folder)
         work(left, tmp_path_factory.mktemp("plain"))
         yield left
 
 
 def work(left: Left, plain: Path) -> None:
-    """Every command of recovery, with the canaries in what it works on."""
-    job, own = left.job, left.job.environment["ETL_KEYRING"]
+    """Run every command of recovery on data that holds the canaries."""
+    job = left.job
+    keyring = job.environment["ETL_KEYRING"]
     job.send(*bodies())
     job.run(ETL_EVENT__UNKNOWN_FIELDS="reject")
-    made = token(own, "device_id", DEVICE)
-    ip = token(own, "ip", IPV4)
-    left.do("unmask", "unmask", made, *WHY)
+    device = token(keyring, "device_id", DEVICE)
+    ip = token(keyring, "ip", IPV4)
+    left.do("unmask", "unmask", device, *WHY)
     left.do("unmask where", "unmask", "--where", f"masked_ip = '{ip}'", *WHY)
     out = str(plain / "plain.csv")
     left.do("unmask out", "unmask", "--where", "true", "--out", out, *WHY)
-    left.do("wrong column", "unmask", made, ip, "--column", "ip", *WHY)
+    left.do("wrong column", "unmask", device, ip, "--column", "ip", *WHY)
     left.do("wrong condition", "unmask", "--where", f"user_id = '{DEVICE}'::int::text", *WHY)
     left.do("rotate", "keys", "rotate")
     rotated = left.printed["rotate, stdout"].strip()
@@ -81,7 +84,7 @@ def work(left: Left, plain: Path) -> None:
 
 
 def test_the_commands_have_worked(left: Left) -> None:
-    """So that the search is one of real work."""
+    """The search covers real work."""
     failing = {"wrong column": 1, "wrong condition": 2}
     assert left.codes == {name: failing.get(name, 0) for name in left.codes}
     assert DEVICE in left.printed["unmask, stdout"]
@@ -98,27 +101,27 @@ def test_the_commands_have_worked(left: Left) -> None:
     assert count < 2 * len(GOOD)
 
 
-def test_no_canary_is_found_but_where_it_was_asked_for(
+def test_no_canary_is_found_except_where_it_was_asked_for(
     left: Left, postgres: EmbeddedPostgres
 ) -> None:
-    """Not in output, tables, dump, server log, database files, log of changes or files."""
+    """The search covers output, tables, dump, server log, database files, WAL and files."""
     searched = {
         name: text
         for name, text in left.printed.items()
-        if name not in {f"{one}, stdout" for one in ASKED_FOR}
+        if name not in {f"{command}, stdout" for command in ASKED_FOR}
     }
     assert len(searched) >= 2 * len(left.codes) - len(ASKED_FOR)
     assert search(everything(left.job, postgres, searched, left.folder), CANARIES) == set()
 
 
 def test_a_canary_is_found_where_it_was_asked_for(left: Left, postgres: EmbeddedPostgres) -> None:
-    """So that the search would find it elsewhere."""
+    """The search would therefore find it in other places too."""
     found = search(everything(left.job, postgres, left.printed, left.folder), CANARIES)
-    assert {place for place, _ in found} == {f"{one}, stdout" for one in ASKED_FOR}
+    assert {place for place, _ in found} == {f"{command}, stdout" for command in ASKED_FOR}
 
 
 def unmasked(folder: Path) -> str:
-    """A configuration that has lost its masking, but not its table."""
+    """Write a configuration of the same table without any masking."""
     tree = yaml.safe_load((ROOT / "config.yaml").read_text())
     for column in tree["table"]["columns"]:
         if column.pop("mask", False):
@@ -131,7 +134,7 @@ def unmasked(folder: Path) -> str:
 def test_the_token_check_keeps_plain_values_out_and_out_of_the_log(
     sqs: EmbeddedSqs, tmp_path: Path
 ) -> None:
-    """On a server that logs all errors in full, as most do: the reject names the constraint."""
+    """The server logs all errors in full, as most do, and the reject names the constraint."""
     chatty = {
         "log_min_messages": "warning",
         "log_min_error_statement": "error",
@@ -158,7 +161,7 @@ def test_the_token_check_keeps_plain_values_out_and_out_of_the_log(
 
 
 def plain_check(job: Job, server: EmbeddedPostgres) -> bytes:
-    """What the log says when an ordinary CHECK is broken: the control."""
+    """Break an ordinary CHECK and return the server's log, as a control."""
     engine = sa.create_engine(driver_url(job.environment["DATABASE_URL"]))
     with engine.begin() as connection:
         connection.execute(sa.text("create table plain (value text check (value = ''))"))

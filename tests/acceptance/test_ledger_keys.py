@@ -38,7 +38,7 @@ def drain(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Drain]:
-    """Runs the job in this process, by default with one batch for all."""
+    """A function that runs the job in this process, by default with one batch for all messages."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     make_tables(job)
@@ -51,7 +51,7 @@ def drain(
 
 
 def logins(count: int = COUNT) -> list[str]:
-    """Good events with a business id each."""
+    """Make good events, each with a business id."""
     return [event(user_id=f"user {n}", login_id=f"login {n}") for n in range(count)]
 
 
@@ -62,12 +62,12 @@ def parts(summary: Summary) -> dict[str, int]:
 
 
 def loaded(job: Job) -> list[Any]:
-    """Rows, and users among them."""
+    """The number of rows, and of distinct users in them."""
     return job.rows("select count(*), count(distinct user_id) from user_logins")
 
 
 def test_by_default_an_event_sent_twice_is_two_events(job: Job, drain: Drain) -> None:
-    """Duplicates are what the analysts look for."""
+    """Both are loaded, because the analysts look for duplicates."""
     job.send(*logins(), *logins())
     assert parts(drain("message_id")) == {"received": 2 * COUNT, "loaded": 2 * COUNT}
 
@@ -77,7 +77,7 @@ def test_by_default_an_event_sent_twice_is_two_events(job: Job, drain: Drain) ->
 def test_an_event_sent_twice_is_loaded_once(
     key: str, batch_rows: int, job: Job, drain: Drain
 ) -> None:
-    """In one batch or in several; in a later run too, as after a redrive with new message ids."""
+    """This holds in one batch, in several, and in a later run, as after a redrive with new ids."""
     job.send(*logins(), *logins()[::-1])
     first = drain(key, batch__rows=batch_rows)
     assert parts(first) == {"received": 2 * COUNT, "loaded": COUNT, "already_handled": COUNT}
@@ -88,7 +88,7 @@ def test_an_event_sent_twice_is_loaded_once(
 
 
 def test_two_workers_with_the_same_events_load_each_once(job: Job, drain: Drain) -> None:
-    """Whoever comes first; the other counts it as handled already."""
+    """The first worker loads it, and the other counts it as already handled."""
     job.send(*logins(150), *logins(150)[::-1])
     summary = parts(drain("body", batch__rows=20, run__workers=2))
     assert summary == {"received": 300, "loaded": 150, "already_handled": 150}
@@ -98,7 +98,7 @@ def test_two_workers_with_the_same_events_load_each_once(job: Job, drain: Drain)
 def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
     job: Job, drain: Drain, engine: sa.Engine
 ) -> None:
-    """Ids before keys, and each of them sorted; unsorted keys deadlock within a few rounds."""
+    """Ids come before keys, and both are sorted; unsorted keys deadlock within a few rounds."""
     count = 3_000
     names = [f"{n:05d}" for n in range(count)]
     fresh: list[list[str]] = []
@@ -128,7 +128,7 @@ def test_keys_claimed_in_opposite_orders_do_not_lock_each_other_out(
     assert sorted(map(len, fresh)) == [0, count]
 
 
-def test_a_lost_reply_to_commit_is_looked_up_here_too(job: Job, drain: Drain) -> None:
+def test_a_lost_reply_to_commit_is_resolved_here_too(job: Job, drain: Drain) -> None:
     """Rows count as loaded and duplicates as handled, as in the attempt that committed."""
     job.send(*logins(), *logins(), "no JSON")
     seen: list[str] = []
@@ -152,25 +152,27 @@ def test_a_lost_reply_to_commit_is_looked_up_here_too(job: Job, drain: Drain) ->
 
 
 def test_an_event_without_its_business_id_is_quarantined(job: Job, drain: Drain) -> None:
-    """With a reason, once, and its neighbours load."""
+    """It has one entry with one reason, and the other events load."""
     odd = [event(login_id=value) for value in (None, "", [], True)] + [event()]
     job.send(*logins(), *odd)
     summary = drain("field:login_id")
     assert parts(summary) == {
-        "received": COUNT + len(odd), "loaded": COUNT, "quarantined": len(odd)
-    }  # fmt: skip
+        "received": COUNT + len(odd),
+        "loaded": COUNT,
+        "quarantined": len(odd),
+    }
     assert summary.reasons == {"login_id: ledger key": len(odd)}
 
 
-def test_a_field_that_no_column_reads_is_known_when_it_is_the_key(job: Job, drain: Drain) -> None:
-    """Though unknown fields are refused."""
+def test_a_key_field_that_no_column_reads_is_not_unknown(job: Job, drain: Drain) -> None:
+    """It is accepted although unknown fields are rejected."""
     job.send(*logins(3), event(login_id="x", more=1))
     summary = drain("field:login_id", event__unknown_fields="reject")
     assert parts(summary) == {"received": 4, "loaded": 3, "quarantined": 1}
 
 
 def test_a_rejected_event_may_be_sent_again_corrected(job: Job, drain: Drain) -> None:
-    """A reject occupies no business id; a bad event that comes twice is quarantined twice."""
+    """A reject does not occupy its business id, and a bad event sent twice has two entries."""
     job.send(*[event(ip="x", user_id="u", login_id="l")] * 2)
     changes = {"quarantine__max_fraction": 1}
     assert parts(drain("field:login_id", **changes)) == {"received": 2, "quarantined": 2}
@@ -181,7 +183,7 @@ def test_a_rejected_event_may_be_sent_again_corrected(job: Job, drain: Drain) ->
 def test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next(
     job: Job, drain: Drain, engine: sa.Engine
 ) -> None:
-    """The next in the same batch, and the next in a later one."""
+    """The next event of that id loads, in the same batch or in a later one."""
     with engine.begin() as connection:
         connection.execute(sa.text("alter table user_logins add check (user_id not like 'bad%')"))
     job.send(*[event(user_id=user, login_id="l") for user in ("bad 1", "bad 2", "good", "late")])
@@ -198,7 +200,7 @@ def test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next(
 
 @MODES
 def test_no_ledger_holds_a_value(key: str, job: Job, drain: Drain) -> None:
-    """Not even of a personal field; nor does a row tell what was a bad business id."""
+    """No table holds it, even if the key is a personal field or its value is rejected."""
     canary = "593-47-canary"
     key = "field:device_id" if key.startswith("field") else key
     job.send(event(device_id=canary), event(device_id=canary, user_id="\0"))
@@ -208,7 +210,7 @@ def test_no_ledger_holds_a_value(key: str, job: Job, drain: Drain) -> None:
 
 
 def test_a_rotation_of_the_keyring_forgets_nothing(job: Job, drain: Drain) -> None:
-    """What was loaded under the old key is known under both, and then under the new one alone."""
+    """Events loaded under the old key are known under both keys, then under the new one alone."""
     new = Keyring.new().key("k1")
     job.send(*logins())
     drain("body")
@@ -219,7 +221,7 @@ def test_a_rotation_of_the_keyring_forgets_nothing(job: Job, drain: Drain) -> No
 
 
 def test_a_key_is_forgotten_with_the_retention(job: Job, drain: Drain) -> None:
-    """As a message id is: what comes again after that is new."""
+    """Like a message id, it is forgotten, and an event that comes again after that is new."""
     job.send(*logins(2))
     drain("field:login_id")
     with job.engine.begin() as connection:
@@ -232,7 +234,7 @@ def test_a_key_is_forgotten_with_the_retention(job: Job, drain: Drain) -> None:
 
 
 def test_a_change_of_the_setting_loads_no_message_twice(postgres: EmbeddedPostgres) -> None:
-    """Message ids are in the ledger whatever the key is."""
+    """The ledger has the message ids whatever the key is."""
     with EmbeddedSqs(redeliver_fraction=1.0) as sqs, new_job(sqs, postgres) as job:
         job.send(*logins(3))
         # The queue delivers each message once more after it was deleted, to the second run.

@@ -1,4 +1,4 @@
-"""A replay and a forget killed between any two statements: nothing lost, nothing twice."""
+"""A replay or forget killed between any two statements loses and duplicates nothing."""
 
 from __future__ import annotations
 
@@ -31,41 +31,45 @@ def stored(engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings
 
 
 def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
-    """What was seen after each death, and after the last attempt, which lived."""
+    """Run the command once for each crash point; returns what was in the database after each."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.crash_points", command],
-        env={**job.environment, **more}, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**job.environment, **more},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     seen = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["lived"] for one in seen] == [False] * (len(seen) - 1) + [True]
+    assert [state["lived"] for state in seen] == [False] * (len(seen) - 1) + [True]
     return seen
 
 
-def test_a_replay_killed_anywhere_loses_and_doubles_nothing(job: Job, stored: Stored) -> None:
-    """After each death every message is in the table once or open; at last all is done."""
+def test_a_replay_killed_anywhere_loses_and_duplicates_nothing(job: Job, stored: Stored) -> None:
+    """After each kill every message is in the table once or open; in the end all are loaded."""
     users = [f"u{number}" for number in range(GOOD)]
     stored.add(*(event(user_id=user) for user in users), event(user_id="bad", ip="x"), "{")
-    # Two entries a page, so that there are committed and uncommitted ones.
+    # Pages of two entries, so that a kill leaves some committed and some not.
     seen = deaths(job, "replay", ETL_BATCH__BYTES="1024")
     assert len(seen) > 40
-    for one in seen:
+    for state in seen:
         replayed = [
-            user for user, fate in zip(users, one["fates"], strict=False) if fate == "replayed"
+            user for user, fate in zip(users, state["fates"], strict=False) if fate == "replayed"
         ]
-        assert one["users"] == replayed
-        assert set(one["fates"]) <= {"open", "replayed"}
-        assert one["fates"][GOOD:] == ["open", "open"]
+        assert state["users"] == replayed
+        assert set(state["fates"]) <= {"open", "replayed"}
+        assert state["fates"][GOOD:] == ["open", "open"]
     assert seen[0]["users"] == []
     assert seen[-1]["users"] == users
-    assert any(0 < len(one["users"]) < GOOD for one in seen)
+    assert any(0 < len(state["users"]) < GOOD for state in seen)
     assert stored.replay(Selection()).counts.loaded == 0
 
 
 def test_a_forget_killed_anywhere_has_happened_or_has_not(
     job: Job, stored: Stored, keyring: Keyring
 ) -> None:
-    """Rows, entries and audit row together; what was done once is not done again."""
+    """Rows, entries and audit row change together, and a second forget changes nothing more."""
     token = tokens([IP], keyring, "ip")[0]
     with stored.engine.begin() as connection:
         for user in ("a", "b"):
@@ -79,11 +83,11 @@ def test_a_forget_killed_anywhere_has_happened_or_has_not(
     before = {"users": ["a", "b", "other"], "fates": ["open"] * 3, "audit": 0}
     after = {"users": ["other"], "fates": ["forgotten", "open", "forgotten"]}
     assert len(seen) > 15
-    done = [one["audit"] > 0 for one in seen]
+    done = [state["audit"] > 0 for state in seen]
     assert done == sorted(done)
-    for one in seen:
-        expected = {**after, "audit": one["audit"]} if one["audit"] else before
-        assert {name: one[name] for name in expected} == expected
+    for state in seen:
+        expected = {**after, "audit": state["audit"]} if state["audit"] else before
+        assert {name: state[name] for name in expected} == expected
     assert not done[0]
     assert done[-2]
 
@@ -100,7 +104,7 @@ def test_a_forget_killed_anywhere_has_happened_or_has_not(
 def test_a_command_killed_while_it_waits_for_a_lock_has_done_nothing(
     job: Job, stored: Stored, keyring: Keyring, arguments: tuple[str, ...], table: str
 ) -> None:
-    """The real command, held still in the middle of its transaction; the next one does it all."""
+    """The real command is killed inside its transaction, and the next one does all the work."""
     stored.add(event(user_id="a", ip=IP), event(user_id="b", ip=IP))
     with stored.engine.connect() as holder:
         holder.exec_driver_sql(f"lock table {table} in share row exclusive mode")

@@ -1,4 +1,4 @@
-"""Rekey killed at every point, beside a load, and beside itself: no value is lost or told apart."""
+"""Rekey loses no value, though it is killed at every point and runs beside loads and rekeys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from etl.analysis.key_usage import quarantine_usage
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal, unseal
 from etl.mask import tokens, unmask_tokens
-from etl.operations.rekey import RekeyResult, rekey
+from etl.operations.rekey import RekeyResult, rekey_database
 from tests.acceptance.job_processes import (
     ended,
     expected_users,
@@ -41,20 +41,20 @@ IPS = [None if at % 7 == 0 else f"10.0.{at % 9}.{at % 250}" for at in range(ROWS
 DEVICES = [f"device {at % 40}" * (1 + at % 3) for at in range(ROWS)]
 BODIES = [f"body {at}" for at in range(ENTRIES)]
 
-# As `python -m etl`, but with batches of a block: many points to be killed at.
+# Like `python -m etl`, but with batches of one block, so that there are many points to kill it at.
 SMALL = """
 import etl.operations.remask, etl.operations.reseal, etl.cli
-etl.operations.remask.BLOCKS, etl.operations.reseal.ENTRIES = 1, 2
+etl.operations.remask.BLOCKS, etl.operations.reseal.MAX_ENTRIES = 1, 2
 etl.cli.start()
 """
 
 
 @contextmanager
-def rekeying(job: Job, ring: Keyring) -> Iterator[subprocess.Popen[str]]:
-    """Start a rekey of small batches; it ends with the block at the latest."""
+def rekeying(job: Job, keyring: Keyring) -> Iterator[subprocess.Popen[str]]:
+    """Start a rekey of small batches, which is killed if it outlives the block."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", SMALL, "rekey", "--json"],
-        env={**job.environment, "ETL_KEYRING": ring.dump()},
+        env={**job.environment, "ETL_KEYRING": keyring.dump()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,14 +67,14 @@ def rekeying(job: Job, ring: Keyring) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def to_the_end(job: Job, ring: Keyring) -> RekeyResult:
+def to_the_end(job: Job, keyring: Keyring) -> RekeyResult:
     """Rekey in this process."""
-    return rekey(config.load(ROOT / "config.yaml", job.environment), ring)
+    return rekey_database(config.load(ROOT / "config.yaml", job.environment), keyring)
 
 
 @pytest.fixture
 def filled(job: Job) -> Job:
-    """A job whose rows and bodies are all of the first key."""
+    """A job whose rows and bodies are all under the first key."""
     make_tables(job)
     rows = zip(
         range(ROWS), tokens(IPS, KEYRING, "ip"), tokens(DEVICES, KEYRING, "device_id"), strict=True
@@ -93,40 +93,41 @@ def filled(job: Job) -> Job:
     return job
 
 
-def check(job: Job, ring: Keyring) -> None:
-    """See that every row and every body is there once and opens to its own value."""
+def check_values(job: Job, keyring: Keyring) -> None:
+    """Check that every row and body is there once and opens to its own value."""
     rows = job.rows(
         "select cast(user_id as integer), masked_ip, masked_device_id from user_logins order by 1"
     )
     assert [row[0] for row in rows] == list(range(ROWS))
-    assert unmask_tokens([row[1] for row in rows], ring, "ip").tolist() == IPS
-    assert unmask_tokens([row[2] for row in rows], ring, "device_id").tolist() == DEVICES
+    assert unmask_tokens([row[1] for row in rows], keyring, "ip").tolist() == IPS
+    assert unmask_tokens([row[2] for row in rows], keyring, "device_id").tolist() == DEVICES
     entries = job.rows("select message_id, body from etl.quarantine order by quarantine_id")
-    assert unseal([bytes(body) for _, body in entries], [i for i, _ in entries], ring) == BODIES
+    ids = [message_id for message_id, _ in entries]
+    assert unseal([bytes(body) for _, body in entries], ids, keyring) == BODIES
 
 
-def check_done(job: Job, ring: Keyring) -> None:
-    """See that everything is of the primary key, and equal values are equal."""
-    check(job, ring)
+def check_done(job: Job, keyring: Keyring) -> None:
+    """Check that everything is under the primary key, and equal values have equal tokens."""
+    check_values(job, keyring)
     rows = np.array(
         job.rows(
             "select masked_ip, masked_device_id from user_logins order by cast(user_id as integer)"
         ),
         dtype=object,
     )
-    assert rows[:, 0].tolist() == tokens(IPS, ring, "ip").tolist()
-    assert rows[:, 1].tolist() == tokens(DEVICES, ring, "device_id").tolist()
-    assert quarantine_usage(job.engine)["key_id"].tolist() == [ring.primary]
+    assert rows[:, 0].tolist() == tokens(IPS, keyring, "ip").tolist()
+    assert rows[:, 1].tolist() == tokens(DEVICES, keyring, "device_id").tolist()
+    assert quarantine_usage(job.engine)["key_id"].tolist() == [keyring.primary]
 
 
-# What another session does to hold a rekey still.
+# The statement with which another session makes a rekey wait at each point.
 HOLDS = {
     "reading": "lock table user_logins in access exclusive mode",
     "writing": "select from user_logins where user_id = '1500' for update",
     "committing": "select pg_advisory_xact_lock(4)",
     "sealing": "select from etl.quarantine where message_id = 'm15' for update",
 }
-# The last moment of a transaction is when deferred constraints are looked at.
+# Deferred constraints are checked in COMMIT.
 AT_COMMIT = """
 create function wait() returns trigger language plpgsql
 as 'begin perform pg_advisory_xact_lock_shared(4); return null; end';
@@ -136,8 +137,8 @@ deferrable initially deferred for each row when (old.user_id = '1500') execute f
 
 
 @pytest.mark.parametrize("point", HOLDS)
-def test_a_rekey_killed_at_a_point_is_taken_up_by_the_next(filled: Job, point: str) -> None:
-    """Before COPY, between COPY and the end of the update, in COMMIT, among the bodies."""
+def test_a_rekey_killed_at_a_point_is_finished_by_the_next(filled: Job, point: str) -> None:
+    """The points are before COPY, before the update, in COMMIT, and among the bodies."""
     with filled.engine.begin() as connection:
         connection.exec_driver_sql(AT_COMMIT)
     holder = psycopg2.connect(filled.environment["DATABASE_URL"])
@@ -148,9 +149,9 @@ def test_a_rekey_killed_at_a_point_is_taken_up_by_the_next(filled: Job, point: s
             killed(process)
     finally:
         holder.close()
-    # The server may not have noticed yet, and a COMMIT that it has begun it ends.
+    # The server may not have noticed the kill yet, and it finishes a COMMIT that has begun.
     until(lambda: not held_sessions(filled))
-    check(filled, SECOND)
+    check_values(filled, SECOND)
     outcome = to_the_end(filled, SECOND)
     assert outcome.exit_code == 0
     assert outcome.entries > 0
@@ -158,32 +159,35 @@ def test_a_rekey_killed_at_a_point_is_taken_up_by_the_next(filled: Job, point: s
 
 
 def test_rows_come_through_three_keys_and_kills_at_any_moment(filled: Job) -> None:
-    """Killed four times on the way to each of two new keys, before the first is through."""
+    """Rekey is killed four times on the way to each of two keys, before the first is finished."""
     draw = random.Random(4)
-    for ring, last in ((SECOND, ROWS * 2 // 3), (THIRD, ROWS)):
+    for keyring, last in ((SECOND, ROWS * 2 // 3), (THIRD, ROWS)):
         for share in sorted(draw.random() for _ in range(4)):
-            with rekeying(filled, ring) as process:
+            with rekeying(filled, keyring) as process:
                 until(
-                    lambda: of_key(filled, ring) >= share * last or process.poll() is not None  # noqa: B023
+                    lambda: (
+                        rows_of_key(filled, keyring) >= share * last  # noqa: B023
+                        or process.poll() is not None
+                    )
                 )
                 killed(process)
-            check(filled, ring)
-    assert 0 < of_key(filled, THIRD) <= ROWS
+            check_values(filled, keyring)
+    assert 0 < rows_of_key(filled, THIRD) <= ROWS
     assert to_the_end(filled, THIRD).exit_code == 0
     check_done(filled, THIRD)
 
 
-def of_key(job: Job, ring: Keyring) -> int:
-    """How many rows are of the primary key."""
+def rows_of_key(job: Job, keyring: Keyring) -> int:
+    """The number of rows under the primary key."""
     statement = "select count(*) from user_logins where masked_device_id like :start"
-    return int(job.rows(statement, start=f"{ring.primary}.%")[0][0])
+    return int(job.rows(statement, start=f"{keyring.primary}.%")[0][0])
 
 
 def test_two_rekeys_at_once_change_each_row_once(filled: Job) -> None:
     """They meet at every block, and neither undoes, repeats or misses the other's work."""
-    with rekeying(filled, SECOND) as one, rekeying(filled, SECOND) as other:
+    with rekeying(filled, SECOND) as first, rekeying(filled, SECOND) as second:
         outcomes = []
-        for process in (one, other):
+        for process in (first, second):
             out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err
             outcomes.append(json.loads(out))
@@ -193,7 +197,7 @@ def test_two_rekeys_at_once_change_each_row_once(filled: Job) -> None:
 
 
 def test_a_load_with_the_old_keyring_is_neither_held_up_nor_missed(job: Job) -> None:
-    """In the middle of its transaction a rekey runs to its end; the rest is for the next one."""
+    """A rekey finishes while the load's transaction is open, and the next one does its rows."""
     make_tables(job)
     job.send(*logins(60)[:30])
     job.run()
@@ -205,12 +209,12 @@ def test_a_load_with_the_old_keyring_is_neither_held_up_nor_missed(job: Job) -> 
         assert ended(process)["loaded"] == 30
     assert to_the_end(job, SECOND).rows == 30
     assert users(job) == expected_users(60)
-    one_device = job.rows("select distinct masked_ip, masked_device_id from user_logins")
-    assert [token[:3] for row in one_device for token in row] == ["k2.", "k2."]
+    pairs = job.rows("select distinct masked_ip, masked_device_id from user_logins")
+    assert [token[:3] for pair in pairs for token in pair] == ["k2.", "k2."]
 
 
-def test_loads_and_rekeys_go_on_beside_each_other(job: Job) -> None:
-    """Rekeys run one after the other for as long as a load with the old keyring does."""
+def test_loads_and_rekeys_run_beside_each_other(job: Job) -> None:
+    """Rekeys run one after another as long as a load with the old keyring runs."""
     make_tables(job)
     job.send(*logins(500))
     outcomes = []

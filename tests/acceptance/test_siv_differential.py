@@ -28,14 +28,14 @@ class Case:
 
     def associated_of(self, row: int) -> list[bytes]:
         """Return the associated data of one value."""
-        return [one if isinstance(one, bytes) else one[row] for one in self.associated]
+        return [data if isinstance(data, bytes) else data[row] for data in self.associated]
 
 
 def cases(seed: int) -> Iterator[Case]:
     random = np.random.default_rng(seed)
 
-    def some(most: int) -> bytes:
-        return random.bytes(int(random.integers(0, most + 1)))
+    def some(max_bytes: int) -> bytes:
+        return random.bytes(int(random.integers(0, max_bytes + 1)))
 
     for number in range(COLUMNS):
         rows = range(VALUES_PER_COLUMN)
@@ -72,7 +72,7 @@ def test_100_000_random_values_agree_with_another_implementation(one_by_one):
 
 
 def test_20_000_tokens_are_recovered_by_the_key_alone():
-    """Another library and base64 make the same tokens, and read them, without this program."""
+    """Another library and base64 make the same tokens and read them, without this program."""
     keyring = Keyring.new()
     cipher, associated = AESSIV(keyring.key("k1")), [b"etl:v1:k1:ip"]
     random = np.random.default_rng(41)

@@ -1,4 +1,4 @@
-"""A person's rows and quarantined messages, found under every key and taken away."""
+"""A person's rows and quarantined messages are found under every key and removed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, SettingsError
+from etl.errors import DatabaseRefused, UsageError
 from etl.mask import tokens
-from etl.operations import entries, forget, transfer
+from etl.operations import entries, transfer
 from etl.operations.entries import Selection
-from etl.operations.forget import Found, Search
+from etl.operations.forget import Found, Search, find_value, forget_value
 from etl.postgres.engine import transaction
 from etl.schema import masked_column
 from tests.acceptance.job_processes import until
@@ -36,7 +36,7 @@ def stored(engine: sa.Engine, settings: Callable[..., Settings], keyring: Keyrin
 
 
 def search(stored: Stored, value: str = IP, field: str = "ip", **changes: Any) -> Search:
-    """A search for a value."""
+    """Make a search for a value."""
     settings = stored.settings.model_copy(update=changes)
     column = masked_column(settings.table, field)
     return Search(stored.engine, settings, stored.keyring, column, value)
@@ -61,34 +61,34 @@ def fill(stored: Stored, keyring: Keyring) -> None:
 
 
 def test_rows_of_every_key_are_found_and_deleted(stored: Stored, keyring: Keyring) -> None:
-    """However the value is spelt; others stay; the audit says how many."""
+    """Any spelling of the value finds them; others stay; the audit has their number."""
     fill(stored, keyring)
-    for spelt in (IP, "2001:DB8:0:0:0:0:0:1"):
-        assert forget.find(search(stored, spelt)) == Found(3, (), ())
+    for spelling in (IP, "2001:DB8:0:0:0:0:0:1"):
+        assert find_value(search(stored, spelling)) == Found(3, (), ())
     assert len(stored.users()) == 4
-    assert forget.forget(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
+    assert forget_value(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
     assert stored.users() == ["other"]
-    assert forget.forget(search(stored), "delete", "4711") == Found(0, (), ())
+    assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
     assert stored.rows("select action, reason, scope, columns, count from etl.unmask_audit") == [
-        ("forget", "4711", f"{count} rows of public.user_logins deleted, 0 in quarantine", ["ip"],
-         count) for count in (3, 0)
-    ]  # fmt: skip
+        ("forget", "4711", "3 rows of public.user_logins deleted, 0 in quarantine", ["ip"], 3),
+        ("forget", "4711", "0 rows of public.user_logins deleted, 0 in quarantine", ["ip"], 0),
+    ]
 
 
 def test_null_is_for_nullable_columns(
     stored: Stored, keyring: Keyring, settings: Callable[..., Settings]
 ) -> None:
-    """The rows stay, without the value."""
+    """In a nullable column the rows stay without the value; any other column is refused."""
     fill(stored, keyring)
-    with pytest.raises(SettingsError, match="'masked_ip' is not nullable"):
-        forget.forget(search(stored), "null", "x")
+    with pytest.raises(UsageError, match="'masked_ip' is not nullable"):
+        forget_value(search(stored), "null", "x")
     table = stored.settings.table
     columns = tuple(
         column.model_copy(update={"nullable": True}) if column.source == "ip" else column
         for column in table.columns
     )
     nullable = search(stored, table=table.model_copy(update={"columns": columns}))
-    assert forget.forget(nullable, "null", "x").rows == 3
+    assert forget_value(nullable, "null", "x").rows == 3
     nulled = stored.rows("select user_id from user_logins where masked_ip is null order by 1")
     assert nulled == [("a",), ("a",), ("b",)]
     assert len(stored.users()) == 4
@@ -118,33 +118,33 @@ OTHERS = [
 def test_quarantined_messages_that_have_the_value_become_tombstones(
     stored: Stored, keyring: Keyring
 ) -> None:
-    """Whatever was wrong with them, under every key; others keep their bodies."""
+    """They are found under every key, whatever was wrong with them; others keep their bodies."""
     stored.add(*MEANT[:4], *OTHERS, keyring=keyring)
     stored.add(*MEANT[4:])
-    found = forget.find(search(stored))
+    found = find_value(search(stored))
     meant = (*range(1, 5), *range(12, 16))
     assert found == Found(0, meant, ())
     assert set(stored.fates()) == {None}
-    assert forget.forget(search(stored), "delete", "4711") == found
+    assert forget_value(search(stored), "delete", "4711") == found
     assert stored.fates() == ["forgotten"] * 4 + [None] * 7 + ["forgotten"] * 4
-    assert forget.forget(search(stored), "delete", "4711") == Found(0, (), ())
+    assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
 
 
-def test_a_text_column_is_compared_to_the_letter(stored: Stored) -> None:
-    """But for spaces around it; numbers count as they are written."""
+def test_a_text_column_is_compared_exactly(stored: Stored) -> None:
+    """Only spaces around the value are ignored, and a number counts as its digits."""
     device = 'ö/"1"\\'
     stored.add(
         event(device_id=device), event(device_id=f"{device} "), event(device_id=device.upper())
     )
-    assert forget.find(search(stored, device, "device_id")).entries == (1, 2)
+    assert find_value(search(stored, device, "device_id")).entries == (1, 2)
     stored.add(event(device_id=4711), event(device_id="47"))
-    assert forget.find(search(stored, "4711", "device_id")).entries == (4,)
+    assert find_value(search(stored, "4711", "device_id")).entries == (4,)
 
 
 def test_a_value_that_no_row_can_have_is_looked_for_in_quarantine(stored: Stored) -> None:
-    """An address that is none."""
+    """An invalid address can be in a quarantined body only."""
     stored.add(event(ip="300.1.2.3"))
-    assert forget.forget(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
+    assert forget_value(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
 
 
 OBSTACLES = {
@@ -163,31 +163,31 @@ OBSTACLES = {
 
 
 def test_all_of_it_or_nothing(stored: Stored, keyring: Keyring) -> None:
-    """When the audit row cannot be written, or a row may not be deleted, nothing has happened."""
+    """If the audit row cannot be written or a row may not be deleted, nothing is changed."""
     fill(stored, keyring)
     stored.add(event(ip=IP))
     for ddl, undo in OBSTACLES.items():
         stored.do(ddl)
         with pytest.raises(DatabaseRefused):
-            forget.forget(search(stored), "delete", "x")
+            forget_value(search(stored), "delete", "x")
         assert (len(stored.users()), stored.fates()) == (4, [None])
         stored.do(undo)
-    assert forget.forget(search(stored), "delete", "x") == Found(3, (1,), ())
+    assert forget_value(search(stored), "delete", "x") == Found(3, (1,), ())
 
 
 def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
-    """It waits for the replay's lock on the entry, and then finds the row."""
+    """Forget waits for the replay's lock on the entry, and then finds the row."""
     stored.add(event(ip=IP))
     found: list[Found] = []
     work = threading.Thread(
-        target=lambda: found.append(forget.forget(search(stored), "delete", "x"))
+        target=lambda: found.append(forget_value(search(stored), "delete", "x"))
     )
     blocked = (
         "select count(*) from pg_stat_activity "
         "where wait_event_type = 'Lock' and datname = current_database()"
     )
     with stored.engine.begin() as moving:
-        entries.read(moving, [1], lock=True)
+        entries.read_open(moving, [1], lock=True)
         work.start()
         until(lambda: stored.rows(blocked) == [(1,)])
         moving.execute(
@@ -203,19 +203,19 @@ def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
 def test_the_command_counts_first_and_acts_on_yes(
     job: Job, keyring: Keyring, settings: Callable[..., Settings]
 ) -> None:
-    """The value on standard input, never in what is printed; a lost key is told by exit code 1."""
+    """The value comes from standard input and is never printed; exit code 1 means a missing key."""
     stored = Stored(job.engine, keyring, settings())
     put(stored, "a", "192.0.2.7", keyring)
     put(stored, "b", "192.0.2.8", keyring)
     stored.add(event(ip="192.0.2.7 "))
-    for arguments, said, left in (
+    for arguments, printed, left in (
         ((), "1 rows and 1 quarantined messages have this value\n", ["a", "b"]),
         (("--yes", "--null"), "", ["a", "b"]),
         (("--yes",), "1 rows and 1 quarantined messages had this value\n", ["b"]),
         (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
     ):
         done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
-        assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, said)
+        assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, printed)
         assert "192.0.2" not in done.stdout + done.stderr
         assert stored.users() == left
     other = Keyring.new("k7").dump()
@@ -225,12 +225,12 @@ def test_the_command_counts_first_and_acts_on_yes(
 
 
 def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> None:
-    """Not by a replay, nor from an export that was made before."""
+    """Neither a replay nor the import of an earlier export brings it back."""
     stored.add(event(ip=IP))
     path = tmp_path / "before.jsonl"
-    transfer.write(stored.engine, stored.keyring, Selection(), path, BYTES)
-    forget.forget(search(stored), "delete", "x")
-    assert transfer.read(stored.engine, stored.keyring, path) == (0, 1)
+    transfer.export_entries(stored.engine, stored.keyring, Selection(), path, BYTES)
+    forget_value(search(stored), "delete", "x")
+    assert transfer.import_entries(stored.engine, stored.keyring, path) == (0, 1)
     assert stored.replay().counts.received == 0
     with transaction(stored.engine) as connection:
         assert entries.close(connection, [1], "discarded", "x") == []

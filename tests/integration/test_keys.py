@@ -1,4 +1,4 @@
-"""The commands around keys, as their user meets them."""
+"""The commands that work with keys, called as a user calls them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ SECOND = KEYRING.with_new()
 
 
 def call(*arguments: str, text: bytes = b"", **environment: str) -> Result:
-    """Call a command that needs no service, without settings of the caller's environment."""
+    """Call a command that needs no service, without the settings of the caller's environment."""
     unset = {name: None for name in os.environ if name.startswith(("ETL_", "DATABASE_URL"))}
     return CliRunner().invoke(main, arguments, input=text, env={**unset, **environment})
 
 
-def material(ring: Keyring) -> list[str]:
-    """The keys as they are spelt in a keyring."""
-    return list(json.loads(ring.dump())["keys"].values())
+def material(keyring: Keyring) -> list[str]:
+    """The keys as a keyring's JSON has them."""
+    return list(json.loads(keyring.dump())["keys"].values())
 
 
-def test_rotate_prints_the_new_keyring_and_nothing_of_it_elsewhere() -> None:
+def test_rotate_prints_the_new_keyring_on_standard_output_only() -> None:
     """The old key is in it, and the new one is primary."""
     done = call("keys", "rotate", "--key-id", "new", ETL_KEYRING=KEYRING.dump())
     ring = Keyring.parse(done.stdout, source="test")
@@ -47,7 +47,7 @@ def test_rotate_prints_the_new_keyring_and_nothing_of_it_elsewhere() -> None:
 
 
 def test_rotate_in_place_prints_no_key(tmp_path: Path) -> None:
-    """It stands in the file, and its id on standard error."""
+    """The key is in the file only, and its id on standard error."""
     path = tmp_path / "keyring.json"
     path.write_text(KEYRING.dump())
     path.chmod(0o600)
@@ -58,15 +58,15 @@ def test_rotate_in_place_prints_no_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["ETL_KEYRING", None])
-def test_rotate_in_place_wants_the_file(source: str | None) -> None:
-    """A variable cannot be rewritten."""
+def test_rotate_in_place_needs_the_file(source: str | None) -> None:
+    """A keyring in a variable cannot be rewritten."""
     done = call("keys", "rotate", "--in-place", **({source: KEYRING.dump()} if source else {}))
     assert done.exit_code != 0
     assert "set ETL_KEYRING_FILE" in str(done.exception)
 
 
 def test_list_without_a_database_shows_the_keyring() -> None:
-    """And says that it does not know the rest."""
+    """It also says that the use of the keys is not known."""
     done = call("keys", "list", "--json", ETL_KEYRING=SECOND.dump())
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         {"key_id": "k1", "status": "kept"},
@@ -92,13 +92,13 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def ip(ring: Keyring, value: str = "198.51.100.7") -> str:
+def ip(keyring: Keyring, value: str = "198.51.100.7") -> str:
     """The token of an address."""
-    return str(tokens([value], ring, "ip")[0])
+    return str(tokens([value], keyring, "ip")[0])
 
 
 def test_list_shows_what_still_needs_each_key(job: Job) -> None:
-    """Rows by column, bodies, a key that the keyring lacks, and what is no token; no material."""
+    """It counts rows and bodies by key, also for a missing key and for values without one."""
     job.send("{canary", "{")
     job.run(ETL_QUARANTINE__MAX_FRACTION="1")
     stranger = Keyring.new("k9")
@@ -119,36 +119,40 @@ def test_list_shows_what_still_needs_each_key(job: Job) -> None:
 
 @pytest.mark.parametrize("argument", [["-"], []])
 def test_token_reads_standard_input(argument: list[str]) -> None:
-    """An address in any spelling; prints its tokens, the primary key's first."""
+    """It accepts an address in any spelling and prints the primary key's token first."""
     done = call(
         "token", *argument, "--column", "ip", text=b"2001:DB8:0::1\n", ETL_KEYRING=SECOND.dump()
     )
-    wanted = f"{ip(SECOND, '2001:db8::1')}\n{ip(KEYRING, '2001:db8::1')}\n"
-    assert (done.exit_code, done.stdout) == (0, wanted)
+    expected = f"{ip(SECOND, '2001:db8::1')}\n{ip(KEYRING, '2001:db8::1')}\n"
+    assert (done.exit_code, done.stdout) == (0, expected)
 
 
 def test_token_asks_on_a_terminal_and_does_not_show_the_answer() -> None:
-    """Neither the terminal nor the output has the value."""
+    """The value is neither on the terminal nor in the output."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "etl", "token", "--column", "ip"],
         env={"PATH": os.environ["PATH"], "ETL_KEYRING": KEYRING.dump()},
-        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        cwd=ROOT,
         start_new_session=True,  # so that there is no other terminal to ask on
-    ) as process:  # fmt: skip
+    ) as process:
         os.close(theirs)
         until(lambda: not termios.tcgetattr(ours)[3] & termios.ECHO)
         os.write(ours, b"198.51.100.7\n")
         out, _ = process.communicate(timeout=60)
-    said = os.read(ours, 1000)
+    shown = os.read(ours, 1000)
     os.close(ours)
     assert (process.returncode, out) == (0, f"{ip(KEYRING)}\n")
-    assert b"value:" in said
-    assert b"198" not in said
+    assert b"value:" in shown
+    assert b"198" not in shown
 
 
 def test_token_takes_an_argument_too() -> None:
-    """And the column by its own name; JSON names the keys."""
+    """It also accepts the column by its name in the table; JSON names the keys."""
     done = call("token", "::1", "--column", "masked_ip", "--json", ETL_KEYRING=SECOND.dump())
     found = {line["key_id"]: line["token"] for line in map(json.loads, done.stdout.splitlines())}
     assert found == {"k1": ip(KEYRING, "::1"), "k2": ip(SECOND, "::1")}
@@ -164,18 +168,18 @@ def test_token_takes_an_argument_too() -> None:
     ],
 )
 def test_token_refuses_a_value_without_repeating_it(text: bytes, column: str, problem: str) -> None:
-    """With the check or the column named, as wrong usage."""
+    """The error names the check or the column, and the exit code is that of wrong usage."""
     done = call("token", "-", "--column", column, text=text, ETL_KEYRING=KEYRING.dump())
     # cli.start() prints an error of ours, and exits with its code.
     code = getattr(done.exception, "exit_code", done.exit_code)
-    said = f"{done.exception} {done.output}"
+    printed = f"{done.exception} {done.output}"
     assert (code, done.stdout) == (2, "")
-    assert problem in said
-    assert "canary" not in said
+    assert problem in printed
+    assert "canary" not in printed
 
 
 def test_token_keeps_a_value_of_several_lines() -> None:
-    """Only one newline at the end is not the value's."""
+    """Only one newline at the end is removed."""
     done = call(
         "token", "-", "--column", "device_id", text=b"one\ntwo\n\n", ETL_KEYRING=KEYRING.dump()
     )
@@ -183,7 +187,7 @@ def test_token_keeps_a_value_of_several_lines() -> None:
 
 
 def test_rows_finds_a_value_under_every_key(job: Job) -> None:
-    """And says how many rows it could not compare."""
+    """It also prints how many rows it could not compare."""
     make_tables(job)
     put(
         job,
@@ -204,7 +208,7 @@ def test_rows_finds_a_value_under_every_key(job: Job) -> None:
 
 
 def test_rows_says_nothing_when_all_were_compared(job: Job) -> None:
-    """Not even with nothing found."""
+    """It prints nothing at all if no row has the value."""
     make_tables(job)
     put(job, ip(KEYRING), None)
     done = job.command("rows", "192.0.2.1", "--column", "ip", "--json")
@@ -212,29 +216,33 @@ def test_rows_says_nothing_when_all_were_compared(job: Job) -> None:
 
 
 def test_rekey_leaves_the_old_key_unused(job: Job) -> None:
-    """Rows and bodies; `keys list` shows it, and the exit code says whether all is done."""
+    """`keys list` shows it, and the exit code says whether all rows and bodies are done."""
     job.send("{canary")
     job.run(ETL_QUARANTINE__MAX_FRACTION="1")
     put(job, ip(KEYRING), ip(SECOND), None)
-    ring = {"ETL_KEYRING": SECOND.dump()}
-    (outcome,) = lines(job.command("rekey", "--json", **ring))
+    rotated = {"ETL_KEYRING": SECOND.dump()}
+    (outcome,) = lines(job.command("rekey", "--json", **rotated))
     assert outcome.pop("seconds") > 0
     assert outcome == {
-        "key_id": "k2", "rows": 1, "entries": 1, "unopened": {}, "remaining": 0, "passes": 1,
-    }  # fmt: skip
-    used = lines(job.command("keys", "list", "--json", **ring))
+        "key_id": "k2",
+        "rows": 1,
+        "entries": 1,
+        "unopened": {},
+        "remaining": 0,
+        "passes": 1,
+    }
+    used = lines(job.command("keys", "list", "--json", **rotated))
     assert [list(line.values())[2:] for line in used] == [[0, 0, 0], [2, 0, 1]]
     put(job, ip(Keyring.new("k9")))
-    done = job.command("rekey", **ring)
-    assert (done.returncode, done.stdout.split(" in ")[0]) == (
-        1, "brought 0 rows and 0 quarantined bodies under key 'k2'",
-    )  # fmt: skip
+    done = job.command("rekey", **rotated)
+    assert done.returncode == 1
+    assert done.stdout.startswith("brought 0 rows and 0 quarantined bodies under key 'k2' in ")
     assert "no key of this keyring opens them: masked_ip 1" in done.stderr
 
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[dict[str, str]]:
-    """AWS Secrets Manager, played by moto over HTTP; its variables."""
+    """The variables of an AWS Secrets Manager that moto plays over HTTP."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -249,30 +257,34 @@ def aws() -> Iterator[dict[str, str]]:
 
 
 def secrets_manager(aws: dict[str, str]) -> Any:
-    """A client of it."""
+    """A client of the Secrets Manager that moto plays."""
     return boto3.client(
-        "secretsmanager", region_name="eu-west-3", endpoint_url=aws["AWS_ENDPOINT_URL"],
-        aws_access_key_id="testing", aws_secret_access_key="testing",
-    )  # fmt: skip
+        "secretsmanager",
+        region_name="eu-west-3",
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
 
 
 def test_a_secret_is_read_over_http_and_rotated(job: Job, aws: dict[str, str]) -> None:
-    """The job reads the current version, and no other; `keys rotate` prints the next one."""
+    """The job reads the current version only, and `keys rotate` prints the next one."""
     client = secrets_manager(aws)
     client.create_secret(Name="etl/keyring", SecretString=KEYRING.dump())
-    own = {**aws, "ETL_KEYRING": "", "ETL_KEYRING_SECRET": "etl/keyring"}
-    made = job.command("token", "198.51.100.7", "--column", "ip", **own)
-    assert (made.stdout, made.stderr) == (f"{ip(KEYRING)}\n", "")
-    rotated = job.command("keys", "rotate", **own)
+    from_aws = {**aws, "ETL_KEYRING": "", "ETL_KEYRING_SECRET": "etl/keyring"}
+    printed = job.command("token", "198.51.100.7", "--column", "ip", **from_aws)
+    assert (printed.stdout, printed.stderr) == (f"{ip(KEYRING)}\n", "")
+    rotated = job.command("keys", "rotate", **from_aws)
     client.put_secret_value(SecretId="etl/keyring", SecretString=rotated.stdout)
     client.close()
-    new, old = job.command("token", "198.51.100.7", "--column", "ip", **own).stdout.splitlines()
+    printed = job.command("token", "198.51.100.7", "--column", "ip", **from_aws)
+    new, old = printed.stdout.splitlines()
     assert new == ip(Keyring.parse(rotated.stdout, source="test"))
     assert old == ip(KEYRING)
 
 
-def test_a_secret_that_is_not_there_is_told_over_http(job: Job, aws: dict[str, str]) -> None:
-    """As a matter of configuration."""
+def test_a_missing_secret_is_reported_over_http(job: Job, aws: dict[str, str]) -> None:
+    """It counts as an error of configuration, exit code 2."""
     done = job.command(
         "token", "-", "--column", "ip", **aws, ETL_KEYRING="", ETL_KEYRING_SECRET="gone"
     )
@@ -280,8 +292,8 @@ def test_a_secret_that_is_not_there_is_told_over_http(job: Job, aws: dict[str, s
     assert done.stderr == "error: keyring secret 'gone' cannot be read: ResourceNotFoundException\n"
 
 
-def test_a_secrets_manager_that_is_away_is_told_soon(job: Job, aws: dict[str, str]) -> None:
-    """Not by a traceback."""
+def test_an_unreachable_secrets_manager_is_reported(job: Job, aws: dict[str, str]) -> None:
+    """The command prints one line and no traceback."""
     away = {**aws, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     done = job.command(
         "token", "-", "--column", "ip", **away, ETL_KEYRING="", ETL_KEYRING_SECRET="a"

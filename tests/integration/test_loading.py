@@ -306,9 +306,9 @@ def test_reasons_are_counted_by_message(
     messages = {f"m{i}": message("{}", i) for i in (1, 2)}
     with transaction(engine) as connection:
         quarantine.store(connection, rejects, messages, keyring, RUN)
-    counted = entries.reasons(engine, Selection())[["column", "check", "messages"]]
+    counted = entries.count_by_reason(engine, Selection())[["column", "check", "messages"]]
     assert counted.to_numpy().tolist() == [["ip", "IP address", 2], ["locale", "length", 1]]
-    assert entries.reasons(engine, Selection(run_id=OTHER)).empty
+    assert entries.count_by_reason(engine, Selection(run_id=OTHER)).empty
 
 
 def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa.Engine) -> None:

@@ -1,4 +1,4 @@
-"""Quarantine in practice: list, show, replay, discard, export and import."""
+"""Quarantined messages are listed, shown, replayed, discarded, exported and imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from etl import quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import SettingsError, UnmaskError
+from etl.errors import UnmaskError, UsageError
 from etl.frames import Reject, rejects
 from etl.operations import entries, transfer
 from etl.operations.entries import Selection
@@ -37,7 +37,9 @@ class Stored:
     """A database with a quarantine."""
 
     def __init__(self, engine: sa.Engine, keyring: Keyring, settings: Settings) -> None:
-        self.engine, self.keyring, self.settings = engine, keyring, settings
+        self.engine = engine
+        self.keyring = keyring
+        self.settings = settings
         create_tables(engine, settings.table)
 
     def add(
@@ -46,21 +48,21 @@ class Stored:
         """Quarantine messages as a run does; returns their ids."""
         messages = {}
         for body in bodies:
-            one = message(body, message_id=str(uuid.uuid4()))
-            messages[one.message_id] = one
-        found: list[Reject] = [(each, "ip", check) for each in messages]
+            message_id = str(uuid.uuid4())
+            messages[message_id] = message(body, message_id=message_id)
+        rows: list[Reject] = [(message_id, "ip", check) for message_id in messages]
         with transaction(self.engine) as connection:
-            for each in messages:
+            for message_id in messages:
                 connection.execute(
                     sa.text("insert into etl.ledger values (:id, :run, 1)"),
-                    {"id": each, "run": run},
+                    {"id": message_id, "run": run},
                 )
-            quarantine.store(connection, rejects(found), messages, keyring or self.keyring, run)
+            quarantine.store(connection, rejects(rows), messages, keyring or self.keyring, run)
         return list(messages)
 
-    def replay(self, chosen: Selection = ALL, settings: Settings | None = None) -> Summary:
-        """Replay, and see that it adds up, in the summary and in the run's row."""
-        summary = replay(settings or self.settings, self.engine, self.keyring, chosen)
+    def replay(self, selection: Selection = ALL, settings: Settings | None = None) -> Summary:
+        """Replay, and check that the summary and the run's row add up."""
+        summary = replay(settings or self.settings, self.engine, self.keyring, selection)
         assert summary.counts.adds_up
         row = self.rows(
             "select command, received, loaded, already_handled, quarantined, released, "
@@ -85,11 +87,12 @@ class Stored:
         return [user for (user,) in self.rows("select user_id from user_logins order by 1")]
 
     def fates(self) -> list[str | None]:
-        """What became of each entry, in order."""
-        found = self.rows("select closed_as, body is null from etl.quarantine order by 1, 2")
-        assert all((fate is None) != gone for fate, gone in found)
-        return [fate for (fate,) in self.rows(
-            "select closed_as from etl.quarantine order by quarantine_id")]  # fmt: skip
+        """How each entry was closed, in order, None for an open one."""
+        entries = self.rows(
+            "select closed_as, body is null from etl.quarantine order by quarantine_id"
+        )
+        assert all((fate is None) != gone for fate, gone in entries)
+        return [fate for fate, _ in entries]
 
 
 @pytest.fixture
@@ -99,44 +102,48 @@ def stored(engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings
 
 
 def test_what_passes_now_is_loaded_and_what_fails_stays(stored: Stored) -> None:
-    """With the date of the message, new reasons, and tombstones of the loaded."""
+    """Rows have the message's date, loaded entries are tombstones, the others have new reasons."""
     stored.add(event(user_id="a"), event(user_id="b", ip="x"), "{", event(user_id="c"))
     summary = stored.replay()
     assert summary.counts == Counts(received=4, loaded=2, quarantined=2)
     assert summary.reasons == {"ip: IP address": 1, "message: JSON": 1}
     assert stored.rows("select user_id, create_date::text from user_logins order by 1") == [
-        ("a", "2023-11-14"), ("c", "2023-11-14"),
-    ]  # fmt: skip
+        ("a", "2023-11-14"),
+        ("c", "2023-11-14"),
+    ]
     assert stored.fates() == ["replayed", None, None, "replayed"]
-    assert list(entries.listed(stored.engine, ALL, 9)["reasons"]) == [
-        "ip: IP address", "message: JSON",
-    ]  # fmt: skip
+    assert list(entries.list_entries(stored.engine, ALL, 9)["reasons"]) == [
+        "ip: IP address",
+        "message: JSON",
+    ]
     again = stored.replay()
     assert again.counts == Counts(received=2, quarantined=2)
     assert stored.users() == ["a", "c"]
 
 
-def test_a_mended_configuration_lets_entries_through(
+def test_a_corrected_configuration_lets_entries_through(
     stored: Stored, settings: Callable[..., Settings]
 ) -> None:
-    """Here a field that no column reads."""
+    """Here it allows a field that no column reads."""
     stored.add(event(extra=1))
     strict = settings(event__unknown_fields="reject")
     assert stored.replay(settings=strict).counts == Counts(received=1, quarantined=1)
     assert stored.replay().counts == Counts(received=1, loaded=1)
 
 
-def test_entries_are_chosen_by_id_run_check_and_age(stored: Stored) -> None:
-    """Alone and together; what is not meant is not touched."""
+def test_entries_are_selected_by_id_run_check_and_age(stored: Stored) -> None:
+    """Conditions work alone and together, and a replay touches selected entries only."""
     stored.add("1")
     stored.add("2", check="IP address")
     stored.add("3", run=OTHER)
-    stored.do("update etl.quarantine set quarantined_at = now() - interval '3 days' "
-              "where quarantine_id = 2")  # fmt: skip
+    stored.do(
+        "update etl.quarantine set quarantined_at = now() - interval '3 days' "
+        "where quarantine_id = 2"
+    )
 
-    def ids(**choices: Any) -> list[int]:
-        found = entries.listed(stored.engine, Selection(**choices), 9)
-        return [int(number) for number in found["quarantine_id"]]
+    def ids(**conditions: Any) -> list[int]:
+        found = entries.list_entries(stored.engine, Selection(**conditions), 9)
+        return [int(entry_id) for entry_id in found["quarantine_id"]]
 
     assert ids() == [1, 2, 3]
     assert ids(ids=(3, 1, 9)) == [1, 3]
@@ -147,21 +154,21 @@ def test_entries_are_chosen_by_id_run_check_and_age(stored: Stored) -> None:
     assert ids(newer_days=2) == [1, 3]
     assert ids(check="null", run_id=RUN) == [1]
     assert stored.replay(Selection(check="IP address")).counts.received == 1
-    counted = entries.reasons(stored.engine, Selection(check="null"))
+    counted = entries.count_by_reason(stored.engine, Selection(check="null"))
     assert counted[["column", "check", "messages"]].to_numpy().tolist() == [["ip", "null", 2]]
 
 
 def test_a_page_holds_no_more_bytes_than_a_batch(stored: Stored) -> None:
-    """But one entry always; together the pages hold each entry once."""
+    """A page has at least one entry, and together the pages have each entry once."""
     stored.add(*("x" * size for size in (10, 10, 3000, 10, 10)))
-    found = list(entries.pages(stored.engine, ALL, 200))
-    assert [number for page in found for number in page] == [1, 2, 3, 4, 5]
-    assert [3] in found
-    assert len(found) >= 3
+    pages = list(entries.id_pages(stored.engine, ALL, 200))
+    assert [entry_id for page in pages for entry_id in page] == [1, 2, 3, 4, 5]
+    assert [3] in pages
+    assert len(pages) >= 3
 
 
 def test_a_row_that_the_database_refuses_stays(stored: Stored) -> None:
-    """With the name of the constraint; its neighbours load."""
+    """Its new reason names the constraint, and the other rows of the page load."""
     stored.do("alter table user_logins add constraint no_b check (user_id <> 'b')")
     stored.add(*(event(user_id=user) for user in "abc"))
     summary = stored.replay()
@@ -173,14 +180,14 @@ def test_a_row_that_the_database_refuses_stays(stored: Stored) -> None:
 
 
 def test_a_damaged_message_is_never_loaded(stored: Stored) -> None:
-    """Its MD5 was wrong when it came; nobody knows what it was."""
+    """Its MD5 was wrong when it arrived, so its right content is unknown."""
     stored.add(event(), check="MD5 of body")
     assert stored.replay().reasons == {"message: MD5 of body": 1}
     assert stored.replay().reasons == {"message: MD5 of body": 1}
 
 
 def test_an_entry_of_a_lost_key_stays_and_blocks_nothing(stored: Stored) -> None:
-    """It counts as what stays; with the key it loads."""
+    """It counts among those that stay; with the key it loads."""
     other = Keyring.new("k9")
     stored.add(event(user_id="a"), keyring=other)
     stored.add(event(user_id="b"))
@@ -191,7 +198,7 @@ def test_an_entry_of_a_lost_key_stays_and_blocks_nothing(stored: Stored) -> None
 
 
 def test_a_message_that_came_again_after_the_ledger_forgot_it_loads_once(stored: Stored) -> None:
-    """Whether the later run quarantined it too, or loaded it."""
+    """This holds whether the later run quarantined the message too or loaded it."""
     first, second = stored.add(event(user_id="a"), event(user_id="b"))
     stored.do("delete from etl.ledger")
     stored.do(
@@ -208,7 +215,7 @@ def test_a_message_that_came_again_after_the_ledger_forgot_it_loads_once(stored:
 
 
 def test_an_entry_that_stays_is_tried_again_though_the_ledger_forgot_it(stored: Stored) -> None:
-    """The replay leaves no trace of it in the ledger."""
+    """The replay removes its own claim from the ledger."""
     stored.add(event(user_id="a", ip="x"))
     stored.do("delete from etl.ledger")
     assert stored.replay().counts == Counts(received=1, quarantined=1)
@@ -235,69 +242,71 @@ def test_the_ledger_key_holds_in_a_replay_too(
 def test_two_replays_at_once_share_the_work(
     stored: Stored, settings: Callable[..., Settings]
 ) -> None:
-    """What one holds the other leaves alone; each entry is loaded once."""
+    """Each skips what the other has locked, and every entry is loaded once."""
     stored.add(*(event(user_id=f"{number:03}") for number in range(200)))
-    small = settings(batch__bytes=2048)
-    both: list[Summary] = []
+    small_pages = settings(batch__bytes=2048)
+    summaries: list[Summary] = []
 
     def work() -> None:
-        both.append(replay(small, open_engine(small.database), stored.keyring, ALL))
+        engine = open_engine(small_pages.database)
+        summaries.append(replay(small_pages, engine, stored.keyring, ALL))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(summary.counts.loaded for summary in both) == 200
-    assert all(summary.counts.adds_up for summary in both)
+    assert sum(summary.counts.loaded for summary in summaries) == 200
+    assert all(summary.counts.adds_up for summary in summaries)
     assert stored.users() == [f"{number:03}" for number in range(200)]
 
 
-def test_an_entry_that_another_holds_is_left_alone(stored: Stored) -> None:
-    """And not waited for."""
+def test_a_locked_entry_is_skipped(stored: Stored) -> None:
+    """The replay does not wait for the lock."""
     stored.add(event(user_id="a"), event(user_id="b"))
     with stored.engine.begin() as connection:
-        assert len(entries.read(connection, [1], lock=True)) == 1
+        assert len(entries.read_open(connection, [1], lock=True)) == 1
         assert stored.replay().counts == Counts(received=1, loaded=1)
     assert stored.fates() == [None, "replayed"]
 
 
 def test_discarded_entries_leave_tombstones(stored: Stored) -> None:
-    """Without a body, with the reason and the user; once."""
+    """A tombstone has no body, but the reason and the user; it is not discarded twice."""
     stored.add(event(), event(), check="IP address")
     stored.add(event())
-    chosen = Selection(check="IP address")
-    assert entries.discard(stored.engine, chosen, "a test", BYTES) == 2
-    assert entries.discard(stored.engine, chosen, "another", BYTES) == 0
+    selection = Selection(check="IP address")
+    assert entries.discard(stored.engine, selection, "a test", BYTES) == 2
+    assert entries.discard(stored.engine, selection, "another", BYTES) == 0
     assert stored.fates() == ["discarded", "discarded", None]
-    assert set(stored.rows(
+    tombstones = stored.rows(
         "select closed_by, note, closed_at is null from etl.quarantine where body is null"
-    )) == {("etl", "a test", False)}  # fmt: skip
+    )
+    assert set(tombstones) == {("etl", "a test", False)}
     assert stored.replay().counts == Counts(received=1, loaded=1)
 
 
 def test_an_export_holds_sealed_bodies_and_comes_back(
     stored: Stored, postgres_databases: Callable[[], sa.Engine], tmp_path: Path
 ) -> None:
-    """In another database, where the messages can be replayed; there only once, here never."""
+    """Another database imports and replays it once; the first one has the messages already."""
     ids = stored.add(event(user_id="a"), event(user_id="b", ip="192.0.2.7 "))
     path = tmp_path / "rejects.jsonl"
-    assert transfer.write(stored.engine, stored.keyring, ALL, path, BYTES) == 2
+    assert transfer.export_entries(stored.engine, stored.keyring, ALL, path, BYTES) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"192.0.2" not in path.read_bytes()
-    assert transfer.read(stored.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(stored.engine, stored.keyring, path) == (0, 2)
     elsewhere = Stored(postgres_databases(), stored.keyring, stored.settings)
-    assert transfer.read(elsewhere.engine, stored.keyring, path) == (2, 2)
-    assert transfer.read(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (2, 2)
+    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (0, 2)
     columns = "message_id, run_id, sent_at, quarantined_at, reasons, body"
-    what = f"select {columns} from etl.quarantine order by message_id"
-    assert [bytes(row[-1]) for row in elsewhere.rows(what)] == [
-        bytes(row[-1]) for row in stored.rows(what)
-    ]
-    assert [row[:-1] for row in elsewhere.rows(what)] == [row[:-1] for row in stored.rows(what)]
-    assert {row[0] for row in elsewhere.rows(what)} == set(ids)
+    query = f"select {columns} from etl.quarantine order by message_id"
+    imported = elsewhere.rows(query)
+    exported = stored.rows(query)
+    assert [bytes(row[-1]) for row in imported] == [bytes(row[-1]) for row in exported]
+    assert [row[:-1] for row in imported] == [row[:-1] for row in exported]
+    assert {row[0] for row in imported} == set(ids)
     assert elsewhere.replay().counts == Counts(received=2, loaded=1, quarantined=1)
-    assert transfer.read(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (0, 2)
     assert elsewhere.users() == ["a"]
 
 
@@ -305,27 +314,29 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
 def postgres_databases(
     request: pytest.FixtureRequest,
 ) -> Any:
-    """Make further databases."""
-    server, made = request.getfixturevalue("postgres"), []
+    """A function that makes further databases."""
+    server = request.getfixturevalue("postgres")
+    databases = []
 
     def make() -> sa.Engine:
         url = server.new_database()
         engine = sa.create_engine(driver_url(url))
-        made.append((url, engine))
+        databases.append((url, engine))
         return engine
 
     yield make
-    for url, engine in made:
+    for url, engine in databases:
         engine.dispose()
         server.drop_database(url)
 
 
 @pytest.mark.parametrize("change", ["cut", "line", "byte", "key", "header", "none"])
 def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change: str) -> None:
-    """Nothing of it is taken."""
+    """No entry of it is imported."""
     stored.add(event(), event())
-    path, keyring = tmp_path / "rejects.jsonl", stored.keyring
-    transfer.write(stored.engine, keyring, ALL, path, BYTES)
+    path = tmp_path / "rejects.jsonl"
+    keyring = stored.keyring
+    transfer.export_entries(stored.engine, keyring, ALL, path, BYTES)
     stored.do("truncate etl.quarantine, etl.ledger")
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
@@ -340,15 +351,15 @@ def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change:
             "none": b"",
         }.get(change, data)
     )
-    with pytest.raises((SettingsError, UnmaskError)):
-        transfer.read(stored.engine, keyring, path)
+    with pytest.raises((UsageError, UnmaskError)):
+        transfer.import_entries(stored.engine, keyring, path)
     assert stored.rows("select * from etl.quarantine") == []
     path.write_bytes(data)
-    assert transfer.read(stored.engine, stored.keyring, path) == (2, 2)
+    assert transfer.import_entries(stored.engine, stored.keyring, path) == (2, 2)
 
 
-def test_show_is_audited_and_prints_the_message_as_it_came(job: Job, stored: Stored) -> None:
-    """On standard output the body alone; a closed or unknown entry is told."""
+def test_show_is_audited_and_prints_the_message_as_received(job: Job, stored: Stored) -> None:
+    """Standard output has the body alone, and a closed or unknown entry is an error."""
     body = '{"ip": " 192.0.2.7"}'
     (message_id,) = stored.add(body)
     done = job.command("quarantine", "show", "1", "--reason", "ticket 4711")
@@ -363,7 +374,7 @@ def test_show_is_audited_and_prints_the_message_as_it_came(job: Job, stored: Sto
     ]
     done = job.command("quarantine", "show", "2", "--reason", "x")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "entry 2 is not there" in done.stderr
+    assert "entry 2 does not exist" in done.stderr
     other = Keyring.new("k1").dump()
     done = job.command("quarantine", "show", "1", "--reason", "x", ETL_KEYRING=other)
     assert (done.returncode, done.stdout) == (1, "")
@@ -374,7 +385,7 @@ def test_show_is_audited_and_prints_the_message_as_it_came(job: Job, stored: Sto
 
 
 def test_without_the_audit_row_show_shows_nothing(job: Job, stored: Stored) -> None:
-    """Exit code 1."""
+    """The command prints no body and ends with exit code 1."""
     stored.add(event())
     stored.do("revoke insert on etl.unmask_audit from etl")
     done = job.command("quarantine", "show", "1", "--reason", "x")
@@ -382,8 +393,8 @@ def test_without_the_audit_row_show_shows_nothing(job: Job, stored: Stored) -> N
     assert "nothing is shown" in done.stderr
 
 
-def test_the_commands_from_the_outside(job: Job, stored: Stored, tmp_path: Path) -> None:
-    """Listed, replayed, exported, discarded, imported."""
+def test_the_commands_do_what_their_functions_do(job: Job, stored: Stored, tmp_path: Path) -> None:
+    """They list, replay, export, discard and import; without a selection two of them do nothing."""
     stored.add(event(user_id="a"), "{")
     listed = job.command("quarantine", "list", "--entries", "--json")
     assert [json.loads(line)["quarantine_id"] for line in listed.stdout.splitlines()] == [1, 2]
@@ -394,12 +405,12 @@ def test_the_commands_from_the_outside(job: Job, stored: Stored, tmp_path: Path)
     assert "replayed" in job.command("quarantine", "list", "--entries", "--closed").stdout
     path = tmp_path / "rejects.jsonl"
     done = job.command("quarantine", "export", str(path))
-    assert "written: 1 messages" in done.stderr
+    assert "wrote 1 messages to" in done.stderr
     assert job.command("quarantine", "export", str(path)).returncode == 2
     done = job.command("quarantine", "discard", "--check", "message: JSON", "--reason", "a test")
     assert "discarded 1 messages" in done.stderr
     done = job.command("quarantine", "import", str(path))
-    assert "taken: 0 of 1 messages" in done.stderr
+    assert "imported 0 of 1 messages" in done.stderr
     for command in ("replay", "discard"):
         more = ("--reason", "x") if command == "discard" else ()
         assert job.command("quarantine", command, *more).returncode == 2
@@ -407,15 +418,16 @@ def test_the_commands_from_the_outside(job: Job, stored: Stored, tmp_path: Path)
 
 
 def test_the_sent_time_of_an_entry_is_that_of_the_message(stored: Stored) -> None:
-    """To the millisecond."""
-    for odd in (SENT_MS + 123, SENT_MS + 999, None):
-        one = message("x", message_id=str(uuid.uuid4()), sent_ms=odd)
-        found = rejects([(one.message_id, "ip", "null")])
+    """It is kept to the millisecond."""
+    for sent_ms in (SENT_MS + 123, SENT_MS + 999, None):
+        rejected = message("x", message_id=str(uuid.uuid4()), sent_ms=sent_ms)
+        rows = rejects([(rejected.message_id, "ip", "null")])
+        messages = {rejected.message_id: rejected}
         with transaction(stored.engine) as connection:
-            quarantine.store(connection, found, {one.message_id: one}, stored.keyring, RUN)
+            quarantine.store(connection, rows, messages, stored.keyring, RUN)
     with stored.engine.connect() as connection:
-        read = entries.read(connection, [1, 2, 3])
-    assert [entries.message(one, "x").sent_ms for one in read] == [
+        found = entries.read_open(connection, [1, 2, 3])
+    assert [entries.as_message(entry, "x").sent_ms for entry in found] == [
         SENT_MS + 123,
         SENT_MS + 999,
         None,

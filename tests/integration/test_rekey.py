@@ -1,4 +1,4 @@
-"""Bringing tokens and bodies under the primary key, on tables of every kind."""
+"""Rekey brings tokens and bodies under the primary key, on tables of every kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from etl.crypto.seal import seal, unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, TableError
 from etl.mask import tokens, unmask_tokens
 from etl.operations import remask, reseal
-from etl.operations.rekey import RekeyProgress, rekey
+from etl.operations.rekey import RekeyProgress, rekey_database
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_tables, target_table
@@ -34,29 +34,29 @@ Make = Callable[..., Settings]
 
 @pytest.fixture
 def made(settings: Make, engine: sa.Engine) -> Settings:
-    """The default settings; the tables are there."""
+    """The default settings, in a database where the tables exist."""
     default = settings()
     create_tables(engine, default.table)
     return default
 
 
-def mixed(values: list[Any], context: str, *rings: Keyring) -> list[Any]:
-    """The tokens of the values, by each of the keyrings in turn."""
-    by_ring = [tokens(values, ring, context) for ring in rings]
-    return [by_ring[at % len(rings)][at] for at in range(len(values))]
+def mixed(values: list[Any], context: str, *keyrings: Keyring) -> list[Any]:
+    """The tokens of the values, made by each of the keyrings in turn."""
+    by_keyring = [tokens(values, keyring, context) for keyring in keyrings]
+    return [by_keyring[at % len(keyrings)][at] for at in range(len(values))]
 
 
 def put(engine: sa.Engine, table: str, **columns: list[Any]) -> None:
     """Insert rows, given by column."""
     names = ", ".join(columns)
-    places = ", ".join(f":{name}" for name in columns)
+    parameters = ", ".join(f":{name}" for name in columns)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     with engine.begin() as connection:
-        connection.execute(sa.text(f"insert into {table} ({names}) values ({places})"), rows)
+        connection.execute(sa.text(f"insert into {table} ({names}) values ({parameters})"), rows)
 
 
 def column(engine: sa.Engine, name: str, table: str = "user_logins", by: str = "user_id") -> Any:
-    """What stands in a column, in the order of another one."""
+    """The values of a column, in the order of another one."""
     with engine.connect() as connection:
         found = connection.execute(sa.text(f"select {name} from {table} order by {by}"))
         return np.array([row[0] for row in found], dtype=object)
@@ -67,85 +67,93 @@ DEVICES = [None if at % 11 == 0 else "é" * (at % 40) for at in range(400)]
 USERS = [f"{at:05d}" for at in range(400)]
 
 
-def fill(engine: sa.Engine, *rings: Keyring) -> None:
+def fill(engine: sa.Engine, *keyrings: Keyring) -> None:
     """Insert 400 rows, whose tokens are made by each of the keyrings in turn."""
     put(
-        engine, "user_logins", user_id=USERS,
-        masked_ip=mixed(IPS, "ip", *rings),
-        masked_device_id=mixed(DEVICES, "device_id", *rings[::-1]),
-    )  # fmt: skip
+        engine,
+        "user_logins",
+        user_id=USERS,
+        masked_ip=mixed(IPS, "ip", *keyrings),
+        masked_device_id=mixed(DEVICES, "device_id", *keyrings[::-1]),
+    )
 
 
 def test_every_row_comes_under_the_primary_key(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three keys; values, nulls and all else stay, and equal values are equal again."""
+    """Rows of three keys get equal tokens for equal values; nulls stay, and no row is missed."""
     monkeypatch.setattr(remask, "BLOCKS", 2)
     fill(engine, FIRST, SECOND, THIRD)
-    outcome = rekey(made, THIRD)
+    outcome = rekey_database(made, THIRD)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
     assert (
         column(engine, "masked_device_id").tolist() == tokens(DEVICES, THIRD, "device_id").tolist()
     )
     assert (outcome.exit_code, outcome.unopened, outcome.remaining, outcome.passes) == (0, {}, 0, 1)
     changed = [
-        any(value is not None and at % 3 != which for value, which in ((ip, 2), (device, 0)))
+        any(value is not None and at % 3 != newest for value, newest in ((ip, 2), (device, 0)))
         for at, (ip, device) in enumerate(zip(IPS, DEVICES, strict=True))
     ]
     assert outcome.rows == sum(changed)
 
 
-def test_a_second_time_there_is_nothing_to_do(made: Settings, engine: sa.Engine) -> None:
-    """No row is written again."""
+def test_a_second_rekey_has_nothing_to_do(made: Settings, engine: sa.Engine) -> None:
+    """It does not write any row."""
     fill(engine, FIRST, SECOND)
-    assert rekey(made, SECOND).rows > 0
+    assert rekey_database(made, SECOND).rows > 0
     before = column(engine, "xmin::text")
-    assert rekey(made, SECOND).rows == 0
+    assert rekey_database(made, SECOND).rows == 0
     assert column(engine, "xmin::text").tolist() == before.tolist()
 
 
 def test_a_table_that_checks_its_tokens_takes_the_new_ones(
     settings: Make, engine: sa.Engine
 ) -> None:
-    """With ``table.token_check``."""
+    """This is the CHECK of ``table.token_check``."""
     checked = settings(table__token_check=True)
     create_tables(engine, checked.table)
     fill(engine, FIRST)
-    assert rekey(checked, THIRD).exit_code == 0
+    assert rekey_database(checked, THIRD).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
 
 
 def test_an_empty_table_is_done_at_once(made: Settings) -> None:
-    """With the outcome of nothing to do."""
-    outcome = rekey(made, SECOND)
+    """The outcome says that nothing was changed and nothing is left."""
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, outcome.rows, outcome.entries) == (0, 0, 0)
 
 
 def test_bodies_come_under_the_primary_key(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Text, bytes and tombstones, however few fit into a transaction; reasons stay."""
-    monkeypatch.setattr(reseal, "ENTRIES", 3)
-    monkeypatch.setattr(reseal, "ENTRY_BYTES", 1000)
+    """Text and bytes come back, in small transactions too; tombstones and reasons stay."""
+    monkeypatch.setattr(reseal, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(reseal, "MAX_BODY_BYTES", 1000)
     bodies: list[str | bytes] = [
         b"\xff" * 900 * (at % 3) if at % 2 else f"é {at}" for at in range(20)
     ]
     ids = [f"m{at}" for at in range(20)]
     sealed = [
-        seal([b], [i], (FIRST, SECOND)[at % 2])[0]
-        for at, (b, i) in enumerate(zip(bodies, ids, strict=True))
+        seal([body], [message_id], (FIRST, SECOND)[at % 2])[0]
+        for at, (body, message_id) in enumerate(zip(bodies, ids, strict=True))
     ]
     put(
-        engine, "etl.quarantine", message_id=ids, run_id=["0" * 32] * 20,
-        reasons=[json.dumps([{"column": "ip", "check": str(at)}]) for at in range(20)], body=sealed,
-    )  # fmt: skip
+        engine,
+        "etl.quarantine",
+        message_id=ids,
+        run_id=["0" * 32] * 20,
+        reasons=[json.dumps([{"column": "ip", "check": str(at)}]) for at in range(20)],
+        body=sealed,
+    )
     with engine.begin() as connection:
-        connection.execute(sa.text(
-            "update etl.quarantine set body = null, closed_as = 'discarded', closed_at = now() "
-            "where message_id = 'm4'"
-        ))  # fmt: skip
+        connection.execute(
+            sa.text(
+                "update etl.quarantine set body = null, closed_as = 'discarded', closed_at = now() "
+                "where message_id = 'm4'"
+            )
+        )
     reasons = column(engine, "reasons", "etl.quarantine", "quarantine_id")
-    outcome = rekey(made, SECOND)
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, outcome.entries, outcome.passes) == (0, 9, 1)
     left = [at for at in range(20) if at != 4]
     stored = column(engine, "body", "etl.quarantine where body is not null", "quarantine_id")
@@ -156,23 +164,28 @@ def test_bodies_come_under_the_primary_key(
 def test_few_large_bodies_are_sealed_at_once(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many bytes and the entry that goes above them; always one."""
-    monkeypatch.setattr(reseal, "ENTRY_BYTES", 1000)
+    """A batch ends with the entry that reaches the limit of bytes, and has at least one."""
+    monkeypatch.setattr(reseal, "MAX_BODY_BYTES", 1000)
     ids = ["a", "b", "c", "d"]
     put(
-        engine, "etl.quarantine", message_id=ids, run_id=["0" * 32] * 4, reasons=["[]"] * 4,
+        engine,
+        "etl.quarantine",
+        message_id=ids,
+        run_id=["0" * 32] * 4,
+        reasons=["[]"] * 4,
         body=seal(["x" * 900, "y" * 900, "z" * 5000, ""], ids, FIRST),
-    )  # fmt: skip
-    done, after = [], 0
+    )
+    batches: list[int] = []
+    after: int | None = 0
     while after is not None:
         with transaction(engine) as connection:
             changed, _, after = reseal.reseal_entries(connection, after, SECOND)
-        done.append(changed)
-    assert done == [2, 1, 1, 0]
+        batches.append(changed)
+    assert batches == [2, 1, 1, 0]
 
 
 def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine) -> None:
-    """Garbage, a plain value, a token of another column or of an unknown key; the rest is done."""
+    """It may be garbage, a plain value, or a token of another column or key; the rest is done."""
     ip = "10.0.0.1"
     stranger = tokens([ip], Keyring.new("k9"), "ip")[0]
     changed = tokens([ip], FIRST, "ip")[0][:-2] + "AA"
@@ -180,23 +193,30 @@ def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine
     odd = [stranger, changed, elsewhere, ip, "", "k1.", "a\tb\\N\n\r\\", "é\\N", "\\N"]
     good = tokens([ip], FIRST, "ip")[0]
     put(
-        engine, "user_logins", user_id=[f"{at}" for at in range(10)], masked_ip=[*odd, good],
+        engine,
+        "user_logins",
+        user_id=[f"{at}" for at in range(10)],
+        masked_ip=[*odd, good],
         masked_device_id=[elsewhere] * 10,
-    )  # fmt: skip
+    )
     put(
-        engine, "etl.quarantine", message_id=["a", "b"], run_id=["0" * 32] * 2,
-        reasons=["[]"] * 2, body=[seal(["canary"], ["another"], FIRST)[0], b"junk"],
-    )  # fmt: skip
-    outcome = rekey(made, SECOND)
+        engine,
+        "etl.quarantine",
+        message_id=["a", "b"],
+        run_id=["0" * 32] * 2,
+        reasons=["[]"] * 2,
+        body=[seal(["canary"], ["another"], FIRST)[0], b"junk"],
+    )
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, outcome.remaining) == (1, 0)
     assert outcome.unopened == {"masked_ip": len(odd), "quarantine": 2}
     assert column(engine, "masked_ip").tolist() == [*odd, tokens([ip], SECOND, "ip")[0]]
     assert set(column(engine, "masked_device_id")) == {tokens([ip], SECOND, "device_id")[0]}
-    assert rekey(made, SECOND).rows == 0
+    assert rekey_database(made, SECOND).rows == 0
 
 
 def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine: sa.Engine) -> None:
-    """And nothing of the batch is changed."""
+    """No row of its batch is changed."""
     narrow = tokens(["10.0.0.1"], FIRST, "ip")[0]
     put(engine, "user_logins", user_id=["1"], masked_ip=[narrow], masked_device_id=[None])
     with engine.begin() as connection:
@@ -204,29 +224,31 @@ def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine:
             sa.text(f"alter table user_logins alter masked_ip type varchar({len(narrow)})")
         )
     columns = [
-        c.model_copy(update={"max_length": len(narrow)}) if c.name == "masked_ip" else c
-        for c in made.table.columns
+        column.model_copy(update={"max_length": len(narrow)})
+        if column.name == "masked_ip"
+        else column
+        for column in made.table.columns
     ]
     fitting = made.model_copy(
         update={"table": made.table.model_copy(update={"columns": tuple(columns)})}
     )
     with pytest.raises(TableError, match=r"'masked_ip' holds 46 characters.*need 57"):
-        rekey(fitting, THIRD)
+        rekey_database(fitting, THIRD)
     assert column(engine, "masked_ip").tolist() == [narrow]
-    assert rekey(fitting, SECOND).rows == 1
+    assert rekey_database(fitting, SECOND).rows == 1
 
 
 def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
     made: Settings, engine: sa.Engine
 ) -> None:
-    """The constraint is named."""
+    """The error names the constraint and no token."""
     fill(engine, FIRST)
     with engine.begin() as connection:
         connection.execute(
             sa.text("alter table user_logins add constraint old_only check (masked_ip like 'k1.%')")
         )
     with pytest.raises(DatabaseRefused, match=r"23514.*'old_only'") as caught:
-        rekey(made, SECOND)
+        rekey_database(made, SECOND)
     assert "k2." not in str(caught.value)
 
 
@@ -245,8 +267,8 @@ def odd_settings(made: Settings, **changes: Any) -> Settings:
     return made.model_copy(update={"table": made.table.model_copy(update=table)})
 
 
-def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa.Engine) -> None:
-    """Schema, table and columns are quoted wherever they stand."""
+def test_odd_names_and_shared_contexts_work(made: Settings, engine: sa.Engine) -> None:
+    """Schema, table and columns are quoted in every statement."""
     odd = odd_settings(made)
     schema = quote_name(odd.table.schema_name).replace("%", "%%").replace("\\:", ":")
     with engine.begin() as connection:
@@ -256,19 +278,23 @@ def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa
     values = [["x", "10.0.0.1", None], [None, "10.0.0.1", "y" * 100], ["10.0.0.1", "::1", "z"]]
     contexts = ["shared", "shared", "c"]
     masked = [
-        [tokens([v], FIRST, c)[0] for v, c in zip(row, contexts, strict=True)] for row in values
+        [tokens([value], FIRST, context)[0] for value, context in zip(row, contexts, strict=True)]
+        for row in values
     ]
     with engine.begin() as connection:
         connection.execute(
             sa.insert(target),
             [dict(zip(target.c.keys(), [at, *row], strict=True)) for at, row in enumerate(masked)],
         )
-    assert rekey(odd, SECOND).rows == 3
+    assert rekey_database(odd, SECOND).rows == 3
     with engine.connect() as connection:
         rows = connection.execute(sa.select(target).order_by(target.c.id)).all()
     stored = [list(row)[1:] for row in rows]
     assert [
-        [unmask_tokens([t], ALONE, c)[0] for t, c in zip(row, contexts, strict=True)]
+        [
+            unmask_tokens([token], ALONE, context)[0]
+            for token, context in zip(row, contexts, strict=True)
+        ]
         for row in stored
     ] == values
     assert stored[2][0] == stored[0][1] == stored[1][1]
@@ -276,10 +302,10 @@ def test_odd_names_and_shared_contexts_are_no_trouble(made: Settings, engine: sa
     assert set(used["key_id"]) == {"k2"}
 
 
-def test_partitions_are_rekeyed_each_in_its_place(made: Settings, engine: sa.Engine) -> None:
-    """Of a partitioned table, whose rows may stand at equal places of different parts."""
+def test_partitions_are_rekeyed_separately(made: Settings, engine: sa.Engine) -> None:
+    """Rows in different partitions of a table may have equal places."""
     with engine.begin() as connection:
-        # With public, for the role etl would make its tables in the schema etl.
+        # With public, because the role etl would make its tables in the schema etl.
         connection.exec_driver_sql(
             "alter table user_logins rename to whole;"
             "create table public.user_logins (like whole) partition by list (device_type);"
@@ -289,43 +315,50 @@ def test_partitions_are_rekeyed_each_in_its_place(made: Settings, engine: sa.Eng
             "create table public.b_default partition of b default"
         )
     put(
-        engine, "user_logins", user_id=USERS, device_type=["a", "b"] * 200,
+        engine,
+        "user_logins",
+        user_id=USERS,
+        device_type=["a", "b"] * 200,
         masked_ip=mixed(IPS, "ip", FIRST),
-    )  # fmt: skip
-    rekey(made, SECOND)
+    )
+    rekey_database(made, SECOND)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
     assert set(column(engine, "tableoid::regclass::text")) == {"a", "b_default"}
 
 
 def test_a_view_is_refused(made: Settings, engine: sa.Engine) -> None:
-    """The table behind it is what is to be named."""
+    """The user must name the table behind it."""
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "alter table user_logins rename to behind;"
             "create view public.user_logins as table behind"
         )
     with pytest.raises(TableError, match="'user_logins' is a view"):
-        rekey(made, SECOND)
+        rekey_database(made, SECOND)
 
 
-def test_a_table_without_masked_columns_leaves_the_quarantine_to_do(
+def test_without_masked_columns_the_quarantine_is_rekeyed(
     made: Settings, engine: sa.Engine
 ) -> None:
-    """Its bodies are sealed all the same."""
-    columns = tuple(c for c in made.table.columns if not c.mask)
+    """Bodies are sealed under the primary key although the table has no tokens."""
+    columns = tuple(column for column in made.table.columns if not column.mask)
     plain = made.model_copy(update={"table": made.table.model_copy(update={"columns": columns})})
     put(
-        engine, "etl.quarantine", message_id=["a"], run_id=["0" * 32], reasons=["[]"],
+        engine,
+        "etl.quarantine",
+        message_id=["a"],
+        run_id=["0" * 32],
+        reasons=["[]"],
         body=seal(["x"], ["a"], FIRST),
-    )  # fmt: skip
-    outcome = rekey(plain, SECOND)
+    )
+    outcome = rekey_database(plain, SECOND)
     assert (outcome.rows, outcome.entries, outcome.exit_code) == (0, 1, 0)
 
 
 def test_a_change_that_comes_in_between_is_not_overwritten(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a forgotten value nor a row deleted nor one moved, between reading and writing."""
+    """A value nulled, a row deleted or a row moved between reading and writing stays so."""
     fill(engine, FIRST)
     real_remask = mask.remask
     statements = [
@@ -335,7 +368,7 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
     ]
 
     def disturbed(*arguments: Any) -> Any:
-        # Two batches are under way at once; each statement is for one of them.
+        # Two batches run at once; each statement disturbs one of them.
         with suppress(IndexError):
             statement = statements.pop()
             with engine.begin() as connection:
@@ -344,27 +377,27 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     monkeypatch.setattr(remask, "BLOCKS", 4)
-    outcome = rekey(made, SECOND)
+    outcome = rekey_database(made, SECOND)
     assert (outcome.exit_code, statements) == (0, [])
     kept = [at for at in range(400) if not 100 <= at < 200]
-    wanted = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
-    assert column(engine, "masked_ip").tolist() == wanted.tolist()
+    expected = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
+    assert column(engine, "masked_ip").tolist() == expected.tolist()
     assert column(engine, "locale").tolist() == ["XX" if 200 <= at < 300 else None for at in kept]
 
 
 def test_another_row_that_has_taken_the_place_is_left_alone(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows deleted and vacuumed away between reading and writing, and others at their places."""
+    """The old rows were deleted and vacuumed away between reading and writing."""
     fill(engine, FIRST)
     places = column(engine, "ctid::text", by="ctid").tolist()
     others = [f"192.0.2.{at % 256}" for at in range(400)]
     real_remask = mask.remask
 
-    todo = [True]
+    not_yet = [True]
 
     def replaced(*arguments: Any) -> Any:
-        if todo and todo.pop():
+        if not_yet and not_yet.pop():
             autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
             with autocommit.connect() as connection:
                 connection.execute(sa.text("delete from user_logins"))
@@ -373,7 +406,7 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", replaced)
-    rekey(made, SECOND)
+    rekey_database(made, SECOND)
     assert set(places) & set(column(engine, "ctid::text", by="ctid"))
     assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
     assert set(column(engine, "masked_device_id")) == {None}
@@ -393,10 +426,11 @@ def end_sessions(engine: sa.Engine) -> None:
 def test_sessions_ended_by_the_server_are_tried_again(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of batches; every row comes under the new key all the same."""
+    """They are ended in the middle of batches, and every row still comes under the new key."""
     fill(engine, FIRST)
     monkeypatch.setattr(remask, "BLOCKS", 4)
-    real_remask, ends = mask.remask, [1, 2, 3]
+    real_remask = mask.remask
+    ends = [1, 2, 3]
 
     def disturbed(*arguments: Any) -> Any:
         if ends:
@@ -405,45 +439,44 @@ def test_sessions_ended_by_the_server_are_tried_again(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", disturbed)
-    assert rekey(made, SECOND).exit_code == 0
+    assert rekey_database(made, SECOND).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
 
 
 def test_an_outage_that_lasts_ends_every_batch(
     settings: Make, made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first that gives up takes the others along; none of them waits by itself."""
+    """When the first batch gives up, the others stop too instead of waiting."""
     fill(engine, FIRST)
     monkeypatch.setattr(remask, "BLOCKS", 1)
-    tries: list[Any] = []
-
+    attempts: list[Any] = []
     real_remask = mask.remask
 
     def disturbed(*arguments: Any) -> Any:
-        tries.append(arguments)
+        attempts.append(arguments)
         end_sessions(engine)
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", disturbed)
     with pytest.raises(DatabaseUnavailable):
-        rekey(settings(database__retry_seconds=0.5), SECOND)
-    # Two at once, each tried some times in half a second, of a dozen batches of two columns.
-    assert 0 < len(tries) < 20
+        rekey_database(settings(database__retry_seconds=0.5), SECOND)
+    # Of a dozen batches of two columns, two run at once, and each is tried for half a second.
+    assert 0 < len(attempts) < 20
     assert set(key_usage(engine, made.table)["key_id"]) == {"k1"}
 
 
-def test_tokens_that_keep_coming_are_told(
+def test_tokens_of_the_old_key_that_keep_coming_are_reported(
     made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer with the old keyring outlasts every pass; the outcome says so."""
+    """A writer with the old keyring outlasts every pass, and the outcome says so."""
     fill(engine, FIRST)
     late = tokens(["10.9.9.9"], FIRST, "ip")[0]
 
-    def write(stand: RekeyProgress) -> None:
-        if stand.done == stand.total:
-            put(engine, "user_logins", user_id=[f"late {stand.number}"], masked_ip=[late])
+    def write(state: RekeyProgress) -> None:
+        if state.done == state.total:
+            put(engine, "user_logins", user_id=[f"late {state.number}"], masked_ip=[late])
 
-    outcome = rekey(made, SECOND, write)
+    outcome = rekey_database(made, SECOND, write)
     assert (outcome.exit_code, outcome.remaining, outcome.passes) == (1, 1, 5)
-    assert rekey(made, SECOND).exit_code == 0
+    assert rekey_database(made, SECOND).exit_code == 0
     assert set(key_usage(engine, made.table)["key_id"]) == {"k2"}

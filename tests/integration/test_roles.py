@@ -1,4 +1,4 @@
-"""What each role may do to each table, tried out; tables of an earlier version; the token check."""
+"""Each role is tried on each table; also tables of an earlier version, and the token check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.builders import EVENT, event
 TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
 VERBS = ("select", "insert", "update", "delete", "truncate")
 
-# Everything that is not here is refused.
+# Every other right is refused.
 ALLOWED = {
     "etl_loader": {
         "user_logins": {"insert"},
@@ -49,7 +49,7 @@ ALLOWED = {
     },
 }
 
-# A column of each table that the one who may update may update.
+# For each table, a column that a role with the right to update may update.
 UPDATED = {
     "user_logins": "masked_ip",
     "etl.ledger": "batch",
@@ -68,17 +68,17 @@ def as_superuser(server: EmbeddedPostgres, database_url: str) -> str:
 
 @pytest.fixture
 def superuser(postgres: EmbeddedPostgres, database_url: str) -> Iterator[sa.Engine]:
-    """The one who makes the roles."""
-    made = sa.create_engine(driver_url(as_superuser(postgres, database_url)))
-    yield made
-    made.dispose()
+    """An engine for the superuser, who creates the roles."""
+    superuser = sa.create_engine(driver_url(as_superuser(postgres, database_url)))
+    yield superuser
+    superuser.dispose()
 
 
 @pytest.fixture
 def with_roles(
     engine: sa.Engine, superuser: sa.Engine, settings: Callable[..., Settings]
 ) -> sa.Engine:
-    """A database with tables and roles."""
+    """A database with tables and roles, for the superuser."""
     table = settings().table
     create_tables(engine, table)
     roles.create(superuser, table)
@@ -86,7 +86,7 @@ def with_roles(
 
 
 def attempt(verb: str, table: str) -> str:
-    """A statement that wants this one right."""
+    """A statement that needs this right only."""
     return {
         "select": f"select from {table} limit 0",
         "insert": f"insert into {table} default values",
@@ -97,7 +97,7 @@ def attempt(verb: str, table: str) -> str:
 
 
 def permitted(engine: sa.Engine, role: str, statement: str) -> bool:
-    """Whether a role may do it; a row that is refused for what is in it was permitted."""
+    """Whether a role may run a statement; one that is refused for a null value was permitted."""
     with engine.connect() as connection:
         connection.execute(sa.text(f"set role {role}"))
         try:
@@ -110,24 +110,24 @@ def permitted(engine: sa.Engine, role: str, statement: str) -> bool:
 
 
 def matrix(engine: sa.Engine) -> dict[str, dict[str, set[str]]]:
-    """What each role may do to each table."""
-    found: dict[str, dict[str, set[str]]] = {}
+    """The verbs that each role may use on each table."""
+    allowed: dict[str, dict[str, set[str]]] = {}
     for role, table, verb in itertools.product(roles.ROLES, TABLES, VERBS):
-        allowed = found.setdefault(role, {}).setdefault(table, set())
+        verbs = allowed.setdefault(role, {}).setdefault(table, set())
         if permitted(engine, role, attempt(verb, table)):
-            allowed.add(verb)
-    return found
+            verbs.add(verb)
+    return allowed
 
 
 def test_each_role_may_do_what_it_needs_and_nothing_else(with_roles: sa.Engine) -> None:
-    """Every role on every table by every verb."""
+    """Every verb is tried by every role on every table."""
     assert matrix(with_roles) == ALLOWED
 
 
 def test_roles_are_brought_back_to_the_least(
     with_roles: sa.Engine, settings: Callable[..., Settings]
 ) -> None:
-    """Making them again takes away what somebody gave."""
+    """Creating the roles again revokes whatever else they were granted."""
     with with_roles.begin() as connection:
         connection.execute(sa.text("grant all on user_logins, etl.quarantine to etl_analyst"))
         connection.execute(sa.text("grant select (body) on etl.quarantine to etl_loader"))
@@ -151,17 +151,17 @@ def test_roles_are_brought_back_to_the_least(
     ],
 )
 def test_no_role_may_reach_further(with_roles: sa.Engine, role: str, statement: str) -> None:
-    """Not beyond its columns, not into the audit's own words, not to new tables."""
+    """No role writes other columns, the database's columns of the audit, or new tables."""
     assert not permitted(with_roles, role, statement)
 
 
 def test_the_analyst_sees_how_many_messages_broke_a_check(with_roles: sa.Engine) -> None:
-    """By a view, and nothing else of the quarantine."""
+    """A view shows the counts and nothing else of the quarantine."""
     assert permitted(with_roles, "etl_analyst", "select * from etl.broken_checks")
 
 
 def test_init_makes_the_roles(job: Job, postgres: EmbeddedPostgres) -> None:
-    """Twice, with the tables, by one command."""
+    """One command makes tables and roles, and may run twice."""
     url = as_superuser(postgres, job.environment["DATABASE_URL"])
     for _ in range(2):
         done = job.command("init", "--roles", DATABASE_URL=url, ETL_KEYRING="")
@@ -170,8 +170,8 @@ def test_init_makes_the_roles(job: Job, postgres: EmbeddedPostgres) -> None:
     assert found == [("etl_analyst", False), ("etl_loader", False), ("etl_officer", False)]
 
 
-def test_who_may_make_no_roles_is_told(job: Job) -> None:
-    """Exit code 1; the tables are there."""
+def test_a_user_who_may_not_create_roles_is_refused(job: Job) -> None:
+    """The exit code is 1 and the error has the SQLSTATE."""
     done = job.command("init", "--roles", ETL_TABLE__NAME="other")
     assert done.returncode == 1
     assert "42501" in done.stderr
@@ -180,7 +180,7 @@ def test_who_may_make_no_roles_is_told(job: Job) -> None:
 def test_a_target_of_any_name_gets_its_rights(
     superuser: sa.Engine, engine: sa.Engine, settings: Callable[..., Settings]
 ) -> None:
-    """Quotes, percent signs, colons and braces in it."""
+    """The name may hold quotes, percent signs, colons and braces."""
     table = settings(table__name="o'\"dd %s :x {y}").table
     create_tables(engine, table)
     roles.create(superuser, table)
@@ -190,7 +190,7 @@ def test_a_target_of_any_name_gets_its_rights(
         assert connection.execute(sa.select(sa.func.count()).select_from(target)).scalar() == 0
 
 
-# The tables as the first version made them.
+# The tables as the first version created them.
 FIRST_VERSION = """
 create schema etl;
 create table etl.ledger (
@@ -219,7 +219,7 @@ values ('00000000-0000-4000-8000-000000000001', '0.1.0', 'x', 'y');
 def test_tables_of_the_first_version_get_what_they_lack(
     engine: sa.Engine, settings: Callable[..., Settings]
 ) -> None:
-    """And keep what stands in them."""
+    """They keep their rows and get the columns of new tables."""
     table = settings().table
     with engine.begin() as connection:
         connection.exec_driver_sql(FIRST_VERSION)
@@ -228,8 +228,8 @@ def test_tables_of_the_first_version_get_what_they_lack(
     create_tables(engine, table)
     check_tables(engine, table)
     with engine.connect() as connection:
-        kept = connection.execute(sa.text("select message_id, closed_as from etl.quarantine"))
-        assert kept.all() == [("m1", None)]
+        entries = connection.execute(sa.text("select message_id, closed_as from etl.quarantine"))
+        assert entries.all() == [("m1", None)]
         assert connection.execute(sa.text("select command from etl.runs")).all() == [("run",)]
     upgraded = columns(engine)
     with engine.begin() as connection:
@@ -239,7 +239,7 @@ def test_tables_of_the_first_version_get_what_they_lack(
 
 
 def columns(engine: sa.Engine) -> set[tuple[str, ...]]:
-    """The columns of the job's own tables, with what is known of them."""
+    """The columns of the job's own tables, with their types and defaults."""
     with engine.connect() as connection:
         found = connection.execute(
             sa.text(
@@ -253,7 +253,7 @@ def columns(engine: sa.Engine) -> set[tuple[str, ...]]:
 def test_tables_that_are_up_to_date_need_no_right_to_change_them(
     with_roles: sa.Engine, settings: Callable[..., Settings]
 ) -> None:
-    """So the loader may run with database.create_tables as it is."""
+    """So the loader may run with the default of database.create_tables."""
     url = with_roles.url.update_query_dict({"options": "-c role=etl_loader"})
     loader = sa.create_engine(url)
     create_tables(loader, settings().table)
@@ -271,7 +271,7 @@ def as_role(database_url: str, role: str) -> str:
 def test_the_job_runs_as_the_loader(
     create_tables: str, method: str, job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
 ) -> None:
-    """Rows, rejects, the ledger's memory and its pruning, the run's row."""
+    """It loads rows, quarantines rejects, and prunes the ledger."""
     url = as_superuser(postgres, job.environment["DATABASE_URL"])
     more = {
         "DATABASE_URL": as_role(url, "etl_loader"),
@@ -295,25 +295,25 @@ def test_the_job_runs_as_the_loader(
 def test_rekey_runs_as_the_officer(
     job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
 ) -> None:
-    """Rows and bodies, and what the keys are used for; the loader may do nothing of it."""
+    """The officer may rekey rows and bodies and list the keys; the loader may not."""
     job.send(event(), "{")
     job.run()
     url = as_superuser(postgres, job.environment["DATABASE_URL"])
-    ring = {"ETL_KEYRING": KEYRING.with_new().dump()}
-    refused = job.command("rekey", DATABASE_URL=as_role(url, "etl_loader"), **ring)
+    rotated = {"ETL_KEYRING": KEYRING.with_new().dump()}
+    refused = job.command("rekey", DATABASE_URL=as_role(url, "etl_loader"), **rotated)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "42501" in refused.stderr
-    officer = {"DATABASE_URL": as_role(url, "etl_officer"), **ring}
+    officer = {"DATABASE_URL": as_role(url, "etl_officer"), **rotated}
     outcome = json.loads(job.command("rekey", "--json", **officer).stdout)
     assert (outcome["rows"], outcome["entries"]) == (1, 1)
     listed = job.command("keys", "list", "--json", **officer).stdout.splitlines()
     assert [list(json.loads(line).values())[2:] for line in listed] == [[0, 0, 0], [1, 1, 1]]
 
 
-def test_a_value_that_is_no_token_is_refused_by_name_only(
+def test_the_token_check_names_the_constraint_and_no_value(
     engine: sa.Engine, settings: Callable[..., Settings]
 ) -> None:
-    """No DETAIL comes with it; null and tokens of any key id are taken."""
+    """The error has no DETAIL; null and tokens of any key id are accepted."""
     table = settings(table__token_check=True).table
     create_tables(engine, table)
     good = "a" * 16 + "." + "A" * 43
@@ -338,7 +338,7 @@ def test_a_value_that_is_no_token_is_refused_by_name_only(
 def test_a_long_or_odd_column_name_gets_its_token_check(
     engine: sa.Engine,
 ) -> None:
-    """Names of constraints are cut at 63 bytes."""
+    """Postgres limits names of constraints to 63 bytes, so a long one is cut."""
     columns = [
         {"name": name, "field": f"f{i}", "type": "text", "mask": True, "nullable": True}
         for i, name in enumerate(["ö" * 31, "it's %s :x"])
@@ -355,7 +355,7 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
 def test_the_reports_run_as_the_analyst(
     job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
 ) -> None:
-    """Duplicates and runs; what is the officer's is refused, and nothing is shown."""
+    """Reports and runs work; the officer's commands are refused and show nothing."""
     job.send(event(), event())
     job.run()
     analyst = as_role(as_superuser(postgres, job.environment["DATABASE_URL"]), "etl_analyst")
@@ -372,7 +372,7 @@ def test_the_reports_run_as_the_analyst(
 def test_recovery_runs_as_the_officer(
     job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres, keyring: Keyring
 ) -> None:
-    """A login that is a member: unmask, replay, rekey, forget, audit, without a further right."""
+    """A login that is a member of the role needs no further right for any of the commands."""
     job.send(event(), event(user_id="bad", ip="x"), event(user_id="late", extra=1))
     job.run(ETL_EVENT__UNKNOWN_FIELDS="reject")
     with with_roles.begin() as connection:
@@ -401,9 +401,8 @@ def test_recovery_runs_as_the_officer(
         done = job.command(*command, **environment)
         assert done.returncode == 0, (command, done.stderr)
     assert job.rows("select count(*) from user_logins") == [(0,)]
-    assert job.rows("select closed_as from etl.quarantine order by quarantine_id") in (
-        [("replayed",), ("discarded",)], [("discarded",), ("replayed",)],
-    )  # fmt: skip
+    fates = job.rows("select closed_as from etl.quarantine order by closed_as")
+    assert fates == [("discarded",), ("replayed",)]
     assert job.rows("select distinct db_user from etl.unmask_audit") == [("test_officer",)]
     with with_roles.begin() as connection:
         connection.execute(sa.text("drop role test_officer"))

@@ -1,4 +1,4 @@
-"""Recovery of plain values: by token, by file, by condition; and the audit that comes first."""
+"""Plain values are recovered by token, by file and by condition, after an audit row."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ WHY = ("--reason", "ticket 4711")
 
 @pytest.fixture
 def ready(job: Job) -> Job:
-    """A job whose tables are there."""
+    """A job whose tables exist."""
     make_tables(job)
     return job
 
 
 def audited(job: Job) -> list[Any]:
-    """What the audit says."""
+    """The rows of the audit, oldest first."""
     return job.rows("select action, reason, columns, count from etl.unmask_audit order by audit_id")
 
 
 def test_tokens_are_recovered_in_order(ready: Job, keyring: Keyring) -> None:
-    """With the column named, or found by trying; from arguments or lines."""
-    ip, device = *tokens(["198.51.100.7"], keyring, "ip"), *tokens(["5\n9"], keyring, "device_id")
+    """The column is given or found by trying; tokens are arguments or lines."""
+    (ip,) = tokens(["198.51.100.7"], keyring, "ip")
+    (device,) = tokens(["5\n9"], keyring, "device_id")
     done = ready.command("unmask", ip, device, *WHY)
     assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\n9\n")
     done = ready.command("unmask", "--column", "masked_ip", *WHY, piped=f"{ip}\n\n {ip} \n")
@@ -49,8 +50,8 @@ def test_tokens_are_recovered_in_order(ready: Job, keyring: Keyring) -> None:
     ]
 
 
-def test_one_wrong_token_and_none_is_shown(ready: Job, keyring: Keyring) -> None:
-    """Of another key, of another column, changed, garbage: the same words, and its position."""
+def test_no_value_is_shown_if_one_token_is_wrong(ready: Job, keyring: Keyring) -> None:
+    """The error names its position, in the same words whatever is wrong with it."""
     good = tokens(["198.51.100.7"], keyring, "ip")[0]
     wrong = [
         tokens(["198.51.100.8"], Keyring.new("k1"), "ip")[0],
@@ -60,13 +61,15 @@ def test_one_wrong_token_and_none_is_shown(ready: Job, keyring: Keyring) -> None
         "198.51.100.9",
         "",
     ]
-    said = set()
+    errors = set()
     for token in wrong:
         done = ready.command("unmask", good, token, "--column", "ip", *WHY)
         assert (done.returncode, done.stdout) == (1, "")
         assert not token or token not in done.stderr
-        said.add(done.stderr)
-    assert said == {"error: token 2 was not made by this keyring for this column, or was changed\n"}
+        errors.add(done.stderr)
+    assert errors == {
+        "error: token 2 was not made by this keyring for this column, or was changed\n"
+    }
     assert len(audited(ready)) == len(wrong)
 
 
@@ -82,7 +85,7 @@ def test_one_wrong_token_and_none_is_shown(ready: Job, keyring: Keyring) -> None
 def test_without_the_audit_row_nothing_is_shown(
     ready: Job, keyring: Keyring, tmp_path: Path, ddl: str, word: str
 ) -> None:
-    """Neither on standard output nor in a file, and the exit code says so."""
+    """Neither standard output nor a file has a value, and the exit code is not 0."""
     with ready.engine.begin() as connection:
         connection.execute(sa.text(ddl))
     token = tokens(["198.51.100.7"], keyring, "ip")[0]
@@ -98,7 +101,7 @@ def test_without_the_audit_row_nothing_is_shown(
 
 
 def test_without_a_database_nothing_is_shown(ready: Job, keyring: Keyring) -> None:
-    """Exit code 1."""
+    """The audit row cannot be written, so the exit code is 1."""
     token = tokens(["198.51.100.7"], keyring, "ip")[0]
     done = ready.command("unmask", token, *WHY, DATABASE_URL="postgresql://a@127.0.0.1:1/none")
     assert (done.returncode, done.stdout) == (1, "")
@@ -108,22 +111,22 @@ def test_without_a_database_nothing_is_shown(ready: Job, keyring: Keyring) -> No
 @pytest.mark.parametrize(
     "reason", [(), ("--reason", ""), ("--reason", " "), ("--reason", "\udcff")]
 )
-def test_a_reason_is_wanted(reason: tuple[str, ...]) -> None:
-    """Exit code 2, before anything is looked at."""
+def test_a_reason_is_required(reason: tuple[str, ...]) -> None:
+    """Without one the exit code is 2, even where there is no configuration."""
     assert CliRunner().invoke(main, ["unmask", "k1.AAAA", *reason]).exit_code == 2
 
 
 def test_more_than_the_limit_is_refused(ready: Job, keyring: Keyring, tmp_path: Path) -> None:
-    """By tokens, by file, by condition, and without an audit row."""
-    made = list(tokens(["198.51.100.7", "198.51.100.8"], keyring, "ip"))
+    """This holds for tokens, a file and a condition, and leaves no audit row."""
+    masked = list(tokens(["198.51.100.7", "198.51.100.8"], keyring, "ip"))
     file = tmp_path / "in.csv"
-    file.write_text("masked_ip\n" + "\n".join(made) + "\n")
-    insert(ready, [{"masked_ip": token} for token in made])
-    for what in (made, ["--in", str(file)], ["--where", "true"]):
-        done = ready.command("unmask", *what, "--limit", "1", *WHY)
+    file.write_text("masked_ip\n" + "\n".join(masked) + "\n")
+    insert(ready, [{"masked_ip": token} for token in masked])
+    for source in (masked, ["--in", str(file)], ["--where", "true"]):
+        done = ready.command("unmask", *source, "--limit", "1", *WHY)
         assert (done.returncode, done.stdout) == (2, "")
         assert "more than 1" in done.stderr
-        assert ready.command("unmask", *what, *WHY, ETL_UNMASK__MAX_ROWS="2").returncode == 0
+        assert ready.command("unmask", *source, *WHY, ETL_UNMASK__MAX_ROWS="2").returncode == 0
     assert len(audited(ready)) == 3
 
 
@@ -135,12 +138,11 @@ def insert(job: Job, rows: list[dict[str, Any]]) -> None:
 
 
 def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Path) -> None:
-    """The columns of tokens under their fields' names; all else as it is; private, and new."""
-    (ip,), (device,) = (
-        tokens(["2001:db8::1"], keyring, "ip"),
-        tokens(['a,"b'], keyring, "device_id"),
-    )
-    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    """Columns of tokens get their fields' names; the new file is private and replaces no other."""
+    (ip,) = tokens(["2001:db8::1"], keyring, "ip")
+    (device,) = tokens(['a,"b'], keyring, "device_id")
+    source = tmp_path / "in.csv"
+    out = tmp_path / "out.csv"
     rows = [["masked_ip", "n", "device_id"], [ip, "NA", device], ["", "007", ""]]
     text = io.StringIO()
     csv.writer(text).writerows(rows)
@@ -150,13 +152,15 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     with out.open(newline="") as file:
         assert list(csv.reader(file)) == [
-            ["ip", "n", "device_id"], ["2001:db8::1", "NA", 'a,"b'], ["", "007", ""],
-        ]  # fmt: skip
+            ["ip", "n", "device_id"],
+            ["2001:db8::1", "NA", 'a,"b'],
+            ["", "007", ""],
+        ]
     assert sorted(tmp_path.iterdir()) == [source, out]
     assert audited(ready) == [("unmask", "ticket 4711", ["ip", "device_id"], 2)]
     again = ready.command("unmask", "--in", str(source), "--out", str(out), *WHY)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert len(audited(ready)) == 1
 
 
@@ -165,17 +169,17 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
     [
         ("masked_ip\n{ip}\nsecret\n", "the token of 'masked_ip' in row 2 was not made"),
         ("n\n1\n", "no column of the table holds tokens"),
-        ("masked_ip,ip\n{ip},{ip}\n", "one name"),
+        ("masked_ip,ip\n{ip},{ip}\n", "the same name"),
         ("masked_ip,masked_ip\n{ip},{ip}\n", "header"),
         ("masked_ip\n{ip},secret\n", "row 1 has 2 cells"),
-        ('masked_ip\n"secret', "line 3 is no CSV"),
+        ('masked_ip\n"secret', "line 3 is not CSV"),
         ("", "header"),
     ],
 )
 def test_a_wrong_file_is_refused_whole(
     ready: Job, keyring: Keyring, tmp_path: Path, text: str, words: str
 ) -> None:
-    """By the number of the row, never by what stands in it."""
+    """The error has the number of the row and never its contents."""
     file = tmp_path / "in.csv"
     file.write_text(text.format(ip=tokens(["192.0.2.1"], keyring, "ip")[0]))
     done = ready.command("unmask", "--in", str(file), *WHY)
@@ -186,7 +190,7 @@ def test_a_wrong_file_is_refused_whole(
 
 
 def test_rows_that_meet_a_condition_come_back_plain(ready: Job) -> None:
-    """One column or all masked ones; percent signs, colons and quotes go through."""
+    """One or all masked columns are recovered, and the SQL may hold %, colons and quotes."""
     ready.send(event(user_id="u1"), event(user_id="it's 100% :x", locale=None))
     ready.run()
     done = ready.command("unmask", "--where", "user_id like 'it''s 100% :x'", *WHY)
@@ -212,10 +216,10 @@ def test_rows_that_meet_a_condition_come_back_plain(ready: Job) -> None:
         ("nextval('numbers') > 0", 1, "25006"),
     ],
 )
-def test_a_condition_that_cannot_be_is_told_without_a_value(
+def test_a_failing_condition_is_reported_without_a_value(
     ready: Job, condition: str, code: int, words: str
 ) -> None:
-    """The SQLSTATE only; the transaction reads and ends in time."""
+    """The error has the SQLSTATE only; the transaction cannot write and has a time limit."""
     insert(ready, [{"user_id": "secret value", "app_version": 1}])
     with ready.engine.begin() as connection:
         connection.execute(sa.text("create sequence numbers"))
@@ -227,15 +231,15 @@ def test_a_condition_that_cannot_be_is_told_without_a_value(
     assert audited(ready) == []
 
 
-def test_the_audit_tells_who_and_what_by_a_keyed_fingerprint(ready: Job, keyring: Keyring) -> None:
-    """Of the distinct tokens, in order; the database says by whom and when."""
-    made = list(tokens(["198.51.100.7", "198.51.100.8", "198.51.100.7"], keyring, "ip"))
-    ready.command("unmask", *made, *WHY, USER="mallory", LOGNAME="mallory")
+def test_the_audit_has_a_keyed_fingerprint_of_the_tokens(ready: Job, keyring: Keyring) -> None:
+    """It is of the distinct tokens, in order; the users cannot be faked by the environment."""
+    masked = list(tokens(["198.51.100.7", "198.51.100.8", "198.51.100.7"], keyring, "ip"))
+    ready.command("unmask", *masked, *WHY, USER="mallory", LOGNAME="mallory")
     done = ready.command("audit", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = map(json.loads, done.stdout.splitlines())
-    listed = json.dumps(sorted(set(made))).encode()
-    expected = hmac.digest(keyring.derive("audit"), listed, "sha256").hex()
+    distinct = json.dumps(sorted(set(masked))).encode()
+    expected = hmac.digest(keyring.derive("audit"), distinct, "sha256").hex()
     assert row["fingerprint"] == expected
     assert (row["db_user"], row["key_id"], row["count"]) == ("etl", "k1", 3)
     assert row["os_user"] not in ("", "mallory")
@@ -244,13 +248,13 @@ def test_the_audit_tells_who_and_what_by_a_keyed_fingerprint(ready: Job, keyring
 
 
 def test_a_column_that_is_not_masked_is_refused(job: Job) -> None:
-    """And those that are get named."""
+    """The error names those that are masked."""
     done = job.command("unmask", "k1.AAAA", "--column", "locale", *WHY)
     assert done.returncode == 2
     assert "ip, device_id" in done.stderr
 
 
 def test_only_one_source_at_a_time() -> None:
-    """Wrong usage, exit code 2."""
+    """More than one source is wrong usage, exit code 2."""
     for two in (["k1.A", "--where", "true"], ["--in", "x", "--where", "true"]):
         assert CliRunner().invoke(main, ["unmask", *two, *WHY]).exit_code == 2

@@ -1,4 +1,4 @@
-"""Fingerprints for the ledger: what makes them equal, what makes them differ, what has none."""
+"""Fingerprints for the ledger: when two are equal, when they differ, and which events have none."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new().key("k1")}
 def made(
     key: str, *bodies: str, keyring: Keyring = KEYRING, envelope: Any = "none"
 ) -> tuple[list[fingerprints.Fingerprints | None], list[list[str]]]:
-    """The fingerprints of bodies in their order, and the rejects."""
+    """The fingerprints of the bodies, in order, and the rejects."""
     ledger = LedgerSettings(key=key)
     messages = [message(body, number) for number, body in enumerate(bodies)]
     fields = [ledger.field] if ledger.field else []
     raw, _ = extract.read(messages, fields, envelope=envelope)
-    keys, nameless = fingerprints.make(messages, raw, ledger, keyring, envelope=envelope)
-    return [keys.get(one.message_id) for one in messages], nameless.to_numpy().tolist()
+    keys, rejected = fingerprints.make(messages, raw, ledger, keyring, envelope=envelope)
+    return [keys.get(message.message_id) for message in messages], rejected.to_numpy().tolist()
 
 
 def identified(value: Any, **more: Any) -> str:
@@ -38,57 +38,57 @@ def identified(value: Any, **more: Any) -> str:
 
 
 def test_the_default_makes_none() -> None:
-    """Message ids need no fingerprint."""
+    """A ledger of message ids needs no fingerprints."""
     assert made("message_id", "{}", "[") == ([None, None], [])
 
 
 def test_equal_business_ids_have_one_fingerprint_whatever_else_the_events_say() -> None:
-    """Other ids have others; a number and its spelling are two ids."""
-    (one, same, other, number, text), _ = made(
+    """Other ids have other fingerprints, and 5 and "5" are two ids."""
+    (first, same, other, number, text), _ = made(
         "field:order",
         *(identified("a", x=1), identified("a", x=2), identified("b")),
         *(identified(5), identified("5")),
     )
-    assert one == same
-    assert len({one, other, number, text}) == 4
+    assert first == same
+    assert len({first, other, number, text}) == 4
 
 
 @pytest.mark.parametrize("value", [None, "", " \t", True, 1.5, [], ["a"], {"a": 1}])
 def test_what_identifies_nothing_is_a_reject(value: Any) -> None:
-    """An empty id above all: it would make one event of all that have it."""
-    keys, nameless = made("field:order", identified(value), identified("a"))
+    """Above all an empty id would merge all the events that have it into one."""
+    keys, rejected = made("field:order", identified(value), identified("a"))
     assert keys[0] is None
     assert keys[1] is not None
-    assert nameless == [["m0", "order", "ledger key"]]
+    assert rejected == [["m0", "order", "ledger key"]]
 
 
 def test_an_absent_business_id_is_a_reject() -> None:
-    """As a null one is."""
+    """An absent field counts as a null one."""
     assert made("field:order", "{}") == ([None], [["m0", "order", "ledger key"]])
 
 
-def test_bodies_are_compared_to_the_letter() -> None:
-    """Other white space is another body; what cannot be read has no fingerprint."""
-    (one, same, other, broken), nameless = made("body", '{"a":1}', '{"a":1}', '{"a": 1}', "{")
-    assert one == same != other
+def test_bodies_are_compared_byte_by_byte() -> None:
+    """Other white space makes another body, and an unreadable body has no fingerprint."""
+    (first, same, other, broken), rejected = made("body", '{"a":1}', '{"a":1}', '{"a": 1}', "{")
+    assert first == same != other
     assert broken is None
-    assert nameless == []
+    assert rejected == []
 
 
-def test_the_envelope_is_no_part_of_the_body() -> None:
-    """SNS gives each publication an id and a time."""
+def test_the_envelope_is_not_part_of_the_body() -> None:
+    """SNS gives each publication an id and a time, which would make equal bodies differ."""
 
     def published(number: int, text: str) -> str:
         return json.dumps({"Type": "Notification", "MessageId": str(number), "Message": text})
 
-    (one, again, other), _ = made(
+    (first, again, other), _ = made(
         "body", published(1, "{}"), published(2, "{}"), published(3, "{ }"), envelope="sns"
     )
-    assert one == again != other
+    assert first == again != other
 
 
 def test_each_mode_and_field_has_fingerprints_of_its_own() -> None:
-    """A change of the setting makes no event look like another."""
+    """After a change of the setting no event is taken for another one."""
     text = '"a"'
     both = json.dumps({"order": "a", "login": "a"})
     fingerprints = [made(key, both)[0][0] for key in ("field:order", "field:login", "body")]
@@ -97,7 +97,7 @@ def test_each_mode_and_field_has_fingerprints_of_its_own() -> None:
 
 
 def test_a_fingerprint_is_an_hmac_under_a_derived_key() -> None:
-    """Computed here with another library; a lone surrogate breaks nothing."""
+    """Another library computes the same one, even for a value with a lone surrogate."""
     value = "\ud800 order"
     info = b"etl:v1:k1:ledger"
     derived = HKDF(SHA512(), 64, salt=None, info=info).derive(KEYRING.key("k1"))
@@ -107,7 +107,7 @@ def test_a_fingerprint_is_an_hmac_under_a_derived_key() -> None:
 
 
 def test_keyrings_with_a_key_in_common_have_a_fingerprint_in_common() -> None:
-    """So a rotation forgets nothing while the old key stays."""
+    """Thus a rotation forgets nothing while the old key stays in the keyring."""
     ((before,), _), ((after,), _) = (
         made("body", "{}", keyring=keyring) for keyring in (KEYRING, ROTATED)
     )
@@ -126,7 +126,7 @@ def test_keyrings_with_a_key_in_common_have_a_fingerprint_in_common() -> None:
         ("field:SentTimestamp", "reserved for the job"),
     ],
 )
-def test_a_key_that_is_none_is_refused(key: str, words: str) -> None:
-    """At the start."""
+def test_a_setting_that_names_no_key_is_refused(key: str, words: str) -> None:
+    """The settings refuse it, before any message is received."""
     with pytest.raises(ValueError, match=words):
         LedgerSettings(key=key)

@@ -42,7 +42,7 @@ def test_parse_reads_the_primary_and_every_key():
 
 
 def test_dump_is_what_parse_reads():
-    """A keyring survives its own JSON."""
+    """Parsing the JSON of a keyring and dumping it again gives the same JSON."""
     ring = Keyring("k2", {"k1": ONE, "k2": TWO})
     assert (
         ring.dump()
@@ -80,9 +80,9 @@ def test_new_keys_are_random():
         (f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)[:-3]}x=="}}}}', "key 'k1' is not base64"),
         (
             f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}", "k1": "{b64(TWO)}"}}}}',
-            "'k1' stands twice",
+            "'k1' appears twice",
         ),
-        ('{"primary": "k1", "primary": "k2", "keys": {}}', "'primary' stands twice"),
+        ('{"primary": "k1", "primary": "k2", "keys": {}}', "'primary' appears twice"),
         (text(k1=ONE[:63]), "key 'k1' has 63 bytes, must have 64"),
         (text(k1=ONE + b"x"), "key 'k1' has 65 bytes, must have 64"),
         (text(k1=ONE[:32]), "key 'k1' has 32 bytes, must have 64"),
@@ -99,7 +99,7 @@ def test_new_keys_are_random():
     ],
 )
 def test_parse_refuses_and_says_why(document, reason):
-    """Each fault has its own words, after the name of the source."""
+    """Each fault has a message of its own, after the name of the source."""
     assert refusal(document).startswith(f"keyring in ETL_KEYRING: {reason}")
 
 
@@ -118,7 +118,7 @@ def test_parse_refuses_and_says_why(document, reason):
     ],
 )
 def test_an_error_holds_no_key_material(document):
-    """Neither the message nor an exception behind it repeats what may be a key."""
+    """Neither the message nor an exception behind it repeats anything that may be a key."""
     with pytest.raises(KeyringError) as caught:
         Keyring.parse(document, source="ETL_KEYRING")
     assert caught.value.__context__ is None
@@ -141,7 +141,7 @@ def test_a_keyring_is_not_pickled_or_copied(carry):
 
 
 def test_a_keyring_is_frozen():
-    """The primary stays as it was read, and the keys of its maker are not its own."""
+    """Its primary cannot be set, and it holds a copy of the keys that it was given."""
     keys = {"k1": ONE}
     ring = Keyring("k1", keys)
     keys["k1"] = TWO
@@ -155,16 +155,16 @@ def test_a_keyring_is_frozen():
     [(["k1"], "k2"), (["k9", "k10"], "k11"), (["old"], "k1"), (["k007", "x"], "k8")],
 )
 def test_with_new_makes_a_random_key_primary_and_keeps_the_others(ids, new_id):
-    """Its id comes after all that are there."""
+    """The id of the new key follows the highest number in use."""
     ring = Keyring(ids[0], {key_id: bytes([n]) + ONE[1:] for n, key_id in enumerate(ids, 1)})
-    one, other = ring.with_new(), ring.with_new()
-    assert (one.primary, one.key_ids) == (new_id, (*ids, new_id))
-    assert [one.key(key_id) for key_id in ids] == [ring.key(key_id) for key_id in ids]
-    assert one.key(new_id) != other.key(new_id)
+    first, second = ring.with_new(), ring.with_new()
+    assert (first.primary, first.key_ids) == (new_id, (*ids, new_id))
+    assert [first.key(key_id) for key_id in ids] == [ring.key(key_id) for key_id in ids]
+    assert first.key(new_id) != second.key(new_id)
 
 
 def test_with_new_refuses_an_id_that_is_taken():
-    """Tokens name their key, so an id stands for one key for ever."""
+    """Tokens name their key by its id, so an id is never given to a second key."""
     with pytest.raises(KeyringError, match="'k1' is taken"):
         Keyring.new().with_new("k1")
     with pytest.raises(KeyringError, match="key id 2 must be 1 to 16"):
@@ -219,7 +219,7 @@ def test_load_says_how_to_make_a_keyring():
 
 
 def test_load_refuses_two_sources():
-    """Which of two keyrings was meant is not guessed."""
+    """The program does not guess which of two keyrings was meant."""
     with pytest.raises(KeyringError, match=r"all but one of ETL_KEYRING, ETL_KEYRING_SECRET$"):
         load_keyring({"ETL_KEYRING_SECRET": "a", "ETL_KEYRING": text()})
 
@@ -234,14 +234,14 @@ def test_load_reads_a_file_of_its_owner(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_load_refuses_a_file_that_others_can_read(tmp_path, mode):
-    """The error names the mode and the command that mends it."""
+    """The error names the mode and the command that corrects it."""
     path = tmp_path / "keyring.json"
     path.write_text(text())
     path.chmod(mode)
     with pytest.raises(KeyringError) as caught:
         load_keyring({"ETL_KEYRING_FILE": str(path)})
     assert str(caught.value) == (
-        f"keyring file {str(path)!r} has mode {mode:04o}, so that others can use it; "
+        f"keyring file {str(path)!r} has mode {mode:04o}, so other users can use it; "
         f"run: chmod 600 {path}"
     )
 
@@ -263,7 +263,7 @@ def test_load_refuses_a_file_that_is_no_text(tmp_path):
 
 
 def test_a_fault_in_a_file_names_the_file(tmp_path):
-    """What is wrong inside of a file is reported with its path."""
+    """An error about the contents of a file names its path."""
     path = tmp_path / "keyring.json"
     path.write_text("{}")
     path.chmod(0o600)

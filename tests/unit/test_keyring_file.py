@@ -1,4 +1,4 @@
-"""The keyring's file is replaced whole, once, and keeps what it was."""
+"""The keyring's file is replaced in one step and keeps its mode and owner."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from etl.errors import KeyringError
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A keyring's file, with one key."""
-    made = tmp_path / "keyring.json"
-    made.write_text(Keyring.new().dump())
-    made.chmod(0o600)
-    return made
+    file = tmp_path / "keyring.json"
+    file.write_text(Keyring.new().dump())
+    file.chmod(0o600)
+    return file
 
 
 def read(path: Path) -> Keyring:
@@ -30,7 +30,7 @@ def read(path: Path) -> Keyring:
 
 
 def test_rotate_adds_a_primary_key_and_keeps_the_old(path: Path) -> None:
-    """What it returns is what stands in the file, and nothing else is left in the folder."""
+    """The file holds the keyring that it returns, and nothing else is left in the folder."""
     old = read(path)
     ring = keyring_file.rotate(path)
     assert (ring.primary, ring.key_ids) == ("k2", ("k1", "k2"))
@@ -41,7 +41,7 @@ def test_rotate_adds_a_primary_key_and_keeps_the_old(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_rotate_keeps_the_mode_whatever_the_umask(path: Path, mode: int) -> None:
-    """A file that its owner may not write is replaced all the same: the folder counts."""
+    """A file that its owner may not write is replaced too, since only the folder's mode matters."""
     path.chmod(mode)
     before = os.umask(0)
     try:
@@ -53,14 +53,14 @@ def test_rotate_keeps_the_mode_whatever_the_umask(path: Path, mode: int) -> None
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_rotate_keeps_the_owner(path: Path) -> None:
-    """When root rotates the key of a job's account, the job can still read it."""
+    """When root rotates the keyring of a job's account, the job can still read it."""
     os.chown(path, 12345, 54321)
     keyring_file.rotate(path)
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
 
 
 def test_rotate_refuses_a_symbolic_link(path: Path) -> None:
-    """It would be replaced by a file, and what it led to would keep the old keyring."""
+    """The link would be replaced by a file, and the file behind it would keep the old keyring."""
     link = path.with_name("link.json")
     link.symlink_to(path)
     with pytest.raises(KeyringError, match="Too many levels of symbolic links"):
@@ -69,11 +69,11 @@ def test_rotate_refuses_a_symbolic_link(path: Path) -> None:
     assert read(path).key_ids == ("k1",)
 
 
-def test_rotate_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
-    """And does not wait for a pipe's other end."""
+def test_rotate_refuses_a_pipe(tmp_path: Path) -> None:
+    """It does not wait for the pipe's other end."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
-    with pytest.raises(KeyringError, match="no regular file"):
+    with pytest.raises(KeyringError, match="not a regular file"):
         keyring_file.rotate(pipe)
 
 
@@ -84,7 +84,7 @@ def test_rotate_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
 def test_a_refused_rotation_leaves_the_file(
     path: Path, key_id: str | None, mode: int, problem: str
 ) -> None:
-    """As it was, with nothing beside it."""
+    """Its bytes are the same, and there is no other file beside it."""
     path.chmod(mode)
     before = path.read_bytes()
     with pytest.raises(KeyringError, match=problem):
@@ -97,7 +97,7 @@ def test_a_refused_rotation_leaves_the_file(
 def test_a_full_disk_leaves_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """The new one was not whole, so it is gone; the error holds no key."""
+    """The incomplete new file is removed, and the error holds no key."""
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -111,10 +111,11 @@ def test_a_full_disk_leaves_the_file(
 
 
 def test_rotations_at_once_lose_no_key(path: Path) -> None:
-    """Each adds its own to those of the others."""
-    rings: list[Keyring] = []
+    """Each of eight threads adds its key to those of the others."""
+    keyrings: list[Keyring] = []
     threads = [
-        threading.Thread(target=lambda: rings.append(keyring_file.rotate(path))) for _ in range(8)
+        threading.Thread(target=lambda: keyrings.append(keyring_file.rotate(path)))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -122,5 +123,5 @@ def test_rotations_at_once_lose_no_key(path: Path) -> None:
         thread.join()
     assert read(path).key_ids == tuple(f"k{number}" for number in range(1, 10))
     keys = json.loads(path.read_text())["keys"]
-    for ring in rings:
-        assert json.loads(ring.dump())["keys"].items() <= keys.items()
+    for keyring in keyrings:
+        assert json.loads(keyring.dump())["keys"].items() <= keys.items()

@@ -1,4 +1,4 @@
-"""Tokens and sealed bodies: what they are, what survives, and what is refused."""
+"""Tokens and sealed bodies: their format, what comes back unchanged, and what is refused."""
 
 import base64
 import sqlite3
@@ -29,7 +29,7 @@ unhurried = settings(deadline=None, database=None, derandomize=True, max_example
 
 
 def by_hand(value: str, key: bytes = ONE, key_id: str = "k1", context: str = "ip") -> str:
-    """Make a token as the design says, one value at a time, with another library."""
+    """Make one token in the documented format with another library."""
     padded = value.encode() + b"\x80"
     padded += bytes(-len(padded) % 16)
     sealed = AESSIV(key).encrypt(padded, [f"etl:v1:{key_id}:{context}".encode()])
@@ -70,32 +70,32 @@ def refusal(token: object, ring: Keyring = RING, context: str = "ip") -> str:
     ["", "1.2.3.4", "x" * 15, "x" * 16, "x" * 17, "x" * 500, "Жук 🐞", "a\0b", "a\nb", "\x80"],
 )
 def test_a_token_is_what_another_library_makes(value):
-    """Around the block borders, empty, and outside ASCII, a token is as the design says."""
+    """Around the block borders, empty, and outside ASCII, tokens follow the documented format."""
     assert mask.tokens([value], RING, "ip").tolist() == [by_hand(value)]
 
 
 def test_new_tokens_use_the_primary_key():
-    """The key id in front and the key behind it are the primary's."""
+    """A new token names the primary key and is made with it."""
     assert mask.tokens(["1.2.3.4"], BOTH, "ip").tolist() == [by_hand("1.2.3.4", TWO, "k2")]
 
 
 def test_equal_values_have_equal_tokens_and_others_do_not():
     """Two tokens are equal exactly when their values are."""
     values = ["a", "b", "a", "a\0", "A", "b"]
-    made = mask.tokens(values, RING, "ip")
-    assert pd.factorize(made)[0].tolist() == pd.factorize(np.array(values, object))[0].tolist()
+    masked = mask.tokens(values, RING, "ip")
+    assert pd.factorize(masked)[0].tolist() == pd.factorize(np.array(values, object))[0].tolist()
 
 
 def test_a_context_has_its_own_tokens():
-    """The same value in two columns cannot be matched across them."""
+    """The same value cannot be matched across two columns of different contexts."""
     assert mask.tokens(["a"], RING, "ip")[0] != mask.tokens(["a"], RING, "device_id")[0]
 
 
 @pytest.mark.parametrize("null", [None, float("nan"), pd.NA, pd.NaT])
 def test_null_stays_null(null):
-    """Whatever pandas takes for null comes out as None."""
-    made = mask.tokens(["a", null, "b"], RING, "ip")
-    assert made.tolist() == [by_hand("a"), None, by_hand("b")]
+    """Every value that pandas counts as null comes out as None."""
+    masked = mask.tokens(["a", null, "b"], RING, "ip")
+    assert masked.tolist() == [by_hand("a"), None, by_hand("b")]
 
 
 @pytest.mark.parametrize("values", [[], [None, None]])
@@ -119,21 +119,21 @@ def test_a_column_of_nothing_is_masked_to_nothing(values):
 )
 def test_every_kind_of_sequence_is_masked_by_position(make):
     """Lists, arrays and Series of each dtype give the same array."""
-    made = mask.tokens(make(["a", None, "b"]), RING, "ip")
-    assert (made.dtype, made.tolist()) == (object, [by_hand("a"), None, by_hand("b")])
+    masked = mask.tokens(make(["a", None, "b"]), RING, "ip")
+    assert (masked.dtype, masked.tolist()) == (object, [by_hand("a"), None, by_hand("b")])
 
 
 def test_a_long_column_keeps_its_order_over_chunks():
-    """Chunks change neither places nor tokens, whatever lengths are mixed."""
+    """Chunks change neither positions nor tokens, whatever lengths are mixed."""
     values = [f"{number % 9000}" * (number % 11) for number in range(2 * mask.CHUNK_ROWS + 50)]
-    made = mask.tokens(values, RING, "ip")
+    masked = mask.tokens(values, RING, "ip")
     wanted = {value: by_hand(value) for value in set(values)}
-    assert made.tolist() == [wanted[value] for value in values]
+    assert masked.tolist() == [wanted[value] for value in values]
 
 
 @pytest.mark.parametrize("strange", [5, 1.5, True, b"bytes", ["list"], {"a": 1}, (1,)])
 def test_a_value_that_is_no_str_is_named_by_place(strange):
-    """A programming error before the masking is told by column and row, without the value."""
+    """The error names the column and the row, without the value."""
     frame = logins()
     frame["ip"] = pd.Series(["1.1.1.1", None, "b", strange, "c", 7], dtype=object).array
     with pytest.raises(TypeError) as caught:
@@ -142,11 +142,11 @@ def test_a_value_that_is_no_str_is_named_by_place(strange):
 
 
 def test_a_lone_surrogate_is_named_by_place():
-    """Text that UTF-8 cannot spell is told by column and row, and the value is not behind it."""
+    """The error names the column and the row, and no exception behind it holds the value."""
     values = ["fine", None, "secret\ud800"]
     with pytest.raises(ValueError, match="surrogate") as caught:
         mask.tokens(values, RING, "ip")
-    assert str(caught.value) == "column 'ip', row 2: a lone surrogate is no text"
+    assert str(caught.value) == "column 'ip', row 2: a lone surrogate is not text"
     assert caught.value.__context__ is None
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
@@ -161,7 +161,7 @@ def test_the_row_of_a_fault_counts_from_the_start_of_the_column():
 @unhurried
 @given(st.lists(st.none() | texts, max_size=40))
 def test_any_text_comes_back(values):
-    """Values of any Unicode, with nulls and duplicates, survive masking and unmasking."""
+    """Values of any Unicode text, with nulls and duplicates, come back from their tokens."""
     assert mask.unmask_tokens(mask.tokens(values, BOTH, "ip"), BOTH, "ip").tolist() == values
 
 
@@ -169,12 +169,13 @@ def test_any_text_comes_back(values):
 
 
 def test_columns_puts_each_token_in_the_place_of_its_value():
-    """Shuffled index, duplicate labels, duplicates and nulls: each place has its own token."""
+    """This holds for a shuffled index with duplicate labels, and for duplicates and nulls."""
     frame = logins()
     masked = mask.columns(frame, RING, PLAN)
     ips = [None if ip is None else by_hand(ip) for ip in frame["ip"]]
     devices = [
-        None if one is None else by_hand(one, context="device") for one in frame["device_id"]
+        None if device is None else by_hand(device, context="device")
+        for device in frame["device_id"]
     ]
     assert masked["masked_ip"].tolist() == ips
     assert masked["masked_device"].tolist() == devices
@@ -182,19 +183,23 @@ def test_columns_puts_each_token_in_the_place_of_its_value():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_columns_commutes_with_a_permutation(seed):
-    """Masking a shuffled frame is shuffling the masked frame."""
+    """Masking a shuffled frame gives the same as shuffling the masked frame."""
     order = np.random.default_rng(seed).permutation(6)
     shuffled = mask.columns(logins().iloc[order], RING, PLAN)
     pd.testing.assert_frame_equal(shuffled, mask.columns(logins(), RING, PLAN).iloc[order])
 
 
 def test_columns_keeps_names_in_place_and_the_rest_untouched():
-    """Targets stand where their sources stood; index and other columns are the same."""
+    """Targets are in the positions of their sources; index and other columns are the same."""
     frame = logins()
     masked = mask.columns(frame, RING, PLAN)
     assert masked.columns.tolist() == [
-        "message_id", "masked_ip", "locale", "masked_device", "app_version",
-    ]  # fmt: skip
+        "message_id",
+        "masked_ip",
+        "locale",
+        "masked_device",
+        "app_version",
+    ]
     rest = ["message_id", "locale", "app_version"]
     pd.testing.assert_frame_equal(masked[rest], frame[rest])
 
@@ -207,14 +212,14 @@ def test_columns_leaves_no_plain_value():
 
 
 def test_columns_does_not_change_the_frame_it_was_given():
-    """The valid frame is as it was."""
+    """The frame is equal to a new one after the call."""
     frame = logins()
     mask.columns(frame, RING, [MaskedColumn("ip", "ip", "ip"), PLAN[1]])
     pd.testing.assert_frame_equal(frame, logins())
 
 
 def test_columns_may_swap_names():
-    """A target may have the name of a source that goes."""
+    """A target may have the name of a source that is replaced."""
     plan = [MaskedColumn("ip", "device_id", "ip"), MaskedColumn("device_id", "ip", "device")]
     masked = mask.columns(logins(), RING, plan)
     assert masked["device_id"].tolist()[0] == by_hand("1.2.3.4")
@@ -229,8 +234,13 @@ def test_masked_nulls_arrive_in_sql_as_null():
     masked.to_sql("logins", connection, index=False)
     kinds = connection.execute("select typeof(masked_ip), masked_ip is null from logins")
     assert kinds.fetchall() == [
-        ("text", 0), ("null", 1), ("text", 0), ("text", 0), ("text", 0), ("null", 1),
-    ]  # fmt: skip
+        ("text", 0),
+        ("null", 1),
+        ("text", 0),
+        ("text", 0),
+        ("text", 0),
+        ("null", 1),
+    ]
     connection.close()
 
 
@@ -255,10 +265,10 @@ def test_a_plan_that_does_not_fit_the_frame_is_refused(plan, column):
         mask.columns(logins(), RING, plan)
 
 
-def test_a_source_that_stands_twice_is_refused():
-    """One of two columns of one name would stay plain."""
+def test_a_source_that_appears_twice_is_refused():
+    """One of two columns of the same name would stay plain."""
     frame = pd.DataFrame([["a", "b"]], columns=["ip", "ip"])
-    with pytest.raises(ValueError, match="'ip' must stand once"):
+    with pytest.raises(ValueError, match="'ip' must be in the frame exactly once"):
         mask.columns(frame, RING, PLAN[:1])
 
 
@@ -266,18 +276,18 @@ def test_a_source_that_stands_twice_is_refused():
 
 
 def test_unmask_recovers_a_token_made_by_another_library():
-    """The format is the design's, not this program's own."""
+    """The documented format is all that another library needs."""
     assert mask.unmask(by_hand("198.51.100.7"), RING, "ip") == "198.51.100.7"
 
 
 def test_every_key_of_the_keyring_unmasks():
-    """Tokens of the former key stay readable, mixed with those of the primary."""
+    """Tokens of an old key stay readable, mixed with those of the primary key."""
     mixed = [by_hand("a"), None, by_hand("b", TWO, "k2"), by_hand("c" * 99), by_hand("a")]
     assert mask.unmask_tokens(mixed, BOTH, "ip").tolist() == ["a", None, "b", "c" * 99, "a"]
 
 
 def test_a_newline_in_a_value_does_not_move_its_neighbours():
-    """Values with newlines unmask as they were, and so do those beside them."""
+    """Values with newlines come back unchanged, and so do those beside them."""
     values = ["a", "b\nc", "\n", "", "d\n"]
     assert mask.unmask_tokens(mask.tokens(values, RING, "ip"), RING, "ip").tolist() == values
 
@@ -291,7 +301,7 @@ def test_every_flipped_bit_of_a_token_is_refused(value):
         for at in range(len(token))
         for bit in range(8)
     ]
-    assert {refusal(one) for one in changed} == {NOT_A_TOKEN}
+    assert {refusal(token) for token in changed} == {NOT_A_TOKEN}
 
 
 WRONG = {
@@ -326,7 +336,7 @@ WRONG = {
 
 
 def test_the_wrong_tokens_are_wrong_in_one_way():
-    """The token of the other alphabet has a character that the alphabets spell differently."""
+    """The token in the other alphabet has a character on which the two alphabets differ."""
     assert WRONG["the other alphabet"] != by_hand("a8")
     assert mask.unmask(by_hand("a8"), RING, "ip") == "a8"
     assert mask.unmask(forged(b"fifteen bytes!!\x80"), RING, "ip") == "fifteen bytes!!"
@@ -334,7 +344,7 @@ def test_the_wrong_tokens_are_wrong_in_one_way():
 
 @pytest.mark.parametrize("token", WRONG.values(), ids=WRONG.keys())
 def test_every_fault_of_a_token_has_the_same_words(token):
-    """The error does not tell which check failed."""
+    """The error does not say which check failed."""
     assert refusal(token) == NOT_A_TOKEN
 
 
@@ -357,12 +367,12 @@ def test_the_row_of_a_wrong_token_counts_from_the_start_of_the_column():
 
 
 def test_remask_brings_tokens_of_every_key_under_the_primary():
-    """In order, nulls as they are; None for whatever cannot be opened."""
+    """Order and nulls stay; a token that cannot be opened becomes None."""
     values = ["1.2.3.4", "::1", "1.2.3.4", "é" * 20]
     old, new = mask.tokens(values, RING, "ip"), mask.tokens(values, BOTH, "ip")
     odd = [mask.tokens(["x"], RING, "device")[0], "k1.", "", 5, "k9." + old[0][3:]]
-    made = mask.remask([*old, None, *new, *odd], BOTH, "ip")
-    assert made.tolist() == [*new, None, *new, *[None] * len(odd)]
+    masked = mask.remask([*old, None, *new, *odd], BOTH, "ip")
+    assert masked.tolist() == [*new, None, *new, *[None] * len(odd)]
     assert mask.remask([], BOTH, "ip").tolist() == []
 
 
@@ -372,16 +382,17 @@ def test_remask_brings_tokens_of_every_key_under_the_primary():
 @pytest.mark.parametrize("value_bytes", [0, 1, 14, 15, 16, 31, 32, 47, 48, 159, 160])
 @pytest.mark.parametrize("key_id", ["k", "key-2024-05-01__"])
 def test_token_length_is_the_length_of_a_token(value_bytes, key_id):
-    """The length is known from the bytes of the value and the key id."""
+    """The length follows from the sizes of the value and the key id."""
     (token,) = mask.tokens(["x" * value_bytes], Keyring(key_id, {key_id: ONE}), "ip")
     assert tokens.token_length(value_bytes, len(key_id)) == len(token)
 
 
 @pytest.mark.parametrize("characters", range(46, 300))
 def test_longest_value_is_the_last_that_fits(characters):
-    """The value of the most bytes fits, and one byte more does not."""
-    most = tokens.longest_value(characters, 2)
-    assert tokens.token_length(most, 2) <= characters < tokens.token_length(most + 1, 2)
+    """The longest value fits, and one byte more does not."""
+    value_bytes = tokens.longest_value(characters, 2)
+    assert tokens.token_length(value_bytes, 2) <= characters
+    assert characters < tokens.token_length(value_bytes + 1, 2)
 
 
 def test_a_column_too_short_for_any_token_is_refused():
@@ -399,8 +410,9 @@ bodies = st.lists(st.tuples(st.text(max_size=60) | st.binary(max_size=60), st.te
 @unhurried
 @given(bodies)
 def test_any_body_comes_back(pairs):
-    """Bodies of text with lone surrogates and of bytes survive exactly, type included."""
-    plain, ids = [body for body, _ in pairs], [message_id for _, message_id in pairs]
+    """Bodies of text with lone surrogates and of bytes come back exactly, with their type."""
+    plain = [body for body, _ in pairs]
+    ids = [message_id for _, message_id in pairs]
     assert seal.unseal(seal.seal(plain, ids, RING), ids, RING) == plain
 
 
@@ -417,13 +429,13 @@ def test_a_long_body_comes_back():
 
 
 def test_two_seals_of_one_body_differ():
-    """A sealed body does not tell that it was seen before, at once or later."""
+    """Equal bodies look different, whether sealed in one call or in two."""
     sealed = seal.seal(["body"] * 2, ["m1"] * 2, RING) + seal.seal(["body"], ["m1"], RING)
-    assert len({one[20:] for one in sealed}) == 3
+    assert len({body[20:] for body in sealed}) == 3
 
 
 def test_a_sealed_body_is_what_another_library_opens():
-    """Version, key id, nonce, then RFC 5297 under the derived key and three strings."""
+    """It is version, key id and nonce, then RFC 5297 under the derived key with three strings."""
     (sealed,) = seal.seal(["body"], ["m1"], BOTH)
     assert sealed[:4] == b"\x01\x02k2"
     data = [b"etl:v1:k2:quarantine", b"m1", sealed[4:20]]
@@ -432,14 +444,14 @@ def test_a_sealed_body_is_what_another_library_opens():
 
 
 def test_every_key_of_the_keyring_unseals():
-    """Bodies sealed under the former key open beside those of the primary, in order."""
+    """Bodies sealed under an old key open beside those of the primary key, in order."""
     sealed = seal.seal(["new"], ["m1"], BOTH) + seal.seal(["old"], ["m2"], RING)
     sealed += seal.seal(["newer"], ["m3"], BOTH)
     assert seal.unseal(sealed, ["m1", "m2", "m3"], BOTH) == ["new", "old", "newer"]
 
 
 def test_unseal_takes_what_the_database_driver_gives():
-    """Bytes of a bytea column come as a memoryview."""
+    """The driver returns the bytes of a bytea column as a memoryview."""
     assert seal.unseal([memoryview(seal.seal(["body"], ["m1"], RING)[0])], ["m1"], RING) == ["body"]
 
 
@@ -458,11 +470,11 @@ def test_every_flipped_bit_of_a_sealed_body_is_refused():
     (sealed,) = seal.seal(["body"], ["m1"], RING)
     number = int.from_bytes(sealed)
     changed = [(number ^ 1 << bit).to_bytes(len(sealed)) for bit in range(8 * len(sealed))]
-    assert {unseal_refusal(one) for one in changed} == {NOT_A_BODY}
+    assert {unseal_refusal(body) for body in changed} == {NOT_A_BODY}
 
 
 def test_every_cut_of_a_sealed_body_is_refused():
-    """A body that was stored in part is refused in the same words."""
+    """A truncated body is refused with the same message."""
     (sealed,) = seal.seal(["body"], ["m1"], RING)
     assert {unseal_refusal(sealed[:length]) for length in range(len(sealed))} == {NOT_A_BODY}
 
@@ -480,23 +492,23 @@ def test_a_body_of_another_keyring_is_refused():
 
 @pytest.mark.parametrize("inside", [b"", b"t", b"x\x80", b"\x80", b"t\xff\x80", b"tbody\x80\x01"])
 def test_a_body_that_was_sealed_wrongly_is_refused(inside):
-    """With the right key around it, what is no typed and padded body is refused too."""
+    """Plaintext without type mark and padding is refused even under the right key."""
     nonce = bytes(16)
     data = [b"etl:v1:k1:quarantine", b"m1", nonce]
     sealed = AESSIV(RING.derive("quarantine")).encrypt(inside, data)
     assert unseal_refusal(b"\x01\x02k1" + nonce + sealed) == NOT_A_BODY
 
 
-def test_as_many_message_ids_as_bodies():
-    """A missing id would bind bodies to the wrong messages."""
+def test_a_missing_message_id_is_refused():
+    """It would bind bodies to the wrong messages."""
     with pytest.raises(ValueError, match="each body needs"):
         seal.seal(["a", "b"], ["m1"], RING)
     with pytest.raises(ValueError, match="each sealed body needs"):
         seal.unseal([b""], [], RING)
 
 
-def test_unseal_each_leaves_out_what_cannot_be_opened():
-    """None in its place: of another message, of another key, or no body at all."""
+def test_unseal_each_returns_none_for_what_cannot_be_opened():
+    """The body is of another message, of another key, or is not a body at all."""
     sealed = seal.seal(["a", b"b"], ["m1", "m2"], RING)
     stranger = seal.seal(["c"], ["m3"], Keyring("k1", {"k1": TWO}))
     given = [sealed[0], sealed[1], sealed[0], stranger[0], b""]
@@ -504,8 +516,8 @@ def test_unseal_each_leaves_out_what_cannot_be_opened():
     assert opened == ["a", b"b", None, None, None]
 
 
-def test_the_header_is_what_bodies_of_a_key_begin_with():
-    """And those of no other key, though its id begin alike."""
+def test_every_body_of_a_key_begins_with_its_header():
+    """Bodies of another key do not begin with it, even if the key ids begin alike."""
     (body,) = seal.seal(["a"], ["m"], RING)
     assert body.startswith(seal.header("k1"))
     assert not body.startswith(seal.header("k"))

@@ -1,4 +1,4 @@
-"""Private files: whole or not there, and never in another's place."""
+"""Private files are complete or absent, and never replace another file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import SettingsError
+from etl.errors import UsageError
 from etl.operations.private_file import new_file
 from tests.unit.builders import ROOT
 
 
 def test_the_file_appears_whole_and_private(tmp_path: Path) -> None:
-    """Its name comes last, and until then it has none."""
+    """It gets its name last, and until then it has none."""
     path = tmp_path / "new"
     with new_file(path) as file:
         file.write(b"one")
@@ -30,18 +30,18 @@ def test_the_file_appears_whole_and_private(tmp_path: Path) -> None:
 def test_a_file_system_without_nameless_files_gets_a_hidden_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As private, and gone at the end."""
+    """The hidden file is as private, and gone at the end."""
     monkeypatch.delattr(os, "O_TMPFILE")
     path = tmp_path / "new"
     with new_file(path) as file:
         file.write(b"one")
-        assert [stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()] == [0o600]
+        assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [0o600]
     assert path.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
-    """Plain values may stand in the file."""
+    """A part of a file could hold plain values."""
     code = (
         "import os, pathlib, signal; from etl.operations.private_file import new_file\n"
         f"with new_file(pathlib.Path({str(tmp_path / 'new')!r})) as file:\n"
@@ -53,27 +53,27 @@ def test_a_process_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    """Neither the file nor a part of it."""
+    """An exception in the block leaves neither the file nor a part of it."""
     with pytest.raises(RuntimeError), new_file(tmp_path / "new") as file:
         file.write(b"one")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
-    """Even what comes while the file is written, and a link that leads nowhere."""
+def test_an_existing_file_is_not_replaced(tmp_path: Path) -> None:
+    """Neither a dangling link nor a file created during the writing is replaced."""
     path, link = tmp_path / "new", tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SettingsError, match="already"), new_file(link):
+    with pytest.raises(UsageError, match="already"), new_file(link):
         pass
-    with pytest.raises(SettingsError, match="cannot be written"), new_file(path) as file:
+    with pytest.raises(UsageError, match="cannot be written"), new_file(path) as file:
         file.write(b"mine")
         path.write_bytes(b"another's")
     assert path.read_bytes() == b"another's"
     assert sorted(tmp_path.iterdir()) == [link, path]
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """By name."""
-    with pytest.raises(SettingsError, match="no folder"), new_file(tmp_path / "a" / "b"):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """The error says that the path is not a folder."""
+    with pytest.raises(UsageError, match="not a folder"), new_file(tmp_path / "a" / "b"):
         pass

@@ -52,10 +52,10 @@ def matrix(rows: int, length: int, seed: int = 5) -> siv.Matrix:
 @VECTORS
 def test_seal_gives_the_published_answer(key, associated, value, sealed):
     """The vectors of RFC 5297 and the AES-256 one come out to the byte."""
-    made = siv.seal(
+    answer = siv.seal(
         bytes.fromhex(key), [bytes.fromhex(value)], list(map(bytes.fromhex, associated))
     )
-    assert made == [bytes.fromhex(sealed)]
+    assert answer == [bytes.fromhex(sealed)]
 
 
 @VECTORS
@@ -102,23 +102,23 @@ def test_the_counter_never_carries_out_of_its_low_lane(bits):
     blocks = b"".join((start + number).to_bytes(16) for number in range(5))
     stream = AES.new(KEY[32:], AES.MODE_ECB).encrypt(blocks)
 
-    made = siv._ctr(
+    answer = siv._ctr(
         siv._Aes(KEY[32:]),
         np.frombuffer(synthetic_iv, np.uint8).reshape(1, 16),
         np.zeros((1, 80), np.uint8),
     )
-    assert made.tobytes() == stream
+    assert answer.tobytes() == stream
 
 
 def test_a_few_long_rows_agree_with_a_long_column():
-    """The CBC call a row, for few long rows, gives what the chained columns give."""
+    """One CBC call per row, used for a few long rows, gives the same result as chained columns."""
     rows = matrix(80, 1000)
     alone = np.concatenate([siv.seal_matrix(KEY, rows[at : at + 1]) for at in range(len(rows))])
     assert (alone == siv.seal_matrix(KEY, rows)).all()
 
 
 def test_mixed_lengths_keep_their_places():
-    """Values of many lengths come back in the order they went in, as another library has them."""
+    """Values of many lengths come back in their order and as another library seals them."""
     values = [bytes([number]) * (number * 7 % 50) for number in range(200)]
     sealed = siv.seal(KEY, values, [b"x"])
     assert sealed == [AESSIV(KEY).encrypt(value, [b"x"]) for value in values]
@@ -132,7 +132,7 @@ def test_no_associated_data_is_not_one_empty_string():
 
 
 def test_associated_data_may_differ_from_value_to_value():
-    """A string for each value, of any length, goes with the value in its place."""
+    """A string for each value, of any length, goes with the value at the same position."""
     values = [b"same" * (number % 9) for number in range(60)]
     nonces = [bytes([number]) * (number % 20) for number in range(60)]
     wanted = [
@@ -153,7 +153,7 @@ def test_every_flipped_bit_is_told(value):
 
 
 def test_a_row_that_is_not_genuine_comes_back_as_zeros():
-    """What a forged row would decrypt to is never handed out, and its neighbours are."""
+    """The decryption of a forged row is never returned; its neighbours come back as usual."""
     rows = matrix(3, 20)
     sealed = siv.seal_matrix(KEY, rows)
     sealed[1, 30] ^= 1
@@ -164,7 +164,7 @@ def test_a_row_that_is_not_genuine_comes_back_as_zeros():
 
 
 def test_open_names_positions_and_no_value():
-    """The error names the rows that are wrong, by position only."""
+    """The error names the wrong rows by their positions only."""
     sealed = siv.seal(KEY, [b"alpha", b"beta", b"gamma"])
     with pytest.raises(UnmaskError) as caught:
         siv.open_(KEY, [sealed[0], b"too short", sealed[2][:-1] + b"!"])
@@ -192,11 +192,11 @@ def test_a_key_of_another_size_is_refused(size):
 
 
 def test_127_associated_strings_are_refused():
-    """S2V takes 126 of them and the value; the last allowed number agrees with another library."""
-    most = [b"ad"] * 126
-    assert siv.seal(KEY, [b"value"], most) == [AESSIV(KEY).encrypt(b"value", most)]
+    """S2V takes 126 of them and the value; for 126 the result agrees with another library."""
+    strings = [b"ad"] * 126
+    assert siv.seal(KEY, [b"value"], strings) == [AESSIV(KEY).encrypt(b"value", strings)]
     with pytest.raises(ValueError, match="at most 126"):
-        siv.seal(KEY, [b"value"], [*most, b"ad"])
+        siv.seal(KEY, [b"value"], [*strings, b"ad"])
 
 
 @pytest.mark.parametrize("strings", [[b"one"], [b"one"] * 3])

@@ -1,0 +1,72 @@
+"""The options with which a command of the quarantine selects entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+if TYPE_CHECKING:
+    from etl.operations.entries import Selection
+
+ENTRY_ID = click.IntRange(min=1)
+
+_OPTIONS = (
+    click.option("--run", "run_id", type=click.UUID, help="Select entries of this run."),
+    click.option(
+        "--check",
+        help="Select entries that broke this check, given as CHECK or 'COLUMN: CHECK'.",
+    ),
+    click.option(
+        "--older-than",
+        type=click.FloatRange(min=0),
+        metavar="DAYS",
+        help="Select entries quarantined more than this many days ago.",
+    ),
+    click.option(
+        "--newer-than",
+        type=click.FloatRange(min=0),
+        metavar="DAYS",
+        help="Select entries quarantined within this many days.",
+    ),
+)
+
+
+def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that select entries."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def ids_or_all(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ids of entries as arguments, and the option --all."""
+    everything = click.option("--all", "everything", is_flag=True, help="Select every entry.")
+    return click.argument("ids", metavar="[ID]...", nargs=-1, type=ENTRY_ID)(everything(command))
+
+
+def from_options(
+    run_id: UUID | None,
+    check: str | None,
+    older_than: float | None,
+    newer_than: float | None,
+    ids: tuple[int, ...] = (),
+) -> Selection:
+    """Make the selection from the values of the options."""
+    from etl.operations.entries import Selection
+
+    return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
+
+
+def explicit(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> Selection:
+    """Make the selection for a command that must not work on all entries by mistake.
+
+    :param values: the values of the options
+    :raises click.UsageError: neither ids nor options nor --all are given, or --all and others
+    """
+    some = bool(ids) or any(value is not None for value in values.values())
+    if some == everything:
+        raise click.UsageError("say which entries: give IDs or options, or --all")
+    return from_options(**values, ids=ids)
