@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from etl.config import Column
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.crypto.tokens import (
@@ -51,6 +52,15 @@ class MaskedColumn:
     source: str
     target: str
     context: str
+
+
+def masking_plan(columns: Sequence[Column]) -> list[MaskedColumn]:
+    """What to mask: the columns of the table that the configuration masks."""
+    return [
+        MaskedColumn(column.source, column.name, column.masking_context)
+        for column in columns
+        if column.mask
+    ]
 
 
 def columns(frame: pd.DataFrame, keyring: Keyring, plan: Sequence[MaskedColumn]) -> pd.DataFrame:

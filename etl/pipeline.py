@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
-from etl.config import Settings, Table
+from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable
 from etl.frames import rejects
@@ -126,19 +126,10 @@ def prepare(
     valid, invalid = validate.split(raw, schema, settings.table.columns)
     return Batch(
         messages={message.message_id: message for message in messages},
-        masked=mask.columns(valid, keyring, masking_plan(settings.table)),
+        masked=mask.columns(valid, keyring, mask.masking_plan(settings.table.columns)),
         rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
         fingerprints=keys,
     )
-
-
-def masking_plan(table: Table) -> list[mask.MaskedColumn]:
-    """Which columns are masked, into which columns, under which contexts."""
-    return [
-        mask.MaskedColumn(column.source, column.name, column.masking_context)
-        for column in table.columns
-        if column.mask
-    ]
 
 
 def _load_patiently(job: Drain, batch: Batch) -> Totals:

@@ -83,8 +83,6 @@ def work(
         workers.append(_Worker(index, process, ours))
     with watch(lambda: _sum_snapshots(workers, began), queue) if watch else nullcontext():
         _listen(workers, stop)
-    for worker in workers:
-        worker.process.join()
     return _sum_results(workers, run, engine, stop)
 
 
@@ -103,7 +101,7 @@ def _listen(workers: Sequence[_Worker], stop: Stop) -> None:
                 news = worker.pipe.recv()
             except (EOFError, OSError):
                 del open_pipes[pipe]
-                _note_death(worker)
+                _note_end(worker)
                 continue
             if isinstance(news, Snapshot):
                 worker.snapshot = news
@@ -121,7 +119,7 @@ def _tell(worker: _Worker, reason: str, give_back: bool) -> None:
         log.debug("worker %d has ended already", worker.index)
 
 
-def _note_death(worker: _Worker) -> None:
+def _note_end(worker: _Worker) -> None:
     worker.process.join()
     if worker.result is None:
         code = worker.process.exitcode or 0

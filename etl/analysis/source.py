@@ -132,9 +132,7 @@ class Source:
         try:
             with transaction(engine) as connection:
                 if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
-                    raise TableError(
-                        f"table {self.name!r} is missing; create it with: python -m etl init"
-                    )
+                    raise TableError(f"table {self.name!r} is missing; create it with: etl init")
                 yield connection
         except RowRefused as error:
             raise DatabaseRefused(f"the database refuses the query: {error.check}") from None

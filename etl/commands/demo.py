@@ -8,9 +8,9 @@ import click
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl demo
-  python -m etl demo --serve
-  python -m etl demo --serve --week
+  etl demo
+  etl demo --serve
+  etl demo --serve --week
 """
 )
 @click.option(

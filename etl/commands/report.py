@@ -32,9 +32,9 @@ def report() -> None:
     short_help="Report equal rows, shared values, repeats and linked users.",
     epilog="""\b
 Examples:
-  python -m etl report duplicates
-  python -m etl report duplicates --by masked_device_id --min-users 3 --exclude-shared 50
-  python -m etl report duplicates --since 2026-11-01 --until 2026-12-01 --html duplicates.html
+  etl report duplicates
+  etl report duplicates --by masked_device_id --min-users 3 --exclude-shared 50
+  etl report duplicates --since 2026-11-01 --until 2026-12-01 --html duplicates.html
 """,
 )
 @options.config
@@ -136,8 +136,8 @@ def _write(write: Callable[[Report, Path], None], duplicates: Report, path: Path
     "notebook",
     epilog="""\b
 Examples:
-  python -m etl report notebook notebooks/04_quality.ipynb
-  python -m etl report notebook notebooks/*.ipynb --folder reports
+  etl report notebook notebooks/04_quality.ipynb
+  etl report notebook notebooks/*.ipynb --folder reports
 """,
 )
 @options.config

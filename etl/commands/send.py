@@ -18,8 +18,8 @@ MAX_NUMBERS = 10  # of refused messages, in the error
 @click.command(
     epilog="""\b
 Examples:
-  python -m etl send events.jsonl
-  python -m etl send --sample 10000 --seed 7
+  etl send events.jsonl
+  etl send --sample 10000 --seed 7
 """
 )
 @options.config

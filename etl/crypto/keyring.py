@@ -26,7 +26,7 @@ SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _NUMBERED = re.compile(r"k([0-9]{1,14})")
-_NEW = "make a keyring with: python -m etl keys new"
+_NEW = "make a keyring with: etl keys new"
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)

@@ -66,7 +66,7 @@ def call(environment: Mapping[str, str], *arguments: str) -> str:
     )
     if completed.returncode:
         raise EmbeddedError(
-            f"'python -m etl {' '.join(arguments)}' ended with exit code {completed.returncode}: "
+            f"'etl {' '.join(arguments)}' ended with exit code {completed.returncode}: "
             "its own error message is above"
         )
     return completed.stdout

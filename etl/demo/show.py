@@ -56,7 +56,7 @@ TABLES = (
 
 
 def show_demo(messages: int, *, serve: bool, notebook: bool, week: bool) -> None:
-    """Run the demo; ``python -m etl demo --help`` describes the options.
+    """Run the demo; ``etl demo --help`` describes the options.
 
     :raises EmbeddedError: a service did not start, or a command failed
     """
@@ -148,7 +148,7 @@ def _explain_repeats(out: Console, earlier_runs: int) -> None:
 
 def _show_call(out: Console, environment: Mapping[str, str], *arguments: str) -> str:
     """Print a command, run it, and return what it printed."""
-    out.print(f"[bold]$ python -m etl {' '.join(arguments)}[/]")
+    out.print(f"[bold]$ etl {' '.join(arguments)}[/]")
     return call(environment, *arguments)
 
 
@@ -186,10 +186,10 @@ def _show_tables(out: Console, engine: sa.Engine) -> None:
 def _show_next(out: Console) -> None:
     out.print(
         "[bold]next[/]\n"
-        "  make notebook                             explore this data in Jupyter\n"
-        "  .venv/bin/python -m etl demo --serve      keep the services running after the demo\n"
-        "  .venv/bin/python -m etl run --help        show the options of the job\n"
-        "  make test                                 run the tests"
+        "  make notebook                 explore this data in Jupyter\n"
+        "  .venv/bin/etl demo --serve    keep the services running after the demo\n"
+        "  .venv/bin/etl run --help      show the options of the job\n"
+        "  make test                     run the tests"
     )
 
 
@@ -197,7 +197,7 @@ def _serve(out: Console, environment: Mapping[str, str]) -> None:
     out.print("\n[bold]the services run until Ctrl-C[/]; in a second terminal, in this folder:\n")
     for name, value in sorted(environment.items()):
         out.print(f"  export {name}='{value}'", soft_wrap=True)
-    out.print("\n  .venv/bin/python -m etl history\n  .venv/bin/python -m etl quarantine list")
+    out.print("\n  .venv/bin/etl history\n  .venv/bin/etl quarantine list")
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -45,8 +45,8 @@ def _copy_pieces(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
     while part := list(islice(waiting, PIECE_ROWS)):
         columns = [_column_text(values) for values in zip(*part, strict=True)]
         text = "".join(["\n".join(map("\t".join, zip(*columns, strict=True))), "\n"])
-        # Text that UTF-8 cannot encode was rejected before. An error raised here would appear in the
-        # server's log, together with the text; the server's own refusal names a row at fault.
+        # Text that UTF-8 cannot encode was rejected before. An error raised here would appear in
+        # the server's log, together with the text; the server's own refusal names a row at fault.
         yield text.encode("utf-8", "surrogatepass")
 
 

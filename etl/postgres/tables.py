@@ -15,7 +15,7 @@ from etl.postgres.engine import transaction
 from etl.postgres.queries import queries, sql_file
 from etl.schema import sql_type, table_columns
 
-NO_TABLES = "the job's tables are missing; create them with: python -m etl init"
+NO_TABLES = "the job's tables are missing; create them with: etl init"
 
 # The newest column of each of the job's tables. If it is missing, then either the table is missing
 # or an earlier version of this program created it.
@@ -75,7 +75,7 @@ def check_tables(engine: sa.Engine, table: Table) -> None:
         _check_own_tables(connection)
         inspector = sa.inspect(connection)
         if not inspector.has_table(table.name, schema=table.schema_name):
-            raise TableError(f"table {name!r} is missing; create it with: python -m etl init")
+            raise TableError(f"table {name!r} is missing; create it with: etl init")
         existing = {
             column["name"]: column["type"]
             for column in inspector.get_columns(table.name, schema=table.schema_name)
@@ -119,7 +119,7 @@ def _check_own_tables(connection: sa.Connection) -> None:
     if lacking:
         raise TableError(
             f"table 'etl.{lacking[0]}' is missing or from an earlier version; update it with: "
-            "python -m etl init"
+            "etl init"
         )
 
 

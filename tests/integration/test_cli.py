@@ -158,7 +158,7 @@ def test_a_database_without_the_tables_is_an_error_that_says_how_to_create_them(
     done = job.command(*command)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: the job's tables are missing; create them with: python -m etl init"
+        "error: the job's tables are missing; create them with: etl init"
     ]
 
 

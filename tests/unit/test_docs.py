@@ -23,7 +23,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 # At the start of a line of code, in backticks, or after another command; not in "import etl".
-CALL = re.compile(r"(?:python -m |`|&& |^ {4,}(?:\$ )?|^  )etl ([a-z][^\n`|)&#'\\]*)", re.MULTILINE)
+CALL = re.compile(
+    r"(?:python -m |`|&& |^ {4,}(?:\$ )?(?:[A-Z_]+=\S+ )*|^  )etl ([a-z][^\n`|)&#'\\]*)",
+    re.MULTILINE,
+)
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
@@ -62,12 +65,16 @@ def check_call(call: str) -> None:
 
 def test_calls_are_found_in_every_spelling() -> None:
     """Without this the tests below could pass because they find no call to check."""
-    text = "    python -m etl a\n    etl b --c\n`etl d`, (umask 077 && etl e > f)\nimport etl\n"
+    text = (
+        "    python -m etl a\n    etl b --c\n`etl d`, (umask 077 && etl e > f)\nimport etl\n"
+        "    A_URL=b://c etl g\n"
+    )
     assert [call.split() for call in commands_of(text)] == [
         ["a"],
         ["b", "--c"],
         ["d"],
         ["e", ">", "f"],
+        ["g"],
     ]
     assert len(commands_of(README)) >= 6
 
@@ -91,6 +98,7 @@ def test_every_command_of_the_help_exists() -> None:
     """The examples at the end of a help text can be typed as they are."""
     calls = [call for epilog in epilogs(main) for call in commands_of(epilog)]
     assert len(calls) > 20
+    assert not any("python -m etl" in epilog for epilog in epilogs(main))
     for call in calls:
         check_call(call)
 

@@ -214,7 +214,7 @@ def test_load_says_how_to_make_a_keyring():
         load_keyring({"ETL_KEYRING": ""})
     assert str(caught.value) == (
         "no keyring: set one of ETL_KEYRING, ETL_KEYRING_FILE, ETL_KEYRING_SECRET; "
-        "make a keyring with: python -m etl keys new"
+        "make a keyring with: etl keys new"
     )
 
 

@@ -26,8 +26,8 @@ LAYERS = (
 )
 STAGES = {"extract", "validate", "mask", "load", "ledger", "quarantine"}
 MAX_TOP_MODULES = 25
-MAX_CHAIN = 13
-MAX_LINES = 600
+MAX_CHAIN = 11
+MAX_LINES = 250
 ETL = ROOT / "etl"
 
 
