@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from etl import pipeline, worker
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
 from etl.preflight import check_keys_and_queue
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary
@@ -26,6 +27,16 @@ class DryRun:
 
     summary: Summary
     masked: pd.DataFrame
+
+
+@dataclass
+class _Findings:
+    """What the dry run has seen so far."""
+
+    would: Counts = field(default_factory=Counts)  # what a run would have done
+    reasons: Counter[str] = field(default_factory=Counter)
+    shown: list[pd.DataFrame] = field(default_factory=list)
+    held: list[Message] = field(default_factory=list)
 
 
 def dry_run(
@@ -52,34 +63,37 @@ def dry_run(
         stop,
         quota(settings.run.max_messages or settings.batch.rows),
     )
-    schema = frame_schema(settings.table.columns)
-    would = Counts()
-    reasons = Counter[str]()
-    shown: list[pd.DataFrame] = []
-    held: list[Message] = []
+    findings = _Findings()
     began = time.monotonic()
     with consumer:
         try:
-            while (messages := consumer.take()) is not None:
-                # Held to the end: a message released now would be received again at once.
-                held += messages
-                batch = pipeline.prepare(messages, settings, schema, ready.keyring)
-                reasons.update(reason_counts(batch.rejects))
-                would.loaded += len(batch.masked)
-                would.quarantined += batch.rejects["message_id"].nunique()
-                shown.append(batch.masked.head(show_rows))
-                for message in messages:
-                    message.body = ""  # no longer needed; saves memory until the end
+            _try_batches(consumer, settings, ready.keyring, findings, show_rows)
         finally:
-            consumer.release(held)
+            consumer.release(findings.held)
     consumer.raise_error()
     summary = Summary(
         run_id="",
         counts=Counts(received=consumer.received, released=consumer.released),
-        would=would,
-        reasons=dict(reasons.most_common()),
+        would=findings.would,
+        reasons=dict(findings.reasons.most_common()),
         stop_reason=stop.reason or "",
         seconds=round(time.monotonic() - began, 3),
     )
-    rows = pd.concat(shown).head(show_rows) if shown else pd.DataFrame()
-    return DryRun(summary, rows)
+    shown = findings.shown
+    return DryRun(summary, pd.concat(shown).head(show_rows) if shown else pd.DataFrame())
+
+
+def _try_batches(
+    consumer: Consumer, settings: Settings, keyring: Keyring, findings: _Findings, show_rows: int
+) -> None:
+    schema = frame_schema(settings.table.columns)
+    while (messages := consumer.take()) is not None:
+        # Held to the end: a message released now would be received again at once.
+        findings.held += messages
+        batch = pipeline.prepare(messages, settings, schema, keyring)
+        findings.would.loaded += len(batch.masked)
+        findings.would.quarantined += batch.rejects["message_id"].nunique()
+        findings.reasons.update(reason_counts(batch.rejects))
+        findings.shown.append(batch.masked.head(show_rows))
+        for message in messages:
+            message.body = ""  # no longer needed; saves memory until the end

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from etl import pipeline
 from etl.config import Settings
@@ -88,18 +89,10 @@ def work(
     return _result(job, problem)
 
 
-def work_in_own_process(
-    settings: Settings,
-    keyring: Keyring,
-    queue: Queue,
-    share: Share,
-    quota: Quota,
-    stop: Stop,
-    watch: Watch | None = None,
-) -> WorkerResult:
+def work_in_own_process(*arguments: Any) -> WorkerResult:
     """Do :func:`work` in a process that does nothing else."""
     tune_interpreter()
-    return work(settings, keyring, queue, share, quota, stop, watch)
+    return work(*arguments)
 
 
 def tune_interpreter() -> None:
