@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from bench import markdown, messages, paired_runs, services
 from bench.services import Options, WorkNotDone
-from etl import load
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.operations.rekey import rekey_database
 from etl.postgres.engine import open_engine
+from etl.postgres.insertion import copy_rows
 
 ROWS, QUICK_ROWS = 300_000, 2_000
 STORED = "rows_of_the_old_key"
@@ -57,7 +57,7 @@ def _store(engine: sa.Engine, rows: int, settings: Settings, keyring: Keyring) -
     masked = messages.masked_frame(rows, settings, keyring).drop(columns="message_id")
     _execute(engine, f"create table {STORED} (like {settings.table.name})")
     with engine.begin() as connection:
-        method: Any = load.copy_rows
+        method: Any = copy_rows
         masked.to_sql(STORED, connection, if_exists="append", index=False, method=method)
 
 

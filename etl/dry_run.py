@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from etl import pipeline, worker
+from etl import pipeline
 from etl.config import Settings
-from etl.crypto.keyring import Keyring
-from etl.preflight import check_keys_and_queue
+from etl.preflight import Ready, check_keys_and_queue
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary
-from etl.schema import frame_schema
-from etl.sqs.consumer import Consumer
-from etl.sqs.limits import Stop, quota
+from etl.sqs.consumer import Consumer, open_consumer
+from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
 
 
@@ -33,10 +31,10 @@ class DryRun:
 class _Findings:
     """What the dry run has seen so far."""
 
-    would: Counts = field(default_factory=Counts)  # what a run would have done
+    planned: Counts = field(default_factory=Counts)  # what a run would have done
     reasons: Counter[str] = field(default_factory=Counter)
-    shown: list[pd.DataFrame] = field(default_factory=list)
-    held: list[Message] = field(default_factory=list)
+    first_rows: list[pd.DataFrame] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
 
 
 def dry_run(
@@ -55,45 +53,39 @@ def dry_run(
     """
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
-    consumer = Consumer(
-        ready.queue,
-        ready.visibility_seconds,
-        worker.limits(settings),
-        settings.queue.receivers,
-        stop,
-        quota(settings.run.max_messages or settings.batch.rows),
-    )
+    quota = open_quota(settings.run.max_messages or settings.batch.rows)
+    consumer = open_consumer(settings, ready.queue, ready.visibility_seconds, stop, quota)
     findings = _Findings()
     began = time.monotonic()
     with consumer:
         try:
-            _try_batches(consumer, settings, ready.keyring, findings, show_rows)
+            _try_batches(consumer, settings, ready, findings, show_rows)
         finally:
-            consumer.release(findings.held)
+            consumer.release(findings.messages)
     consumer.raise_error()
     summary = Summary(
         run_id="",
         counts=Counts(received=consumer.received, released=consumer.released),
-        would=findings.would,
+        would=findings.planned,
         reasons=dict(findings.reasons.most_common()),
         stop_reason=stop.reason or "",
         seconds=round(time.monotonic() - began, 3),
     )
-    shown = findings.shown
-    return DryRun(summary, pd.concat(shown).head(show_rows) if shown else pd.DataFrame())
+    frames = findings.first_rows
+    return DryRun(summary, pd.concat(frames).head(show_rows) if frames else pd.DataFrame())
 
 
 def _try_batches(
-    consumer: Consumer, settings: Settings, keyring: Keyring, findings: _Findings, show_rows: int
+    consumer: Consumer, settings: Settings, ready: Ready, findings: _Findings, show_rows: int
 ) -> None:
-    schema = frame_schema(settings.table.columns)
     while (messages := consumer.take()) is not None:
         # Held to the end: a message released now would be received again at once.
-        findings.held += messages
-        batch = pipeline.prepare(messages, settings, schema, keyring)
-        findings.would.loaded += len(batch.masked)
-        findings.would.quarantined += batch.rejects["message_id"].nunique()
+        findings.messages += messages
+        batch = pipeline.prepare(messages, settings, ready.schema, ready.keyring)
+        rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
+        findings.planned.loaded += len(rows)
+        findings.planned.quarantined += batch.rejects["message_id"].nunique()
         findings.reasons.update(reason_counts(batch.rejects))
-        findings.shown.append(batch.masked.head(show_rows))
+        findings.first_rows.append(rows.head(show_rows))
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end

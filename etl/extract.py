@@ -23,10 +23,10 @@ from etl.sqs.message import Message
 
 # The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
 # the result would fit no column.
-INTEGER_DIGITS = 1000
+MAX_INTEGER_DIGITS = 1000
 
 # The depth that exhausts the parser's stack differs between Python versions; this limit does not.
-NESTING = 100
+MAX_NESTING = 100
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
@@ -117,7 +117,7 @@ def body_md5(body: str) -> str:
 
 def _decode(text: str) -> dict[str, Any]:
     # A body with few brackets cannot be nested deeply, so it is not examined.
-    if text.count("[") + text.count("{") > NESTING and _depth(text) > NESTING:
+    if text.count("[") + text.count("{") > MAX_NESTING and _depth(text) > MAX_NESTING:
         raise Unreadable("nesting")
     try:
         event = _DECODER.decode(text)
@@ -141,7 +141,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > INTEGER_DIGITS:
+    if len(digits) > MAX_INTEGER_DIGITS:
         raise Unreadable("integer length")
     return int(digits)
 

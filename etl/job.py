@@ -18,9 +18,8 @@ from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.preflight import check_keys_and_queue, prepare_database
-from etl.runs import Run, Share, Summary, WorkerResult
-from etl.sqs.limits import Stop, quota
-from etl.worker import Watch
+from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult
+from etl.sqs.limits import Stop, open_quota
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def run(
     environment: Mapping[str, str],
     *,
     stop: Stop | None = None,
-    watch: Watch | None = None,
+    watch: ProgressDisplay | None = None,
 ) -> Summary:
     """Drain the queue once.
 
@@ -39,7 +38,7 @@ def run(
 
     :param environment: where the keyring comes from
     :param stop: asks for an early end, from a signal handler or another thread
-    :param watch: called with a function that tells how far the run has come, and the queue; the
+    :param watch: called with a function that returns the current snapshot, and the queue; the
         context manager that it returns spans the run
     :returns: the summary; its ``exit_code`` is 0 if the run ended as it should
     :raises ConfigurationError: nothing was received
@@ -52,16 +51,15 @@ def run(
     this_run = Run(str(uuid.uuid4()), settings.fingerprint)
     try:
         prepare_database(settings, engine, this_run, stop)
-        messages = quota(settings.run.max_messages)
+        quota = open_quota(settings.run.max_messages)
         if settings.run.workers == 1:
-            share = Share(this_run)
-            result = worker.work(settings, ready.keyring, ready.queue, share, messages, stop, watch)
+            result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
         else:
-            result = worker_pool.work(
+            result = worker_pool.run_workers(
                 settings,
                 ready.queue,
                 this_run,
-                messages,
+                quota,
                 stop,
                 watch,
                 engine,
@@ -99,6 +97,6 @@ def _finish(
 
 def _prune(engine: sa.Engine, retention_days: int) -> None:
     with transaction(engine) as connection:
-        forgotten = ledger.prune(connection, retention_days)
-    if forgotten:
-        log.info("forgot %d message ids older than %d days", forgotten, retention_days)
+        pruned = ledger.prune(connection, retention_days)
+    if pruned:
+        log.info("forgot %d message ids older than %d days", pruned, retention_days)

@@ -61,7 +61,7 @@ def _enter(connection: sa.Connection, ids: Collection[str], run_id: str, batch: 
     ordered = sorted(ids)
     parameters = {
         "message_ids": json.dumps(ordered),
-        "ids": len(ordered),
+        "id_count": len(ordered),
         "run_id": run_id,
         "batch": batch,
     }
@@ -75,6 +75,6 @@ def free(connection: sa.Connection, keys: Collection[str]) -> None:
 
 
 def prune(connection: sa.Connection, retention_days: int) -> int:
-    """Forget ids older than *retention_days*; return how many."""
+    """Remove ids older than *retention_days*; return how many."""
     result = connection.execute(queries()["prune_ledger"], {"retention_days": retention_days})
     return result.rowcount

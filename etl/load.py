@@ -7,18 +7,17 @@ of them are new, so the ledger's locks are held only for the short last part of 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 import psycopg2
 import sqlalchemy as sa
-from psycopg2.extras import execute_values
 
 from etl.config import LoadSettings, Table
 from etl.errors import QuarantineBudget
 from etl.frames import Reject, rejects
-from etl.postgres.copy import copy_rows, insert_target
+from etl.postgres.insertion import copy_rows, insert_rows
 from etl.postgres.sqlstate import RowRefused, translate
 from etl.postgres.tables import target_table
 from etl.schema import table_columns
@@ -30,8 +29,8 @@ def stage(
     connection: sa.Connection,
     masked: pd.DataFrame,
     table: Table,
-    load: LoadSettings,
-    max_refused: int,
+    settings: LoadSettings,
+    max_rejects: int,
 ) -> pd.DataFrame:
     """Put the masked rows into a new staging table, in the caller's transaction.
 
@@ -40,7 +39,7 @@ def stage(
     Rows: all are staged except those that the database refuses, which come back as rejects
     (``message_id``, ``column``, ``check``).
 
-    :raises QuarantineBudget: more than *max_refused* rows are refused
+    :raises QuarantineBudget: more than *max_rejects* rows are refused
     :raises DatabaseUnavailable: an outage
     :raises DatabaseRefused: the statement itself is refused
     """
@@ -54,9 +53,9 @@ def stage(
     )
     staging.create(connection)
     types: Any = {column.name: column.type for column in staging.columns}
-    method: Any = copy_rows if load.method == "copy" else insert_rows
+    method: Any = copy_rows if settings.method == "copy" else insert_rows
     # One COPY takes all rows; copy_rows feeds it in pieces.
-    chunk = None if load.method == "copy" else load.statement_rows
+    chunk = None if settings.method == "copy" else settings.statement_rows
 
     def insert(start: int, stop: int) -> None:
         masked.iloc[start:stop].to_sql(
@@ -69,7 +68,7 @@ def stage(
             chunksize=chunk,
         )
 
-    refusals = _bisect(connection, masked["message_id"].tolist(), insert, max_refused)
+    refusals = _bisect(connection, masked["message_id"].tolist(), insert, max_rejects)
     return rejects(refusals)
 
 
@@ -78,7 +77,7 @@ def merge(
     message_ids: Sequence[str],
     table: Table,
     staged: int,
-    max_refused: int,
+    max_rejects: int,
 ) -> pd.DataFrame:
     """Move the staged rows of these messages to the target, in the caller's transaction.
 
@@ -87,7 +86,7 @@ def merge(
     Rows: all are moved except those that a constraint or a trigger of the target refuses, which
     come back as rejects (``message_id``, ``column``, ``check``).
 
-    :raises QuarantineBudget: more than *max_refused* rows are refused
+    :raises QuarantineBudget: more than *max_rejects* rows are refused
     :raises DatabaseUnavailable: an outage
     :raises DatabaseRefused: the statement itself is refused
     """
@@ -106,7 +105,7 @@ def merge(
         statement = sa.insert(target_table(table)).from_select(names, rows)
         connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
 
-    refusals = _bisect(connection, ids, insert, max_refused)
+    refusals = _bisect(connection, ids, insert, max_rejects)
     return rejects(refusals)
 
 
@@ -114,7 +113,7 @@ def _bisect(
     connection: sa.Connection,
     message_ids: Sequence[str],
     insert: Callable[[int, int], None],
-    max_refused: int,
+    max_rejects: int,
 ) -> list[Reject]:
     """Insert all rows; where the database refuses, halve until the rows at fault are found."""
     refusals: list[Reject] = []
@@ -132,9 +131,9 @@ def _bisect(
             parts += [(middle, stop), (start, middle)]
             continue
         refusals.append((message_ids[start], "row", refusal))
-        if len(refusals) > max_refused:
+        if len(refusals) > max_rejects:
             raise QuarantineBudget(
-                f"the database refuses more than {max_refused} rows of a batch, the last one with "
+                f"the database refuses more than {max_rejects} rows of a batch, the last one with "
                 f"{refusal}; look at the constraints and triggers of the target table"
             )
     return refusals
@@ -154,23 +153,3 @@ def _attempt(
         return translated.check
     savepoint.commit()
     return None
-
-
-def insert_rows(
-    table: Any, connection: sa.Connection, names: list[str], rows: Iterable[tuple[Any, ...]]
-) -> int:
-    """Insertion method for ``to_sql``: one INSERT of many rows, like pandas' own method "multi".
-
-    pandas compiles a bind parameter for every value of every statement, which takes ten times as
-    long as everything else. Here the driver writes the values into the statement.
-
-    :returns: rows inserted
-    """
-    values = list(rows)
-    cursor: Any = connection.connection.cursor()
-    with cursor:
-        # To the driver, a percent sign begins a parameter.
-        into = insert_target(table.name, names).replace("%", "%%")
-        # One page, hence one statement.
-        execute_values(cursor, f"insert into {into} values %s", values, page_size=len(values))  # noqa: S608
-        return int(cursor.rowcount)

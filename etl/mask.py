@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etl.config import Column
+from etl.config import Table
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.crypto.tokens import (
@@ -34,6 +34,7 @@ from etl.crypto.tokens import (
     write_tokens,
 )
 from etl.errors import UnmaskError
+from etl.schema import masked_columns
 
 Texts = NDArray[np.object_]
 
@@ -54,12 +55,11 @@ class MaskedColumn:
     context: str
 
 
-def masking_plan(columns: Sequence[Column]) -> list[MaskedColumn]:
-    """What to mask: the columns of the table that the configuration masks."""
+def masking_plan(table: Table) -> list[MaskedColumn]:
+    """The columns that the configuration masks."""
     return [
         MaskedColumn(column.source, column.name, column.masking_context)
-        for column in columns
-        if column.mask
+        for column in masked_columns(table)
     ]
 
 

@@ -16,10 +16,10 @@ from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, DatabaseUnavailable
+from etl.errors import DatabaseUnavailable
 from etl.frames import rejects
 from etl.postgres.engine import transaction
-from etl.postgres.sqlstate import RowRefused
+from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Share, Totals
 from etl.sqs.consumer import Consumer
@@ -33,7 +33,7 @@ class Batch:
     """The messages of one transaction: read, checked and masked."""
 
     messages: dict[str, Message]  # by message id
-    masked: pd.DataFrame
+    masked: pd.DataFrame  # may hold rows of messages that are also in rejects
     rejects: pd.DataFrame  # message_id, column, check
     # By message id; empty if ``ledger.key`` is message_id.
     fingerprints: dict[str, fingerprints.Fingerprints]
@@ -76,36 +76,36 @@ class Drain:
     totals: Totals = field(default_factory=Totals)
 
 
-def drain(job: Drain) -> None:
+def run(drain: Drain) -> None:
     """Load batch after batch until the consumer has no more.
 
     :raises Stopped: the run cannot go on
     :raises Outage: a service was away for longer than the configuration allows
     """
     try:
-        while _load_next(job):
+        while _load_next(drain):
             pass
     finally:
-        job.consumer.wait_for_acknowledgements()
-    job.consumer.raise_error()
+        drain.consumer.wait_for_acknowledgements()
+    drain.consumer.raise_error()
 
 
-def _load_next(job: Drain) -> bool:
+def _load_next(drain: Drain) -> bool:
     """Load the next batch; return whether there was one.
 
     A separate function, so that no batch stays in memory while the next one is being gathered.
     """
-    messages = job.consumer.take()
+    messages = drain.consumer.take()
     if messages is None:
         return False
     try:
-        batch = prepare(messages, job.settings, job.schema, job.keyring)
-        totals = _load_patiently(job, batch)
+        batch = prepare(messages, drain.settings, drain.schema, drain.keyring)
+        totals = _load_patiently(drain, batch)
     except BaseException:
-        job.consumer.release(messages)
+        drain.consumer.release(messages)
         raise
-    job.totals = job.totals.plus(totals)
-    job.consumer.acknowledge(messages)
+    drain.totals = drain.totals.plus(totals)
+    drain.consumer.acknowledge(messages)
     return True
 
 
@@ -126,50 +126,46 @@ def prepare(
     valid, invalid = validate.split(raw, schema, settings.table.columns)
     return Batch(
         messages={message.message_id: message for message in messages},
-        masked=mask.columns(valid, keyring, mask.masking_plan(settings.table.columns)),
+        masked=mask.columns(valid, keyring, mask.masking_plan(settings.table)),
         rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
         fingerprints=keys,
     )
 
 
-def _load_patiently(job: Drain, batch: Batch) -> Totals:
+def _load_patiently(drain: Drain, batch: Batch) -> Totals:
     """Load a batch. Waits out an outage of the database while the heartbeat keeps the messages."""
-    stop = job.consumer.stop
-    backoff = Backoff(job.settings.database.retry_seconds, lambda: stop.give_back)
+    stop = drain.consumer.stop
+    backoff = Backoff(drain.settings.database.retry_seconds, lambda: stop.release_rest)
     attempts: list[Totals] = []
     while True:
         try:
-            _load(job, batch, attempts.append)
+            with no_row_refused_at_commit():
+                _load(drain, batch, attempts.append)
         except ledger.CommittedBeforeError:
             # The commit had succeeded and only its reply was lost. Ids of this batch can only come
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
         except DatabaseUnavailable as error:
-            if stop.give_back:
+            if stop.release_rest:
                 raise
             backoff.pause(error)
             continue
-        except RowRefused as error:
-            raise DatabaseRefused(
-                f"the database refuses a row only at COMMIT ({error.check}); "
-                "make the constraint immediate"
-            ) from None
         return attempts[-1]
 
 
-def _load(job: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
+def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
     """Run one batch's transaction: rows, ledger, quarantine and counts commit together."""
-    settings = job.settings
-    run_id = job.share.run.run_id
-    batch_id = BatchId(run_id, job.share.batch_number(job.totals.batches))
-    earlier = job.totals.counts
+    settings = drain.settings
+    run_id = drain.share.run.run_id
+    batch_id = BatchId(run_id, drain.share.batch_number(drain.totals.batches))
+    earlier = drain.totals.counts
     seen = earlier.loaded + earlier.quarantined + len(batch.messages)
-    max_refused = quarantine.max_rejects(settings.quarantine, seen)
-    with job.watchdog.limited(), transaction(job.engine) as connection:
+    max_rejects = quarantine.max_rejects(settings.quarantine, seen)
+    with drain.watchdog.limited(), transaction(drain.engine) as connection:
         claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
-        stored = store(connection, batch, settings, batch_id, max_refused, claim)
+        stored = store(connection, batch, settings, batch_id, max_rejects, claim)
         quarantined = quarantine.store(
-            connection, stored.rejects, batch.messages, job.keyring, run_id
+            connection, stored.rejects, batch.messages, drain.keyring, run_id
         )
         loaded = len(stored.loaded)
         counts = Counts(
@@ -185,7 +181,7 @@ def _load(job: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
             quarantined=earlier.quarantined + quarantined,
             reasons=reasons,
         )
-        job.share.run.add(connection, counts)
+        drain.share.run.add(connection, counts)
         note(Totals(counts, Counter(reasons), batches=1))
 
 
@@ -194,24 +190,24 @@ def store(
     batch: Batch,
     settings: Settings,
     batch_id: BatchId,
-    max_refused: int,
+    max_rejects: int,
     claim: Callable[[list[str]], set[str]],
 ) -> Stored:
     """Stage the rows, claim the ids, and move the rows of new messages to the target.
 
     All of it happens in the caller's transaction.
 
-    :param max_refused: give up when the database refuses more rows than this
+    :param max_rejects: give up when the database refuses more rows than this
     :param claim: tells which of the batch's message ids are new
     """
     connection.exec_driver_sql("set constraints all immediate")
-    refused = load.stage(connection, batch.masked, settings.table, settings.load, max_refused)
+    refused = load.stage(connection, batch.masked, settings.table, settings.load, max_rejects)
     fresh = claim(list(batch.messages))
     rejected_ids = {*batch.rejects["message_id"], *refused["message_id"]}
     ids = [i for i in batch.masked["message_id"] if i in fresh and i not in rejected_ids]
     staged = len(batch.masked) - len(refused)
     merge = partial(
-        load.merge, connection, table=settings.table, staged=staged, max_refused=max_refused
+        load.merge, connection, table=settings.table, staged=staged, max_rejects=max_rejects
     )
     loaded, broken = _merge(connection, batch, batch_id, ids, merge)
     rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)

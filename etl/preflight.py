@@ -1,4 +1,4 @@
-"""What is checked before the first receive: keys, queue, tables.
+"""What is checked before the first receive: keys, queue, columns, tables.
 
 Every receive counts towards the queue's ``maxReceiveCount``. So a run that would fail anyway must
 fail here.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +19,7 @@ from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, QueueRefused
 from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Run
+from etl.schema import frame_schema
 from etl.sqs.client import open_queue
 from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue
@@ -25,26 +27,29 @@ from etl.sqs.queue import Queue
 
 @dataclass(frozen=True)
 class Ready:
-    """The keys and the queue of a run, checked."""
+    """What a worker needs and was checked: keys, queue, and the schema of the raw frame."""
 
     keyring: Keyring
     queue: Queue
     visibility_seconds: int
+    schema: Any  # pandera's DataFrameSchema
 
 
 def check_keys_and_queue(settings: Settings, environment: Mapping[str, str]) -> Ready:
-    """Check the cipher, read the keyring, and look at the queue. Receives nothing.
+    """Check the cipher, the keyring, the columns and the queue. Receives nothing.
 
     :raises ConfigurationError: one of them cannot be used
+    :raises EtlError: the cipher fails its test vectors
     :raises QueueUnavailable: SQS does not answer for now
     """
     siv.check_vectors()
     keyring = load_keyring(environment)
+    schema = frame_schema(settings.table.columns)
     queue = open_queue(settings.queue)
-    return Ready(keyring, queue, visibility_seconds(queue))
+    return Ready(keyring, queue, _visibility_seconds(queue), schema)
 
 
-def visibility_seconds(queue: Queue) -> int:
+def _visibility_seconds(queue: Queue) -> int:
     """Ask for the queue's visibility timeout.
 
     :raises ConfigurationError: it is 0, or there is no such queue, no permission, no credentials
@@ -68,7 +73,7 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
     :raises ConfigurationError: a table is missing or does not fit, or a privilege is missing
     :raises DatabaseUnavailable: the outage lasts too long, or the run is asked to stop
     """
-    backoff = Backoff(settings.database.retry_seconds, lambda: stop.give_back)
+    backoff = Backoff(settings.database.retry_seconds, lambda: stop.release_rest)
     while True:
         try:
             if settings.database.create_tables:
@@ -76,7 +81,7 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
             check_tables(engine, settings.table)
             run.start(engine)
         except DatabaseUnavailable as error:
-            if stop.give_back:
+            if stop.release_rest:
                 raise
             backoff.pause(error)
         except DatabaseRefused as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, dataclass, field
 
 import pandas as pd
@@ -12,6 +14,7 @@ import sqlalchemy as sa
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
 from etl.postgres.tables import query_frame
+from etl.sqs.queue import Queue
 from etl.version import __version__
 
 
@@ -42,7 +45,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Totals:
-    """What batches come to: of one batch, of one worker, or of a whole run."""
+    """The totals of one batch, of one worker, or of a whole run."""
 
     counts: Counts = field(default_factory=Counts)
     reasons: Counter[str] = field(default_factory=Counter)  # "column: check" -> messages
@@ -67,6 +70,10 @@ class Snapshot:
     quarantined: int = 0
     buffered: int = 0
     seconds: float = 0.0
+
+
+# Spans a run, given a function that returns the current snapshot, and the queue.
+ProgressDisplay = Callable[[Callable[[], Snapshot], Queue], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ def split(
     (``message_id``, ``column``, ``check``; the column is the source). Both keep the order.
 
     Errors: none for a bad value. pandera's errors carry values, so they do not leave this module.
+
+    :raises TypeError: the schema cannot be applied to the frame
     """
     failures = _failures(raw.reset_index(drop=True), schema)
     message_ids = raw["message_id"].to_numpy()

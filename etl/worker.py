@@ -4,89 +4,64 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from etl import pipeline
 from etl.config import Settings
-from etl.crypto.keyring import Keyring
 from etl.errors import EtlError, NotReconciled
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
-from etl.preflight import visibility_seconds
-from etl.runs import Share, Snapshot, WorkerResult
-from etl.schema import frame_schema
-from etl.sqs.consumer import Consumer
-from etl.sqs.limits import Limits, Quota, Stop
-from etl.sqs.queue import Queue
+from etl.preflight import Ready
+from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
+from etl.sqs.consumer import open_consumer
+from etl.sqs.limits import Quota, Stop
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Callable[[], Snapshot], Queue], AbstractContextManager[None]]
-
-# With Python's default of 5 ms, threads that have an answer take the interpreter away from each
-# other in the middle of their work.
+# With Python's default of 5 ms, threads that have received an answer compete for the GIL in the
+# middle of their work.
 SWITCH_SECONDS = 0.05
 
-# Objects made before a collection, and collections before the next generation is examined. With
-# Python's defaults, the collector walks a batch again and again while it is being gathered.
+# Thresholds of the garbage collector: allocations before generation 0 is collected, then
+# collections before each older generation is. With Python's defaults, it walks a batch again and
+# again while the batch is being gathered.
 COLLECT_AFTER = (50_000, 20, 100)
-
-
-def limits(settings: Settings) -> Limits:
-    """The consumer's limits from the settings."""
-    run = settings.run
-    batch = settings.batch
-    idle_seconds = math.inf if run.forever else run.idle_seconds
-    return Limits(
-        rows=batch.rows,
-        bytes=batch.bytes,
-        seconds=batch.seconds,
-        idle_seconds=idle_seconds,
-        max_seconds=run.max_seconds,
-        # A poll longer than the idle time would only delay the end of the run.
-        wait_seconds=min(settings.queue.wait_seconds, max(1, int(min(idle_seconds, 20)))),
-        retry_seconds=settings.queue.retry_seconds,
-    )
 
 
 def work(
     settings: Settings,
-    keyring: Keyring,
-    queue: Queue,
+    ready: Ready,
     share: Share,
     quota: Quota,
     stop: Stop,
-    watch: Watch | None = None,
+    watch: ProgressDisplay | None = None,
 ) -> WorkerResult:
     """Drain the queue until one of the limits is reached.
 
-    An :class:`EtlError` does not leave here: the result tells it.
+    An :class:`EtlError` during the drain is in the result, not raised.
     """
     began = time.monotonic()
-    receivers = settings.queue.receivers
-    consumer = Consumer(queue, visibility_seconds(queue), limits(settings), receivers, stop, quota)
+    consumer = open_consumer(settings, ready.queue, ready.visibility_seconds, stop, quota)
     engine = open_engine(settings.database)
-    job = pipeline.Drain(
+    drain = pipeline.Drain(
         settings=settings,
         consumer=consumer,
         engine=engine,
         watchdog=Watchdog(engine, settings.database.answer_seconds),
-        keyring=keyring,
-        schema=frame_schema(settings.table.columns),
+        keyring=ready.keyring,
+        schema=ready.schema,
         share=share,
     )
     try:
-        with watch(lambda: _snapshot(job, began), queue) if watch else nullcontext():
-            problem = _drain(job)
+        with watch(lambda: _snapshot(drain, began), ready.queue) if watch else nullcontext():
+            problem = _run(drain)
     finally:
         engine.dispose()
-    return _result(job, problem)
+    return _result(drain, problem)
 
 
 def work_in_own_process(*arguments: Any) -> WorkerResult:
@@ -104,28 +79,28 @@ def tune_interpreter() -> None:
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*COLLECT_AFTER)
-    # What the libraries made stays, so no collection needs to examine it.
+    # Objects that the imports created live as long as the process, so the collector can skip them.
     gc.collect()
     gc.freeze()
 
 
-def _snapshot(job: pipeline.Drain, began: float) -> Snapshot:
-    counts = job.totals.counts
+def _snapshot(drain: pipeline.Drain, began: float) -> Snapshot:
+    counts = drain.totals.counts
     return Snapshot(
-        received=job.consumer.received,
+        received=drain.consumer.received,
         loaded=counts.loaded,
         already_handled=counts.already_handled,
         quarantined=counts.quarantined,
-        buffered=job.consumer.buffered,
+        buffered=drain.consumer.buffered,
         seconds=time.monotonic() - began,
     )
 
 
-def _drain(job: pipeline.Drain) -> EtlError | None:
+def _run(drain: pipeline.Drain) -> EtlError | None:
     """Run the loop; return what ended it early."""
-    with job.consumer:
+    with drain.consumer:
         try:
-            pipeline.drain(job)
+            pipeline.run(drain)
         except EtlError as error:
             # The message is ours and complete; a traceback would add nothing.
             log.error("%s", error)  # noqa: TRY400
@@ -133,10 +108,10 @@ def _drain(job: pipeline.Drain) -> EtlError | None:
     return None
 
 
-def _result(job: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
+def _result(drain: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
     # Two independent numbers: the receiver counted what came, the loop what became of it.
-    consumer = job.consumer
-    counts = replace(job.totals.counts, received=consumer.received, released=consumer.released)
+    consumer = drain.consumer
+    counts = replace(drain.totals.counts, received=consumer.received, released=consumer.released)
     if not counts.adds_up:
         problem = NotReconciled(
             f"received {counts.received} but accounted for {counts.accounted}: this is a bug; "
@@ -144,7 +119,7 @@ def _result(job: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
         )
         log.error("%s", problem)
     return WorkerResult(
-        totals=replace(job.totals, counts=counts),
+        totals=replace(drain.totals, counts=counts),
         stop_reason=problem.stop_reason if problem else consumer.stop.reason or "idle",
         not_acknowledged=consumer.not_acknowledged,
         problem=str(problem) if problem else None,

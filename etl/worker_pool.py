@@ -1,7 +1,7 @@
 """Several workers on one machine: processes that share one run, its row and its quota.
 
-The parent receives nothing itself. Each worker tells it how far it has come; the parent passes a
-stop on to all of them, and adds up how they ended. A worker that dies is reported. Its messages
+The parent receives nothing itself. Each worker reports its progress to it. The parent forwards a
+stop to all of them, and adds up how they ended. A worker that dies is reported. Its messages
 come back by themselves, and the ledger knows what it had committed.
 """
 
@@ -26,10 +26,9 @@ import sqlalchemy as sa
 
 from etl import logs
 from etl.config import Settings
-from etl.crypto.keyring import load_keyring
 from etl.errors import EtlError
-from etl.runs import Run, Share, Snapshot, Totals, WorkerResult
-from etl.sqs.client import open_queue
+from etl.preflight import check_keys_and_queue
+from etl.runs import ProgressDisplay, Run, Share, Snapshot, Totals, WorkerResult
 from etl.sqs.limits import Quota, Stop
 from etl.sqs.queue import Queue
 
@@ -51,13 +50,13 @@ class _Worker:
     result: WorkerResult | None = None
 
 
-def work(
+def run_workers(
     settings: Settings,
     queue: Queue,
     run: Run,
     quota: Quota,
     stop: Stop,
-    watch: Callable[..., Any] | None,
+    watch: ProgressDisplay | None,
     engine: sa.Engine,
     work_alone: Work,
 ) -> WorkerResult:
@@ -71,50 +70,50 @@ def work(
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
     for index in range(settings.run.workers):
-        ours, theirs = context.Pipe()
+        parent_end, worker_end = context.Pipe()
         share = Share(run, index, settings.run.workers)
         process = context.Process(
             target=_run_worker,
-            args=(settings, share, quota, theirs, work_alone),
+            args=(settings, share, quota, worker_end, work_alone),
             name=f"worker-{index}",
         )
         process.start()
-        theirs.close()
-        workers.append(_Worker(index, process, ours))
+        worker_end.close()
+        workers.append(_Worker(index, process, parent_end))
     with watch(lambda: _sum_snapshots(workers, began), queue) if watch else nullcontext():
         _listen(workers, stop)
     return _sum_results(workers, run, engine, stop)
 
 
 def _listen(workers: Sequence[_Worker], stop: Stop) -> None:
-    """Hear from the workers until each has ended; pass a stop on, in either direction."""
-    has_told = False
+    """Read the workers' reports until all have ended; forward a stop in both directions."""
+    is_stop_sent = False
     open_pipes: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
     while open_pipes:
-        if stop.reason is not None and not has_told:
-            has_told = True
+        if stop.reason is not None and not is_stop_sent:
+            is_stop_sent = True
             for worker in workers:
-                _tell(worker, stop.reason, stop.give_back)
+                _send_stop(worker, stop.reason, stop.release_rest)
         for pipe in wait(list(open_pipes), REPORT_SECONDS):
             worker = open_pipes[pipe]
             try:
-                news = worker.pipe.recv()
+                report = worker.pipe.recv()
             except (EOFError, OSError):
                 del open_pipes[pipe]
                 _note_end(worker)
                 continue
-            if isinstance(news, Snapshot):
-                worker.snapshot = news
+            if isinstance(report, Snapshot):
+                worker.snapshot = report
             else:
-                worker.result = news
-                if news.exit_code:
+                worker.result = report
+                if report.exit_code:
                     # What stopped one worker would stop the others, batch by batch.
-                    stop.request(news.stop_reason, give_back=True)
+                    stop.request(report.stop_reason, release_rest=True)
 
 
-def _tell(worker: _Worker, reason: str, give_back: bool) -> None:
+def _send_stop(worker: _Worker, reason: str, release_rest: bool) -> None:
     try:
-        worker.pipe.send((reason, give_back))
+        worker.pipe.send((reason, release_rest))
     except OSError:
         log.debug("worker %d has ended already", worker.index)
 
@@ -186,19 +185,18 @@ def _add_dead_workers(total: WorkerResult, dead: int, run: Run, engine: sa.Engin
 def _run_worker(
     settings: Settings, share: Share, quota: Quota, pipe: Connection, work_alone: Work
 ) -> None:
-    """Be a worker's process."""
+    """Run one worker: the target of its process."""
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
     stop = Stop()
     # Ctrl-C reaches the whole process group; the parent tells us what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stop.request("SIGTERM", give_back=True))
-    threading.Thread(target=_obey, args=(pipe, stop), name="obey", daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: stop.request("SIGTERM", release_rest=True))
+    threading.Thread(target=_watch_parent, args=(pipe, stop), name="parent", daemon=True).start()
     try:
         result = work_alone(
             settings,
-            load_keyring(os.environ),
-            open_queue(settings.queue),
+            check_keys_and_queue(settings, os.environ),
             share,
             quota,
             stop,
@@ -215,18 +213,18 @@ def _run_worker(
     pipe.send(result)
 
 
-def _obey(pipe: Connection, stop: Stop) -> None:
+def _watch_parent(pipe: Connection, stop: Stop) -> None:
     """Stop when the parent says so, or when it is gone."""
     try:
         while True:
-            reason, give_back = pipe.recv()
-            stop.request(reason, give_back=give_back)
+            reason, release_rest = pipe.recv()
+            stop.request(reason, release_rest=release_rest)
     except (EOFError, OSError):
-        stop.request("parent gone", give_back=True)
+        stop.request("parent gone", release_rest=True)
 
 
 class _Reports:
-    """Tells the parent from time to time how far this worker has come."""
+    """Sends the parent a snapshot every ``REPORT_SECONDS``."""
 
     def __init__(self, pipe: Connection, snapshot: Callable[[], Snapshot]) -> None:
         self._pipe = pipe

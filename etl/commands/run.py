@@ -124,7 +124,7 @@ def _stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
 
     def request_stop(number: int, _frame: object) -> None:
-        stop.request(signal.Signals(number).name, give_back=True)
+        stop.request(signal.Signals(number).name, release_rest=True)
         for caught in previous:
             signal.signal(caught, signal.SIG_DFL)
 

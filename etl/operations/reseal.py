@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from etl.crypto import seal
 from etl.crypto.keyring import Keyring
-from etl.postgres.copy import copy_rows
+from etl.postgres.insertion import copy_rows
 from etl.postgres.queries import queries
 
 # Limits of one transaction, which locks its entries while it lasts. Bodies are a few MiB at most,

@@ -10,7 +10,7 @@ import psycopg2
 import sqlalchemy as sa
 
 from etl.config import DatabaseSettings
-from etl.errors import DatabaseUnavailable, EtlError, SettingsError
+from etl.errors import DatabaseUnavailable, SettingsError
 from etl.postgres.sqlstate import translate
 
 # Both sides must notice a dead peer. Without these settings a cut network blocks the client for two
@@ -45,8 +45,8 @@ def open_engine(database: DatabaseSettings, connections: int = 1) -> sa.Engine:
         )
     url = driver_url(database.url.get_secret_value())
     session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
-    given = url.query.get("options")
-    options = f"{session} {given}" if isinstance(given, str) else session
+    url_options = url.query.get("options")
+    options = f"{session} {url_options}" if isinstance(url_options, str) else session
     return sa.create_engine(
         url.difference_update_query(["options"]),
         hide_parameters=True,
@@ -88,8 +88,6 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.connect() as connection, connection.begin():
             yield connection
-    except EtlError:
-        raise
     except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
         translated = translate(error)
         if isinstance(translated, DatabaseUnavailable):

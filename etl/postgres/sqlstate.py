@@ -8,6 +8,8 @@ catalogue leave it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -37,6 +39,21 @@ class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds t
     def __init__(self, check: str) -> None:
         super().__init__(check)
         self.check = check
+
+
+@contextmanager
+def no_row_refused_at_commit() -> Iterator[None]:
+    """Raise an error that stops the run if the database refuses a row only at COMMIT.
+
+    :raises DatabaseRefused: a constraint is deferred, so the row at fault cannot be found
+    """
+    try:
+        yield
+    except RowRefused as error:
+        raise DatabaseRefused(
+            f"the database refuses a row only at COMMIT ({error.check}); "
+            "make the constraint immediate"
+        ) from None
 
 
 def translate(error: BaseException) -> EtlError | RowRefused:

@@ -13,7 +13,7 @@ from etl.config import Column, Table
 from etl.errors import TableError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries, sql_file
-from etl.schema import sql_type, table_columns
+from etl.schema import masked_columns, sql_type, table_columns
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
@@ -40,7 +40,7 @@ def create_tables(engine: sa.Engine, table: Table) -> None:
     with transaction(engine) as connection:
         # Two runs that start at the same time would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
-        if _lacking(connection):
+        if _outdated_tables(connection):
             connection.exec_driver_sql(sql_file("tables.sql"))
         target = target_table(table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
@@ -99,9 +99,8 @@ def target_table(table: Table) -> sa.Table:
         table.name, sa.MetaData(), *table_columns(table.columns), schema=table.schema_name
     )
     if table.token_check:
-        for column in table.columns:
-            if column.mask:
-                described.append_constraint(_token_check(described, column))
+        for column in masked_columns(table):
+            described.append_constraint(_token_check(described, column))
     return described
 
 
@@ -113,17 +112,17 @@ def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
 
 
 def _check_own_tables(connection: sa.Connection) -> None:
-    lacking = _lacking(connection)
-    if len(lacking) == len(_NEWEST):
+    outdated = _outdated_tables(connection)
+    if len(outdated) == len(_NEWEST):
         raise TableError(NO_TABLES)
-    if lacking:
+    if outdated:
         raise TableError(
-            f"table 'etl.{lacking[0]}' is missing or from an earlier version; update it with: "
+            f"table 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
             "etl init"
         )
 
 
-def _lacking(connection: sa.Connection) -> list[str]:
+def _outdated_tables(connection: sa.Connection) -> list[str]:
     """The job's own tables that are missing or from an earlier version."""
     existing = {tuple(pair) for pair in connection.execute(queries()["own_columns"])}
     return [table for table, column in _NEWEST.items() if (table, column) not in existing]

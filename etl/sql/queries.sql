@@ -18,7 +18,7 @@ with fresh as (
     on conflict (message_id) do nothing
     returning message_id
 )
-select case when count(*) < :ids then coalesce(array_agg(message_id), '{}') end from fresh
+select case when count(*) < :id_count then coalesce(array_agg(message_id), '{}') end from fresh
 
 -- free_keys --
 -- Remove keys that were claimed in this transaction and whose rows were refused.
@@ -34,7 +34,7 @@ select exists (
 )
 
 -- prune_ledger --
--- Forget ids that are older than the retention.
+-- Remove ids that are older than the retention.
 delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
 
 -- start_run --

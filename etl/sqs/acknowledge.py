@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 # A failed delete costs no more than a redelivery, which the ledger recognises, so there are few
 # rounds. A failed release costs the visibility timeout.
-ROUNDS = 4
+MAX_ROUNDS = 4
 PAUSE_SECONDS = 0.2  # before the second round; doubled for each round after it
 
 # When SQS has not answered for this long, the remaining calls are not tried: a stop must not wait
@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Threads(Protocol):
+class CallMaker(Protocol):
     """What makes the calls: a pool, or the receiving threads."""
 
     def map(self, call: Callable[[Item], Answer], items: Sequence[Item], /) -> Iterable[Answer]:
@@ -39,10 +39,10 @@ class Threads(Protocol):
 
 
 def acknowledge(
-    queue: Queue, heartbeat: Heartbeat, handles: Sequence[Handle], threads: Threads
+    queue: Queue, heartbeat: Heartbeat, handles: Sequence[Handle], call_maker: CallMaker
 ) -> int:
     """Delete handled messages from the queue; return how many stay in it."""
-    left = _Calls(queue.acknowledge, heartbeat).for_all(handles, threads)
+    left = _Calls(queue.acknowledge, heartbeat).for_all(handles, call_maker)
     if left:
         log.warning(
             "%d handled messages could not be deleted; SQS will deliver them again, and the ledger "
@@ -53,10 +53,10 @@ def acknowledge(
 
 
 def release(
-    queue: Queue, heartbeat: Heartbeat, messages: Sequence[Message], threads: Threads
+    queue: Queue, heartbeat: Heartbeat, messages: Sequence[Message], call_maker: CallMaker
 ) -> int:
     """Show messages to other consumers at once; return how many wait for their timeout instead."""
-    left = _Calls(queue.release, heartbeat).for_all(messages, threads)
+    left = _Calls(queue.release, heartbeat).for_all(messages, call_maker)
     if left:
         log.warning(
             "%d messages could not be released; they come back after the visibility timeout", left
@@ -76,18 +76,18 @@ class _Calls:
         self._unanswered = 0  # calls in a row, in this round
         self._is_refused = False  # SQS refuses the call as such, whatever its entries
 
-    def for_all(self, messages: Sequence[Message | Handle], threads: Threads) -> int:
+    def for_all(self, messages: Sequence[Message | Handle], call_maker: CallMaker) -> int:
         """Make the calls; return for how many messages they did not work."""
         waiting = self._heartbeat.handles(messages)
         given_up = 0
         pause = PAUSE_SECONDS
-        for number in range(ROUNDS):
+        for number in range(MAX_ROUNDS):
             if number:
                 # Between the rounds and not within a call, which would block a thread.
                 time.sleep(pause)
                 pause *= 2
             self._unanswered = 0
-            answers = list(threads.map(self._call_for_ten, list(in_tens(waiting))))
+            answers = list(call_maker.map(self._call_for_ten, list(in_tens(waiting))))
             given_up += sum(final for _, final in answers)
             waiting = [handle for again, _ in answers for handle in again]
             if not waiting or self._is_hopeless():
@@ -95,25 +95,27 @@ class _Calls:
         self._heartbeat.let_go(waiting)
         return given_up + len(waiting)
 
-    def _call_for_ten(self, ten: Sequence[Handle]) -> tuple[Sequence[Handle], int]:
+    def _call_for_ten(self, handles: Sequence[Handle]) -> tuple[Sequence[Handle], int]:
         """Call; return the handles worth another try, and how many will never work."""
         if self._is_hopeless() or self._unanswered >= MAX_UNANSWERED:
-            return ten, 0
+            return handles, 0
         try:
-            failed = self._call(ten)
+            failed = self._call(handles)
         except QueueUnavailable:
             self._unanswered += 1
             self._unanswered_since = self._unanswered_since or time.monotonic()
-            return ten, 0
+            return handles, 0
         except EtlError as error:
             self._is_refused = True
             log.warning("%s", error)
-            return ten, 0
+            return handles, 0
         self._unanswered = 0
         self._unanswered_since = None
         # What SQS calls the sender's fault stays refused, however often it is sent.
         again = [entry.handle for entry in failed if not entry.final]
-        self._heartbeat.let_go([handle for handle in ten if handle not in again] if again else ten)
+        self._heartbeat.let_go(
+            [handle for handle in handles if handle not in again] if again else handles
+        )
         return again, len(failed) - len(again)
 
     def _is_hopeless(self) -> bool:

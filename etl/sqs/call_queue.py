@@ -1,8 +1,7 @@
 """Calls to SQS that wait for a thread: the receiving threads make them between two receives.
 
-In threads of their own, these calls and the receives would take the interpreter away from each
-other at every answer. A pool makes the calls when nobody is receiving, or when the receivers are
-waiting in a long poll.
+In threads of their own, these calls would compete with the receives for the GIL at every answer. A
+pool makes the calls when nobody is receiving, or when the receivers are waiting in a long poll.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ class CallQueue:
         """
         self._pool = pool
         self._threads = threads
-        self._waiting: deque[tuple[_Round[Any, Any], int]] = deque()
+        self._waiting: deque[tuple[_MapCall[Any, Any], int]] = deque()
 
     def map(self, call: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
         """Make a call for each item; return the answers in order once all have come.
 
         Raises what a call raised, after the other calls.
         """
-        calls = _Round(call, items)
+        calls = _MapCall(call, items)
         self._waiting.extend((calls, position) for position in range(len(items)))
         left = len(items)
         while not calls.ended.wait(POOL_AFTER_SECONDS):
@@ -67,7 +66,7 @@ class CallQueue:
             pass
 
 
-class _Round(Generic[Item, Answer]):
+class _MapCall(Generic[Item, Answer]):
     """The calls of one :meth:`CallQueue.map`."""
 
     def __init__(self, call: Callable[[Item], Answer], items: Sequence[Item]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etl.config import QueueSettings
 from etl.errors import SettingsError
-from etl.sqs.limits import HEARTBEAT_THREADS
+from etl.sqs.heartbeat import HEARTBEAT_THREADS
 from etl.sqs.queue import Queue
 from etl.version import __version__
 

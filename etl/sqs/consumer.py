@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from etl.config import Settings
 from etl.sqs.acknowledge import acknowledge, release
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
@@ -60,7 +62,6 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.stop.request("error")
         self.release(self._receiver.end())
         self._heartbeat.stop()
         self._background.shutdown()
@@ -107,3 +108,28 @@ class Consumer:
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`."""
         self._receiver.raise_error()
+
+
+def open_consumer(
+    settings: Settings, queue: Queue, visibility_seconds: int, stop: Stop, quota: Quota
+) -> Consumer:
+    """Make the consumer of the settings. It receives nothing yet."""
+    return Consumer(
+        queue, visibility_seconds, _limits(settings), settings.queue.receivers, stop, quota
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    run = settings.run
+    batch = settings.batch
+    idle_seconds = math.inf if run.forever else run.idle_seconds
+    return Limits(
+        max_rows=batch.rows,
+        max_bytes=batch.bytes,
+        batch_seconds=batch.seconds,
+        idle_seconds=idle_seconds,
+        max_seconds=run.max_seconds,
+        # A poll longer than the idle time would only delay the end of the run.
+        wait_seconds=min(settings.queue.wait_seconds, max(1, int(min(idle_seconds, 20)))),
+        retry_seconds=settings.queue.retry_seconds,
+    )

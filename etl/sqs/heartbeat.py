@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from etl.errors import EtlError
-from etl.sqs.limits import HEARTBEAT_THREADS, MAX_VISIBILITY_SECONDS
 from etl.sqs.message import CALL_ENTRIES, Handle, Message
 from etl.sqs.queue import Queue
 
@@ -27,12 +26,16 @@ log = logging.getLogger(__name__)
 # more tries before the message shows again.
 RETRY_SHARE = 1 / 8
 
+# SQS counts these from the receive, however often the visibility is extended.
+MAX_VISIBILITY_SECONDS = 12 * 3600
+HEARTBEAT_THREADS = 4  # extensions in progress at once; there is rarely anything to extend
+
 
 @dataclass(slots=True)
 class _Held:
     receipt_handle: str
     received: float  # monotonic seconds
-    due: float  # monotonic seconds at which to extend
+    due_at: float  # monotonic seconds at which to extend
 
 
 class Heartbeat:
@@ -43,7 +46,7 @@ class Heartbeat:
         self._visibility_seconds = visibility_seconds
         self._held: dict[str, _Held] = {}
         # A heap. An entry is out of date, and skipped, when its time is not the one in _held.
-        self._due: list[tuple[float, str]] = []
+        self._schedule: list[tuple[float, str]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads = [
@@ -67,10 +70,10 @@ class Heartbeat:
     def hold(self, messages: Iterable[Message]) -> None:
         """Hold messages just received. A newer receipt handle replaces an older one."""
         now = time.monotonic()
-        due = now + self._visibility_seconds / 2
+        due_at = now + self._visibility_seconds / 2
         with self._lock:
             for message in messages:
-                self._put(message.handle, received=now, due=due)
+                self._put(message.handle, received=now, due_at=due_at)
 
     def handles(self, messages: Iterable[Message | Handle]) -> list[Handle]:
         """The newest receipt handle of each message, in the given order."""
@@ -87,9 +90,9 @@ class Heartbeat:
     def __len__(self) -> int:
         return len(self._held)
 
-    def _put(self, handle: Handle, *, received: float, due: float) -> None:
-        self._held[handle.message_id] = _Held(handle.receipt_handle, received, due)
-        heapq.heappush(self._due, (due, handle.message_id))
+    def _put(self, handle: Handle, *, received: float, due_at: float) -> None:
+        self._held[handle.message_id] = _Held(handle.receipt_handle, received, due_at)
+        heapq.heappush(self._schedule, (due_at, handle.message_id))
 
     def _newest(self, message: Message | Handle) -> Handle:
         held = self._held.get(message.message_id)
@@ -101,9 +104,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._stop.is_set():
-            due = self._take_due()
-            if due:
-                self._extend(due)
+            messages = self._take_due()
+            if messages:
+                self._extend(messages)
             else:
                 self._stop.wait(min(0.5, self._visibility_seconds / 8))
 
@@ -112,10 +115,10 @@ class Heartbeat:
         now = time.monotonic()
         taken: list[tuple[Handle, float]] = []
         with self._lock:
-            while self._due and self._due[0][0] <= now and len(taken) < CALL_ENTRIES:
-                due, message_id = heapq.heappop(self._due)
+            while self._schedule and self._schedule[0][0] <= now and len(taken) < CALL_ENTRIES:
+                due_at, message_id = heapq.heappop(self._schedule)
                 held = self._held.get(message_id)
-                if held is None or held.due != due:
+                if held is None or held.due_at != due_at:
                     continue
                 if now - held.received + self._visibility_seconds > MAX_VISIBILITY_SECONDS:
                     # SQS would refuse every extension from here on; say so once.
@@ -125,20 +128,20 @@ class Heartbeat:
                 taken.append((Handle(message_id, held.receipt_handle), held.received))
         return taken
 
-    def _extend(self, due: Sequence[tuple[Handle, float]]) -> None:
-        handles = [handle for handle, _ in due]
+    def _extend(self, messages: Sequence[tuple[Handle, float]]) -> None:
+        handles = [handle for handle, _ in messages]
         retry, lost = self._call(handles)
         now = time.monotonic()
         with self._lock:
-            self.extended += len(due) - len(retry) - len(lost)
-            for handle, received in due:
+            self.extended += len(messages) - len(retry) - len(lost)
+            for handle, received in messages:
                 if not self._is_held_by(handle):
                     continue  # acknowledged or received again in the meantime
                 if handle.message_id in lost:
                     del self._held[handle.message_id]
                     continue
                 share = RETRY_SHARE if handle.message_id in retry else 1 / 2
-                self._put(handle, received=received, due=now + self._visibility_seconds * share)
+                self._put(handle, received=received, due_at=now + self._visibility_seconds * share)
 
     def _call(self, handles: Sequence[Handle]) -> tuple[set[str], set[str]]:
         """Extend; return the ids of messages to try again, and of those that are lost to us."""

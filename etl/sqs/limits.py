@@ -5,26 +5,21 @@ from __future__ import annotations
 import math
 import multiprocessing
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext
 from multiprocessing.sharedctypes import Synchronized
 from typing import Protocol
-
-# SQS counts these from the receive, however often the visibility is extended.
-MAX_VISIBILITY_SECONDS = 12 * 3600
-HEARTBEAT_THREADS = 4  # extensions in progress at once; there is rarely anything to extend
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a batch closes, and when receiving ends by itself."""
+    """The limits of a batch and of the run, and the waits of a receive."""
 
-    rows: int
-    bytes: int
-    seconds: float
+    max_rows: int  # in a batch
+    max_bytes: int  # of the bodies in a batch
+    batch_seconds: float  # age of the first message at which a batch closes
     idle_seconds: float
-    max_seconds: float | None
-    wait_seconds: int
-    retry_seconds: float
+    max_seconds: float | None  # of the run
+    wait_seconds: int  # length of a long poll
+    retry_seconds: float  # how long an outage of SQS may last
 
 
 class Stop:
@@ -32,13 +27,13 @@ class Stop:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self.give_back = False  # release the gathered messages instead of loading them
+        self.release_rest = False  # release the gathered messages instead of loading them
 
-    def request(self, reason: str, *, give_back: bool = False) -> None:
+    def request(self, reason: str, *, release_rest: bool = False) -> None:
         """Ask for the stop. Takes no lock, so a signal handler may call it."""
         if self.reason is None:
             self.reason = reason
-        self.give_back = self.give_back or give_back
+        self.release_rest = self.release_rest or release_rest
 
 
 class Quota(Protocol):
@@ -47,7 +42,7 @@ class Quota(Protocol):
     def reserve(self, wanted: int) -> int:
         """Take up to *wanted* messages out of the quota; return how many."""
 
-    def give_back(self, count: int) -> None:
+    def put_back(self, count: int) -> None:
         """Return reserved messages that did not come."""
 
     @property
@@ -64,15 +59,15 @@ class NoQuota:
         """Take all that is wanted."""
         return wanted
 
-    def give_back(self, count: int) -> None:
+    def put_back(self, count: int) -> None:
         """Do nothing."""
 
 
 class SharedQuota:
     """A quota shared by threads and, since it can be passed to a new process, by workers."""
 
-    def __init__(self, messages: int, context: SpawnContext | None = None) -> None:
-        context = context or multiprocessing.get_context("spawn")
+    def __init__(self, messages: int) -> None:
+        context = multiprocessing.get_context("spawn")
         self._left: Synchronized[int] = context.Value("q", messages)
 
     def reserve(self, wanted: int) -> int:
@@ -82,7 +77,7 @@ class SharedQuota:
             self._left.value -= taken
             return taken
 
-    def give_back(self, count: int) -> None:
+    def put_back(self, count: int) -> None:
         """Return reserved messages that did not come."""
         with self._left.get_lock():
             self._left.value += count
@@ -93,6 +88,6 @@ class SharedQuota:
         return self._left.value
 
 
-def quota(max_messages: int | None) -> Quota:
+def open_quota(max_messages: int | None) -> Quota:
     """The quota of a run: ``run.max_messages``, or none."""
     return NoQuota() if max_messages is None else SharedQuota(max_messages)

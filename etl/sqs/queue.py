@@ -114,7 +114,7 @@ class Queue:
     def send(self, bodies: Sequence[str]) -> list[int]:
         """Send at most ten bodies; return the positions of those that SQS did not take.
 
-        :raises QueueRefused: SQS does not accept a body, or no permission
+        :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
         entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]

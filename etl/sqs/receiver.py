@@ -3,7 +3,7 @@
 Several threads long-poll into one buffer, which is the next batch. While a batch is being loaded,
 the buffer fills up to the batch's own limits; then the threads wait. So at most two batches are in
 memory, and in flight. Where SQS answers at once, only the first thread works: the others could not
-receive meanwhile, and would only take the interpreter away from it.
+receive meanwhile, and would only compete with it for the GIL.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Receiver:
         threads: int,
         stop: Stop,
         quota: Quota,
-        calls: CallQueue | None = None,
+        calls: CallQueue,
     ) -> None:
         """Prepare the threads.
 
@@ -54,7 +54,7 @@ class Receiver:
         self._quota = quota
         self._calls = calls
         self._changed = threading.Condition()  # guards everything below
-        self._buffer = Buffer(limits.rows, limits.bytes)
+        self._buffer = Buffer(limits.max_rows, limits.max_bytes)
         self._timers = Timers(limits, time.monotonic())
         self._answer_seconds: deque[float] = deque(maxlen=RECENT)
         self._threads = [
@@ -82,13 +82,13 @@ class Receiver:
             while not self._is_closed():
                 self._changed.wait(TICK_SECONDS)
                 self._stop_if_due()
-            if self._stop.give_back or not self._buffer:
+            if self._stop.release_rest or not self._buffer:
                 return None
             return self._empty()
 
-    def end(self, reason: str = "error") -> list[Message]:
+    def end(self) -> list[Message]:
         """Stop receiving, wait for polls in progress, and hand over the messages not yet taken."""
-        self._stop.request(reason)
+        self._stop.request("error")
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -114,7 +114,7 @@ class Receiver:
     def _is_closed(self) -> bool:
         if self._stop.reason is not None:
             # Whatever the last polls bring belongs to the last batch.
-            return self._working == 0 or self._stop.give_back or self._buffer.is_full
+            return self._working == 0 or self._stop.release_rest or self._buffer.is_full
         return self._buffer.is_full or self._timers.batch_is_old(time.monotonic())
 
     def _stop_if_due(self) -> None:
@@ -139,8 +139,7 @@ class Receiver:
                 if number and self._one_receiver_suffices():
                     continue
                 rows = self._reserve()
-                if self._calls is not None:
-                    self._calls.do_one()
+                self._calls.do_one()
                 if rows:
                     self._receive(rows)
         except BaseException as error:  # noqa: BLE001  (raised by the main thread)
@@ -172,7 +171,7 @@ class Receiver:
                 return rows
             if self._buffer.is_full:
                 self._timers.buffer_was_full()
-            if self._calls is None or not self._calls.are_waiting:
+            if not self._calls.are_waiting:
                 self._changed.wait(TICK_SECONDS)
             return 0
 
@@ -186,7 +185,7 @@ class Receiver:
     def _add(self, messages: list[Message], reserved: int) -> None:
         with self._changed:
             self._buffer.add(messages, reserved)
-            self._quota.give_back(reserved - len(messages))
+            self._quota.put_back(reserved - len(messages))
             if messages:
                 self.received += len(messages)
                 self._timers.messages_came(time.monotonic())

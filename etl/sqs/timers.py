@@ -1,4 +1,4 @@
-"""The clock's part in receiving: when a batch closes by its age, and when receiving ends.
+"""Time limits of receiving: when a batch closes by its age, and when receiving ends.
 
 The caller passes the time in, in monotonic seconds, so these rules need no clock of their own.
 """
@@ -42,7 +42,7 @@ class Timers:
 
     def batch_is_old(self, now: float) -> bool:
         """Whether the batch has waited as long as it may for more messages."""
-        return now - self._first_message >= self._limits.seconds
+        return now - self._first_message >= self._limits.batch_seconds
 
     def reason_to_stop(self, now: float) -> str | None:
         """``max_seconds`` or ``idle`` once that limit is reached."""

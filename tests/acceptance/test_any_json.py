@@ -16,7 +16,7 @@ from tests.unit.builders import EVENT, FIELDS, event, message
 
 SETTINGS = config.load(ROOT / "config.yaml", {})
 SCHEMA = schema.frame_schema(SETTINGS.table.columns)
-PLAN = mask.masking_plan(SETTINGS.table.columns)
+PLAN = mask.masking_plan(SETTINGS.table)
 
 # All of Unicode, with the unusual categories more often than at random.
 characters = st.characters() | st.characters(categories=["Cs", "Cc", "Co", "Cn"])

@@ -164,6 +164,13 @@ def test_an_event_without_its_business_id_is_quarantined(job: Job, drain: Drain)
     assert summary.reasons == {"login_id: ledger key": len(odd)}
 
 
+def test_a_dry_run_counts_an_event_without_its_business_id_once(job: Job) -> None:
+    """Its row passes the checks of the columns, but a run would not load it."""
+    job.send(*logins(3), event())
+    summary = job.run("--dry-run", ETL_LEDGER__KEY="field:login_id")
+    assert (summary["would_load"], summary["would_quarantine"]) == (3, 1)
+
+
 def test_a_key_field_that_no_column_reads_is_not_unknown(job: Job, drain: Drain) -> None:
     """It is accepted although unknown fields are rejected."""
     job.send(*logins(3), event(login_id="x", more=1))

@@ -32,10 +32,10 @@ BUGS = (
     Bug(
         "acknowledges messages before the commit",
         "etl/pipeline.py",
-        "        totals = _load_patiently(job, batch)\n",
-        "        job.consumer.acknowledge(messages)\n"
-        "        job.consumer.wait_for_acknowledgements()\n"
-        "        totals = _load_patiently(job, batch)\n",
+        "        totals = _load_patiently(drain, batch)\n",
+        "        drain.consumer.acknowledge(messages)\n"
+        "        drain.consumer.wait_for_acknowledgements()\n"
+        "        totals = _load_patiently(drain, batch)\n",
         (f"{CRASHES}::test_a_run_killed_before_its_commit_loses_nothing",),
     ),
     Bug(
@@ -121,7 +121,7 @@ BUGS = (
     Bug(
         "overflows the stack on deeply nested JSON",
         "etl/extract.py",
-        '    if text.count("[") + text.count("{") > NESTING and _depth(text) > NESTING:\n',
+        '    if text.count("[") + text.count("{") > MAX_NESTING and _depth(text) > MAX_NESTING:\n',
         "    if False:\n",
         ("tests/unit/test_extract.py",),
     ),

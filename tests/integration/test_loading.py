@@ -18,8 +18,8 @@ from etl.crypto.seal import unseal
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.operations import entries
 from etl.operations.entries import Selection
-from etl.postgres.copy import PIECE_ROWS
 from etl.postgres.engine import open_engine, transaction
+from etl.postgres.insertion import PIECE_ROWS
 from etl.postgres.sqlstate import RowRefused, translate
 from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Counts, Run, Totals, recent_runs

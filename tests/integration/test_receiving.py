@@ -16,17 +16,17 @@ from botocore.stub import Stubber
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs import acknowledge
-from etl.sqs import receiver as receiving
+from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, NoQuota, Stop, quota
+from etl.sqs.limits import Limits, NoQuota, Stop, open_quota
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.receiver import Receiver
 
 LIMITS = Limits(
-    rows=100,
-    bytes=1_000_000,
-    seconds=60,
+    max_rows=100,
+    max_bytes=1_000_000,
+    batch_seconds=60,
     idle_seconds=0.5,
     max_seconds=None,
     wait_seconds=1,
@@ -53,7 +53,14 @@ def queue(make_queue: Callable[..., Queue]) -> Queue:
 
 
 @pytest.fixture
-def receiver(queue: Queue) -> Iterator[Callable[..., Receiver]]:
+def calls() -> Iterator[CallQueue]:
+    """No calls besides the receives; a pool would make them."""
+    with ThreadPoolExecutor(1) as pool:
+        yield CallQueue(pool, 1)
+
+
+@pytest.fixture
+def receiver(queue: Queue, calls: CallQueue) -> Iterator[Callable[..., Receiver]]:
     """Start receivers on the queue, which end with the test."""
     started: list[Receiver] = []
 
@@ -65,14 +72,14 @@ def receiver(queue: Queue) -> Iterator[Callable[..., Receiver]]:
     ) -> Receiver:
         heartbeat = Heartbeat(queue, 30)
         limits = replace(LIMITS, **changes)
-        allowed = quota(max_messages)
-        started.append(Receiver(queue, heartbeat, limits, threads, stop or Stop(), allowed))
+        allowed = open_quota(max_messages)
+        started.append(Receiver(queue, heartbeat, limits, threads, stop or Stop(), allowed, calls))
         started[-1].start()
         return started[-1]
 
     yield start
-    for each in started:
-        each.end()
+    for running in started:
+        running.end()
 
 
 def fill(queue: Queue, count: int, size: int = 10) -> None:
@@ -99,7 +106,7 @@ def test_several_threads_receive_only_where_answers_take_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where SQS answers at once, the first thread receives alone."""
-    monkeypatch.setattr(receiving, "QUICK_SECONDS", quick_seconds)
+    monkeypatch.setattr("etl.sqs.receiver.QUICK_SECONDS", quick_seconds)
     receive, names = queue.receive, set()
 
     def noting(limit: int, wait_seconds: int) -> list[Message]:
@@ -115,19 +122,19 @@ def test_several_threads_receive_only_where_answers_take_time(
 def test_a_batch_closes_at_its_rows(queue: Queue, receiver: Callable[..., Receiver]) -> None:
     """The bound is exact, whatever the number of threads."""
     fill(queue, 250)
-    assert [len(batch) for batch in batches(receiver(rows=100))] == [100, 100, 50]
+    assert [len(batch) for batch in batches(receiver(max_rows=100))] == [100, 100, 50]
 
 
 def test_rows_below_ten_are_kept_too(queue: Queue, receiver: Callable[..., Receiver]) -> None:
     """A receive asks for no more messages than there is room for."""
     fill(queue, 7)
-    assert [len(batch) for batch in batches(receiver(rows=3))] == [3, 3, 1]
+    assert [len(batch) for batch in batches(receiver(max_rows=3))] == [3, 3, 1]
 
 
 def test_a_batch_closes_at_its_bytes(queue: Queue, receiver: Callable[..., Receiver]) -> None:
     """It exceeds them by no more than the receives in progress bring."""
     fill(queue, 100, size=1000)
-    sizes = [len(batch) for batch in batches(receiver(bytes=20_000, threads=2))]
+    sizes = [len(batch) for batch in batches(receiver(max_bytes=20_000, threads=2))]
     assert sum(sizes) == 100
     assert all(20 <= size < 20 + 2 * 10 for size in sizes[:-1])
 
@@ -135,7 +142,7 @@ def test_a_batch_closes_at_its_bytes(queue: Queue, receiver: Callable[..., Recei
 def test_a_batch_closes_at_its_age(queue: Queue, receiver: Callable[..., Receiver]) -> None:
     """A few messages are loaded even if no more follow."""
     fill(queue, 3)
-    taken = receiver(seconds=0.3, idle_seconds=60).take()
+    taken = receiver(batch_seconds=0.3, idle_seconds=60).take()
     assert taken is not None
     assert len(taken) == 3
 
@@ -174,12 +181,12 @@ def test_a_stop_that_gives_back_leaves_the_messages_to_be_released(
     """After SIGTERM, take() ends at once and end() hands over the rest."""
     fill(queue, 5)
     stop = Stop()
-    one = receiver(stop, idle_seconds=60)
-    while one.buffered < 5:
+    running = receiver(stop, idle_seconds=60)
+    while running.buffered < 5:
         time.sleep(0.01)
-    stop.request("SIGTERM", give_back=True)
-    assert one.take() is None
-    assert len(one.end()) == 5
+    stop.request("SIGTERM", release_rest=True)
+    assert running.take() is None
+    assert len(running.end()) == 5
 
 
 def test_the_buffer_holds_no_more_than_a_batch(
@@ -187,11 +194,11 @@ def test_the_buffer_holds_no_more_than_a_batch(
 ) -> None:
     """Messages wait in the queue, not in memory."""
     fill(queue, 80)
-    one = receiver(rows=30, idle_seconds=60)
-    while one.buffered < 30:
+    running = receiver(max_rows=30, idle_seconds=60)
+    while running.buffered < 30:
         time.sleep(0.01)
     time.sleep(0.3)
-    assert one.buffered == 30
+    assert running.buffered == 30
     assert queue.state().visible == 50
 
 
@@ -199,23 +206,25 @@ def test_waiting_for_room_is_not_idleness(queue: Queue, receiver: Callable[..., 
     """A load that takes longer than the idle time does not end the run."""
     fill(queue, 60)
     stop = Stop()
-    one = receiver(stop, rows=20, idle_seconds=0.5)
+    running = receiver(stop, max_rows=20, idle_seconds=0.5)
     taken = 0
-    while (batch := one.take()) is not None:
+    while (batch := running.take()) is not None:
         taken += len(batch)
         time.sleep(0.8)  # a slow load
     assert taken == 60
 
 
 def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
-    make_queue: Callable[..., Queue],
+    make_queue: Callable[..., Queue], calls: CallQueue
 ) -> None:
     """It keeps its newest receipt handle, because the older one may delete nothing."""
     queue = make_queue(visibility_seconds=1)
     fill(queue, 1)
     # No heartbeat thread runs, so the message shows again after a second.
     heartbeat = Heartbeat(queue, 1)
-    receiver = Receiver(queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop(), NoQuota())
+    receiver = Receiver(
+        queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop(), NoQuota(), calls
+    )
     receiver.start()
     while receiver.received < 2:
         time.sleep(0.05)
@@ -226,10 +235,12 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
     assert state.visible + state.in_flight == 0
 
 
-def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: EmbeddedSqs) -> None:
+def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(
+    sqs: EmbeddedSqs, calls: CallQueue
+) -> None:
     """Waiting would not help."""
     queue = Queue(sqs.client(), sqs.endpoint_url + "/000000000000/nowhere")
-    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), NoQuota())
+    receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), NoQuota(), calls)
     receiver.start()
     assert receiver.take() is None
     receiver.end()
@@ -237,14 +248,14 @@ def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(sqs: Embedd
         receiver.raise_error()
 
 
-def test_an_sqs_that_is_away_is_waited_for_and_then_given_up() -> None:
+def test_an_sqs_that_is_away_is_waited_for_and_then_given_up(calls: CallQueue) -> None:
     """It is waited for as long as the configuration allows."""
     with EmbeddedSqs() as own:
         url = own.create_queue("q", dead_letter=False)
         client = own.client()
     queue = Queue(client, url)
     limits = replace(LIMITS, retry_seconds=0.5, idle_seconds=60)
-    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop(), NoQuota())
+    receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop(), NoQuota(), calls)
     receiver.start()
     assert receiver.take() is None
     receiver.end()
@@ -341,9 +352,9 @@ def test_no_repr_shows_a_body_or_a_handle() -> None:
 
 def test_the_receiving_threads_end(queue: Queue, receiver: Callable[..., Receiver]) -> None:
     """No receiving thread is alive afterwards."""
-    one = receiver()
-    batches(one)
-    one.end()
+    running = receiver()
+    batches(running)
+    running.end()
     assert not [t for t in threading.enumerate() if t.name.startswith("receiver")]
 
 

@@ -12,9 +12,9 @@ from etl.sqs.timers import Timers
 def timers(now: float = 1000.0, **changes: Any) -> Timers:
     """Start timers with an idle time of 30 s and a batch age of 20 s."""
     values = {
-        "rows": 10,
-        "bytes": 100,
-        "seconds": 20.0,
+        "max_rows": 10,
+        "max_bytes": 100,
+        "batch_seconds": 20.0,
         "idle_seconds": 30.0,
         "max_seconds": None,
         "wait_seconds": 5,

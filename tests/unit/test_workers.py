@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from etl import config, logs, worker_pool
-from etl.crypto.keyring import Keyring
 from etl.runs import Run, Share
 from etl.sqs.limits import NoQuota
 from tests.unit.builders import ROOT
@@ -26,12 +25,11 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(logs, "hide_values_in_tracebacks", lambda: None)
     monkeypatch.setattr(logs, "start", lambda *_: None)
-    monkeypatch.setenv("ETL_KEYRING", Keyring.new().dump())
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(worker_pool, "check_keys_and_queue", lambda *_: None)
     settings = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
-    ours, theirs = multiprocessing.Pipe()
-    with ours, pytest.raises(SystemExit) as ended:
-        worker_pool._run_worker(settings, Share(Run("run", "hash")), NoQuota(), theirs, buggy)
+    parent_end, worker_end = multiprocessing.Pipe()
+    with parent_end, pytest.raises(SystemExit) as ended:
+        worker_pool._run_worker(settings, Share(Run("run", "hash")), NoQuota(), worker_end, buggy)
     assert ended.value.code == 1
     shown = capsys.readouterr().err
     assert "ValueError" in shown

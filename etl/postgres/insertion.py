@@ -1,4 +1,4 @@
-"""Rows through COPY: an insertion method for ``DataFrame.to_sql``."""
+"""Insertion methods for ``DataFrame.to_sql``: one INSERT of many rows, and COPY."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg2.extras import execute_values
 
 from etl.postgres.queries import quote_name
 
@@ -15,6 +16,26 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
 PIECE_ROWS = 1000  # rows of a COPY that are written at a time
 READ_BYTES = 65_536  # how much of them the driver takes at a time
+
+
+def insert_rows(
+    table: Any, connection: sa.Connection, names: list[str], rows: Iterable[tuple[Any, ...]]
+) -> int:
+    """Insertion method for ``to_sql``: one INSERT of many rows, like pandas' own method "multi".
+
+    pandas compiles a bind parameter for every value of every statement, which takes ten times as
+    long as everything else. Here the driver writes the values into the statement.
+
+    :returns: rows inserted
+    """
+    values = list(rows)
+    cursor: Any = connection.connection.cursor()
+    with cursor:
+        # To the driver, a percent sign begins a parameter.
+        into = _insert_target(table.name, names).replace("%", "%%")
+        # One page, hence one statement.
+        execute_values(cursor, f"insert into {into} values %s", values, page_size=len(values))  # noqa: S608
+        return int(cursor.rowcount)
 
 
 def copy_rows(
@@ -28,12 +49,12 @@ def copy_rows(
     """
     cursor: Any = connection.connection.cursor()
     with cursor:
-        statement = f"copy {insert_target(table.name, names)} from stdin"
+        statement = f"copy {_insert_target(table.name, names)} from stdin"
         cursor.copy_expert(statement, _Pieces(_copy_pieces(rows)), READ_BYTES)
         return int(cursor.rowcount)
 
 
-def insert_target(table: str, columns: Sequence[str]) -> str:
+def _insert_target(table: str, columns: Sequence[str]) -> str:
     """Return a table and its columns, quoted, as INSERT and COPY want them."""
     quoted = (quote_name(column, for_driver=True) for column in columns)
     return f"{quote_name(table, for_driver=True)} ({', '.join(quoted)})"
