@@ -45,8 +45,8 @@ def imported(name: str) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(PATHS[name].read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {each if each in PATHS else node.module for each in inner}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in PATHS else node.module for name in names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return (found & set(PATHS)) - {name}
@@ -65,10 +65,11 @@ def layer(name: str) -> int:
     return next(i for i, names in enumerate(LAYERS) if place(name) in names.split())
 
 
-def chain(name: str, behind: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The longest chain of imports that starts at a module; fails where it meets itself."""
-    assert name not in behind, f"{' imports '.join((*behind, name))}: a circle"
-    longest = max((chain(each, (*behind, name)) for each in IMPORTS[name]), key=len, default=())
+def chain(name: str, importers: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The longest chain of imports that starts at a module; fails on a circle."""
+    path = (*importers, name)
+    assert name not in importers, f"{' imports '.join(path)}: a circle"
+    longest = max((chain(module, path) for module in IMPORTS[name]), key=len, default=())
     return (name, *longest)
 
 
@@ -84,10 +85,8 @@ def test_every_module_has_its_layer() -> None:
 @pytest.mark.parametrize("name", [name for name in PATHS if place(name) not in APART])
 def test_imports_go_one_way(name: str) -> None:
     """A module never imports from a layer below its own in the table."""
-    below = {
-        each for each in IMPORTS[name] if place(each) not in APART and layer(each) > layer(name)
-    }
-    assert below == set()
+    others = {module for module in IMPORTS[name] if place(module) not in APART}
+    assert {module for module in others if layer(module) > layer(name)} == set()
 
 
 def test_no_import_goes_in_a_circle_or_too_deep() -> None:
@@ -98,17 +97,18 @@ def test_no_import_goes_in_a_circle_or_too_deep() -> None:
 
 def test_the_embedded_services_stay_apart() -> None:
     """They import only the errors, and inside the package only the demo imports them."""
-    for name, found in IMPORTS.items():
+    for name, modules in IMPORTS.items():
+        places = {place(module) for module in modules}
         if place(name) == "embedded":
-            assert {place(each) for each in found} <= {"embedded", "errors"}, name
+            assert places <= {"embedded", "errors"}, name
         elif place(name) != "demo":
-            assert "embedded" not in {place(each) for each in found}, name
+            assert "embedded" not in places, name
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_do_not_import_each_other(stage: str) -> None:
     """Only the pipeline knows their order."""
-    assert not {place(each) for each in IMPORTS[f"etl.{stage}"]} & STAGES
+    assert not {place(module) for module in IMPORTS[f"etl.{stage}"]} & STAGES
 
 
 def test_the_top_of_the_package_is_small() -> None:
