@@ -99,6 +99,8 @@ def _finish(
 
 def _prune(engine: sa.Engine, retention_days: int) -> None:
     with transaction(engine) as connection:
-        forgotten = ledger.prune(connection, retention_days)
-    if forgotten:
-        log.info("forgot %d message ids older than %d days", forgotten, retention_days)
+        removed = ledger.prune(connection, retention_days)
+    if removed:
+        log.info(
+            "removed %d message ids older than %d days from the ledger", removed, retention_days
+        )
