@@ -151,7 +151,7 @@ def _load_patiently(job: Drain, batch: Batch) -> Totals:
             continue
         except RowRefused as error:
             raise DatabaseRefused(
-                f"the database refuses a row only at COMMIT ({error.check}); "
+                f"the database refused a row only at COMMIT ({error.check}); "
                 "make the constraint immediate"
             ) from None
         return attempts[-1]

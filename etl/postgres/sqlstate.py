@@ -57,7 +57,7 @@ def translate(error: BaseException) -> EtlError | RowRefused:
         return DatabaseUnavailable(f"the database answered SQLSTATE {sqlstate} ({_kind(cause)})")
     names = " ".join(_names(cause))
     return DatabaseRefused(
-        f"the database refuses the statement: SQLSTATE {sqlstate} ({_kind(cause)}) {names}".strip()
+        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}) {names}".strip()
     )
 
 
@@ -76,7 +76,7 @@ def _without_sqlstate(error: psycopg2.Error) -> EtlError:
     # and nothing from a row. Its first line is enough.
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if _REFUSED.search(line):
-        return DatabaseRefused(f"the database refuses the connection: {line}; check DATABASE_URL")
+        return DatabaseRefused(f"the database refused the connection: {line}; check DATABASE_URL")
     return DatabaseUnavailable(line)
 
 

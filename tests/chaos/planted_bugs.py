@@ -112,7 +112,7 @@ BUGS = (
         (f"{CRASHES}::test_a_message_delivered_twice_within_a_batch_is_loaded_once",),
     ),
     Bug(
-        "counts rows that another run has loaded as its own",
+        "counts rows loaded by another run as its own",
         "etl/pipeline.py",
         "        loaded = len(stored.loaded)\n",
         "        loaded = len(batch.masked)\n",
