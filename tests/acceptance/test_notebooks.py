@@ -225,7 +225,9 @@ def test_the_error_of_a_cell_is_named_and_its_message_is_not_shown(tmp_path: Pat
     (tmp_path / "example.html").write_text("yesterday's")
     done = report(tmp_path, example)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 'example.ipynb', code cell 2: ValueError (message withheld, ")
+    assert done.stderr.startswith(
+        "error: 'example.ipynb', code cell 2: ValueError (message withheld, "
+    )
     assert "198.51" not in done.stdout + done.stderr
     assert (tmp_path / "example.html").read_text() == "yesterday's"
     assert {path.name for path in tmp_path.iterdir()} >= {"example.ipynb", "example.html"}
