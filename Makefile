@@ -1,4 +1,4 @@
-# For a second environment beside the first: make test VENV=.venv-oldest PYTHON=/usr/bin/python3
+# For a second environment in addition to the first: make test VENV=.venv-oldest PYTHON=/usr/bin/python3
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -18,7 +18,7 @@ $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requireme
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV) 2>/dev/null \
 	    && $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python -r requirements-dev.txt; then :; \
 	 else $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; fi
-	@# In a folder of its own: the job runs without pyarrow, and with it pandas stores strings differently.
+	@# In a folder of its own: the job runs without pyarrow; if it is installed, pandas stores strings differently.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/report -r requirements-report.txt
 	@# The command etl, and the package from this folder.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -27,7 +27,7 @@ $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requireme
 run: $(STAMP) ## load 10,000 sample events from an embedded queue into an embedded Postgres
 	@$(BIN)/python -m etl demo
 
-test: $(STAMP) ## run all tests, on an embedded queue and an embedded Postgres (10 minutes)
+test: $(STAMP) ## run all tests, on an embedded queue and an embedded Postgres (10 minutes on two cores)
 	@# Two processes; each takes whole files, since the tests of a file share fixtures that are slow to make.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 

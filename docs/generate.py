@@ -17,6 +17,9 @@ DOCS = ROOT / "docs"
 RESULTS = DOCS / "reliability-results.jsonl"
 BITES = ROOT / "tests/chaos/mutants.json"
 
+# Faults whose name in the results would be mistaken for a column of the table.
+FAULTS = {"lost": "lost request"}
+
 # The address comes from DATABASE_URL only; the columns have a table of their own.
 NOT_IN_THE_TABLE = {("database", "url"), ("table", "columns")}
 
@@ -90,10 +93,14 @@ def allowed_values(facts: dict[str, Any]) -> str:
 
 
 def default_value(facts: dict[str, Any]) -> str:
-    """Show a setting's default as YAML writes it; empty where there is none."""
+    """Show a setting's default as YAML writes it; empty where there is none.
+
+    A number whose default is null is a limit that is not set.
+    """
     default = facts.get("default")
     if default is None:
-        return ""
+        types = {choice.get("type") for choice in facts.get("anyOf", ())}
+        return "no limit" if types & {"integer", "number"} else ""
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
@@ -147,7 +154,7 @@ def results() -> str:
             f"{result['seed']}",
             f"{result['share']:g}",
             f"{result['sent']:,}",
-            ", ".join(f"{kind} {count:,}" for kind, count in result["faults"].items()),
+            ", ".join(f"{FAULTS.get(kind, kind)} {n:,}" for kind, n in result["faults"].items()),
             *(f"{result[key]}" for key in ("lost", "duplicated", "wrong", "leaked", "verdict")),
             f"{result['seconds']:,}",
             f"{result['peak_mb']}",

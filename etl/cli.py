@@ -30,9 +30,9 @@ from etl.version import __version__
 EXIT_CODES = """\b
 Exit codes:
   0  done
-  1  stopped; everything that was not loaded is still in the queue
+  1  stopped; what was neither loaded nor quarantined is still in the queue
   2  wrong usage or configuration; nothing was received
-  3  too many messages were quarantined (quarantine.max_fraction)
+  3  too many messages failed a check (quarantine.max_fraction)
 """
 
 

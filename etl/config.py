@@ -60,10 +60,13 @@ class QueueSettings(_Section):
         2,
         ge=1,
         le=32,
-        description="threads that receive in parallel; more help when SQS is slow to answer",
+        description="threads that receive in parallel; use more if SQS answers slowly",
     )
     wait_seconds: int = Field(
-        5, ge=0, le=20, description="length of a long poll; a stop waits until the poll ends"
+        5,
+        ge=0,
+        le=20,
+        description="length of a long poll in seconds; stopping waits for the current poll to end",
     )
     envelope: Literal["none", "sns"] = Field(
         "none", description="sns: the event is in the Message field of an SNS notification"
@@ -102,7 +105,10 @@ class Column(_Section):
     )
     type: Literal[
         "text", "ip", "version", "integer", "bigint", "number", "boolean", "date", "timestamp"
-    ] = Field(description="type of the value")
+    ] = Field(
+        description="type of the value; version: '2.3.0' is stored as the integer 2003000 (major x "
+        "1,000,000 + minor x 1,000 + patch)"
+    )
     max_length: int | None = Field(
         None,
         ge=1,
@@ -127,7 +133,8 @@ class Column(_Section):
             raise ValueError("needs either 'field' or 'attribute'")
         if self.attribute and (self.type not in ("date", "timestamp") or self.mask):
             raise ValueError(
-                "a column with an 'attribute' has type 'date' or 'timestamp' and is not masked"
+                "a column with an 'attribute' must have type 'date' or 'timestamp' and cannot be "
+                "masked"
             )
         if self.field in FIELDS_OF_THE_JOB:
             raise ValueError(f"field {self.field!r} has a name that is reserved for the job")
@@ -206,8 +213,8 @@ class LedgerSettings(_Section):
     retention_days: int = Field(
         35,
         ge=1,
-        description="age at which an id is forgotten; keep it above the retention of the queue "
-        "plus that of its dead-letter queue",
+        description="age in days at which an id is removed from the ledger; keep it above the "
+        "retention of the queue plus that of its dead-letter queue",
     )
 
     @field_validator("key")
@@ -244,7 +251,9 @@ class UnmaskSettings(_Section):
     """How much unmask may recover at once."""
 
     max_rows: int = Field(
-        1000, ge=1, description="maximum rows that unmask shows at once; it refuses to show more"
+        1000,
+        ge=1,
+        description="maximum number of tokens or rows that one unmask call may recover",
     )
     statement_seconds: Seconds = Field(30, description="time limit for the query of unmask --where")
 
@@ -277,7 +286,7 @@ class ReportSettings(_Section):
     """How the duplicate report reads the table."""
 
     entity: Identifier | None = Field(
-        None, description="column that says whose row it is; default: the first column"
+        None, description="column that identifies the user; default: the first column"
     )
     time: Identifier | None = Field(
         None, description="column that says when it happened; default: the first date or timestamp"
@@ -411,11 +420,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _missing(path: Path) -> str:
     if path == Path("config.yaml"):
         return (
-            "no config.yaml here: write one with: etl config show > config.yaml, or name one with "
-            "--config"
+            "no config.yaml in this folder; name a file with --config, or create one with: "
+            "etl config show > config.yaml"
         )
     return (
-        f"no file {str(path)!r}: name another one with --config, or write the default with: "
+        f"no file {str(path)!r}; name another one with --config, or print the default with: "
         "etl config show"
     )
 

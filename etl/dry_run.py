@@ -1,4 +1,4 @@
-"""A run that takes nothing: receive, check, mask, show, release."""
+"""A run that changes nothing: receive, check, mask, show, release."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
     ├── Stopped                     the run cannot go on; the rest is in the queue
     │   ├── DatabaseRefused         the database refuses the job itself          exit code 1
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
-    │   ├── QuarantineBudget        too many messages broke a check              exit code 3
+    │   ├── QuarantineBudget        too many messages failed a check             exit code 3
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
     ├── NotebookError               a cell of a notebook failed, so its page was not written
     ├── UnmaskError                 a token or sealed body that this keyring cannot open
@@ -84,7 +84,7 @@ class QueueRefused(Stopped):
 
 
 class QuarantineBudget(Stopped):
-    """More of the run's messages broke a check than the configuration allows."""
+    """More of the run's messages failed a check than the configuration allows."""
 
     exit_code = 3
     stop_reason = "quarantine budget"

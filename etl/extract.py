@@ -32,7 +32,7 @@ _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is not an event; ``check`` names the check that it broke."""
+    """The body is not an event; ``check`` names the check that it failed."""
 
     def __init__(self, check: str) -> None:
         super().__init__(check)

@@ -5,7 +5,7 @@ ledger holds no value and nobody without the keyring can test values against it.
 
 A message has one fingerprint for each key of the keyring, and is new only if all of them are new.
 Two workers therefore recognise each other's messages as long as their keyrings have one key in
-common, and after a rotation nothing is forgotten while the old key stays in the keyring.
+common, and after a rotation every event is recognised while the old key stays in the keyring.
 """
 
 from __future__ import annotations

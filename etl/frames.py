@@ -3,7 +3,7 @@
 raw frame      message_id, SentTimestamp, then the event's fields as decoded; all object
 valid frame    message_id, then the configured columns, checked and converted
 masked frame   message_id, then the table's columns; nothing personal in plain text
-rejects        message_id, column, check; one row for each check that a message broke
+rejects        message_id, column, check; one row for each check that a message failed
 """
 
 from __future__ import annotations

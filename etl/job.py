@@ -97,6 +97,8 @@ def _finish(
 
 def _prune(engine: sa.Engine, retention_days: int) -> None:
     with transaction(engine) as connection:
-        pruned = ledger.prune(connection, retention_days)
-    if pruned:
-        log.info("forgot %d message ids older than %d days", pruned, retention_days)
+        removed = ledger.prune(connection, retention_days)
+    if removed:
+        log.info(
+            "removed %d message ids older than %d days from the ledger", removed, retention_days
+        )

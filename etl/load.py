@@ -133,7 +133,7 @@ def _bisect(
         refusals.append((message_ids[start], "row", refusal))
         if len(refusals) > max_rejects:
             raise QuarantineBudget(
-                f"the database refuses more than {max_rejects} rows of a batch, the last one with "
+                f"the database refused more than {max_rejects} rows of a batch, the last one with "
                 f"{refusal}; look at the constraints and triggers of the target table"
             )
     return refusals

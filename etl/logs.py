@@ -70,7 +70,7 @@ def places(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None:
         lines.append(
-            f"unexpected {type(current).__qualname__}; its message may quote data: withheld"
+            f"unexpected {type(current).__qualname__} (message withheld, because it may quote data)"
         )
         frames = traceback.extract_tb(current.__traceback__)
         lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]

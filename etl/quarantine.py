@@ -84,12 +84,12 @@ def check_budget(
     :param loaded: messages of the run, including the batch
     :param quarantined: messages of the run, including the batch
     :param reasons: of the batch, most frequent first
-    :raises QuarantineBudget: too many of the run's messages broke a check
+    :raises QuarantineBudget: too many of the run's messages failed a check
     """
     seen = loaded + quarantined
     if seen >= settings.min_messages and quarantined > seen * settings.max_fraction:
         often = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:5])
         raise QuarantineBudget(
-            f"{quarantined} of {seen} messages broke a check, above quarantine.max_fraction "
-            f"{settings.max_fraction:g}; this batch was given back; most often: {often}"
+            f"{quarantined} of {seen} messages failed a check, more than quarantine.max_fraction "
+            f"({settings.max_fraction:g}) allows; this batch was released; most frequent: {often}"
         )

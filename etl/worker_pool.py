@@ -122,12 +122,8 @@ def _note_end(worker: _Worker) -> None:
     worker.process.join()
     if worker.result is None:
         code = worker.process.exitcode or 0
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with {code}"
-        log.error(
-            "worker %d died %s; the messages that it held come back after the visibility timeout",
-            worker.index,
-            how,
-        )
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        log.error("worker %d died %s; SQS will deliver its messages again", worker.index, how)
 
 
 def _sum_snapshots(workers: Sequence[_Worker], began: float) -> Snapshot:
@@ -154,16 +150,21 @@ def _sum_results(
         not_acknowledged=sum(result.not_acknowledged for result in results),
     )
     if len(results) < len(workers):
-        return _add_dead_workers(total, len(workers) - len(results), run, engine)
+        dead = len(workers) - len(results)
+        whose = "its" if dead == 1 else "their"
+        problem = (
+            f"{dead} of {len(workers)} workers died; SQS will deliver {whose} messages again after "
+            "the visibility timeout, so nothing is lost"
+        )
+        return _add_dead_workers(replace(total, problem=problem, exit_code=1), run, engine)
     if problems:
         worst = max(problems, key=lambda result: result.exit_code)
         return replace(total, problem=worst.problem, exit_code=worst.exit_code)
     return total if stop.reason is None else replace(total, stop_reason=stop.reason)
 
 
-def _add_dead_workers(total: WorkerResult, dead: int, run: Run, engine: sa.Engine) -> WorkerResult:
+def _add_dead_workers(total: WorkerResult, run: Run, engine: sa.Engine) -> WorkerResult:
     """Take what dead workers had committed from the run's row, to which each batch adds."""
-    problem = f"{dead} of the workers died; the messages they held come back, nothing is lost"
     try:
         committed, batches = run.committed(engine)
     except EtlError as error:
@@ -177,8 +178,6 @@ def _add_dead_workers(total: WorkerResult, dead: int, run: Run, engine: sa.Engin
         total,
         totals=replace(total.totals, counts=counts, batches=batches),
         stop_reason="worker died",
-        problem=problem,
-        exit_code=1,
     )
 
 
@@ -220,7 +219,7 @@ def _watch_parent(pipe: Connection, stop: Stop) -> None:
             reason, release_rest = pipe.recv()
             stop.request(reason, release_rest=release_rest)
     except (EOFError, OSError):
-        stop.request("parent gone", release_rest=True)
+        stop.request("parent process ended", release_rest=True)
 
 
 class _Reports:

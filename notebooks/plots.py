@@ -415,7 +415,7 @@ def checks_by_run(by_run: pd.DataFrame) -> None:
             fontsize=9,
         )
     axes.set(
-        title="Messages that broke each check, by run",
+        title="Messages that failed each check, by run",
         xlabel="run, the oldest first",
         xticks=range(len(messages.columns)),
         xticklabels=messages.columns,

@@ -47,7 +47,7 @@ def headline(source: Source) -> pd.DataFrame:
     """Count the whole table, in one row.
 
     Columns: ``rows``, ``users``, ``first`` and ``last`` (times), ``surplus_rows`` (how many rows
-    would be removed if only one of all rows that are equal in every column was kept).
+    would be removed if one row of each set of identical rows were kept).
     """
     return source.ask("headline")
 

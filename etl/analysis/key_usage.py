@@ -96,9 +96,9 @@ def key_list(keyring: Keyring, usage: Mapping[str, Mapping[Any, int]]) -> pd.Dat
     unknown = sorted(used - {*keyring.key_ids, None})
     ids = [*keyring.key_ids, *unknown, *([None] if None in used else [])]
     status = {
-        **dict.fromkeys(keyring.key_ids, "kept"),
+        **dict.fromkeys(keyring.key_ids, "older key"),
         **dict.fromkeys(unknown, "not in the keyring"),
-        None: "no token",
+        None: "not a token",
         keyring.primary: "primary",
     }
     numbers = {place: [counts.get(key_id, 0) for key_id in ids] for place, counts in usage.items()}

@@ -1,8 +1,9 @@
-"""How the runs went and which checks their messages broke, as tidy frames for notebooks.
+"""How the runs went and which checks their messages failed, as tidy frames for notebooks.
 
 Postgres does the counting and sends only the result. Runs are numbered from 1, starting with the
 oldest of those asked for. A share, from 0 to 1, is of the messages that a run loaded or
-quarantined; redeliveries do not count. A message that broke several checks counts for each of them.
+quarantined; redeliveries do not count. A message that failed several checks counts for each of
+them.
 
 The functions that take a source raise what :meth:`etl.analysis.source.Source.reading` raises.
 """
@@ -29,7 +30,7 @@ def runs(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
 
 
 def checks(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
-    """List the checks that messages of the newest runs broke, those with the most messages first.
+    """List the checks that messages of the newest runs failed, those with the most messages first.
 
     Columns: ``column``, ``check``, ``messages``, ``runs`` (how many runs had such messages),
     ``latest_run_at`` (UTC, when the latest of these runs started).
@@ -38,10 +39,10 @@ def checks(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
 
 
 def checks_by_run(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
-    """Count the messages that broke each check in each of the newest runs.
+    """Count the messages that failed each check in each of the newest runs.
 
     Columns: ``run``, ``column``, ``check``, ``messages``, ``share`` (null for a run without
-    messages). There is a row for each run and each check broken in any of the runs, even if the
+    messages). There is a row for each run and each check failed in any of the runs, even if the
     count is 0.
     """
     return source.ask("quality_checks_by_run", max_runs=max_runs)
@@ -50,7 +51,7 @@ def checks_by_run(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
 def surges(
     by_run: pd.DataFrame, *, times_usual: float = 3.0, min_messages: int = 10
 ) -> pd.DataFrame:
-    """Find the runs in which a check was broken much more often than usual.
+    """Find the runs in which a check failed much more often than usual.
 
     Columns in: those of :func:`checks_by_run`. Columns out: the same, ``usual_share`` (the median
     over the runs) and ``times`` (share divided by usual share; infinite if that is 0). Keeps rows

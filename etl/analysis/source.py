@@ -23,7 +23,7 @@ from etl.postgres.queries import filled, quote_name
 from etl.postgres.sqlstate import RowRefused
 
 FILE = "config.yaml"
-NO_TOKEN = "(no token)"  # noqa: S105
+NO_TOKEN = "(not a token)"  # noqa: S105
 NO_TIME = "cast(null as timestamptz)"
 Moment = dt.date | dt.datetime | str
 
@@ -135,7 +135,7 @@ class Source:
                     raise TableError(f"table {self.name!r} is missing; create it with: etl init")
                 yield connection
         except RowRefused as error:
-            raise DatabaseRefused(f"the database refuses the query: {error.check}") from None
+            raise DatabaseRefused(f"the database refused the query: {error.check}") from None
 
     def value_columns(self, by: str | None = None) -> list[str]:
         """The columns whose values are compared: *by*, or each masked one.

@@ -1,1 +1,1 @@
-"""The command line, a noun a file: the only place that builds objects from settings."""
+"""The command line, one file for each noun: the only place that builds objects from settings."""

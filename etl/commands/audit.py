@@ -19,9 +19,10 @@ Example:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
+    metavar="N",
     default=20,
     show_default=True,
-    help="Show at most this many rows, newest first.",
+    help="Show at most N rows, newest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def audit(config_path: Path, limit: int, as_json: bool) -> None:

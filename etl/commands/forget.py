@@ -52,7 +52,7 @@ def forget(
     process lists.
 
     All changes are made in one transaction together with a row in etl.unmask_audit. Exit code 1
-    means that some rows or messages are of no key of this keyring, so they could not be searched.
+    means that no key in this keyring opens some rows or messages, so they were not searched.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -71,19 +71,24 @@ def forget(
         found = forget_value(search, "null" if null else "delete", reason)
     else:
         found = find_value(search)
-    _print_counts(found, yes, as_json)
+    if as_json:
+        counts = {"rows": found.rows, "quarantined": len(found.entries), "done": yes}
+        click.echo(json.dumps(counts))
+    else:
+        _print_counts(found, yes=yes, null=null)
     _check_all_compared(search, found)
 
 
-def _print_counts(found: Found, yes: bool, as_json: bool) -> None:
-    entries = len(found.entries)
-    if as_json:
-        click.echo(json.dumps({"rows": found.rows, "quarantined": entries, "done": yes}))
-        return
-    verb = "had" if yes else "have"
-    click.echo(f"{found.rows:,} rows and {entries:,} quarantined messages {verb} this value")
+def _print_counts(found: Found, *, yes: bool, null: bool) -> None:
+    rows = f"{found.rows:,} rows"
+    messages = f"{len(found.entries):,} quarantined messages"
     if not yes:
+        click.echo(f"{rows} and {messages} have this value")
         click.echo("nothing was changed; add --yes to make the change", err=True)
+    elif null:
+        click.echo(f"set the column to null in {rows} and closed {messages} that had this value")
+    else:
+        click.echo(f"deleted {rows} and closed {messages} that had this value")
 
 
 def _check_all_compared(search: Search, found: Found) -> None:
@@ -94,6 +99,6 @@ def _check_all_compared(search: Search, found: Found) -> None:
     rows = incomparable(usage, search.column, search.keyring.key_ids)
     if rows or found.unopened:
         raise UnmaskError(
-            f"{rows:,} rows and {len(found.unopened):,} quarantined messages are of no key of this "
-            "keyring, so they could not be searched for the value; 'keys list' counts them"
+            f"no key in this keyring opens {rows:,} rows and {len(found.unopened):,} quarantined "
+            "messages, so they were not searched; see: etl keys list"
         )

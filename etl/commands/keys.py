@@ -12,8 +12,8 @@ from etl.commands.groups import Group
 from etl.errors import KeyringError
 
 STORAGE_ADVICE = (
-    "store it where only the job and the key holders can read it, with a copy apart from the "
-    "database: without the key no token can be recovered"
+    "keep the keyring where only the job and the officer can read it, and keep a copy away from "
+    "the database: without the key no token can be recovered"
 )
 
 
@@ -67,8 +67,9 @@ Examples:
 def keys_rotate(key_id: str | None, in_place: bool) -> None:
     """Add a new primary key to the keyring.
 
-    The key is random, and the old keys stay. The new keyring goes to standard output. Give it to
-    every reader, then to every job, and then run `rekey`.
+    The key is random, and the old keys stay. The new keyring goes to standard output. Give it
+    first to everyone who runs unmask or another keyring command, then to every job, and then run
+    `etl rekey`.
     """
     from etl.crypto import keyring_file
     from etl.crypto.keyring import load_keyring
@@ -78,10 +79,12 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
             raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
         load_keyring(os.environ)
         keyring = keyring_file.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
+        advice = "copy the new keyring to where its copy is kept"
     else:
         keyring = load_keyring(os.environ).with_new(key_id)
         click.echo(keyring.dump())
-    click.echo(f"new primary key {keyring.primary!r}; {STORAGE_ADVICE}", err=True)
+        advice = STORAGE_ADVICE
+    click.echo(f"new primary key {keyring.primary!r}; {advice}", err=True)
 
 
 @keys.command(
@@ -109,7 +112,9 @@ def keys_list(config_path: Path, as_json: bool) -> None:
 
     keyring = load_keyring(os.environ)
     if settings.database.url is None:
-        click.echo("DATABASE_URL is not set, so the use of the keys is not known", err=True)
+        click.echo(
+            "DATABASE_URL is not set, so key usage in the database cannot be counted", err=True
+        )
         usage = {}
     else:
         usage = usage_by_place(open_engine(settings.database), settings.table)

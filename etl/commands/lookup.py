@@ -50,9 +50,10 @@ Examples:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
+    metavar="N",
     default=1000,
     show_default=True,
-    help="Show at most this many rows.",
+    help="Show at most N rows.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
@@ -62,7 +63,7 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
     reads the value from standard input. A value given as an argument is visible in the shell's
     history and in process lists.
 
-    If some rows cannot be compared, because no key of this keyring made their tokens, their number
+    If some rows cannot be compared, because no key in this keyring opens their tokens, their number
     is printed on standard error.
     """
     settings = options.load_settings(config_path)
@@ -76,12 +77,12 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
     found = find_rows(engine, settings.table, masked, tokens, limit)
     output.table(found, f"rows with this {masked.source}", as_json=as_json)
     if len(found) == limit:
-        click.echo(f"only the first {limit:,} rows are shown; see --limit", err=True)
+        click.echo(f"showing {limit:,} rows; there may be more, raise --limit", err=True)
     not_compared = incomparable(key_usage(engine, settings.table), masked, tokens)
     if not_compared:
         click.echo(
-            f"{not_compared:,} rows were not compared, because no key of this keyring made their "
-            f"{masked.name!r}; `keys list` shows which keys did",
+            f"{not_compared:,} rows were not compared, because no key in this keyring opens their "
+            f"token in {masked.name!r}; see: etl keys list",
             err=True,
         )
 

@@ -34,7 +34,7 @@ def reason(command: Callable[..., Any]) -> Callable[..., Any]:
         "--reason",
         required=True,
         callback=text,
-        help="Reason to store in the audit; do not put personal data in it.",
+        help="Store this reason in the audit; do not put personal data in it.",
     )(command)
 
 

@@ -1,4 +1,4 @@
-"""``quarantine``: list, show, replay, discard, export and import messages that broke a check."""
+"""``quarantine``: list, show, replay, discard, export and import messages that failed a check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etl.commands.groups import Group
 
 @click.group(cls=Group)
 def quarantine() -> None:
-    """Handle the messages that broke a check."""
+    """Handle the messages that failed a check."""
 
 
 @quarantine.command(
@@ -29,9 +29,16 @@ Examples:
 )
 @options.config
 @selection.conditions
-@click.option("--entries", "list_them", is_flag=True, help="List the entries instead of counts.")
 @click.option(
-    "--closed", is_flag=True, help="Select closed entries: replayed, discarded or forgotten."
+    "--entries",
+    "list_them",
+    is_flag=True,
+    help="List the entries instead of counting them.",
+)
+@click.option(
+    "--closed",
+    is_flag=True,
+    help="Select closed entries: replayed, already handled, discarded or forgotten.",
 )
 @click.option(
     "--after",
@@ -43,9 +50,10 @@ Examples:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
+    metavar="N",
     default=50,
     show_default=True,
-    help="With --entries, list at most this many, oldest first.",
+    help="With --entries, list at most N, oldest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def quarantine_list(
@@ -57,7 +65,7 @@ def quarantine_list(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Count the quarantined messages by reason, or list them.
+    """Count the entries by reason, or list them.
 
     Bodies are never shown.
     """
@@ -89,9 +97,9 @@ Example:
 @click.argument("quarantine_id", metavar="ID", type=selection.ENTRY_ID)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json: bool) -> None:
-    """Show one message as received, with personal values.
+    """Show the body of one entry as received, with personal values.
 
-    Before the message is shown, a row in etl.unmask_audit records who asked, when and why. If that
+    Before the body is shown, a row in etl.unmask_audit records who asked, when and why. If that
     row cannot be written, nothing is shown. Needs the keyring.
     """
     settings = options.load_settings(config_path)
@@ -128,9 +136,9 @@ Examples:
 def quarantine_replay(
     config_path: Path, ids: tuple[int, ...], everything: bool, as_json: bool, **choices: Any
 ) -> None:
-    """Check and load messages again, after a correction.
+    """Check and load entries again, after a correction.
 
-    Correct the configuration, the table or the producer first. Messages that fail again stay, with
+    Correct the configuration, the table or the producer first. Entries that fail again stay, with
     their new reasons. The command can be stopped and started again at any time; two at once share
     the work. Needs the keyring.
     """
@@ -153,20 +161,25 @@ def quarantine_replay(
     "discard",
     epilog="""\b
 Examples:
-  etl quarantine discard 17 --reason "a test of the producer's"
+  etl quarantine discard 17 --reason "producer's test message"
   etl quarantine discard --older-than 90 --reason "kept long enough"
 """,
 )
 @options.config
-@options.reason
+@click.option(
+    "--reason",
+    required=True,
+    callback=options.text,
+    help="Store this reason with the closed entry; do not put personal data in it.",
+)
 @selection.conditions
 @selection.ids_or_all
 def quarantine_discard(
     config_path: Path, reason: str, ids: tuple[int, ...], everything: bool, **choices: Any
 ) -> None:
-    """Delete the bodies of messages for good.
+    """Delete the bodies of entries for good.
 
-    Each entry stays as a tombstone with the reason.
+    Each entry stays as a tombstone that records --reason.
     """
     selected = selection.explicit(ids, everything, choices)
     settings = options.load_settings(config_path)
@@ -175,7 +188,7 @@ def quarantine_discard(
 
     engine = open_engine(settings.database)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
-    click.echo(f"discarded {count:,} messages", err=True)
+    click.echo(f"discarded {count:,} entries", err=True)
 
 
 @quarantine.command(
@@ -189,10 +202,10 @@ Example:
 @selection.conditions
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
-    """Write messages to a new FILE, with their bodies sealed.
+    """Write entries to a new FILE, with their bodies sealed.
 
-    The messages stay in the quarantine. Only the file's owner can read it, and 'quarantine import'
-    reads it back. Needs the keyring.
+    The entries stay in the quarantine. Only the file's owner can read it, and `etl quarantine
+    import` reads it back. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -203,7 +216,7 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     keyring = load_keyring(os.environ)
     selected = selection.from_options(**choices)
     count = export_entries(engine, keyring, selected, file, settings.batch.bytes)
-    click.echo(f"wrote {count:,} messages to {file}", err=True)
+    click.echo(f"wrote {count:,} entries to {file}", err=True)
 
 
 @quarantine.command(
@@ -216,9 +229,10 @@ Example:
 @options.config
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_import(config_path: Path, file: Path) -> None:
-    """Add the messages of an exported FILE to the quarantine.
+    """Add the entries of an exported FILE to the quarantine.
 
-    Messages that this database has handled or quarantined before are skipped. Needs the keyring.
+    Entries whose messages this database has handled or quarantined before are skipped. Needs the
+    keyring.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -226,4 +240,4 @@ def quarantine_import(config_path: Path, file: Path) -> None:
     from etl.postgres.engine import open_engine
 
     new, seen = import_entries(open_engine(settings.database), load_keyring(os.environ), file)
-    click.echo(f"imported {new:,} of {seen:,} messages", err=True)
+    click.echo(f"imported {new:,} of {seen:,} entries", err=True)

@@ -1,4 +1,4 @@
-"""``rekey``: bring stored tokens and bodies under the primary key."""
+"""``rekey``: re-encrypt stored tokens and bodies with the primary key."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON line.")
 @click.pass_context
 def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
-    """Bring all tokens and bodies under the primary key.
+    """Re-encrypt all tokens and quarantined bodies with the primary key.
 
-    Rows are masked and quarantined bodies are sealed again, in many small transactions. The command
-    can be stopped and started again at any time, and can run during a load. A value that no key of
+    The work is done in many small transactions. The command can be stopped and started again at any
+    time, and can run during a load. A value that no key of
     the keyring opens is left unchanged and counted.
     """
     settings = options.load_settings(config_path)
@@ -61,7 +61,7 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
 
 def _sentence(outcome: RekeyResult) -> str:
     return (
-        f"brought {outcome.rows:,} rows and {outcome.entries:,} quarantined bodies under key "
+        f"re-encrypted {outcome.rows:,} rows and {outcome.entries:,} quarantined bodies with key "
         f"{outcome.key_id!r} in {outcome.seconds:.1f} s"
     )
 
@@ -71,8 +71,8 @@ def _problems(outcome: RekeyResult) -> list[str]:
     if outcome.unopened:
         places = ", ".join(f"{place} {count:,}" for place, count in outcome.unopened.items())
         problems.append(
-            f"left unchanged, because no key of this keyring opens them: {places}; `keys list` "
-            "shows which keys they name"
+            f"left unchanged, because no key in this keyring opens them: {places}; see: etl keys "
+            "list"
         )
     if outcome.remaining:
         problems.append(

@@ -41,25 +41,35 @@ Examples:
 @click.option(
     "--by",
     metavar="COLUMN",
-    help="Compare the values of this column.  [default: of each masked column]",
+    help="Compare the values of this column.  [default: every masked column]",
 )
 @click.option(
-    "--since", type=TIME, metavar="TIME", help="Use only rows at or after this time (UTC)."
+    "--since",
+    type=TIME,
+    metavar="TIME",
+    help="Use only rows at or after this time (UTC), such as 2026-01-31 or 2026-01-31T12:00:00.",
 )
-@click.option("--until", type=TIME, metavar="TIME", help="Use only rows before this time (UTC).")
+@click.option(
+    "--until",
+    type=TIME,
+    metavar="TIME",
+    help="Use only rows before this time (UTC), such as 2026-01-31 or 2026-01-31T12:00:00.",
+)
 @click.option(
     "--min-users",
     type=click.IntRange(min=2),
+    metavar="N",
     default=2,
     show_default=True,
-    help="Leave out values and groups with fewer users.",
+    help="Leave out values and groups with fewer than N users.",
 )
 @click.option(
     "--top",
     type=click.IntRange(min=1),
+    metavar="N",
     default=20,
     show_default=True,
-    help="Show at most this many rows of each table, for each column.",
+    help="Show at most N rows of each table, for each column.",
 )
 @click.option(
     "--exclude-shared",
@@ -73,8 +83,8 @@ Examples:
     "within_seconds",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Count a login as a repeat if it comes at most SECONDS after the one before.  "
-    "[default: 60, or the same day if the table has only dates]",
+    help="Count a row as a repeat if it comes at most SECONDS after the same user's previous "
+    "matching row.  [default: 60, or the same day if the table has only dates]",
 )
 @click.option("--html", type=FILE, help="Write one self-contained page.")
 @click.option("--csv", type=FOLDER, help="Write a file for each table, and report.json.")
@@ -159,9 +169,10 @@ Examples:
 @click.option(
     "--cell-seconds",
     type=click.IntRange(min=1),
+    metavar="SECONDS",
     default=600,
     show_default=True,
-    help="Fail when a cell runs for more than this many seconds.",
+    help="Fail when a cell runs for more than SECONDS.",
 )
 def report_notebook(
     config_path: Path, paths: tuple[Path, ...], folder: Path, code: bool, cell_seconds: int

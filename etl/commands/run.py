@@ -66,8 +66,9 @@ Examples:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Receive, check and mask one batch (or --max-messages), show the first rows, and release "
-    "all of it. Writes nothing and needs no database.",
+    help="Receive, check and mask one batch, or --max-messages messages; show the first masked "
+    "rows; release everything. Writes nothing and needs no database, but each receive counts "
+    "towards the queue's maxReceiveCount.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 @click.pass_context
@@ -77,7 +78,7 @@ def run(
     """Drain the queue into the database, once.
 
     SIGTERM or Ctrl-C ends the run cleanly: the batch that is being loaded is finished, and
-    everything else goes back to the queue. A second signal ends the run at once; its messages come
+    everything else is released. A second signal ends the run at once; its messages come
     back after the queue's visibility timeout.
     """
     settings = options.load_settings(

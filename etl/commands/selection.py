@@ -17,7 +17,7 @@ _OPTIONS = (
     click.option("--run", "run_id", type=click.UUID, help="Select entries of this run."),
     click.option(
         "--check",
-        help="Select entries that broke this check, given as CHECK or 'COLUMN: CHECK'.",
+        help="Select entries that failed this check, given as CHECK or 'COLUMN: CHECK'.",
     ),
     click.option(
         "--older-than",

@@ -41,19 +41,19 @@ Examples:
     metavar="SHARE",
     default=0.02,
     show_default=True,
-    help="Make this share of the made-up events break a check.",
+    help="Make this share of the made-up events fail a check.",
 )
 @click.option(
     "--bad-kind",
     type=click.Choice(list(BAD)),
     metavar="CHECK",
-    help="Break only this check, such as 'ip: IP address'; an unknown CHECK lists them all.  "
+    help="Fail only this check, such as 'ip: IP address'; give an unknown CHECK to see the list.  "
     "[default: all of them in turn]",
 )
 @click.option(
     "--rings",
     is_flag=True,
-    help="Make up events of accounts that share a few devices and addresses.",
+    help="Make up only events from groups of accounts that share devices and addresses.",
 )
 def send(
     config_path: Path,
@@ -91,4 +91,6 @@ def send(
     if refused:
         numbers = ", ".join(map(str, refused[:MAX_NUMBERS]))
         rest = ", ..." if len(refused) > MAX_NUMBERS else ""
-        raise EtlError(f"SQS refused {len(refused)} messages: number {numbers}{rest}")
+        raise EtlError(
+            f"SQS refused {len(refused)} messages: numbers {numbers}{rest} (counted from 1)"
+        )

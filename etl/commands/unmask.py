@@ -49,7 +49,7 @@ Examples:
     "condition",
     metavar="CONDITION",
     help="Recover the rows of the table that meet this SQL condition, as CSV. The query is read "
-    "only and has your rights in the database.",
+    "only and has your rights in the database. Time limit: unmask.statement_seconds, default 30.",
 )
 @click.option(
     "--out",
@@ -60,7 +60,8 @@ Examples:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Refuse to recover more than this many tokens or rows.  [env var: ETL_UNMASK__MAX_ROWS; "
+    metavar="N",
+    help="Refuse to recover more than N tokens or rows.  [env var: ETL_UNMASK__MAX_ROWS; "
     "default: 1000]",
 )
 def unmask(

@@ -204,7 +204,7 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
     for number, key_id in enumerate(keys, start=1):
         if not _KEY_ID.fullmatch(key_id):
             raise KeyringError(
-                f"key id {number} must be 1 to 16 of the characters A-Z a-z 0-9 _ and -"
+                f"the key id in position {number} must have 1 to 16 characters from A-Z a-z 0-9 _ -"
             )
     if primary not in keys:
         raise KeyringError(f"primary {_shown(primary)} is not among its keys")

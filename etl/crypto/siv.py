@@ -290,7 +290,7 @@ def check_vectors() -> None:
     for key, associated_data, value, sealed in _known_answers():
         expected = [sealed] * 2  # two rows, so that the column code is tested
         if seal(key, [value] * 2, associated_data) != expected:
-            raise EtlError("AES-SIV does not give the answers of RFC 5297; reinstall pycryptodome")
+            raise EtlError("AES-SIV fails the test vectors of RFC 5297; reinstall pycryptodome")
         changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
         if open_each(key, [sealed, changed], associated_data) != [value, None]:
             raise EtlError("AES-SIV does not detect a changed value; reinstall pycryptodome")

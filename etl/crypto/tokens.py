@@ -45,7 +45,8 @@ def longest_value(token_length: int, key_id_length: int) -> int:
     if blocks < 1:
         least = key_id_length + 1 + base64_length(_SIV_BYTES + BLOCK_BYTES)
         raise SettingsError(
-            f"{token_length} characters hold no token; give a masked column at least {least}"
+            f"a token does not fit into {token_length} characters; set max_length to at least "
+            f"{least}"
         )
     return blocks * BLOCK_BYTES - 1
 

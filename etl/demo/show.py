@@ -48,7 +48,7 @@ TABLES = (
     ),
     ("five rows of user_logins", "select * from user_logins limit 5"),
     (
-        "the three devices that most users share",
+        "the three devices shared by the most users",
         """select masked_device_id, count(distinct user_id) as users, count(*) as logins
            from user_logins group by 1 order by 2 desc, 3 desc limit 3""",
     ),
@@ -140,9 +140,9 @@ def _show_job(
 def _explain_repeats(out: Console, earlier_runs: int) -> None:
     runs = "1 earlier run" if earlier_runs == 1 else f"{earlier_runs} earlier runs"
     out.print(
-        f"\nThe database contains {runs}. The same events were now sent again as new messages,\n"
-        "so they were loaded again. The ledger drops a message that SQS delivers twice, but not\n"
-        "an event that a producer sends twice: such duplicates are for the analyst to find."
+        f"\nThe database contains {runs}. The same events have just been sent again as new\n"
+        "messages, so they were loaded again. The ledger drops a message that SQS delivers twice,\n"
+        "but not an event that a producer sends twice: such duplicates are for the analyst to find."
     )
 
 
@@ -163,7 +163,8 @@ def _show_summary(out: Console, summary: Mapping[str, int]) -> None:
     seconds = summary["seconds"]
     rate = summary["received"] / seconds
     out.print(
-        f"\n[bold]reconciliation[/] of all deliveries in {seconds:.1f} s, {rate:,.0f} messages/s"
+        f"\n[bold]every delivery accounted for[/]; the run took {seconds:.1f} s, "
+        f"{rate:,.0f} messages/s"
     )
     counts = ("received", "loaded", "already_handled", "quarantined", "released")
     for sign, name in zip(" =+++", counts, strict=True):

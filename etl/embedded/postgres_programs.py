@@ -73,7 +73,10 @@ def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(f"{PACKAGE!r} is not installed: install requirements-dev.txt")
+        raise EmbeddedError(
+            f"{PACKAGE!r} is not installed: install the extra 'embedded' (in a checkout: pip "
+            "install -r requirements-dev.txt)"
+        )
     site = Path(spec.submodule_search_locations[0]).parent
     if account is None or _can_run(site / BIN, account):
         return site / BIN

@@ -89,7 +89,7 @@ def check_condition(condition: str) -> None:
         raise UsageError("the condition is empty")
     outside_quotes = _QUOTED.sub(" ", condition)
     if "'" in outside_quotes or '"' in outside_quotes:
-        raise UsageError("the condition has a quote that does not end")
+        raise UsageError("the condition has an unclosed quote")
     for forbidden, text in (
         (_FORBIDDEN_ANYWHERE, condition),
         (_FORBIDDEN_OUTSIDE_QUOTES, outside_quotes),
@@ -98,7 +98,10 @@ def check_condition(condition: str) -> None:
             if sign in text:
                 raise UsageError(f"the condition has {name}; give one boolean expression")
     if _SUBQUERY.search(outside_quotes):
-        raise UsageError("the condition has a query in it; give one boolean expression")
+        raise UsageError(
+            "the condition contains a subquery (select, table, values or with); give one boolean "
+            "expression"
+        )
     _check_parentheses(outside_quotes)
 
 

@@ -59,7 +59,7 @@ class Search:
 
     @property
     def tokens(self) -> list[str]:
-        """The value's tokens; empty if the value breaks a check, because then no row has it."""
+        """The value's tokens; empty if the value fails a check, because then no row has it."""
         try:
             return list(tokens_of(self.value, self.column, self.keyring).values())
         except UsageError:

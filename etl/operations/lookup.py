@@ -31,7 +31,8 @@ def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
     for check, answers in column_checks(column):
         if not all(answers([value])):
             raise UsageError(
-                f"the value breaks the check {check!r} of {column.source!r}, so no row has it"
+                f"the value fails the check {check!r} of {column.source!r}, so no row can contain "
+                "it"
             )
     (canonical,) = convert(column, [value])
     key_ids = sorted(keyring.key_ids, key=lambda key_id: key_id != keyring.primary)

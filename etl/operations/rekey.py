@@ -117,7 +117,7 @@ class _Work:
                 backoff.pause(error)
             except RowRefused as error:
                 raise DatabaseRefused(
-                    f"the database refuses tokens of the primary key: {error.check}; look at the "
+                    f"the database refused tokens of the primary key: {error.check}; look at the "
                     "constraints and triggers of the table"
                 ) from None
 

@@ -66,7 +66,7 @@ def replay(
                 reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
         except RowRefused as error:
             raise DatabaseRefused(
-                f"the database refuses a row only at COMMIT ({error.check}); "
+                f"the database refused a row only at COMMIT ({error.check}); "
                 "make the constraint immediate"
             ) from None
     # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.

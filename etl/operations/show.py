@@ -45,5 +45,5 @@ def open_entry(
 def _why_not_open(engine: sa.Engine, quarantine_id: int) -> str:
     tombstones = list_entries(engine, Selection((quarantine_id,)), 1, closed=True)
     if tombstones.empty:
-        return f"entry {quarantine_id} does not exist; list entries with: quarantine list --entries"
+        return f"entry {quarantine_id} does not exist; see: etl quarantine list --entries"
     return f"entry {quarantine_id} is {tombstones['closed_as'].iloc[0]}; its body is gone"

@@ -84,7 +84,7 @@ def unmask_frame(
     new_names = {name: column.source for name, column in columns.items()}
     plain = masked.rename(columns=new_names)
     if plain.columns.has_duplicates:
-        raise UsageError("two columns would have the same name; remove one of them")
+        raise UsageError("two columns would have the same name after unmasking; remove one of them")
     tokens = [token for name in columns for token in masked[name].dropna()]
     entry = audit.AuditEntry("unmask", request.reason, scope, list(new_names.values()), len(masked))
     audit.write(request.engine, entry, tokens, request.keyring)
@@ -142,5 +142,8 @@ def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str,
     }
     if not found:
         known = ", ".join(repr(column.name) for column in columns)
-        raise UsageError(f"no column of the table holds tokens; name one of its columns {known}")
+        raise UsageError(
+            "no column of the CSV file is named like a masked column; expected one of "
+            f"{known}, or its event field"
+        )
     return found

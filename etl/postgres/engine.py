@@ -83,7 +83,7 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
     :raises DatabaseUnavailable: an outage; the commit may or may not have happened
     :raises DatabaseRefused: the statement itself is refused
-    :raises RowRefused: a row broke a constraint
+    :raises RowRefused: a row violates a constraint
     """
     try:
         with engine.connect() as connection, connection.begin():

@@ -43,7 +43,7 @@ class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds t
 
 @contextmanager
 def no_row_refused_at_commit() -> Iterator[None]:
-    """Raise an error that stops the run if the database refuses a row only at COMMIT.
+    """Raise an error that stops the run if the database refused a row only at COMMIT.
 
     :raises DatabaseRefused: a constraint is deferred, so the row at fault cannot be found
     """
@@ -51,7 +51,7 @@ def no_row_refused_at_commit() -> Iterator[None]:
         yield
     except RowRefused as error:
         raise DatabaseRefused(
-            f"the database refuses a row only at COMMIT ({error.check}); "
+            f"the database refused a row only at COMMIT ({error.check}); "
             "make the constraint immediate"
         ) from None
 
@@ -74,7 +74,7 @@ def translate(error: BaseException) -> EtlError | RowRefused:
         return DatabaseUnavailable(f"the database answered SQLSTATE {sqlstate} ({_kind(cause)})")
     names = " ".join(_names(cause))
     return DatabaseRefused(
-        f"the database refuses the statement: SQLSTATE {sqlstate} ({_kind(cause)}) {names}".strip()
+        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}) {names}".strip()
     )
 
 
@@ -93,7 +93,7 @@ def _without_sqlstate(error: psycopg2.Error) -> EtlError:
     # and nothing from a row. Its first line is enough.
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if _REFUSED.search(line):
-        return DatabaseRefused(f"the database refuses the connection: {line}; check DATABASE_URL")
+        return DatabaseRefused(f"the database refused the connection: {line}; check DATABASE_URL")
     return DatabaseUnavailable(line)
 
 

@@ -52,7 +52,11 @@ class Watchdog:
     def _watch(self, done: threading.Event) -> None:
         # Repeatedly, because the pool replaces a connection that it finds ended.
         while not done.wait(self._seconds):
-            log.warning("a transaction has not ended for %g s; hanging up", self._seconds)
+            log.warning(
+                "a transaction has taken longer than database.answer_seconds (%g s); closing its "
+                "connection",
+                self._seconds,
+            )
             for connection in list(self._connections):
                 with (
                     contextlib.suppress(OSError, psycopg2.Error),

@@ -127,13 +127,13 @@ TITLES = {
     "users_with_many": ("Users with many values", "Users who have several values."),
     "repeats": (
         "Repeats",
-        "Rows of one user that agree in every masked column, each shortly after the one before.",
+        "Rows of one user that agree in every masked column, each shortly after the previous one.",
     ),
     "groups": (
         "Linked groups",
         "Users linked by the values they share, directly or through other users.",
     ),
-    "ties": ("What links the groups", "The values that most users of a group share."),
+    "ties": ("What links the groups", "The values shared by the most users of each group."),
     "edges": ("Who shares what", "The users who have those values."),
     "all_groups": ("All linked groups", "Totals of all groups, listed or not."),
     "distribution": ("Users per value", "How many values have one user, two users, and so on."),

@@ -1,7 +1,8 @@
 """The duplicate report as files for further work: CSV, Parquet or a workbook.
 
 Each format carries the queries, the time, the number of rows and the key ids. Parquet and workbooks
-need libraries that the job runs without: ``requirements-report.txt``.
+need libraries that the job runs without: the extra ``report``, in a checkout
+``requirements-report.txt``.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def _optional(module: str, option: str) -> Any:
         return import_module(module)
     except ImportError:
         raise UsageError(
-            f"{option} needs {module}, which the job does not use; install it apart from the job: "
-            "pip install -r requirements-report.txt"
+            f"{option} needs {module}, which the job does not use; install it in a separate "
+            "environment: the extra 'report' (in a checkout: pip install -r "
+            "requirements-report.txt)"
         ) from None

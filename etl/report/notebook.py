@@ -24,7 +24,7 @@ from etl.report.jinja import fill_template
 WITHHELD = ("ETL_KEYRING", "AWS_")
 MISSING = (
     "notebooks need nbclient, nbconvert, ipykernel and the plotting libraries: "
-    "pip install -r requirements-dev.txt"
+    "install the extra 'notebook' (in a checkout: pip install -r requirements-dev.txt)"
 )
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,4 +177,7 @@ def _failure(path: Path, started: list[Any], error: Any) -> NotebookError:
     kind = getattr(error, "ename", type(error).__name__)
     if isinstance(getattr(errors, kind, None), type):
         return NotebookError(f"{place} {error.evalue}")
-    return NotebookError(f"{place} {kind}; its message may quote data, so run it in Jupyter")
+    return NotebookError(
+        f"{place} {kind} (message withheld, because it may quote data; run the notebook in Jupyter "
+        "to see it)"
+    )

@@ -1,4 +1,4 @@
--- How the runs went and which checks their messages broke. Replays of the quarantine are left out,
+-- How the runs went and which checks their messages failed. Replays of the quarantine are left out,
 -- because they say nothing about what the producers send. A reject that was replayed or discarded
 -- later still counts: its reasons are kept.
 
@@ -18,7 +18,7 @@ from (
 order by run
 
 -- quality_checks --
--- The checks that messages of the newest runs broke, those with the most messages first.
+-- The checks that messages of the newest runs failed, those with the most messages first.
 with newest as (
     select run_id, started_at from etl.runs where command = 'run'
     order by started_at desc, run_id limit :max_runs
@@ -31,7 +31,7 @@ group by 1, 2
 order by messages desc, 1, 2
 
 -- quality_checks_by_run --
--- How many messages broke each check in each of the newest runs, including 0.
+-- How many messages failed each check in each of the newest runs, including 0.
 with newest as (
     select row_number() over (order by started_at, run_id) as run,
            run_id, loaded + quarantined as all_messages

@@ -42,7 +42,7 @@ where quarantine_id = any(:ids) and body is not null
 order by quarantine_id
 
 -- superseded_entries --
--- The messages that another run has handled since, after the ledger had forgotten them.
+-- The messages that another run has handled since, after their ids were removed from the ledger.
 select message_id
 from etl.quarantine join etl.ledger using (message_id)
 where quarantine_id = any(:ids)

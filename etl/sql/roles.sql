@@ -31,7 +31,7 @@ grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
 grant select, insert, update on etl.runs to etl_loader;
 
--- The analyst reads tokens, the results of the runs, and how many messages broke each check.
+-- The analyst reads tokens, the results of the runs, and how many messages failed each check.
 grant select on {target} to etl_analyst;
 grant select on etl.runs to etl_analyst;
 grant select on etl.broken_checks to etl_analyst;

@@ -4,7 +4,7 @@ create schema if not exists etl;
 
 -- Ids of handled messages: loaded, or in quarantine. The collation "C" sorts them as Python does.
 -- run_id and batch show whether a COMMIT whose reply was lost took place. If ledger.key is not
--- message_id, fingerprints are stored beside the ids: see etl/fingerprints.py.
+-- message_id, fingerprints are stored in addition to the ids: see etl/fingerprints.py.
 create table if not exists etl.ledger (
     message_id text collate "C" primary key,
     run_id     uuid        not null,
@@ -16,7 +16,7 @@ create table if not exists etl.ledger (
 -- next to nothing to maintain.
 create index if not exists ledger_handled_at on etl.ledger using brin (handled_at);
 
--- Messages that broke a check. Their bodies are sealed: see etl/crypto/seal.py.
+-- Messages that failed a check. Their bodies are sealed: see etl/crypto/seal.py.
 create table if not exists etl.quarantine (
     quarantine_id  bigint generated always as identity primary key,
     message_id     text collate "C" not null,
@@ -50,7 +50,7 @@ create table if not exists etl.runs (
 -- The rest is what databases of earlier versions lack.
 
 -- An entry of the quarantine is open as long as it has its body. A closed entry stays as a tombstone
--- that says what happened to it: replayed, discarded or forgotten.
+-- that says what happened to it: replayed, already handled, discarded or forgotten.
 alter table etl.quarantine
     alter column body drop not null,
     add column if not exists closed_at timestamptz,
@@ -69,7 +69,7 @@ create index if not exists quarantine_open on etl.quarantine (quarantine_id) whe
 -- and what stayed there as quarantined.
 alter table etl.runs add column if not exists command text not null default 'run';
 
--- The checks that the messages of each run broke, including messages that were replayed or discarded
+-- The checks that the messages of each run failed, including messages that were replayed or discarded
 -- later. To read this view, a role needs no right on the quarantine itself.
 create or replace view etl.broken_checks as
 select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",

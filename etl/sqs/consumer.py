@@ -100,7 +100,7 @@ class Consumer:
             self._acknowledging = None
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Give back messages that this consumer will not handle."""
+        """Release messages that this consumer will not handle."""
         if messages:
             release(self._queue, self._heartbeat, messages, self._pool)
             self.released += sum(message.deliveries for message in messages)

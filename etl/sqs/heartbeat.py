@@ -123,7 +123,11 @@ class Heartbeat:
                 if now - held.received + self._visibility_seconds > MAX_VISIBILITY_SECONDS:
                     # SQS would refuse every extension from here on; say so once.
                     del self._held[message_id]
-                    log.warning("message %s cannot be held beyond SQS' 12 hours", message_id)
+                    log.warning(
+                        "message %s has reached SQS's 12-hour visibility limit; SQS will deliver "
+                        "it again, and the ledger will recognise it",
+                        message_id,
+                    )
                     continue
                 taken.append((Handle(message_id, held.receipt_handle), held.received))
         return taken

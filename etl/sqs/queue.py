@@ -184,8 +184,8 @@ def _call(call: Callable[..., Any], **arguments: Any) -> Any:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if str(details.get("Message", "")).startswith(CLOCK_SKEW):
             raise QueueUnavailable(
-                f"SQS rejects the time of our signature (HTTP {status}, {name!r}): set this "
-                "machine's clock, unless the process was suspended"
+                f"SQS rejected the request's signature time (HTTP {status}, {name!r}): correct "
+                "this machine's clock; if the process was suspended, the retry will succeed"
             ) from None
         # The text of the error can repeat what was sent; its code cannot.
         kind = QueueRefused if code in REFUSALS else QueueUnavailable

@@ -26,10 +26,9 @@ def summary(result: Summary) -> None:
     """Print how a run ended: its counts, the reasons for rejects and the cause."""
     out = console()
     counts = result.counts
-    what = "dry run" if result.would else "run"
-    out.print(
-        f"[bold]{what}[/] {result.run_id} stopped: {result.stop_reason}, {result.seconds:.1f} s"
-    )
+    # A dry run has no id, since it has no row in etl.runs.
+    what = "[bold]dry run[/]" if result.would else f"[bold]run[/] {result.run_id}"
+    out.print(f"{what} stopped: {result.stop_reason}, {result.seconds:.1f} s")
     if result.problem:
         out.print(f"[bold red]problem[/] {escape(result.problem)}")
     if result.would:
@@ -43,10 +42,13 @@ def summary(result: Summary) -> None:
         f"{counts.released:,}"
     )
     if result.not_acknowledged:
-        out.print(f"  {result.not_acknowledged:,} handled messages are still in the queue")
+        out.print(
+            f"  {result.not_acknowledged:,} handled messages could not be deleted from the queue; "
+            "SQS will deliver them again"
+        )
     if result.reasons:
         reasons = pd.DataFrame(result.reasons.items(), columns=["reason", "messages"])
-        frame(reasons, "broken checks")
+        frame(reasons, "failed checks")
 
 
 def table(rows: pd.DataFrame, title: str, *, as_json: bool) -> None:

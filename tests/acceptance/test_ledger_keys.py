@@ -228,7 +228,7 @@ def test_a_rotation_of_the_keyring_forgets_nothing(job: Job, drain: Drain) -> No
 
 
 def test_a_key_is_forgotten_with_the_retention(job: Job, drain: Drain) -> None:
-    """Like a message id, it is forgotten, and an event that comes again after that is new."""
+    """Like a message id, it is removed, and an event that comes again after that is new."""
     job.send(*logins(2))
     drain("field:login_id")
     with job.engine.begin() as connection:

@@ -66,6 +66,7 @@ def test_a_worker_that_dies_is_reported_and_loses_nothing(sqs: EmbeddedSqs, job:
     assert "died by signal SIGKILL" in err
     first = json.loads(out)
     assert first["stop_reason"] == "worker died"
+    assert first["problem"].startswith("1 of 2 workers died; SQS will deliver its messages again")
     second = job.run("--idle-seconds", "5", **settings)
     assert first["loaded"] + second["loaded"] == 400
     assert job.rows("select count(*), count(distinct user_id) from user_logins") == [(400, 400)]

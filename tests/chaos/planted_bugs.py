@@ -112,7 +112,7 @@ BUGS = (
         (f"{CRASHES}::test_a_message_delivered_twice_within_a_batch_is_loaded_once",),
     ),
     Bug(
-        "counts rows that another run has loaded as its own",
+        "counts rows loaded by another run as its own",
         "etl/pipeline.py",
         "        loaded = len(stored.loaded)\n",
         "        loaded = len(batch.masked)\n",
@@ -243,6 +243,6 @@ BUGS = (
         "etl/sql/queries.sql",
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",
-        (f"{LOADING}::test_old_ids_are_forgotten",),
+        (f"{LOADING}::test_old_ids_are_removed",),
     ),
 )

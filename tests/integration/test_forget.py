@@ -211,7 +211,11 @@ def test_the_command_counts_first_and_acts_on_yes(
     for arguments, printed, left in (
         ((), "1 rows and 1 quarantined messages have this value\n", ["a", "b"]),
         (("--yes", "--null"), "", ["a", "b"]),
-        (("--yes",), "1 rows and 1 quarantined messages had this value\n", ["b"]),
+        (
+            ("--yes",),
+            "deleted 1 rows and closed 1 quarantined messages that had this value\n",
+            ["b"],
+        ),
         (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
     ):
         done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
@@ -221,7 +225,20 @@ def test_the_command_counts_first_and_acts_on_yes(
     other = Keyring.new("k7").dump()
     done = job.command("forget", "-", "--column", "ip", piped="192.0.2.7\n", ETL_KEYRING=other)
     assert done.returncode == 1
-    assert "1 rows and 0 quarantined messages are of no key" in done.stderr
+    assert "no key in this keyring opens 1 rows and 0 quarantined messages" in done.stderr
+
+
+def test_the_command_says_that_it_set_the_column_to_null(job: Job) -> None:
+    """With --null no row is deleted, and the printed line does not say so."""
+    ip = {"name": "masked_ip", "field": "ip", "type": "ip", "mask": True, "nullable": True}
+    columns = {"ETL_TABLE__NAME": "addresses", "ETL_TABLE__COLUMNS": json.dumps([ip])}
+    job.command("init", **columns)
+    erase = ("forget", "-", "--column", "ip", "--yes", "--null")
+    done = job.command(*erase, piped="192.0.2.7\n", **columns)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "set the column to null in 0 rows and closed 0 quarantined messages that had this value\n"
+    )
 
 
 def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> None:

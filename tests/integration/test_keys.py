@@ -69,7 +69,7 @@ def test_list_without_a_database_shows_the_keyring() -> None:
     """It also says that the use of the keys is not known."""
     done = call("keys", "list", "--json", ETL_KEYRING=SECOND.dump())
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        {"key_id": "k1", "status": "kept"},
+        {"key_id": "k1", "status": "older key"},
         {"key_id": "k2", "status": "primary"},
     ]
     assert "DATABASE_URL is not set" in done.stderr
@@ -106,10 +106,10 @@ def test_list_shows_what_still_needs_each_key(job: Job) -> None:
     done = job.command("keys", "list", "--json", ETL_KEYRING=SECOND.dump())
     places = ["user_logins.masked_ip", "user_logins.masked_device_id", "etl.quarantine"]
     assert [list(line.values()) for line in lines(done)] == [
-        ["k1", "kept", 1, 0, 2],
+        ["k1", "older key", 1, 0, 2],
         ["k2", "primary", 1, 0, 0],
         ["k9", "not in the keyring", 1, 0, 0],
-        [None, "no token", 0, 3, 0],
+        [None, "not a token", 0, 3, 0],
     ]
     assert list(lines(done)[0]) == ["key_id", "status", *places]
     shown = job.command("keys", "list", ETL_KEYRING=SECOND.dump()).stdout
@@ -204,7 +204,7 @@ def test_rows_finds_a_value_under_every_key(job: Job) -> None:
     assert "2 rows were not compared" in done.stderr
     few = job.command(*arguments, "--limit", "1", ETL_KEYRING=SECOND.dump())
     assert len(lines(few)) == 1
-    assert "only the first 1 rows" in few.stderr
+    assert "showing 1 rows; there may be more, raise --limit" in few.stderr
 
 
 def test_rows_says_nothing_when_all_were_compared(job: Job) -> None:
@@ -236,8 +236,8 @@ def test_rekey_leaves_the_old_key_unused(job: Job) -> None:
     put(job, ip(Keyring.new("k9")))
     done = job.command("rekey", **rotated)
     assert done.returncode == 1
-    assert done.stdout.startswith("brought 0 rows and 0 quarantined bodies under key 'k2' in ")
-    assert "no key of this keyring opens them: masked_ip 1" in done.stderr
+    assert done.stdout.startswith("re-encrypted 0 rows and 0 quarantined bodies with key 'k2' in ")
+    assert "no key in this keyring opens them: masked_ip 1; see: etl keys list" in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -258,8 +258,8 @@ def test_two_claims_in_opposite_orders_do_not_lock_each_other_out(
     assert sorted(map(len, claimed)) == [0, 3_000]
 
 
-def test_old_ids_are_forgotten(ready: Settings, engine: sa.Engine) -> None:
-    """Only ids above the retention are forgotten."""
+def test_old_ids_are_removed(ready: Settings, engine: sa.Engine) -> None:
+    """Only ids above the retention are removed."""
     with engine.begin() as connection:
         ledger.claim(connection, ["old", "new"], RUN, 1)
         connection.execute(

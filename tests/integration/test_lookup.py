@@ -24,7 +24,7 @@ IP, DEVICE = columns("ip", "device_id")
 
 @pytest.fixture
 def table(settings: Callable[..., Settings], engine: sa.Engine) -> Iterator[Table]:
-    """The default table, empty, beside the job's own tables."""
+    """The default table, empty, and the job's own tables."""
     default = settings().table
     create_tables(engine, default)
     return default

@@ -32,7 +32,7 @@ def source(engine: sa.Engine, settings: Callable[..., Settings]) -> Source:
 
 
 def add_run(engine: sa.Engine, number: int, loaded: int, reasons: list[Any], **more: Any) -> str:
-    """Insert a run and its rejects, each with its broken checks; return the run's id."""
+    """Insert a run and its rejects, each with its failed checks; return the run's id."""
     run = {
         "run_id": f"00000000-0000-4000-8000-{number:012d}",
         "started_at": START + timedelta(days=number),
@@ -70,7 +70,7 @@ def add_run(engine: sa.Engine, number: int, loaded: int, reasons: list[Any], **m
 
 
 def random_reasons(draw: random.Random) -> list[Any]:
-    """Draw the broken checks of a run's rejects; some broke two."""
+    """Draw the failed checks of a run's rejects; some failed two."""
     return [draw.sample(CHECKS, draw.choice([1, 1, 2])) for _ in range(draw.randrange(12))]
 
 

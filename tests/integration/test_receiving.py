@@ -371,7 +371,7 @@ def test_a_message_is_not_held_beyond_twelve_hours(
         time.sleep(0.01)
     heartbeat.stop()
     assert heartbeat.extended == 0
-    assert "message m cannot be held beyond SQS' 12 hours" in caplog.text
+    assert "message m has reached SQS's 12-hour visibility limit" in caplog.text
 
 
 def test_an_extension_that_fails_is_tried_again(

@@ -169,7 +169,9 @@ def test_the_error_about_a_missing_library_says_how_to_install_it(
     write: Callable[[Report, Path], None], module: str, report: Report, tmp_path: Path
 ) -> None:
     """The environment of the job has neither library."""
-    with pytest.raises(UsageError, match=rf"needs {module}.*requirements-report\.txt"):
+    with pytest.raises(
+        UsageError, match=rf"needs {module}.*'report' .*requirements-report\.txt\)$"
+    ):
         write(report, tmp_path / "file")
 
 

@@ -168,8 +168,8 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
     ("text", "words"),
     [
         ("masked_ip\n{ip}\nsecret\n", "the token of 'masked_ip' in row 2 was not made"),
-        ("n\n1\n", "no column of the table holds tokens"),
-        ("masked_ip,ip\n{ip},{ip}\n", "the same name"),
+        ("n\n1\n", "no column of the CSV file is named like a masked column; expected one of"),
+        ("masked_ip,ip\n{ip},{ip}\n", "the same name after unmasking"),
         ("masked_ip,masked_ip\n{ip},{ip}\n", "header"),
         ("masked_ip\n{ip},secret\n", "row 1 has 2 cells"),
         ('masked_ip\n"secret', "line 3 is not CSV"),

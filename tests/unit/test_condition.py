@@ -42,9 +42,9 @@ BAD = {
     "user_id = E'\\' or true; --'": "quote",
     "user_id = E'\\101'": "backslash",
     "user_id = $$a$$": "dollar",
-    "exists (select 1)": "query",
-    "a in (TABLE b)": "query",
-    "a in (values (1))": "query",
+    "exists (select 1)": "contains a subquery",
+    "a in (TABLE b)": "contains a subquery",
+    "a in (values (1))": "contains a subquery",
     "": "empty",
     " \n": "empty",
     "a\0": "NUL",
@@ -56,7 +56,7 @@ BAD = {
     "\"'\" = ''; drop table b; --''": "semicolon",
     "a = '\"' or true; --\"": "quote",
     "\"it's\" = 'a'';": "quote",
-    "a = 'x'select'x'": "query",
+    "a = 'x'select'x'": "contains a subquery",
     "a = '''": "quote",
     '"a""': "quote",
 }
@@ -130,7 +130,7 @@ def test_quotes_are_read_as_sql_reads_them(condition: str) -> None:
     if not condition.strip():
         word = "empty"
     elif outside is None:
-        word = "a quote that does not end"
+        word = "an unclosed quote"
     elif ";" in outside:
         word = "a semicolon"
     else:

@@ -167,8 +167,8 @@ def test_a_missing_config_yaml_is_named_with_the_command_that_writes_it(
     with pytest.raises(SettingsError) as caught:
         config.load(Path("config.yaml"), {})
     assert str(caught.value) == (
-        "no config.yaml here: write one with: etl config show > config.yaml, or name one with "
-        "--config"
+        "no config.yaml in this folder; name a file with --config, or create one with: "
+        "etl config show > config.yaml"
     )
 
 

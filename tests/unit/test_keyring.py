@@ -91,11 +91,11 @@ def test_new_keys_are_random():
         (text(k1=ONE[:32] * 2), "key 'k1' has two equal halves"),
         (text(k1=ONE, k2=ONE), "two key ids have the same key"),
         (text("k3", k1=ONE, k2=TWO), "primary 'k3' is not among its keys"),
-        (text("", **{"": ONE}), "key id 1 must be 1 to 16"),
-        (text("k.1", **{"k.1": ONE}), "key id 1 must be 1 to 16"),
-        (text("k1\n", **{"k1\n": ONE}), "key id 1 must be 1 to 16"),
-        (text("k" * 17, **{"k" * 17: ONE}), "key id 1 must be 1 to 16"),
-        (text("k1", k1=ONE, é=TWO), "key id 2 must be 1 to 16"),
+        (text("", **{"": ONE}), "the key id in position 1 must have 1 to 16"),
+        (text("k.1", **{"k.1": ONE}), "the key id in position 1 must have 1 to 16"),
+        (text("k1\n", **{"k1\n": ONE}), "the key id in position 1 must have 1 to 16"),
+        (text("k" * 17, **{"k" * 17: ONE}), "the key id in position 1 must have 1 to 16"),
+        (text("k1", k1=ONE, é=TWO), "the key id in position 2 must have 1 to 16"),
     ],
 )
 def test_parse_refuses_and_says_why(document, reason):
@@ -167,7 +167,7 @@ def test_with_new_refuses_an_id_that_is_taken():
     """Tokens name their key by its id, so an id is never given to a second key."""
     with pytest.raises(KeyringError, match="'k1' is taken"):
         Keyring.new().with_new("k1")
-    with pytest.raises(KeyringError, match="key id 2 must be 1 to 16"):
+    with pytest.raises(KeyringError, match="the key id in position 2 must have 1 to 16"):
         Keyring.new().with_new("k.2")
 
 

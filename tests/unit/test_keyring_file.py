@@ -79,7 +79,11 @@ def test_rotate_refuses_a_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key_id", "mode", "problem"),
-    [("k1", 0o600, "is taken"), ("k.2", 0o600, "must be 1 to 16"), (None, 0o640, "has mode 0640")],
+    [
+        ("k1", 0o600, "is taken"),
+        ("k.2", 0o600, "must have 1 to 16"),
+        (None, 0o640, "has mode 0640"),
+    ],
 )
 def test_a_refused_rotation_leaves_the_file(
     path: Path, key_id: str | None, mode: int, problem: str

@@ -397,7 +397,9 @@ def test_longest_value_is_the_last_that_fits(characters):
 
 def test_a_column_too_short_for_any_token_is_refused():
     """The error says how long the column must be."""
-    with pytest.raises(SettingsError, match=r"^45 characters hold no token; .* at least 46$"):
+    with pytest.raises(
+        SettingsError, match=r"^a token does not fit into 45 characters; .* at least 46$"
+    ):
         tokens.longest_value(45, 2)
 
 

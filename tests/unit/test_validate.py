@@ -29,7 +29,7 @@ def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.D
 
 
 def one(kind: str, value: Any, **more: Any) -> list[Any]:
-    """Check one value of one type; return the converted value, or the checks that it broke."""
+    """Check one value of one type; return the converted value, or the checks that it failed."""
     column = Column(name="c", field="f", type=kind, **more)  # type: ignore[arg-type]
     valid, rejects = split(json.dumps({"f": value}), of=(column,))
     return list(rejects["check"]) if len(rejects) else [valid["c"].item()]
