@@ -102,8 +102,8 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     the whole table once; without DATABASE_URL it shows the keyring alone.
     """
     settings = options.load_settings(config_path)
-    from etl.analysis.key_usage import key_list, usage_by_place
     from etl.crypto.keyring import load_keyring
+    from etl.operations.key_list import key_list, usage_by_place
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 

@@ -16,7 +16,7 @@ import pytest
 from etl import config
 from etl.analysis.key_usage import quarantine_usage
 from etl.crypto.keyring import Keyring
-from etl.crypto.seal import seal, unseal
+from etl.crypto.seal import seal, unseal_each
 from etl.mask import tokens, unmask_tokens
 from etl.operations.rekey import RekeyResult, rekey_database
 from tests.acceptance.job_processes import (
@@ -103,7 +103,7 @@ def check_values(job: Job, keyring: Keyring) -> None:
     assert unmask_tokens([row[2] for row in rows], keyring, "device_id").tolist() == DEVICES
     entries = job.rows("select message_id, body from etl.quarantine order by quarantine_id")
     ids = [message_id for message_id, _ in entries]
-    assert unseal([bytes(body) for _, body in entries], ids, keyring) == BODIES
+    assert unseal_each([bytes(body) for _, body in entries], ids, keyring) == BODIES
 
 
 def check_done(job: Job, keyring: Keyring) -> None:
