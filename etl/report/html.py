@@ -83,7 +83,8 @@ def write_page(report: Report, file: Path) -> None:
 
 def render(report: Report) -> str:
     """Make the page of a report."""
-    style, script = read_verbatim("report.css"), read_verbatim("report.js")
+    style = read_verbatim("report.css")
+    script = read_verbatim("report.js")
     return fill_template(
         "report.html",
         style=style,
