@@ -19,8 +19,14 @@ from etl.crypto.seal import seal, unseal_each
 from etl.errors import DatabaseRefused, DatabaseUnavailable, TableError
 from etl.mask import tokens, unmask_tokens
 from etl.operations import remask, reseal
-from etl.operations.rekey import RekeyProgress, rekey_database
-from etl.postgres.engine import transaction
+from etl.operations.rekey import (
+    MAX_BATCHES_AT_ONCE,
+    OnProgress,
+    RekeyProgress,
+    RekeyResult,
+    rekey_database,
+)
+from etl.postgres.engine import open_engine, transaction
 from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_tables, target_table
 
@@ -38,6 +44,17 @@ def made(settings: Make, engine: sa.Engine) -> Settings:
     default = settings()
     create_tables(engine, default.table)
     return default
+
+
+def rekey(
+    settings: Settings, keyring: Keyring, on_progress: OnProgress = lambda _: None
+) -> RekeyResult:
+    """Rekey on an engine like that of the command."""
+    engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
+    try:
+        return rekey_database(settings, engine, keyring, on_progress)
+    finally:
+        engine.dispose()
 
 
 def mixed(values: list[Any], context: str, *keyrings: Keyring) -> list[Any]:
@@ -84,7 +101,7 @@ def test_every_row_comes_under_the_primary_key(
     """Rows of three keys get equal tokens for equal values; nulls stay, and no row is missed."""
     monkeypatch.setattr(remask, "BLOCKS", 2)
     fill(engine, FIRST, SECOND, THIRD)
-    outcome = rekey_database(made, THIRD)
+    outcome = rekey(made, THIRD)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
     assert (
         column(engine, "masked_device_id").tolist() == tokens(DEVICES, THIRD, "device_id").tolist()
@@ -100,9 +117,9 @@ def test_every_row_comes_under_the_primary_key(
 def test_a_second_rekey_has_nothing_to_do(made: Settings, engine: sa.Engine) -> None:
     """It does not write any row."""
     fill(engine, FIRST, SECOND)
-    assert rekey_database(made, SECOND).rows > 0
+    assert rekey(made, SECOND).rows > 0
     before = column(engine, "xmin::text")
-    assert rekey_database(made, SECOND).rows == 0
+    assert rekey(made, SECOND).rows == 0
     assert column(engine, "xmin::text").tolist() == before.tolist()
 
 
@@ -113,13 +130,13 @@ def test_a_table_that_checks_its_tokens_takes_the_new_ones(
     checked = settings(table__token_check=True)
     create_tables(engine, checked.table)
     fill(engine, FIRST)
-    assert rekey_database(checked, THIRD).exit_code == 0
+    assert rekey(checked, THIRD).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
 
 
 def test_an_empty_table_is_done_at_once(made: Settings) -> None:
     """The outcome says that nothing was changed and nothing is left."""
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(made, SECOND)
     assert (outcome.exit_code, outcome.rows, outcome.entries) == (0, 0, 0)
 
 
@@ -153,7 +170,7 @@ def test_bodies_come_under_the_primary_key(
             )
         )
     reasons = column(engine, "reasons", "etl.quarantine", "quarantine_id")
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(made, SECOND)
     assert (outcome.exit_code, outcome.entries, outcome.passes) == (0, 9, 1)
     left = [at for at in range(20) if at != 4]
     stored = column(engine, "body", "etl.quarantine where body is not null", "quarantine_id")
@@ -207,12 +224,12 @@ def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine
         reasons=["[]"] * 2,
         body=[seal(["canary"], ["another"], FIRST)[0], b"junk"],
     )
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(made, SECOND)
     assert (outcome.exit_code, outcome.remaining) == (1, 0)
     assert outcome.unopened == {"masked_ip": len(odd), "quarantine": 2}
     assert column(engine, "masked_ip").tolist() == [*odd, tokens([ip], SECOND, "ip")[0]]
     assert set(column(engine, "masked_device_id")) == {tokens([ip], SECOND, "device_id")[0]}
-    assert rekey_database(made, SECOND).rows == 0
+    assert rekey(made, SECOND).rows == 0
 
 
 def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine: sa.Engine) -> None:
@@ -233,9 +250,9 @@ def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine:
         update={"table": made.table.model_copy(update={"columns": tuple(columns)})}
     )
     with pytest.raises(TableError, match=r"'masked_ip' holds 46 characters.*need 57"):
-        rekey_database(fitting, THIRD)
+        rekey(fitting, THIRD)
     assert column(engine, "masked_ip").tolist() == [narrow]
-    assert rekey_database(fitting, SECOND).rows == 1
+    assert rekey(fitting, SECOND).rows == 1
 
 
 def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
@@ -248,7 +265,7 @@ def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
             sa.text("alter table user_logins add constraint old_only check (masked_ip like 'k1.%')")
         )
     with pytest.raises(DatabaseRefused, match=r"23514.*'old_only'") as caught:
-        rekey_database(made, SECOND)
+        rekey(made, SECOND)
     assert "k2." not in str(caught.value)
 
 
@@ -286,7 +303,7 @@ def test_odd_names_and_shared_contexts_work(made: Settings, engine: sa.Engine) -
             sa.insert(target),
             [dict(zip(target.c.keys(), [at, *row], strict=True)) for at, row in enumerate(masked)],
         )
-    assert rekey_database(odd, SECOND).rows == 3
+    assert rekey(odd, SECOND).rows == 3
     with engine.connect() as connection:
         rows = connection.execute(sa.select(target).order_by(target.c.id)).all()
     stored = [list(row)[1:] for row in rows]
@@ -321,7 +338,7 @@ def test_partitions_are_rekeyed_separately(made: Settings, engine: sa.Engine) ->
         device_type=["a", "b"] * 200,
         masked_ip=mixed(IPS, "ip", FIRST),
     )
-    rekey_database(made, SECOND)
+    rekey(made, SECOND)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
     assert set(column(engine, "tableoid::regclass::text")) == {"a", "b_default"}
 
@@ -334,7 +351,7 @@ def test_a_view_is_refused(made: Settings, engine: sa.Engine) -> None:
             "create view public.user_logins as table behind"
         )
     with pytest.raises(TableError, match="'user_logins' is a view"):
-        rekey_database(made, SECOND)
+        rekey(made, SECOND)
 
 
 def test_without_masked_columns_the_quarantine_is_rekeyed(
@@ -351,7 +368,7 @@ def test_without_masked_columns_the_quarantine_is_rekeyed(
         reasons=["[]"],
         body=seal(["x"], ["a"], FIRST),
     )
-    outcome = rekey_database(plain, SECOND)
+    outcome = rekey(plain, SECOND)
     assert (outcome.rows, outcome.entries, outcome.exit_code) == (0, 1, 0)
 
 
@@ -377,7 +394,7 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     monkeypatch.setattr(remask, "BLOCKS", 4)
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(made, SECOND)
     assert (outcome.exit_code, statements) == (0, [])
     kept = [at for at in range(400) if not 100 <= at < 200]
     expected = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
@@ -406,7 +423,7 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", replaced)
-    rekey_database(made, SECOND)
+    rekey(made, SECOND)
     assert set(places) & set(column(engine, "ctid::text", by="ctid"))
     assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
     assert set(column(engine, "masked_device_id")) == {None}
@@ -439,7 +456,7 @@ def test_sessions_ended_by_the_server_are_tried_again(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", disturbed)
-    assert rekey_database(made, SECOND).exit_code == 0
+    assert rekey(made, SECOND).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
 
 
@@ -459,7 +476,7 @@ def test_an_outage_that_lasts_ends_every_batch(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     with pytest.raises(DatabaseUnavailable):
-        rekey_database(settings(database__retry_seconds=0.5), SECOND)
+        rekey(settings(database__retry_seconds=0.5), SECOND)
     # Of a dozen batches of two columns, two run at once, and each is tried for half a second.
     assert 0 < len(attempts) < 20
     assert set(key_usage(engine, made.table)["key_id"]) == {"k1"}
@@ -476,7 +493,7 @@ def test_tokens_of_the_old_key_that_keep_coming_are_reported(
         if state.done == state.total:
             put(engine, "user_logins", user_id=[f"late {state.number}"], masked_ip=[late])
 
-    outcome = rekey_database(made, SECOND, write)
+    outcome = rekey(made, SECOND, write)
     assert (outcome.exit_code, outcome.remaining, outcome.passes) == (1, 1, 5)
-    assert rekey_database(made, SECOND).exit_code == 0
+    assert rekey(made, SECOND).exit_code == 0
     assert set(key_usage(engine, made.table)["key_id"]) == {"k2"}
