@@ -183,14 +183,14 @@ def test_the_database_url_never_shows(tmp_path: Path) -> None:
     settings = load(tmp_path, table(), DATABASE_URL="postgresql://u:hunter2@h/d")
     other = load(tmp_path, table(), DATABASE_URL="postgresql://u:other@h/d")
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
-    assert settings.fingerprint == other.fingerprint
+    assert settings.config_hash == other.config_hash
 
 
 def test_the_fingerprint_changes_with_a_setting(tmp_path: Path) -> None:
     """It identifies the configuration of a run."""
     default = load(tmp_path, table())
     changed = load(tmp_path, table(), ETL_BATCH__ROWS="9")
-    assert default.fingerprint != changed.fingerprint
+    assert default.config_hash != changed.config_hash
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:
