@@ -12,7 +12,7 @@ import click
 from etl.commands import options
 
 if TYPE_CHECKING:
-    from etl.operations.forget import Found, Search
+    from etl.operations.forget import Matches, Search
 
 
 @click.command(
@@ -68,32 +68,32 @@ def forget(
         options.read_value(value),
     )
     if yes:
-        found = forget_value(search, "null" if null else "delete", reason)
+        matches = forget_value(search, "null" if null else "delete", reason)
     else:
-        found = find_value(search)
-    _print_counts(found, yes, as_json)
-    _check_all_compared(search, found)
+        matches = find_value(search)
+    _print_counts(matches, yes, as_json)
+    _check_all_compared(search, matches)
 
 
-def _print_counts(found: Found, yes: bool, as_json: bool) -> None:
-    entries = len(found.entries)
+def _print_counts(matches: Matches, yes: bool, as_json: bool) -> None:
+    entries = len(matches.entries)
     if as_json:
-        click.echo(json.dumps({"rows": found.rows, "quarantined": entries, "done": yes}))
+        click.echo(json.dumps({"rows": matches.rows, "quarantined": entries, "done": yes}))
         return
     verb = "had" if yes else "have"
-    click.echo(f"{found.rows:,} rows and {entries:,} quarantined messages {verb} this value")
+    click.echo(f"{matches.rows:,} rows and {entries:,} quarantined messages {verb} this value")
     if not yes:
         click.echo("nothing was changed; add --yes to make the change", err=True)
 
 
-def _check_all_compared(search: Search, found: Found) -> None:
+def _check_all_compared(search: Search, matches: Matches) -> None:
     from etl.analysis.key_usage import incomparable, key_usage
     from etl.errors import UnmaskError
 
     usage = key_usage(search.engine, search.settings.table)
     rows = incomparable(usage, search.column, search.keyring.key_ids)
-    if rows or found.unopened:
+    if rows or matches.unopened:
         raise UnmaskError(
-            f"{rows:,} rows and {len(found.unopened):,} quarantined messages are of no key of this "
-            "keyring, so they could not be searched for the value; 'keys list' counts them"
+            f"{rows:,} rows and {len(matches.unopened):,} quarantined messages are of no key of "
+            "this keyring, so they could not be searched for the value; 'keys list' counts them"
         )
