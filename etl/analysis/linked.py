@@ -63,9 +63,8 @@ def linked(
     :param top: number of groups to describe, the largest first
     :param max_ties: values to list for a group; at least one of each column that links it is listed
     :param max_users: users to list for each of these values
-    :raises UsageError: *by* is not a column to compare, or no column is masked
-
-    Raises what :meth:`etl.analysis.source.Source.reading` raises, too.
+    :raises UsageError: *by* is not a column to compare, or no column is masked; it also raises what
+        :meth:`etl.analysis.source.Source.reading` raises
     """
     columns = source.value_columns(by)
     tied = _tied(source, columns)

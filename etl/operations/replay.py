@@ -116,11 +116,10 @@ def _replay(
     # them in it, a later replay would conclude that another run has handled the message.
     ledger.free(connection, claimed & kept)
     quarantined = len(kept) + len(entries) - len(tried)
+    loaded = len(stored.loaded)
+    handled = len(entries) - loaded - quarantined
     counts = Counts(
-        received=len(entries),
-        loaded=len(stored.loaded),
-        already_handled=len(entries) - len(stored.loaded) - quarantined,
-        quarantined=quarantined,
+        received=len(entries), loaded=loaded, already_handled=handled, quarantined=quarantined
     )
     run.add(connection, counts)
     return quarantine.reason_counts(stored.rejects)
