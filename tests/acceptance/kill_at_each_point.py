@@ -1,8 +1,8 @@
 """Runs a command of the quarantine repeatedly, and kills it one statement later each time.
 
-It is a separate process, ``python -m tests.acceptance.crash_points replay|forget``, which forks: a
-fork of a process with all modules loaded takes milliseconds, and SIGKILL ends it completely. After
-each kill it reads the database and prints what it found as a JSON line.
+It is a separate process, ``python -m tests.acceptance.kill_at_each_point replay|forget``, which
+forks: a fork of a process with all modules loaded takes milliseconds, and SIGKILL ends it
+completely. After each kill it reads the database and prints what it found as a JSON line.
 """
 
 from __future__ import annotations

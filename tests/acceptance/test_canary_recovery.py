@@ -14,9 +14,9 @@ import yaml
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import driver_url
+from tests.acceptance.expected_rows import token
 from tests.acceptance.job_processes import new_job
 from tests.acceptance.leak_scan import everything, search
-from tests.acceptance.oracle import token
 from tests.acceptance.test_canary import CANARIES, DEVICE, GOOD, IPV4, PLANTED, Left, bodies
 from tests.conftest import ROOT, Job
 from tests.unit.builders import EVENT

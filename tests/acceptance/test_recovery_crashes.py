@@ -35,7 +35,7 @@ def database(
 def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
     """Run the command once for each crash point; returns what was in the database after each."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.acceptance.crash_points", command],
+        [sys.executable, "-m", "tests.acceptance.kill_at_each_point", command],
         env={**job.environment, **more},
         cwd=ROOT,
         capture_output=True,

@@ -20,8 +20,8 @@ import psycopg2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from tests.acceptance.expected_rows import opened, primary_key
 from tests.acceptance.leak_scan import spellings
-from tests.acceptance.oracle import opened, primary_key
 from tests.chaos.oracle import Fields, fields
 from tests.chaos.producer import History
 
