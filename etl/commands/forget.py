@@ -24,14 +24,14 @@ Examples:
 """
 )
 @options.config
-@options.value
+@options.value_and_column
 @click.option("--yes", is_flag=True, help="Make the change; without this option, only count.")
 @click.option("--null", is_flag=True, help="Set the column to null instead of deleting the rows.")
 @click.option(
     "--reason",
     default="erasure request",
     show_default=True,
-    callback=options.text,
+    callback=options.check_text,
     help="Store this reason in the audit; do not put personal data in it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON line.")
@@ -47,9 +47,7 @@ def forget(
     """Delete the rows and quarantined messages with VALUE.
 
     Rows are found under every key of the keyring. Quarantined messages lose their bodies and stay
-    as tombstones. Without VALUE the command asks for it and does not show it; with - it reads the
-    value from standard input. A value given as an argument is visible in the shell's history and in
-    process lists.
+    as tombstones.
 
     All changes are made in one transaction together with a row in etl.unmask_audit. Exit code 1
     means that some rows or messages are of no key of this keyring, so they could not be searched.

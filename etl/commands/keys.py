@@ -74,14 +74,21 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
     from etl.crypto.keyring import load_keyring
 
     if in_place:
-        if not os.environ.get("ETL_KEYRING_FILE"):
-            raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
-        load_keyring(os.environ)
+        _check_in_place()
         keyring = keyring_file.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
     else:
         keyring = load_keyring(os.environ).with_new(key_id)
         click.echo(keyring.dump())
     click.echo(f"new primary key {keyring.primary!r}; {STORAGE_ADVICE}", err=True)
+
+
+def _check_in_place() -> None:
+    """Check that the keyring comes from a file, and that no other source is set."""
+    from etl.crypto.keyring import load_keyring
+
+    if not os.environ.get("ETL_KEYRING_FILE"):
+        raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
+    load_keyring(os.environ)
 
 
 @keys.command(

@@ -134,7 +134,7 @@ def quarantine_replay(
     their new reasons. The command can be stopped and started again at any time; two at once share
     the work. Needs the keyring.
     """
-    selected = selection.explicit(ids, everything, choices)
+    selected = selection.selection_or_all(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
@@ -168,7 +168,7 @@ def quarantine_discard(
 
     Each entry stays as a tombstone with the reason.
     """
-    selected = selection.explicit(ids, everything, choices)
+    selected = selection.selection_or_all(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
