@@ -84,7 +84,7 @@ class BatchSettings(_Section):
 
 
 class EventSettings(_Section):
-    """What an event may hold besides the fields that columns read."""
+    """The fields of an event that no column reads."""
 
     unknown_fields: Literal["ignore", "reject"] = Field(
         "ignore",

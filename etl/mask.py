@@ -55,7 +55,7 @@ class MaskedColumn:
 
 
 def masking_plan(columns: Sequence[Column]) -> list[MaskedColumn]:
-    """What to mask: the columns of the table that the configuration masks."""
+    """List the columns that the configuration masks."""
     return [
         MaskedColumn(column.source, column.name, column.masking_context)
         for column in columns

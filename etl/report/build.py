@@ -15,7 +15,7 @@ from etl.analysis.source import Source
 
 @dataclass(frozen=True)
 class Choice:
-    """What a report should show."""
+    """The options of a report."""
 
     by: str | None = None  # a column; None: each masked one
     min_users: int = 2  # of a shared value, and of a linked group
@@ -52,7 +52,7 @@ class Report:
     sections: dict[str, Section]
 
     def facts(self) -> dict[str, str]:
-        """What the report was made from, in words."""
+        """The origin of the report, in words."""
         return {
             "table": self.table,
             "time": self.time.isoformat(timespec="seconds"),

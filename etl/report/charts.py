@@ -78,7 +78,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """What ``templates/chart.svg`` draws, in the order of the fields."""
+    """The parts of a chart, in the order in which ``templates/chart.svg`` draws them."""
 
     title: str
     lines: Sequence[Line]

@@ -1,4 +1,4 @@
-"""What became of a campaign's messages, according to its own history, the database and the queue.
+"""The fate of a campaign's messages, according to its own history, the database and the queue.
 
 The checker uses nothing that the program reports about itself: not its counts, not its ledger, not
 its cipher. It decrypts tokens and quarantined bodies with another library (`cryptography`).

@@ -46,24 +46,21 @@ def open_testbed(
         postgres = stack.enter_context(EmbeddedPostgres())
         sqs = stack.enter_context(StrictSqs(messages.seed))
         proxy = stack.enter_context(Proxy(postgres.port, policy))
-        database_url = postgres.new_database()
-        make_tables(database_url)
+        database_url = _new_database(postgres)
         queue_url = sqs.create_queue(
             "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
         )
         worker_url = via_proxy(database_url, proxy.port)
         environment = _worker_environment(folder, sqs, worker_url, queue_url) | (settings or {})
-        producer = stack.enter_context(closing(Producer(queue_url)))
-        workers = stack.enter_context(Workers(environment, folder, worker_count, libraries))
         yield Testbed(
             name,
             postgres,
             sqs,
             database_url,
             environment,
-            producer,
+            stack.enter_context(closing(Producer(queue_url))),
             History(messages),
-            workers,
+            stack.enter_context(Workers(environment, folder, worker_count, libraries)),
             proxy,
             folder,
         )
@@ -89,6 +86,12 @@ def _worker_environment(
         "DATABASE_URL": database_url,
         "ETL_QUEUE__URL": queue_url,
     }
+
+
+def _new_database(postgres: EmbeddedPostgres) -> str:
+    database_url = postgres.new_database()
+    make_tables(database_url)
+    return database_url
 
 
 def make_tables(database_url: str) -> None:

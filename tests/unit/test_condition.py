@@ -104,7 +104,7 @@ def test_a_hundred_thousand_quotes_are_looked_through_at_once(
 
 
 def outside_by_hand(condition: str) -> str | None:
-    """What SQL has outside its quotes, read character by character; None if a quote is open."""
+    """The SQL outside its quotes, read character by character; None if a quote is open."""
     outside = []
     position = 0
     quote = ""

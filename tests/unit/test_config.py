@@ -56,13 +56,13 @@ def test_config_yaml_holds_the_defaults() -> None:
 
 
 def test_the_default_configuration_in_the_package_is_config_yaml() -> None:
-    """What ``etl config show`` prints is a link to the file at the top of the repository."""
+    """The file that ``etl config show`` prints is a link to the one in the repository."""
     packaged = ROOT / "etl" / "default_config.yaml"
     assert packaged.read_bytes() == (ROOT / "config.yaml").read_bytes()
 
 
 def test_config_show_prints_config_yaml() -> None:
-    """What it prints is a configuration file, comments and all."""
+    """Its output is a configuration file, comments and all."""
     result = CliRunner().invoke(main, ["config", "show"])
     assert result.exit_code == 0
     assert result.output == (ROOT / "config.yaml").read_text()
