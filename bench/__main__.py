@@ -42,6 +42,13 @@ def parser() -> argparse.ArgumentParser:
         description="Measure how fast the job is, and compare it with other ways to do the work.",
         epilog="A part replaces only its own results.",
     )
+    _add_parts(command_line)
+    _add_sizes(command_line)
+    _add_outputs(command_line)
+    return command_line
+
+
+def _add_parts(command_line: argparse.ArgumentParser) -> None:
     command_line.add_argument(
         "parts",
         nargs="*",
@@ -50,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"measure this part: {', '.join(report.PARTS)}; or {REPORT}: only write RESULTS.md "
         "again, without measuring (default: all parts)",
     )
+
+
+def _add_sizes(command_line: argparse.ArgumentParser) -> None:
     command_line.add_argument(
         "--runs",
         type=_positive,
@@ -67,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure with tiny sizes, to try the program out; the numbers mean nothing",
     )
+
+
+def _add_outputs(command_line: argparse.ArgumentParser) -> None:
     command_line.add_argument(
         "--label",
         default="now",
@@ -78,7 +91,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="write the results to this folder (default: bench, or with --quick a temporary one)",
     )
-    return command_line
 
 
 def _part(name: str) -> str:

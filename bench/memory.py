@@ -81,7 +81,8 @@ except where the table says otherwise."""
 
 def show(part: dict[str, Any]) -> list[str]:
     """Return the part as lines of Markdown."""
-    table, ratios = part["table"], part["ratios"]
+    table = part["table"]
+    ratios = part["ratios"]
     big_over_small = f"{table['big']['what']} / {table['small']['what']}"
     return [
         METHOD,

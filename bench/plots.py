@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import drain, load
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Two of Okabe and Ito's colours, which colour-blind people can tell apart.
 OURS = "#0072B2"
@@ -59,10 +62,21 @@ def _bars(
     marker: tuple[float, str] | None = None,
 ) -> None:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(9, 0.9 + 0.55 * len(spreads)), dpi=120, layout="constrained")
     axes = figure.subplots()
+    _add_bars(axes, spreads, colours)
+    if marker is not None:
+        value, label = marker
+        axes.axvline(value, color="black", linestyle="--", linewidth=1, label=label)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    _style(axes, highest=max(row["most"] for row in spreads.values()))
+    axes.set_xlabel(unit)
+    axes.set_title(title, loc="left")
+    figure.savefig(path)
+
+
+def _add_bars(axes: Axes, spreads: dict[str, dict[str, float]], colours: list[str]) -> None:
     rows = list(spreads.values())
     medians = [row["median"] for row in rows]
     ranges = [
@@ -79,14 +93,12 @@ def _bars(
             textcoords="offset points",
             va="center",
         )
-    if marker is not None:
-        value, label = marker
-        axes.axvline(value, color="black", linestyle="--", linewidth=1, label=label)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _style(axes: Axes, highest: float) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
     axes.invert_yaxis()
-    axes.set_xlim(0, max(row["most"] for row in rows) * 1.15)
-    axes.set_xlabel(unit)
-    axes.set_title(title, loc="left")
+    axes.set_xlim(0, highest * 1.15)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)

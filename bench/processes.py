@@ -32,7 +32,7 @@ class ProgramFailed(Exception):  # noqa: N818  (it says what happened)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program and its descendants cost, from its start to its end."""
+    """The cost of a program and its descendants, from its start to its end."""
 
     wall_seconds: float
     cpu_seconds: float

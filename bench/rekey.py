@@ -12,7 +12,7 @@ from bench import markdown, messages, paired_runs, services
 from bench.services import Options, WorkNotDone
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.operations.rekey import rekey_database
+from etl.operations.rekey import MAX_BATCHES_AT_ONCE, rekey_database
 from etl.postgres.engine import open_engine
 from etl.postgres.insertion import copy_rows
 
@@ -34,9 +34,9 @@ def measure(options: Options) -> dict[str, Any]:
     rows = options.messages or (QUICK_ROWS if options.quick else ROWS)
     with services.start(1) as running, running.database() as url:
         settings = running.settings(url)
-        engine = open_engine(settings.database)
+        engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
         _store(engine, rows, settings, running.keyring)
-        rekey_all = partial(_rekey, settings, running.keyring.with_new(), rows)
+        rekey_all = partial(_rekey, settings, engine, running.keyring.with_new(), rows)
         ways: dict[str, Callable[[], float]] = {REKEY: partial(_timed, engine, rekey_all)}
         for name, statement in STATEMENTS.items():
             ways[name] = partial(_timed, engine, partial(_execute, engine, statement))
@@ -67,8 +67,8 @@ def _timed(engine: sa.Engine, work: Callable[[], Any]) -> float:
     return paired_runs.seconds_of(work)
 
 
-def _rekey(settings: Settings, keyring: Keyring, rows: int) -> None:
-    outcome = rekey_database(settings, keyring)
+def _rekey(settings: Settings, engine: sa.Engine, keyring: Keyring, rows: int) -> None:
+    outcome = rekey_database(settings, engine, keyring)
     if outcome.rows != rows or outcome.exit_code:
         raise WorkNotDone(f"rekey changed {outcome.rows} of {rows} rows")
 

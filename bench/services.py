@@ -36,7 +36,7 @@ class WorkNotDone(Exception):  # noqa: N818  (it says what happened)
 
 @dataclass(frozen=True)
 class Options:
-    """How much to measure, and the label of a profile."""
+    """The sizes to measure with, and the label of a profile."""
 
     runs: int
     messages: int | None
@@ -101,16 +101,8 @@ def consume(
     :raises WorkNotDone: the program did not delete, or did not store, every message
     """
     with services.database() as url, Stub(services.bodies, count, body_bytes=body_bytes) as stub:
-        everything = {
-            **stub.environment,
-            "DATABASE_URL": url,
-            "ETL_KEYRING": services.keyring.dump(),
-            **variables,
-        }
-        seconds_before = processes.tree_cpu_seconds(services.server.pid or 0)
-        cost = processes.run(command, everything, memory=memory)
-        time.sleep(SETTLE_SECONDS)
-        server_seconds = processes.tree_cpu_seconds(services.server.pid or 0) - seconds_before
+        environment = {**stub.environment, "DATABASE_URL": url, **variables}
+        cost, server_seconds = _run(services, command, environment, memory=memory)
         counts = stub.counts()
         rows = _count_rows(url)
     if counts["deleted"] != count or (stores and rows != count):
@@ -126,6 +118,17 @@ def consume(
         "stub_cpu_seconds": counts["cpu_seconds"],
         "reported": _last_json(cost.output),
     }
+
+
+def _run(
+    services: Services, command: Sequence[str], environment: Mapping[str, str], *, memory: bool
+) -> tuple[processes.Cost, float]:
+    """Run a program with the keyring; return its cost, and the CPU seconds of the server."""
+    seconds_before = processes.tree_cpu_seconds(services.server.pid or 0)
+    with_keyring = {"ETL_KEYRING": services.keyring.dump(), **environment}
+    cost = processes.run(command, with_keyring, memory=memory)
+    time.sleep(SETTLE_SECONDS)
+    return cost, processes.tree_cpu_seconds(services.server.pid or 0) - seconds_before
 
 
 def _count_rows(url: str) -> int:

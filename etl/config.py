@@ -87,7 +87,7 @@ class BatchSettings(_Section):
 
 
 class EventSettings(_Section):
-    """What an event may hold besides the fields that columns read."""
+    """The fields of an event that no column reads."""
 
     unknown_fields: Literal["ignore", "reject"] = Field(
         "ignore",
@@ -128,7 +128,7 @@ class Column(_Section):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Column:
+    def _check_source(self) -> Column:
         if (self.field is None) == (self.attribute is None):
             raise ValueError("needs either 'field' or 'attribute'")
         if self.attribute and (self.type not in ("date", "timestamp") or self.mask):
@@ -172,7 +172,7 @@ class Table(_Section):
 
     @field_validator("columns")
     @classmethod
-    def _distinct(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    def _check_distinct(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         if not columns:
             raise ValueError("a table needs at least one column")
         names = Counter(column.name for column in columns)
@@ -219,7 +219,7 @@ class LedgerSettings(_Section):
 
     @field_validator("key")
     @classmethod
-    def _known(cls, key: str) -> str:
+    def _check_key(cls, key: str) -> str:
         kind, _, field = key.partition(":")
         if key not in ("message_id", "body") and not (kind == "field" and field):
             raise ValueError("must be 'message_id', 'body' or 'field:<event field>'")
@@ -319,7 +319,7 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
-    def _below_the_limit(self) -> Settings:
+    def _check_in_flight(self) -> Settings:
         # Each worker holds one batch that it is loading and one that it is gathering.
         in_flight = 2 * self.run.workers * self.batch.rows
         if in_flight > MAX_IN_FLIGHT:
@@ -330,7 +330,7 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
-    def _indexed_columns(self) -> Settings:
+    def _check_indexes(self) -> Settings:
         known = {column.name for column in self.table.columns}
         for index in self.table.indexes:
             if not index or not known.issuperset(index) or len(set(index)) < len(index):
@@ -340,7 +340,7 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
-    def _reported_columns(self) -> Settings:
+    def _check_report(self) -> Settings:
         types = {column.name: column.type for column in self.table.columns}
         for key in ("entity", "time"):
             name = getattr(self.report, key)
@@ -359,7 +359,7 @@ class Settings(_Section):
         return list(dict.fromkeys([*fields, *([self.ledger.field] if self.ledger.field else [])]))
 
     @property
-    def fingerprint(self) -> str:
+    def config_hash(self) -> str:
         """The first 16 hex digits of SHA-256 over all settings except the secrets."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -429,14 +429,14 @@ def _missing(path: Path) -> str:
     )
 
 
-def _yaml(text: str, source: str) -> Any:
+def _yaml(text: str, origin: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         # The mark quotes the line, which may hold a secret; its position is safe to show.
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SettingsError(f"{source!r} is not YAML{where}") from None
+        raise SettingsError(f"{origin!r} is not YAML{where}") from None
 
 
 def _variables(environment: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
@@ -454,10 +454,10 @@ def _variables(environment: Mapping[str, str]) -> list[tuple[str, str, str, str]
     return settings
 
 
-def _set(tree: dict[str, Any], section: str, key: str, value: Any, source: str) -> None:
+def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) -> None:
     if section not in Settings.model_fields:
         raise SettingsError(
-            f"unknown section {section!r} in {source!r}"
+            f"unknown section {section!r} in {origin!r}"
             f"{_suggestion(section, Settings.model_fields)}"
         )
     branch = tree.get(section) or {}

@@ -40,7 +40,7 @@ class SettingsError(ConfigurationError):
 
 
 class UsageError(ConfigurationError):
-    """What was asked for cannot be done: an option, an argument, a file or a value."""
+    """A request that cannot be done, because of an option, an argument, a file or a value."""
 
 
 class KeyringError(ConfigurationError):

@@ -1,8 +1,6 @@
 """The types that a column can have: what each of them checks, converts to, and stores.
 
-A check takes the decoded Python values of an object column and returns one bool for each value. The
-checks are strict: True is not an integer, 2.5 is not an integer, "5" is not a number. A check
-returns True for any value that an earlier check has refused, so a row lists each fault once.
+A check takes one value of the right Python type.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 Values = Sequence[Any]
-Answers = list[bool]
+Passed = list[bool]
 
 # [0-9], because int() and \d accept the digits of every script. No leading zeros, so that only
 # "2.3" and "2.3.0" pack to the same number.
@@ -76,7 +74,8 @@ def _packed_ip(value: str) -> bytes:
 def pack_version(text: str) -> int:
     """Pack a version as ``major x 1,000,000 + minor x 1,000 + patch``, which keeps its order.
 
-    :raises ValueError: it is not two or three parts of digits, or is out of the range of
+    :raises ValueError: it is not two or three parts of digits, a part has a leading zero or more
+        than nine digits, minor or patch is above 999, or the result is out of the range of
         ``integer``
     """
     match = _VERSION.fullmatch(text)
@@ -139,13 +138,13 @@ def utc(milliseconds: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC)
 
 
-def _each(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
-    def each(values: Values) -> list[Any]:
+def _convert_distinct(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
+    def convert_all(values: Values) -> list[Any]:
         # Each distinct text is converted once: versions repeat a lot, addresses a little.
         converted = {value: None if value is None else convert(value) for value in set(values)}
         return [converted[value] for value in values]
 
-    return each
+    return convert_all
 
 
 def _array(dtype: str) -> Callable[[Values], Any]:
@@ -163,7 +162,7 @@ TYPES: dict[str, FieldType] = {
     "ip": FieldType(
         (str,),
         (("IP address", _succeeds(_packed_ip)),),
-        _each(canonical_ip),
+        _convert_distinct(canonical_ip),
         lambda n: sa.String(n) if n else postgresql.INET(),
     ),
     "version": FieldType(
@@ -172,7 +171,7 @@ TYPES: dict[str, FieldType] = {
             ("version", lambda value: _VERSION.fullmatch(value) is not None),
             ("version range", _version_range),
         ),
-        lambda values: _array("Int32")(_each(pack_version)(values)),
+        lambda values: _array("Int32")(_convert_distinct(pack_version)(values)),
         lambda _: sa.Integer(),
     ),
     "integer": FieldType(
@@ -185,11 +184,13 @@ TYPES: dict[str, FieldType] = {
         (int, float), (("range", _finite),), _array("Float64"), lambda _: sa.Double()
     ),
     "boolean": FieldType((bool,), (), _array("boolean"), lambda _: sa.Boolean()),
-    "date": FieldType((str,), (("date", _succeeds(_date)),), _each(_date), lambda _: sa.Date()),
+    "date": FieldType(
+        (str,), (("date", _succeeds(_date)),), _convert_distinct(_date), lambda _: sa.Date()
+    ),
     "timestamp": FieldType(
         (str,),
         (("timestamp", _succeeds(_timestamp)),),
-        _each(_timestamp),
+        _convert_distinct(_timestamp),
         lambda _: sa.DateTime(timezone=True),
     ),
 }

@@ -24,7 +24,7 @@ from etl.frames import Reject, rejects
 from etl.sqs.message import Message
 
 _PURPOSE = "ledger"
-CHECK = "ledger key"
+_CHECK = "ledger key"
 
 Fingerprints = tuple[str, ...]
 
@@ -32,7 +32,7 @@ Fingerprints = tuple[str, ...]
 def make(
     messages: Sequence[Message],
     raw: pd.DataFrame,
-    ledger: LedgerSettings,
+    settings: LedgerSettings,
     keyring: Keyring,
     *,
     envelope: Literal["none", "sns"] = "none",
@@ -42,26 +42,26 @@ def make(
     Columns in: ``message_id`` and, in the mode ``field:``, that field, as
     :func:`etl.extract.read` returns them.
 
-    :returns: the fingerprints by message id, which are none in the mode ``message_id``; and as
+    :returns: the fingerprints by message id, empty in the mode ``message_id``; and as
         rejects (``message_id``, ``column``, ``check``) the messages whose field cannot identify
         them, because it is absent, null, blank, or neither text nor an integer
     """
-    if ledger.key == "message_id":
+    if settings.key == "message_id":
         return {}, rejects(())
     ids = raw["message_id"].tolist()
     texts: list[str | None]
-    if ledger.field is None:
+    if settings.field is None:
         bodies = {message.message_id: message.body for message in messages}
         texts = [event_text(bodies[message_id], envelope) for message_id in ids]
     else:
-        texts = [_identifier(value) for value in raw[ledger.field].tolist()]
+        texts = [_identifier(value) for value in raw[settings.field].tolist()]
     keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]
-    head = f"{ledger.key}\0".encode()
+    head = f"{settings.key}\0".encode()
     fingerprints: dict[str, Fingerprints] = {}
     unidentified: list[Reject] = []
     for message_id, text in zip(ids, texts, strict=True):
         if text is None:
-            unidentified.append((message_id, str(ledger.field), CHECK))
+            unidentified.append((message_id, str(settings.field), _CHECK))
         else:
             data = head + text.encode("utf-8", "surrogatepass")
             fingerprints[message_id] = tuple(

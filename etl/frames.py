@@ -1,4 +1,4 @@
-"""What the frames between the stages have in common.
+"""The columns of the frames between the stages, and how a time in a frame is written.
 
 raw frame      message_id, SentTimestamp, then the event's fields as decoded; all object
 valid frame    message_id, then the configured columns, checked and converted
@@ -28,6 +28,15 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
+
+
+def time_text(time: pd.Timestamp, zone: str = "") -> str:
+    """Write a time of a frame for a reader.
+
+    :param zone: text to put after a time of day
+    """
+    # A time without a zone is a date in the table.
+    return time.strftime("%Y-%m-%d" if time.tzinfo is None else f"%Y-%m-%d %H:%M:%S{zone}")
 
 
 def rejects(rows: Iterable[Reject]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def run(
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
     engine = open_engine(settings.database)
-    this_run = Run(str(uuid.uuid4()), settings.fingerprint)
+    this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
         prepare_database(settings, engine, this_run, stop)
         quota = open_quota(settings.run.max_messages)

@@ -56,7 +56,7 @@ class MaskedColumn:
 
 
 def masking_plan(table: Table) -> list[MaskedColumn]:
-    """The columns that the configuration masks."""
+    """List the columns that the configuration masks."""
     return [
         MaskedColumn(column.source, column.name, column.masking_context)
         for column in masked_columns(table)

@@ -10,17 +10,14 @@ import pandera.pandas as pa
 import sqlalchemy as sa
 
 from etl.config import Column, Table
-from etl.crypto.tokens import longest_value
+from etl.crypto.tokens import MAX_KEY_ID_CHARACTERS, longest_value
 from etl.errors import SettingsError, UsageError
-from etl.fieldtypes import TYPES, Answers, Values, utc
+from etl.fieldtypes import TYPES, Passed, Values, utc
 from etl.frames import ABSENT
-
-# A column has room for the longest key id, so that every rotation's tokens fit.
-KEY_ID_LENGTH = 16
 
 DAY_MS = 24 * 3600 * 1000
 
-Check = tuple[str, Callable[[Values], Answers]]
+Check = tuple[str, Callable[[Values], Passed]]
 
 
 def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
@@ -42,14 +39,20 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
 
 
 def column_checks(column: Column) -> list[Check]:
-    """The checks of one column in order; each returns one bool for each value."""
+    """The checks of one column in order.
+
+    A check takes the decoded Python values of an object column and returns one bool for each value.
+    The checks are strict: True is not an integer, 2.5 is not an integer, "5" is not a number. A
+    check returns True for any value that an earlier check has refused, so a row lists each fault
+    once.
+    """
     kind = TYPES[column.type]
     python = (int,) if column.attribute else kind.python
     checks: list[Check] = []
     if column.required:
-        checks.append(("missing", lambda values: _none_is(ABSENT, values)))
+        checks.append(("missing", lambda values: _differs_from(ABSENT, values)))
     if not column.nullable:
-        checks.append(("null", lambda values: _none_is(None, values)))
+        checks.append(("null", lambda values: _differs_from(None, values)))
     checks.append(("type", lambda values: _typed(values, python)))
     if column.attribute:
         return checks
@@ -63,14 +66,15 @@ def column_checks(column: Column) -> list[Check]:
     return [*checks, ("length", length)] if length else checks
 
 
-def _length_check(column: Column) -> Callable[[Values], Answers] | None:
+def _length_check(column: Column) -> Callable[[Values], Passed] | None:
     limit = column.max_length
     if limit is None:
         return None
     if column.mask:
-        # The token must fit into the column, so the limit is on the bytes of the value.
+        # The token must fit into the column, so the limit is on the bytes of the value. There is
+        # room for the longest key id, so that the tokens of every key fit after a rotation.
         try:
-            limit_bytes = longest_value(limit, KEY_ID_LENGTH)
+            limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
         return lambda values: _of_type(values, (str,), lambda v: _utf8_bytes(v) <= limit_bytes)
@@ -81,17 +85,17 @@ def _utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _none_is(unwanted: object, values: Values) -> Answers:
+def _differs_from(unwanted: object, values: Values) -> Passed:
     return [value is not unwanted for value in values]
 
 
-def _typed(values: Values, python: tuple[type, ...]) -> Answers:
+def _typed(values: Values, python: tuple[type, ...]) -> Passed:
     # type() instead of isinstance(), because True is an instance of int.
     allowed = {*python, type(None), type(ABSENT)}
     return [kind in allowed for kind in map(type, values)]
 
 
-def _of_type(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Answers:
+def _of_type(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Passed:
     if python == (str,) and _all_good(values, good):
         return [True] * len(values)
     return [type(value) not in python or good(value) for value in values]
@@ -110,13 +114,13 @@ def _all_text(values: Values) -> str:
     return "".join([value for value in values if type(value) is str])
 
 
-def _without_nul(values: Values) -> Answers:
+def _without_nul(values: Values) -> Passed:
     if "\0" not in _all_text(values):
         return [True] * len(values)
     return _of_type(values, (str,), lambda value: "\0" not in value)
 
 
-def _encodable(values: Values) -> Answers:
+def _encodable(values: Values) -> Passed:
     # A surrogate is the only thing in a str that UTF-8 cannot encode.
     if _encodes(_all_text(values)):
         return [True] * len(values)
@@ -131,7 +135,7 @@ def _encodes(value: str) -> bool:
     return True
 
 
-def _over_series(answers: Callable[[Values], Answers]) -> Callable[[Any], Any]:
+def _over_series(answers: Callable[[Values], Passed]) -> Callable[[Any], Any]:
     return lambda series: pd.Series(answers(series.tolist()), index=series.index, dtype=bool)
 
 

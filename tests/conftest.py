@@ -1,4 +1,4 @@
-"""What all tests share: an embedded Postgres and SQS, and for each test a database and a queue."""
+"""Fixtures of all tests: an embedded Postgres and SQS, and for each test a database and a queue."""
 
 from __future__ import annotations
 

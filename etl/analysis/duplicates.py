@@ -10,7 +10,8 @@ where it is null belongs to no user. Counts are int64. Times are UTC, and null i
 time column. ``top`` is the maximum number of rows (for each column, if a frame is about several
 columns); None means all.
 
-Every function raises what :meth:`etl.analysis.source.Source.reading` raises.
+Every function raises what :meth:`etl.analysis.source.Source.reading` raises, and ``UsageError`` if
+*by* is not a column to compare, or no column is masked.
 """
 
 from __future__ import annotations

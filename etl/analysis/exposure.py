@@ -1,8 +1,8 @@
-"""What masked columns reveal to a reader without the key, measured on made-up values.
+"""Measures, on made-up values, what masked columns reveal to a reader without the key.
 
 This is for ``notebooks/03_masking.ipynb``, and for anyone who considers masking another column; the
 job does not use it. It plays the attacker, but knows the plain values, so it can say which guesses
-were right.
+were right. Unlike the other modules of this package it has keys: it makes its own tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from etl.crypto.tokens import base64_length, token_length
 IPV4_ADDRESSES = 2**32
 _SECONDS_IN_AN_HOUR = 3600
 
-Fingerprints = Callable[[Sequence[str]], Iterable[object]]
+Hasher = Callable[[Sequence[str]], Iterable[object]]
 
 
 def guesses_by_rank(known: pd.Series, plain: pd.Series, tokens: pd.Series) -> pd.DataFrame:
@@ -53,12 +53,12 @@ def guesses_by_rank(known: pd.Series, plain: pd.Series, tokens: pd.Series) -> pd
 
 
 def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
-    """Try every address of a network to find the IPv4 address behind what is stored of it.
+    """Try every address of a network to find the IPv4 address behind its stored form.
 
-    Columns out: ``stored`` (what is stored in place of the address), ``attacker`` (what else they
-    know), ``tried`` (addresses), ``found``, ``seconds`` (of CPU, for all addresses of the network)
-    and ``all_ipv4_hours`` (for all 2**32 addresses at the same rate). There is a row for each way
-    to store the address.
+    Columns out: ``stored`` (the stored form), ``attacker`` (what else they know), ``tried``
+    (addresses), ``found``, ``seconds`` (of CPU, for all addresses of the network) and
+    ``all_ipv4_hours`` (for all 2**32 addresses at the same rate). There is a row for each way to
+    store the address.
 
     :param prefix_bits: the network is the /prefix_bits around the address
     """
@@ -68,7 +68,7 @@ def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
     salted = hashes(salt)
     masked = _tokens(keyring)
     masked_with_another_key = _tokens(Keyring.new(keyring.primary))
-    ways: list[tuple[str, str, Fingerprints, Fingerprints]] = [
+    ways: list[tuple[str, str, Hasher, Hasher]] = [
         ("SHA-256", "nothing", hashes(""), hashes("")),
         ("SHA-256 with a salt", "the salt, stored beside it", salted, salted),
         ("token", "a key of their own", masked, masked_with_another_key),
@@ -85,12 +85,12 @@ def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
 
 
 def search_times(sizes: Sequence[int]) -> pd.DataFrame:
-    """Measure how long one core takes to hash numbers of IPv4 addresses and compare the hashes.
+    """Measure the time one core takes to hash N IPv4 addresses, for each N in *sizes*.
+
+    The time includes comparing the hashes.
 
     Columns out: ``tried`` (addresses), ``seconds`` (of CPU). There is a row for each size, in the
     given order.
-
-    :param sizes: how many addresses to try
     """
     times = []
     for size in sizes:
@@ -116,20 +116,18 @@ def lengths(max_bytes: int, key_id: str = "k1") -> pd.DataFrame:
     )
 
 
-def hashes(salt: str) -> Fingerprints:
+def hashes(salt: str) -> Hasher:
     """Hash values without a key, as SHA-256 of the salt and the value."""
     return lambda values: (hashlib.sha256(f"{salt}{value}".encode()).digest() for value in values)
 
 
-def _tokens(keyring: Keyring) -> Fingerprints:
+def _tokens(keyring: Keyring) -> Hasher:
     return lambda values: mask.tokens(values, keyring, "ip").tolist()
 
 
-def _timed(
-    target: object, candidates: Sequence[str], attempt: Fingerprints
-) -> tuple[list[str], float]:
+def _timed(target: object, candidates: Sequence[str], attempt: Hasher) -> tuple[list[str], float]:
     """Try every candidate, even after a hit, so that the time is that of the longest search."""
     started = time.process_time()
     attempts = zip(candidates, attempt(candidates), strict=True)
-    hits = [candidate for candidate, fingerprint in attempts if fingerprint == target]
+    hits = [candidate for candidate, hashed in attempts if hashed == target]
     return hits, time.process_time() - started

@@ -20,7 +20,7 @@ from etl.analysis.source import Source
 from etl.postgres.queries import filled, quote_name
 
 MAX_BUFFERED_LINKS = 200_000
-TOP = 20
+DEFAULT_TOP = 20
 MAX_TIES = 20
 MAX_USERS = 50
 
@@ -50,7 +50,7 @@ def linked(
     *,
     exclude_shared: int | None = None,
     min_users: int = 2,
-    top: int = TOP,
+    top: int = DEFAULT_TOP,
     max_ties: int = MAX_TIES,
     max_users: int = MAX_USERS,
 ) -> Linked:
@@ -63,31 +63,42 @@ def linked(
     :param top: number of groups to describe, the largest first
     :param max_ties: values to list for a group; at least one of each column that links it is listed
     :param max_users: users to list for each of these values
+    :raises UsageError: *by* is not a column to compare, or no column is masked; it also raises what
+        :meth:`etl.analysis.source.Source.reading` raises
     """
     columns = source.value_columns(by)
     tied = _tied(source, columns)
     with source.snapshot() as snapshot:
         labels = _labels(snapshot, tied, exclude_shared)
-        leaders, sizes = np.unique(labels, return_counts=True)
-        is_large = sizes >= max(min_users, 2)
-        leaders = leaders[is_large]
-        sizes = sizes[is_large]
+        leaders, sizes = _large_groups(labels, min_users)
         # Leaders are in the order of their names, which a stable sort keeps for groups of one size.
         chosen = np.argsort(-sizes, kind="stable")[:top]
-        members = np.flatnonzero(np.isin(labels, leaders[chosen]))
-        numbers = {int(leader): number for number, leader in enumerate(leaders[chosen], 1)}
         answer = snapshot.ask(
             "linked",
             {"tied": tied},
             exclude_shared=exclude_shared,
-            members=_array(members),
-            groups=_array([numbers[label] for label in labels[members].tolist()]),
+            **_members(labels, leaders[chosen]),
             max_ties=max_ties,
             max_users=max_users,
         )
     answer.insert(1, "column", answer["position"].map(dict(enumerate(columns))).astype("str"))
     total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
     return _frames(source, answer, sizes[chosen], total)
+
+
+def _large_groups(labels: Nodes, min_users: int) -> tuple[Nodes, Nodes]:
+    """Return the label and the size of each group of at least *min_users* users."""
+    leaders, sizes = np.unique(labels, return_counts=True)
+    is_large = sizes >= max(min_users, 2)
+    return leaders[is_large], sizes[is_large]
+
+
+def _members(labels: Nodes, leaders: Nodes) -> dict[str, str]:
+    """Make the query's parameters: the users of the groups, and the number of each user's group."""
+    members = np.flatnonzero(np.isin(labels, leaders))
+    numbers = {int(leader): number for number, leader in enumerate(leaders, 1)}
+    groups = [numbers[label] for label in labels[members].tolist()]
+    return {"members": _array(members), "groups": _array(groups)}
 
 
 def _frames(source: Source, answer: pd.DataFrame, sizes: Nodes, total: dict[str, int]) -> Linked:

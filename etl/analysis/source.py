@@ -178,8 +178,8 @@ class Source:
     @property
     def bounds(self) -> dict[str, dt.datetime]:
         """The parameters that the SQL of :meth:`fragments` needs."""
-        given = {"since": self.since, "until": self.until}
-        bounds = {name: moment for name, moment in given.items() if moment is not None}
+        period = {"since": self.since, "until": self.until}
+        bounds = {name: moment for name, moment in period.items() if moment is not None}
         if self.time is not None and self.time.type == "date":
             # Postgres compares a date with a zoned time as midnight in the session's time zone.
             return {name: moment.replace(tzinfo=None) for name, moment in bounds.items()}
@@ -229,14 +229,14 @@ def _series(values: Sequence[Any], oid: int) -> pd.Series[Any]:
     return pd.Series(values, dtype=with_nulls if None in values else without_nulls)
 
 
-def _moment(given: Moment | None) -> dt.datetime | None:
-    if given is None:
+def _moment(bound: Moment | None) -> dt.datetime | None:
+    if bound is None:
         return None
     try:
         # str() writes a date and a time in ISO format, so all three kinds are parsed alike.
-        moment = dt.datetime.fromisoformat(str(given))
+        moment = dt.datetime.fromisoformat(str(bound))
     except ValueError:
         raise UsageError(
-            f"{given!r} is not a time; write it as 2026-01-31 or 2026-01-31T12:00:00"
+            f"{bound!r} is not a time; write it as 2026-01-31 or 2026-01-31T12:00:00"
         ) from None
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

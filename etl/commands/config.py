@@ -6,8 +6,10 @@ from importlib import resources
 
 import click
 
+from etl.commands.groups import Group
 
-@click.group()
+
+@click.group(cls=Group)
 def config() -> None:
     """Show the default configuration."""
 

@@ -12,7 +12,7 @@ import click
 from etl.commands import options
 
 if TYPE_CHECKING:
-    from etl.operations.forget import Found, Search
+    from etl.operations.forget import Matches, Search
 
 
 @click.command(
@@ -24,14 +24,14 @@ Examples:
 """
 )
 @options.config
-@options.value
+@options.value_and_column
 @click.option("--yes", is_flag=True, help="Make the change; without this option, only count.")
 @click.option("--null", is_flag=True, help="Set the column to null instead of deleting the rows.")
 @click.option(
     "--reason",
     default="erasure request",
     show_default=True,
-    callback=options.text,
+    callback=options.check_text,
     help="Store this reason in the audit; do not put personal data in it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON line.")
@@ -47,9 +47,7 @@ def forget(
     """Delete the rows and quarantined messages with VALUE.
 
     Rows are found under every key of the keyring. Quarantined messages lose their bodies and stay
-    as tombstones. Without VALUE the command asks for it and does not show it; with - it reads the
-    value from standard input. A value given as an argument is visible in the shell's history and in
-    process lists.
+    as tombstones.
 
     All changes are made in one transaction together with a row in etl.unmask_audit. Exit code 1
     means that no key in this keyring opens some rows or messages, so they were not searched.
@@ -68,20 +66,20 @@ def forget(
         options.read_value(value),
     )
     if yes:
-        found = forget_value(search, "null" if null else "delete", reason)
+        matches = forget_value(search, "null" if null else "delete", reason)
     else:
-        found = find_value(search)
+        matches = find_value(search)
     if as_json:
-        counts = {"rows": found.rows, "quarantined": len(found.entries), "done": yes}
+        counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
         click.echo(json.dumps(counts))
     else:
-        _print_counts(found, yes=yes, null=null)
-    _check_all_compared(search, found)
+        _print_counts(matches, yes=yes, null=null)
+    _check_all_compared(search, matches)
 
 
-def _print_counts(found: Found, *, yes: bool, null: bool) -> None:
-    rows = f"{found.rows:,} rows"
-    messages = f"{len(found.entries):,} quarantined messages"
+def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
+    rows = f"{matches.rows:,} rows"
+    messages = f"{len(matches.entries):,} quarantined messages"
     if not yes:
         click.echo(f"{rows} and {messages} have this value")
         click.echo("nothing was changed; add --yes to make the change", err=True)
@@ -91,14 +89,14 @@ def _print_counts(found: Found, *, yes: bool, null: bool) -> None:
         click.echo(f"deleted {rows} and closed {messages} that had this value")
 
 
-def _check_all_compared(search: Search, found: Found) -> None:
+def _check_all_compared(search: Search, matches: Matches) -> None:
     from etl.analysis.key_usage import incomparable, key_usage
     from etl.errors import UnmaskError
 
     usage = key_usage(search.engine, search.settings.table)
     rows = incomparable(usage, search.column, search.keyring.key_ids)
-    if rows or found.unopened:
+    if rows or matches.unopened:
         raise UnmaskError(
-            f"no key in this keyring opens {rows:,} rows and {len(found.unopened):,} quarantined "
+            f"no key in this keyring opens {rows:,} rows and {len(matches.unopened):,} quarantined "
             "messages, so they were not searched; see: etl keys list"
         )

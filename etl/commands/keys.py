@@ -75,9 +75,7 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
     from etl.crypto.keyring import load_keyring
 
     if in_place:
-        if not os.environ.get("ETL_KEYRING_FILE"):
-            raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
-        load_keyring(os.environ)
+        _check_in_place()
         keyring = keyring_file.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
         advice = "copy the new keyring to where its copy is kept"
     else:
@@ -85,6 +83,15 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
         click.echo(keyring.dump())
         advice = STORAGE_ADVICE
     click.echo(f"new primary key {keyring.primary!r}; {advice}", err=True)
+
+
+def _check_in_place() -> None:
+    """Check that the keyring comes from a file, and that no other source is set."""
+    from etl.crypto.keyring import load_keyring
+
+    if not os.environ.get("ETL_KEYRING_FILE"):
+        raise KeyringError("--in-place rewrites a file: set ETL_KEYRING_FILE")
+    load_keyring(os.environ)
 
 
 @keys.command(
@@ -105,8 +112,8 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     the whole table once; without DATABASE_URL it shows the keyring alone.
     """
     settings = options.load_settings(config_path)
-    from etl.analysis.key_usage import key_list, usage_by_place
     from etl.crypto.keyring import load_keyring
+    from etl.operations.key_list import key_list, usage_by_place
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 

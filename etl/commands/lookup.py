@@ -23,14 +23,12 @@ Examples:
 """
 )
 @options.config
-@options.value
+@options.value_and_column
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def token(config_path: Path, value: str | None, column: str, as_json: bool) -> None:
     """Print the tokens of VALUE under every key.
 
-    The token of the primary key comes first. Without VALUE the command asks for it and does not
-    show it; with - it reads the value from standard input. A value given as an argument is visible
-    in the shell's history and in process lists.
+    The token of the primary key comes first.
     """
     settings = options.load_settings(config_path)
     _, tokens = _tokens(settings, column, value)
@@ -46,7 +44,7 @@ Examples:
 """
 )
 @options.config
-@options.value
+@options.value_and_column
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -59,12 +57,8 @@ Examples:
 def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
     """Find the rows with VALUE, under every key.
 
-    The rows are shown masked. Without VALUE the command asks for it and does not show it; with - it
-    reads the value from standard input. A value given as an argument is visible in the shell's
-    history and in process lists.
-
-    If some rows cannot be compared, because no key in this keyring opens their tokens, their number
-    is printed on standard error.
+    The rows are shown masked. If some rows cannot be compared, because no key in this keyring opens
+    their tokens, their number is printed on standard error.
     """
     settings = options.load_settings(config_path)
     from etl.analysis.key_usage import incomparable, key_usage

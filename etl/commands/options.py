@@ -13,6 +13,12 @@ import click
 if TYPE_CHECKING:
     from etl.config import Settings
 
+_VALUE_HELP = """
+    Without VALUE the command asks for it and does not show it; with - it reads the value from
+    standard input. A value given as an argument is visible in the shell's history and in process
+    lists.
+"""
+
 
 def config(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option --config."""
@@ -33,12 +39,12 @@ def reason(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--reason",
         required=True,
-        callback=text,
+        callback=check_text,
         help="Store this reason in the audit; do not put personal data in it.",
     )(command)
 
 
-def text(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+def check_text(_context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Strip the text of an option; refuse one that is blank or that Postgres cannot store."""
     # Python reads a byte of the command line that is not UTF-8 as a lone surrogate.
     if not value.strip() or "\0" in value or value.encode(errors="replace").decode() != value:
@@ -60,8 +66,9 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     return settings
 
 
-def value(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument VALUE and the option --column."""
+def value_and_column(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument VALUE, with a paragraph of help, and the option --column."""
+    command.__doc__ = f"{command.__doc__ or ''}{_VALUE_HELP}"
     column = click.option(
         "--column", required=True, help="Masked column, or the event field that it comes from."
     )

@@ -142,7 +142,7 @@ def quarantine_replay(
     their new reasons. The command can be stopped and started again at any time; two at once share
     the work. Needs the keyring.
     """
-    selected = selection.explicit(ids, everything, choices)
+    selected = selection.selection_or_all(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
@@ -169,7 +169,7 @@ Examples:
 @click.option(
     "--reason",
     required=True,
-    callback=options.text,
+    callback=options.check_text,
     help="Store this reason with the closed entry; do not put personal data in it.",
 )
 @selection.conditions
@@ -181,7 +181,7 @@ def quarantine_discard(
 
     Each entry stays as a tombstone that records --reason.
     """
-    selected = selection.explicit(ids, everything, choices)
+    selected = selection.selection_or_all(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine

@@ -38,13 +38,15 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations.rekey import rekey_database
+    from etl.operations.rekey import MAX_BATCHES_AT_ONCE, rekey_database
+    from etl.postgres.engine import open_engine
     from etl.terminal import progress
 
     keyring = load_keyring(os.environ)
+    engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
     with progress.steps() as show:
 
-        def watch(state: RekeyProgress) -> None:
+        def show_progress(state: RekeyProgress) -> None:
             done = state.tally
             show(
                 state.done,
@@ -52,7 +54,7 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
                 f"pass {state.number}: {done.rows:,} rows, {done.entries:,} quarantined bodies",
             )
 
-        outcome = rekey_database(settings, keyring, watch)
+        outcome = rekey_database(settings, engine, keyring, show_progress)
     click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
     for problem in _problems(outcome):
         click.echo(f"error: {problem}", err=True)

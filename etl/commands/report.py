@@ -123,7 +123,7 @@ def report_duplicates(
 
 
 def _writers() -> dict[str, Callable[[Report, Path], None]]:
-    """What writes the file of each option."""
+    """The function that writes the file, by option."""
     from etl.report import files, html
 
     return {

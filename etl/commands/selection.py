@@ -60,13 +60,13 @@ def from_options(
     return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
 
 
-def explicit(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> Selection:
+def selection_or_all(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> Selection:
     """Make the selection for a command that must not work on all entries by mistake.
 
     :param values: the values of the options
     :raises click.UsageError: neither ids nor options nor --all are given, or --all and others
     """
-    some = bool(ids) or any(value is not None for value in values.values())
-    if some == everything:
+    has_conditions = bool(ids) or any(value is not None for value in values.values())
+    if has_conditions == everything:
         raise click.UsageError("say which entries: give IDs or options, or --all")
     return from_options(**values, ids=ids)

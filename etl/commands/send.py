@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from etl.commands import options
-from etl.demo.samples import BAD
+from etl.demo.samples import BAD, BAD_SHARE
 from etl.errors import EtlError
 
 MAX_NUMBERS = 10  # of refused messages, in the error
@@ -39,7 +39,7 @@ Examples:
     "--bad-share",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    default=0.02,
+    default=BAD_SHARE,
     show_default=True,
     help="Make this share of the made-up events fail a check.",
 )

@@ -88,12 +88,8 @@ def unmask(
     from etl.operations.private_file import check_new_file
     from etl.operations.unmask import UnmaskRequest
     from etl.postgres.engine import open_engine
-    from etl.schema import masked_column, masked_columns
 
-    if column is None:
-        columns = masked_columns(settings.table)
-    else:
-        columns = [masked_column(settings.table, column)]
+    columns = _columns(settings, column)
     if out_path is not None:
         check_new_file(out_path)
     engine = open_engine(settings.database)
@@ -105,6 +101,13 @@ def unmask(
     else:
         text = _lines(tokens, columns, request)
     _write(text, out_path)
+
+
+def _columns(settings: Settings, name: str | None) -> list[Column]:
+    """Return the masked column of this name, or all of them if there is no name."""
+    from etl.schema import masked_column, masked_columns
+
+    return masked_columns(settings.table) if name is None else [masked_column(settings.table, name)]
 
 
 def _lines(tokens: tuple[str, ...], columns: list[Column], request: UnmaskRequest) -> str:

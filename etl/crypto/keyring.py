@@ -19,12 +19,13 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from etl.crypto.keyring_sources import read_file, read_secret
+from etl.crypto.tokens import MAX_KEY_ID_CHARACTERS
 from etl.errors import KeyringError
 
 KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
 SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
 
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_KEY_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY_ID_CHARACTERS}}}")
 _NUMBERED = re.compile(r"k([0-9]{1,14})")
 _NEW = "make a keyring with: etl keys new"
 
@@ -204,7 +205,8 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
     for number, key_id in enumerate(keys, start=1):
         if not _KEY_ID.fullmatch(key_id):
             raise KeyringError(
-                f"the key id in position {number} must have 1 to 16 characters from A-Z a-z 0-9 _ -"
+                f"the key id in position {number} must have 1 to {MAX_KEY_ID_CHARACTERS} "
+                "characters from A-Z a-z 0-9 _ -"
             )
     if primary not in keys:
         raise KeyringError(f"primary {_shown(primary)} is not among its keys")

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.crypto.tokens import PAD_MARK, associated_data, padded_bytes
-from etl.errors import UnmaskError
 
-_NOT_A_BODY = "not sealed by this keyring for this message, or changed"
 _PURPOSE = "quarantine"
 _VERSION = 1
 _NONCE_BYTES = 16
@@ -38,7 +36,7 @@ def seal(
         raise ValueError("each body needs its message id")
     key_id = keyring.primary
     random = os.urandom(_NONCE_BYTES * len(bodies))
-    nonces = [random[at : at + _NONCE_BYTES] for at in range(0, len(random), _NONCE_BYTES)]
+    nonces = [random[start : start + _NONCE_BYTES] for start in range(0, len(random), _NONCE_BYTES)]
     sealed = siv.seal(
         keyring.derive(_PURPOSE, key_id),
         [_padded(_typed_bytes(body)) for body in bodies],
@@ -48,26 +46,12 @@ def seal(
     return [head + nonce + rest for nonce, rest in zip(nonces, sealed, strict=True)]
 
 
-def unseal(
-    sealed: Sequence[bytes], message_ids: Sequence[str], keyring: Keyring
-) -> list[str | bytes]:
-    """Decrypt sealed bodies; a str comes back as str and bytes as bytes.
-
-    :raises UnmaskError: names the first row position that cannot be opened, in the same words
-        whatever is wrong with it
-    :raises ValueError: the numbers of message ids and sealed bodies differ
-    """
-    bodies = unseal_each(sealed, message_ids, keyring)
-    for row, body in enumerate(bodies):
-        if body is None:
-            raise UnmaskError(f"row {row}: {_NOT_A_BODY}", row)
-    return [body for body in bodies if body is not None]
-
-
 def unseal_each(
     sealed: Sequence[bytes], message_ids: Sequence[str], keyring: Keyring
 ) -> list[str | bytes | None]:
     """Decrypt sealed bodies, with None for each one that cannot be opened.
+
+    A str comes back as str and bytes as bytes.
 
     :raises ValueError: the numbers of message ids and sealed bodies differ
     """
@@ -76,15 +60,15 @@ def unseal_each(
     parts = [_sealed_parts(bytes(body)) for body in sealed]
     opened: list[bytes | None] = [None] * len(parts)
     for key_id in keyring.key_ids:
-        at = [row for row, (named, _, _) in enumerate(parts) if named == key_id]
-        ids = [message_ids[row] for row in at]
-        nonces = [parts[row][1] for row in at]
+        rows = [row for row, (named, _, _) in enumerate(parts) if named == key_id]
+        ids = [message_ids[row] for row in rows]
+        nonces = [parts[row][1] for row in rows]
         values = siv.open_each(
             keyring.derive(_PURPOSE, key_id),
-            [parts[row][2] for row in at],
+            [parts[row][2] for row in rows],
             _seal_data(key_id, ids, nonces),
         )
-        for row, value in zip(at, values, strict=True):
+        for row, value in zip(rows, values, strict=True):
             opened[row] = value
     return [_body(value) for value in opened]
 

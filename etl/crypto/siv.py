@@ -4,7 +4,7 @@ A library that takes one value at a time spends its time in calls, not in AES. H
 one byte length form a matrix with one value in each row, and AES runs once for each block position
 of the matrix: the CMAC chains advance together, and one call makes the keystream of all rows.
 
-A column of strings has many lengths, so `seal` and `open_` group the values by length. A caller
+A column of strings has many lengths, so `seal` and `open_each` group the values by length. A caller
 that already has a matrix (see mask.py) uses `seal_matrix` and `open_matrix`, which never build
 bytes objects.
 
@@ -22,14 +22,15 @@ import numpy as np
 from Crypto.Cipher import AES
 from numpy.typing import NDArray
 
-from etl.errors import EtlError, UnmaskError
+from etl.errors import EtlError
 
 Matrix = NDArray[np.uint8]
 Positions = NDArray[np.intp]
 AssociatedData = Sequence[bytes | Sequence[bytes]]
 
 BLOCK_BYTES = 16
-KEY_BYTES = (32, 48, 64)  # AES-128, AES-192 and AES-256: the key holds two of them, section 2.2
+# In bytes. For AES-128, AES-192 and AES-256: the key holds two of them, section 2.2.
+KEY_LENGTHS = (32, 48, 64)
 MAX_ASSOCIATED_STRINGS = 126  # with the value itself, S2V takes at most 127; section 2.6
 
 # Section 2.5: bits 31 and 63 of the counter, counted from the right, are cleared before the first
@@ -74,7 +75,7 @@ def seal(key: bytes, values: Sequence[bytes], associated_data: AssociatedData = 
     start = _s2v_start(mac, associated_data, len(values))
     sealed: list[bytes] = [b""] * len(values)
     for length, positions in by_length(lengths_of(values)):
-        rows = _matrix([values[at] for at in positions], length)
+        rows = _matrix([values[position] for position in positions], length)
         _put(sealed, positions, _seal(mac, stream, _rows(start, positions), rows))
     return sealed
 
@@ -92,23 +93,9 @@ def open_each(
     for length, positions in by_length(lengths_of(sealed)):
         if length < BLOCK_BYTES:
             continue
-        rows = _matrix([sealed[at] for at in positions], length)
+        rows = _matrix([sealed[position] for position in positions], length)
         opened, genuine = _open(mac, stream, _rows(start, positions), rows)
         _put(values, positions[genuine], opened[genuine])
-    return values
-
-
-def open_(key: bytes, sealed: Sequence[bytes], associated_data: AssociatedData = ()) -> list[bytes]:
-    """Decrypt each value; order is kept.
-
-    :raises UnmaskError: names the positions of the values that are not genuine
-    :raises ValueError: as `seal_matrix` does
-    """
-    opened = open_each(key, sealed, associated_data)
-    values = [value for value in opened if value is not None]
-    if len(values) < len(opened):
-        wrong = [at for at, value in enumerate(opened) if value is None]
-        raise UnmaskError(f"not sealed with this key and associated data: rows {_brief(wrong)}")
     return values
 
 
@@ -162,7 +149,9 @@ class _Aes:
         """Return the AES-CMAC of each of n strings of any lengths, as n x 16."""
         macs = np.empty((len(messages), BLOCK_BYTES), np.uint8)
         for length, positions in by_length(lengths_of(messages)):
-            macs[positions] = self.cmac(_matrix([messages[at] for at in positions], length))
+            macs[positions] = self.cmac(
+                _matrix([messages[position] for position in positions], length)
+            )
         return macs
 
     def _chain(self, whole_blocks: Matrix) -> Matrix:
@@ -184,7 +173,7 @@ class _Aes:
 
 def _halves(key: bytes) -> tuple[_Aes, _Aes]:
     """Split the key into one for S2V and one for counter mode (section 2.6)."""
-    if len(key) not in KEY_BYTES:
+    if len(key) not in KEY_LENGTHS:
         raise ValueError("an AES-SIV key has 32, 48 or 64 bytes")
     half = len(key) // 2
     return _Aes(key[:half]), _Aes(key[half:])
@@ -268,18 +257,12 @@ def _put(target: list[Any], positions: Positions, rows: Matrix) -> None:
     """Write each row, as bytes, to its position in the list."""
     length = rows.shape[1]
     joined = rows.tobytes()
-    for number, at in enumerate(positions.tolist()):
-        target[at] = joined[number * length : (number + 1) * length]
+    for row, position in enumerate(positions.tolist()):
+        target[position] = joined[row * length : (row + 1) * length]
 
 
 def _rows(start: Matrix, positions: Positions) -> Matrix:
     return start if len(start) == 1 else start[positions]
-
-
-def _brief(positions: list[int], max_shown: int = 10) -> str:
-    shown = ", ".join(map(str, positions[:max_shown]))
-    hidden = len(positions) - max_shown
-    return f"{shown} and {hidden} more" if hidden > 0 else shown
 
 
 def check_vectors() -> None:

@@ -21,9 +21,14 @@ from etl.errors import SettingsError
 BLOCK_BYTES = 16  # values are padded to whole blocks of this length
 PAD_MARK = 0x80
 
-# A key id and at least the 43 characters of the shortest token. Any other text may be a plain
-# value, so no part of it is shown.
-TOKEN = r"^([A-Za-z0-9_-]{1,16})\.[A-Za-z0-9_-]{43,}$"  # noqa: S105
+MAX_KEY_ID_CHARACTERS = 16
+MIN_SEALED_CHARACTERS = 43  # SIV and one block, in base64
+
+# Any other text may be a plain value, so no part of it is shown.
+TOKEN = (
+    rf"^([A-Za-z0-9_-]{{1,{MAX_KEY_ID_CHARACTERS}}})"
+    rf"\.[A-Za-z0-9_-]{{{MIN_SEALED_CHARACTERS},}}$"
+)
 
 _SIV_BYTES = 16  # the synthetic IV before the ciphertext; RFC 5297, section 2.6
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -1,4 +1,4 @@
-"""What ``make run`` runs: the real commands on an embedded SQS and an embedded Postgres."""
+"""The demo of ``make run``: the real commands on an embedded SQS and an embedded Postgres."""
 
 from __future__ import annotations
 

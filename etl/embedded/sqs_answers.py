@@ -1,4 +1,4 @@
-"""What the embedded SQS answers: messages, batch failures and queue URLs, in boto3's shapes."""
+"""The answers of the embedded SQS: messages, batch failures and queue URLs, in boto3's shapes."""
 
 from __future__ import annotations
 

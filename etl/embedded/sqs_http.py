@@ -64,7 +64,7 @@ def parse_head(head: str) -> tuple[str, str, dict[str, str]]:
 
 
 class RequestHandler(Protocol):
-    """What a connection needs from the server."""
+    """The server, as a connection uses it."""
 
     def handle(self, request: Request, connection: Connection) -> None:
         """Answer *request* on *connection*, now or later."""

@@ -69,7 +69,12 @@ def check_message_attributes(attributes: Mapping[str, Mapping[str, Any]]) -> Non
     for name, value in attributes.items():
         if not _ATTRIBUTE_NAME.fullmatch(name) or name[0] == "." or name[-1] == "." or ".." in name:
             raise Refusal("InvalidParameterValue", f"Message attribute name {name!r} is invalid.")
-        _value_bytes(name, value)
+        _check_value(name, value)
+
+
+def _check_value(name: str, value: Mapping[str, Any]) -> None:
+    """Refuse a value whose type or content SQS does not allow."""
+    _value_bytes(name, value)
 
 
 def _value_bytes(name: str, value: Mapping[str, Any]) -> tuple[int, bytes]:

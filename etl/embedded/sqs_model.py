@@ -213,7 +213,7 @@ class StoredQueue:
         """Hand out up to *limit* messages and hide them for *visibility_seconds*.
 
         :param visibility_seconds: None means the visibility timeout of the queue.
-        :raises Refusal: OverLimit, because the queue has the most messages in flight it may have.
+        :raises Refusal: OverLimit, because the queue already has the maximum number in flight.
         """
         self.advance(now_ms)
         room = MAX_IN_FLIGHT - len(self._in_flight)

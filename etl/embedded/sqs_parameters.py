@@ -33,11 +33,15 @@ class Parameters:
         """Whether the request has this member."""
         return self._members.get(name) is not None
 
+    def check_text(self, name: str) -> None:
+        """Refuse a request without this string."""
+        if not self.optional_text(name):
+            raise missing(self._path + name)
+
     def text(self, name: str) -> str:
         """Return a required string."""
-        if not (value := self.optional_text(name)):
-            raise missing(self._path + name)
-        return value
+        self.check_text(name)
+        return self.optional_text(name)
 
     def optional_text(self, name: str) -> str:
         """Return a string, or "" when the member is absent."""

@@ -23,7 +23,7 @@ QUERY_CODES = {
 
 
 class Refusal(Exception):  # noqa: N818  (an answer of the service, not a failure of it)
-    """What AWS answers when it refuses a request; *code* is the shape name of the error."""
+    """The answer of AWS to a request that it refuses; *code* is the shape name of the error."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

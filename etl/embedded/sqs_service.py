@@ -129,7 +129,7 @@ class Service:
     ) -> Answer:
         # An entry without its handle or body makes the request malformed: AWS refuses all of it.
         for entry in entries:
-            entry.text(required)
+            entry.check_text(required)
         successful = []
         failed = []
         for entry in entries:

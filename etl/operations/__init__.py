@@ -1,1 +1,1 @@
-"""What the officer does: the quarantine, recovery of values with an audit, erasure and new keys."""
+"""The officer's work: the quarantine, recovery of values with an audit, erasure and new keys."""

@@ -28,7 +28,7 @@ _PURPOSE = "audit"
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """What is about to be done with plain values; it holds none of them."""
+    """An action on plain values that is about to happen; it holds none of them."""
 
     action: str  # the command
     reason: str  # as the user gave it
@@ -40,7 +40,7 @@ class AuditEntry:
 def write(engine: sa.Engine, entry: AuditEntry, subjects: Iterable[str], keyring: Keyring) -> None:
     """Commit an audit row; only after that may the values be shown.
 
-    :param subjects: the tokens, or the ids of sealed bodies, for the fingerprint
+    :param subjects: the tokens, or the ids of sealed bodies, for their HMAC
     :raises EtlError: the row was not written, or may not have been; nothing may be shown
     """
     try:
@@ -68,12 +68,12 @@ def add(
             "columns": list(entry.columns),
             "count": entry.count,
             "key_id": keyring.primary,
-            "fingerprint": fingerprint(subjects, keyring),
+            "fingerprint": subjects_hmac(subjects, keyring),
         },
     )
 
 
-def fingerprint(subjects: Iterable[str], keyring: Keyring) -> str:
+def subjects_hmac(subjects: Iterable[str], keyring: Keyring) -> str:
     """HMAC-SHA-256 (RFC 2104), in hex, of the distinct subjects in order, as a JSON array.
 
     The key is derived from the primary key. So the holder of the keyring can tell whether a row is

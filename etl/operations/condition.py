@@ -1,8 +1,8 @@
 """A condition on the target table in the user's own SQL: one boolean expression, read only.
 
 The user runs it with their own rights in the database and could ask the same with psql. The checks
-here keep a slip of the pen from being more than a question, and keep rows out of what the database
-says about it.
+stop a typing error from doing more than read, and keep row values out of the database's error
+messages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _QUERY_CANCELED = "57014"
 
 
 def rows_where(
-    engine: sa.Engine, table: Table, condition: str, unmask: UnmaskSettings
+    engine: sa.Engine, table: Table, condition: str, settings: UnmaskSettings
 ) -> pd.DataFrame:
     """Read the rows of the target that meet the condition: the table's columns, all object.
 
@@ -53,19 +53,19 @@ def rows_where(
     statement = (
         f"select {', '.join(quote_name(name, for_driver=True) for name in names)} "  # noqa: S608
         f"from {quote_name(table.schema_name, table.name, for_driver=True)} "
-        f"where ({condition}\n) limit {unmask.max_rows + 1}"
+        f"where ({condition}\n) limit {settings.max_rows + 1}"
     )
     try:
         with transaction(engine) as connection:
             connection.exec_driver_sql("set transaction read only")
-            milliseconds = int(unmask.statement_seconds * 1000)
+            milliseconds = int(settings.statement_seconds * 1000)
             connection.exec_driver_sql(f"set local statement_timeout = {milliseconds}")
             rows = _fetch(connection, statement)
     except RowRefused as refused:
         raise UsageError(f"the condition cannot be computed: {refused.check}") from None
-    if len(rows) > unmask.max_rows:
+    if len(rows) > settings.max_rows:
         raise UsageError(
-            f"more than {unmask.max_rows} rows meet the condition; narrow it, or raise --limit"
+            f"more than {settings.max_rows} rows meet the condition; narrow it, or raise --limit"
         )
     return pd.DataFrame(rows, columns=names, dtype=object)
 

@@ -31,7 +31,7 @@ CLOSING_COLUMNS = ["closed_at", "closed_as", "closed_by", "note"]  # filled in t
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 
-Fate = Literal["replayed", "already handled", "discarded", "forgotten"]
+ClosedAs = Literal["replayed", "already handled", "discarded", "forgotten"]
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,10 @@ def update_reasons(connection: sa.Connection, reasons: Mapping[int, Any]) -> Non
 
 
 def close(
-    connection: sa.Connection, ids: Collection[int], fate: Fate, note: str | None = None
+    connection: sa.Connection, ids: Collection[int], closed_as: ClosedAs, note: str | None = None
 ) -> list[int]:
     """Turn open entries into tombstones, in the caller's transaction; returns their ids."""
-    parameters = {"ids": list(ids), "closed_as": fate, "note": note}
+    parameters = {"ids": list(ids), "closed_as": closed_as, "note": note}
     return sorted(connection.execute(queries()["close_entries"], parameters).scalars())
 
 

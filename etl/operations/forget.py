@@ -35,12 +35,12 @@ from etl.postgres.tables import target_table
 from etl.schema import convert
 from etl.sqs.message import Message
 
-Way = Literal["delete", "null"]
+Change = Literal["delete", "null"]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What has the value, or had it before it was forgotten."""
+class Matches:
+    """The rows and quarantine entries that hold the value, or held it before it was forgotten."""
 
     rows: int
     entries: tuple[int, ...]  # of the quarantine, by id
@@ -66,7 +66,7 @@ class Search:
             return []
 
 
-def find_value(search: Search) -> Found:
+def find_value(search: Search) -> Matches:
     """Count what has the value, without changing anything.
 
     :raises DatabaseRefused: the table or a privilege is missing
@@ -77,10 +77,10 @@ def find_value(search: Search) -> Found:
     count = sa.select(sa.func.count()).select_from(table).where(has_value)
     with transaction(search.engine) as connection:
         rows = int(connection.execute(count).scalar_one())
-    return Found(rows, *_find_entries(search))
+    return Matches(rows, *_find_entries(search))
 
 
-def forget_value(search: Search, way: Way, reason: str) -> Found:
+def forget_value(search: Search, change: Change, reason: str) -> Matches:
     """Delete the rows or null the column in them, and close the quarantined messages.
 
     Everything commits together with its audit row, or nothing does. If a replay is loading a
@@ -91,43 +91,45 @@ def forget_value(search: Search, way: Way, reason: str) -> Found:
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the change
     :raises DatabaseUnavailable: an outage; check whether the change was made
     """
-    if way == "null" and not search.column.nullable:
+    if change == "null" and not search.column.nullable:
         raise UsageError(
             f"column {search.column.name!r} is not nullable; leave --null out to delete the rows"
         )
-    found, unopened = _find_entries(search)
+    matching, unopened = _find_entries(search)
     try:
         with transaction(search.engine) as connection:
             # The quarantine comes first. If a replay is moving an entry to the table, closing waits
             # for its lock, and then the row is in the table.
-            closed = close(connection, found, "forgotten", reason)
-            rows = _change_rows(connection, search, way)
-            entry = _audit_entry(search, way, reason, rows, closed)
+            closed = close(connection, matching, "forgotten", reason)
+            rows = _change_rows(connection, search, change)
+            entry = _audit_entry(search, change, reason, rows, closed)
             audit.add(connection, entry, search.tokens, search.keyring)
     except RowRefused as refused:
         raise DatabaseRefused(f"nothing was changed: {refused.check}") from None
-    return Found(rows, tuple(closed), unopened)
+    return Matches(rows, tuple(closed), unopened)
 
 
-def _change_rows(connection: sa.Connection, search: Search, way: Way) -> int:
+def _change_rows(connection: sa.Connection, search: Search, change: Change) -> int:
     table = target_table(search.settings.table)
     column = table.c[search.column.name]
-    change: Any = sa.delete(table) if way == "delete" else sa.update(table).values({column: None})
-    return int(connection.execute(change.where(column.in_(search.tokens))).rowcount)
+    statement: Any = (
+        sa.delete(table) if change == "delete" else sa.update(table).values({column: None})
+    )
+    return int(connection.execute(statement.where(column.in_(search.tokens))).rowcount)
 
 
 def _audit_entry(
-    search: Search, way: Way, reason: str, rows: int, closed: Sequence[int]
+    search: Search, change: Change, reason: str, rows: int, closed: Sequence[int]
 ) -> audit.AuditEntry:
     table = search.settings.table
-    verb = "deleted" if way == "delete" else "nulled"
+    verb = "deleted" if change == "delete" else "nulled"
     scope = f"{rows} rows of {table.schema_name}.{table.name} {verb}, {len(closed)} in quarantine"
     return audit.AuditEntry("forget", reason, scope, [search.column.source], rows + len(closed))
 
 
 def _find_entries(search: Search) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Find the open entries that have the value, and those that cannot be opened, by id."""
-    found: list[int] = []
+    matching: list[int] = []
     unopened: list[int] = []
     for page in id_pages(search.engine, Selection(), search.settings.batch.bytes):
         with transaction(search.engine) as connection:
@@ -139,14 +141,14 @@ def _find_entries(search: Search) -> tuple[tuple[int, ...], tuple[int, ...]]:
             else:
                 messages.append((entry.quarantine_id, as_message(entry, body)))
         with_value = _with_value(search, [message for _, message in messages])
-        found += [entry_id for entry_id, message in messages if message.message_id in with_value]
-    return tuple(found), tuple(unopened)
+        matching += [entry_id for entry_id, message in messages if message.message_id in with_value]
+    return tuple(matching), tuple(unopened)
 
 
 def _with_value(search: Search, messages: Sequence[Message]) -> set[str]:
     """Return the ids of messages with the value in the field, or, without that field, anywhere."""
     field = search.column.source
-    wanted = canonical(search.column, search.value)
+    wanted = canonical_text(search.column, search.value)
     by_id = {message.message_id: message for message in messages}
     envelope = search.settings.queue.envelope
     raw, _ = extract.read(list(by_id.values()), [field], envelope=envelope)
@@ -157,13 +159,13 @@ def _with_value(search: Search, messages: Sequence[Message]) -> set[str]:
         if value is ABSENT:
             has_value = _mentions(message.body, {search.value, wanted})
         else:
-            has_value = any(canonical(search.column, text) == wanted for text in _texts(value))
+            has_value = any(canonical_text(search.column, text) == wanted for text in _texts(value))
         if has_value:
             with_value.add(message_id)
     return with_value
 
 
-def canonical(column: Column, text: str) -> str:
+def canonical_text(column: Column, text: str) -> str:
     """Return a value in the column's canonical form if it has one; strips spaces around it."""
     try:
         return str(convert(column, [text.strip()])[0])

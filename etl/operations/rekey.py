@@ -25,24 +25,24 @@ from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable
 from etl.operations import remask, reseal
-from etl.postgres.engine import open_engine, transaction
+from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
 
-# The next batch is masked while the server updates this one.
-AT_ONCE = 2
+# One batch is masked while the server updates the other.
+MAX_BATCHES_AT_ONCE = 2
 # A table that nobody writes to needs one pass. A job that still writes tokens of another key after
 # this many has the old keyring and will not stop by itself.
 MAX_PASSES = 5
 
 QUARANTINE = "quarantine"
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How much was brought under the primary key, and how much no key of the keyring opens."""
+    """The amounts brought under the primary key, and those that no key of the keyring opens."""
 
     rows: int = 0
     entries: int = 0  # of the quarantine
@@ -87,20 +87,20 @@ class RekeyResult:
         return asdict(self)
 
 
-Watch = Callable[[RekeyProgress], None]
+OnProgress = Callable[[RekeyProgress], None]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What every batch needs."""
+    """The engine, table, keyring and retry limit that all batches share."""
 
-    source: sa.Engine
+    engine: sa.Engine
     table: Table
     keyring: Keyring
     retry_seconds: float
     given_up: Event  # a batch has failed for good, so the others must not wait out an outage
 
-    def batch(self, work: Callable[[sa.Connection], Answer]) -> Answer:
+    def batch(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Do a batch in one transaction, and repeat it after an outage or a deadlock.
 
         If the reply to a COMMIT is lost, it does not matter whether it happened: the repeated batch
@@ -109,7 +109,7 @@ class _Work:
         backoff = Backoff(self.retry_seconds, self.given_up.is_set)
         while True:
             try:
-                with transaction(self.source) as connection:
+                with transaction(self.engine) as connection:
                     return work(connection)
             except DatabaseUnavailable as error:
                 if self.given_up.is_set():
@@ -123,31 +123,31 @@ class _Work:
 
 
 def rekey_database(
-    settings: Settings, keyring: Keyring, watch: Watch = lambda _: None
+    settings: Settings,
+    engine: sa.Engine,
+    keyring: Keyring,
+    on_progress: OnProgress = lambda _: None,
 ) -> RekeyResult:
     """Mask every token and seal every quarantined body that is not under the primary key.
 
-    :param watch: called with the progress after each step
+    :param engine: should keep MAX_BATCHES_AT_ONCE connections open
+    :param on_progress: called with the progress after each step
     :raises TableError: a table is missing or not as configured, or a column is too narrow
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the new tokens
     :raises DatabaseUnavailable: an outage that lasted; committed batches stay, so start again
     """
     began = time.monotonic()
     siv.check_vectors()
-    source = open_engine(settings.database, AT_ONCE)
-    work = _Work(source, settings.table, keyring, settings.database.retry_seconds, Event())
-    try:
-        check_tables(source, settings.table)
-        done = Tally()
-        remaining = 0
-        number = 0
-        while number < MAX_PASSES and (remaining or not number):
-            number += 1
-            # Each pass finds the values that no key opens again, so they are counted anew.
-            done = _pass(work, number, Tally(done.rows, done.entries), watch)
-            remaining = max(work.batch(partial(_count_others, work)) - done.unopened.total(), 0)
-    finally:
-        source.dispose()
+    check_tables(engine, settings.table)
+    work = _Work(engine, settings.table, keyring, settings.database.retry_seconds, Event())
+    done = Tally()
+    remaining = 0
+    number = 0
+    while number < MAX_PASSES and (remaining or not number):
+        number += 1
+        # Each pass finds the values that no key opens again, so they are counted anew.
+        done = _pass(work, number, Tally(done.rows, done.entries), on_progress)
+        remaining = max(work.batch(partial(_count_remaining, work)) - done.unopened.total(), 0)
     return RekeyResult(
         key_id=keyring.primary,
         rows=done.rows,
@@ -159,7 +159,7 @@ def rekey_database(
     )
 
 
-def _pass(work: _Work, number: int, done: Tally, watch: Watch) -> Tally:
+def _pass(work: _Work, number: int, done: Tally, on_progress: OnProgress) -> Tally:
     """Go once through the table at its current size, and then through the quarantine."""
     parts = work.batch(lambda connection: remask.table_parts(connection, work.table))
     batches = [
@@ -168,17 +168,17 @@ def _pass(work: _Work, number: int, done: Tally, watch: Watch) -> Tally:
         for first in range(0, part.blocks, remask.BLOCKS)
     ]
     steps = len(batches) + 1
-    with ThreadPoolExecutor(AT_ONCE, "rekey") as pool:
+    with ThreadPoolExecutor(MAX_BATCHES_AT_ONCE, "rekey") as pool:
         try:
-            for at, tally in enumerate(pool.map(work.batch, batches), 1):
+            for step, tally in enumerate(pool.map(work.batch, batches), 1):
                 done = done.plus(tally)
-                watch(RekeyProgress(number, at, steps, done))
+                on_progress(RekeyProgress(number, step, steps, done))
         except BaseException:
             work.given_up.set()
             pool.shutdown(cancel_futures=True)
             raise
     done = done.plus(_reseal(work))
-    watch(RekeyProgress(number, steps, steps, done))
+    on_progress(RekeyProgress(number, steps, steps, done))
     return done
 
 
@@ -200,6 +200,6 @@ def _reseal(work: _Work) -> Tally:
         after = last
 
 
-def _count_others(work: _Work, connection: sa.Connection) -> int:
-    tokens = remask.count_others(connection, work.table, work.keyring)
-    return tokens + reseal.count_others(connection, work.keyring)
+def _count_remaining(work: _Work, connection: sa.Connection) -> int:
+    tokens = remask.count_tokens_of_other_keys(connection, work.table, work.keyring)
+    return tokens + reseal.count_bodies_of_other_keys(connection, work.keyring)

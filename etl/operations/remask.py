@@ -23,6 +23,7 @@ from etl.config import Column, Table
 from etl.crypto.keyring import Keyring
 from etl.errors import TableError
 from etl.mask import Texts
+from etl.postgres.insertion import COPY_NULL
 from etl.postgres.queries import queries
 from etl.schema import masked_columns
 
@@ -30,7 +31,6 @@ from etl.schema import masked_columns
 BLOCKS = 512
 
 _BATCH = "etl_rekey"
-_NULL = "\\N"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def remask_blocks(
         return int(cursor.rowcount), +unopened
 
 
-def count_others(connection: sa.Connection, table: Table, keyring: Keyring) -> int:
+def count_tokens_of_other_keys(connection: sa.Connection, table: Table, keyring: Keyring) -> int:
     """Count the values in masked columns that are not tokens of the primary key."""
     target = sa.table(
         table.name,
@@ -146,14 +146,14 @@ def _copy_out(connection: sa.Connection, statement: sql.Composable, columns: int
     # COPY escapes tabs, newlines and backslashes. They stay escaped, since no token has one.
     text = out.getvalue().decode("utf-8", "replace")
     cells = np.array(text.replace("\n", "\t").split("\t")[:-1], dtype=object)
-    cells[cells == _NULL] = None
+    cells[cells == COPY_NULL] = None
     return list(cells.reshape(-1, columns).T)
 
 
 def _copy_in(connection: sa.Connection, places: Texts, cells: Sequence[Texts]) -> None:
-    definitions = ", ".join(f"v{at} text" for at in range(len(cells)))
+    definitions = ", ".join(f"v{position} text" for position in range(len(cells)))
     # Tokens need no escapes.
-    columns = [places, *(np.where(pd.isna(texts), _NULL, texts) for texts in cells)]
+    columns = [places, *(np.where(pd.isna(texts), COPY_NULL, texts) for texts in cells)]
     lines = "\n".join(map("\t".join, zip(*columns, strict=True)))
     with _cursor(connection) as cursor:
         cursor.execute(f"create temporary table {_BATCH} (place tid, {definitions}) on commit drop")
@@ -179,9 +179,9 @@ def _update(part: Part, columns: Sequence[Column], first: int) -> sql.Composable
     """Make an UPDATE that replaces the old tokens with the new ones if they are still there."""
     sets = []
     unchanged = []
-    for at, column in enumerate(columns):
-        old = sql.Identifier("b", f"v{2 * at}")
-        new = sql.Identifier("b", f"v{2 * at + 1}")
+    for position, column in enumerate(columns):
+        old = sql.Identifier("b", f"v{2 * position}")
+        new = sql.Identifier("b", f"v{2 * position + 1}")
         name = sql.Identifier(column.name)
         stored = _stored(column)
         sets.append(sql.SQL("{} = coalesce({}, {})").format(name, new, stored))

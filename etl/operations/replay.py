@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -55,7 +56,7 @@ def replay(
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
-    run = Run(str(uuid.uuid4()), settings.fingerprint, "replay")
+    run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
     run.start(engine)
     schema = frame_schema(settings.table.columns)
     reasons = Counter[str]()
@@ -93,12 +94,7 @@ def _replay(
 ) -> dict[str, int]:
     """Replay one page in the caller's transaction; returns how many messages stay, by reason."""
     unsealed = unseal_entries(entries, keyring)
-    for entry, body in unsealed:
-        if body is None:
-            log.warning("entry %d cannot be opened with this keyring", entry.quarantine_id)
-    # If two entries hold the same message, the first is tried. Either would do, because the ledger
-    # then shows that the other is handled.
-    tried = {entry.message_id: entry for entry, body in reversed(unsealed) if body is not None}
+    tried = _entries_to_try(unsealed)
     messages = [
         as_message(entry, body)
         for entry, body in unsealed
@@ -119,10 +115,28 @@ def _replay(
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.
     ledger.free(connection, claimed & kept)
+    quarantined = len(kept) + len(entries) - len(tried)
     loaded = len(stored.loaded)
-    stay = len(kept) + len(entries) - len(tried)
-    run.add(connection, Counts(len(entries), loaded, len(entries) - loaded - stay, stay))
+    handled = len(entries) - loaded - quarantined
+    counts = Counts(
+        received=len(entries), loaded=loaded, already_handled=handled, quarantined=quarantined
+    )
+    run.add(connection, counts)
     return quarantine.reason_counts(stored.rejects)
+
+
+def _entries_to_try(
+    unsealed: Sequence[tuple[QuarantineEntry, str | None]],
+) -> dict[str, QuarantineEntry]:
+    """Choose, by message id, the entry to try among those that could be opened.
+
+    If two entries hold the same message, the first is tried. Either would do, because the ledger
+    then shows that the other is handled.
+    """
+    for entry, body in unsealed:
+        if body is None:
+            log.warning("entry %d cannot be opened with this keyring", entry.quarantine_id)
+    return {entry.message_id: entry for entry, body in reversed(unsealed) if body is not None}
 
 
 def _settle(

@@ -61,7 +61,7 @@ def _replace_bodies(connection: sa.Connection, ids: Sequence[int], sealed: Seque
     connection.execute(queries()["put_sealed_bodies"])
 
 
-def count_others(connection: sa.Connection, keyring: Keyring) -> int:
+def count_bodies_of_other_keys(connection: sa.Connection, keyring: Keyring) -> int:
     """Count the bodies that are not sealed under the primary key."""
     header = {"header": seal.header(keyring.primary)}
     return int(connection.execute(queries()["count_bodies_of_other_keys"], header).scalar_one())

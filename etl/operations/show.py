@@ -16,6 +16,7 @@ from etl.operations.entries import (
     unseal_entries,
 )
 from etl.postgres.engine import transaction
+from etl.schema import masked_columns
 
 
 def open_entry(
@@ -31,7 +32,7 @@ def open_entry(
         entries = read_open(connection, [quarantine_id])
     if not entries:
         raise UsageError(_why_not_open(engine, quarantine_id))
-    fields = [column.source for column in table.columns if column.mask]
+    fields = [column.source for column in masked_columns(table)]
     audited = audit.AuditEntry("quarantine show", reason, f"entry {quarantine_id}", fields, 1)
     audit.write(engine, audited, [entries[0].message_id], keyring)
     ((entry, body),) = unseal_entries(entries, keyring)

@@ -21,7 +21,7 @@ _NOT_MADE_HERE = "was not made by this keyring for this column, or was changed"
 
 @dataclass(frozen=True)
 class UnmaskRequest:
-    """Who asks for plain values, why, and how many they may get at once."""
+    """The database, keys, reason and row limit of one unmask."""
 
     engine: sa.Engine
     keyring: Keyring

@@ -13,7 +13,7 @@ from etl.postgres.queries import quote_name
 
 # COPY's text format (PostgreSQL documentation, COPY): what must be escaped in a value.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_NULL = "\\N"
+COPY_NULL = "\\N"
 PIECE_ROWS = 1000  # rows of a COPY that are written at a time
 READ_BYTES = 65_536  # how much of them the driver takes at a time
 
@@ -72,13 +72,13 @@ def _copy_pieces(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
 
 
 def _column_text(values: Sequence[Any]) -> Sequence[str]:
-    texts = [_NULL if value is None else str(value) for value in values]
+    texts = [COPY_NULL if value is None else str(value) for value in values]
     # One search of the whole column: values that need escaping are rare, and tokens never do.
     joined = "".join(texts)
     nulls = sum(value is None for value in values)
     if not any(character in joined for character in "\t\n\r") and joined.count("\\") == nulls:
         return texts
-    return [_NULL if value is None else str(value).translate(_ESCAPES) for value in values]
+    return [COPY_NULL if value is None else str(value).translate(_ESCAPES) for value in values]
 
 
 class _Pieces:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name, sql_file
+from etl.schema import masked_columns
 
 ROLES = ("etl_loader", "etl_analyst", "etl_officer")
 
@@ -20,7 +21,7 @@ def create(engine: sa.Engine, table: Table) -> None:
     :raises DatabaseUnavailable: an outage
     """
     target = quote_name(table.schema_name, table.name)
-    masked = ", ".join(quote_name(column.name) for column in table.columns if column.mask)
+    masked = ", ".join(quote_name(column.name) for column in masked_columns(table))
     statements = sql_file("roles.sql").format(
         target=target,
         target_schema=quote_name(table.schema_name),

@@ -1,1 +1,1 @@
-"""What the analyst opens: the duplicate report, its files, and notebooks as pages."""
+"""Pages and files for the analyst: the duplicate report, and notebooks."""

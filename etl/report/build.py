@@ -9,18 +9,17 @@ from typing import Any
 import pandas as pd
 
 from etl.analysis import duplicates
+from etl.analysis.linked import DEFAULT_TOP
 from etl.analysis.source import Source
-
-TOP = 20
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a report should show."""
+    """The options of a report."""
 
     by: str | None = None  # a column; None: each masked one
     min_users: int = 2  # of a shared value, and of a linked group
-    top: int = TOP  # rows of each table
+    top: int = DEFAULT_TOP  # rows of each table
     exclude_shared: int | None = None  # a value with this many users or more links nobody
     within_seconds: float | None = None  # longest pause within a repeat; None: see repeats()
 
@@ -53,7 +52,7 @@ class Report:
     sections: dict[str, Section]
 
     def facts(self) -> dict[str, str]:
-        """What the report was made from, in words."""
+        """The origin of the report, in words."""
         return {
             "table": self.table,
             "time": self.time.isoformat(timespec="seconds"),
@@ -196,7 +195,7 @@ def _option_notes(source: Source, choice: Choice) -> list[str]:
 
 
 def _options(source: Source, choice: Choice) -> dict[str, Any]:
-    given = {
+    options = {
         "by": choice.by,
         "since": source.since and source.since.isoformat(),
         "until": source.until and source.until.isoformat(),
@@ -205,4 +204,4 @@ def _options(source: Source, choice: Choice) -> dict[str, Any]:
         "exclude_shared": choice.exclude_shared,
         "within_seconds": choice.within_seconds,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}

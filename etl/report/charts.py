@@ -13,10 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 # All lengths are in pixels.
-WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 76, 20, 30, 50
+WIDTH = 640
+HEIGHT = 300
+MARGIN_LEFT = 76
+MARGIN_RIGHT = 20
+MARGIN_TOP = 30
+MARGIN_BOTTOM = 50
 ROW = 24  # height of a row of a ranking
-MAX_TICKS, MAX_DATES = 6, 5
+MAX_TICKS = 6
+MAX_DATES = 5
 # The corners of a mark around its centre, by series; without corners it is a circle.
 SHAPES = (
     (),
@@ -73,7 +78,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """What ``templates/chart.svg`` draws, in the order of the fields."""
+    """The parts of a chart, in the order in which ``templates/chart.svg`` draws them."""
 
     title: str
     lines: Sequence[Line]
@@ -125,8 +130,10 @@ def dots(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, titl
     :param series: points by the name of their series; both coordinates are at least 1
     """
     points = [point for of_series in series.values() for point in of_series]
-    x = log_scale(max((point[0] for point in points), default=1), LEFT, WIDTH - RIGHT)
-    y = log_scale(max((point[1] for point in points), default=1), HEIGHT - BOTTOM, TOP)
+    x = log_scale(max((point[0] for point in points), default=1), MARGIN_LEFT, WIDTH - MARGIN_RIGHT)
+    y = log_scale(
+        max((point[1] for point in points), default=1), HEIGHT - MARGIN_BOTTOM, MARGIN_TOP
+    )
     marks = [
         _mark(i, x.at(a), y.at(b), f"{name}: {a:,.0f} {x_label}, {b:,.0f} {y_label}")
         for i, (name, of_series) in enumerate(series.items())
@@ -145,8 +152,8 @@ def dots(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, titl
 def days(values: Mapping[dt.date, int], y_label: str, title: str) -> Chart:
     """Draw a bar for each day, on an axis from the first day to the last."""
     first = min(values)
-    x = Scale(0, (max(values) - first).days + 1, LEFT, WIDTH - RIGHT)
-    y = Scale(0, max(*values.values(), 1), HEIGHT - BOTTOM, TOP)
+    x = Scale(0, (max(values) - first).days + 1, MARGIN_LEFT, WIDTH - MARGIN_RIGHT)
+    y = Scale(0, max(*values.values(), 1), HEIGHT - MARGIN_BOTTOM, MARGIN_TOP)
     width = round(max(x.at(1) - x.at(0) - 1, 1), 1)
     bars = [
         Bar(
@@ -170,18 +177,18 @@ def days(values: Mapping[dt.date, int], y_label: str, title: str) -> Chart:
 
 def ranking(values: Mapping[str, int], x_label: str, title: str) -> Chart:
     """Draw a row for each name, with a dot on a logarithmic axis and the number; keep the order."""
-    height = TOP + ROW * len(values) + BOTTOM
-    bottom = height - BOTTOM
-    x = log_scale(max(values.values(), default=1), LEFT, WIDTH - RIGHT - 40)
-    lines = [Line("axis", LEFT, bottom, x.stop, bottom)]
+    height = MARGIN_TOP + ROW * len(values) + MARGIN_BOTTOM
+    bottom = height - MARGIN_BOTTOM
+    x = log_scale(max(values.values(), default=1), MARGIN_LEFT, WIDTH - MARGIN_RIGHT - 40)
+    lines = [Line("axis", MARGIN_LEFT, bottom, x.stop, bottom)]
     labels = [_label(x.at(tick), bottom + 18, f"{tick:,.0f}", "middle") for tick in x.ticks()]
-    labels.append(_label((LEFT + x.stop) / 2, height - 10, x_label, "middle"))
+    labels.append(_label((MARGIN_LEFT + x.stop) / 2, height - 10, x_label, "middle"))
     marks = []
     for i, (name, value) in enumerate(values.items()):
-        middle = TOP + ROW * (i + 0.5)
-        lines.append(Line("grid", LEFT, middle, x.at(value), middle))
+        middle = MARGIN_TOP + ROW * (i + 0.5)
+        lines.append(Line("grid", MARGIN_LEFT, middle, x.at(value), middle))
         marks.append(_mark(0, x.at(value), middle, f"{name}: {value:,} {x_label}"))
-        labels.append(_label(LEFT - 8, middle + 4, name, "end"))
+        labels.append(_label(MARGIN_LEFT - 8, middle + 4, name, "end"))
         labels.append(_label(x.at(value) + 10, middle + 4, f"{value:,}", "start"))
     return Chart(title, lines, labels, marks=marks, height=height)
 
@@ -189,7 +196,9 @@ def ranking(values: Mapping[str, int], x_label: str, title: str) -> Chart:
 def _horizontal_lines(y: Scale) -> list[Line]:
     levels = [y.at(tick) for tick in y.ticks()]
     return [
-        Line("axis" if level == y.start else "grid", LEFT, level, WIDTH - RIGHT, level)
+        Line(
+            "axis" if level == y.start else "grid", MARGIN_LEFT, level, WIDTH - MARGIN_RIGHT, level
+        )
         for level in levels
     ]
 
@@ -198,19 +207,19 @@ def _labels(
     x_ticks: Iterable[tuple[float, str]], y: Scale, x_label: str, y_label: str
 ) -> list[Label]:
     return [
-        *(_label(LEFT - 8, y.at(tick) + 4, f"{tick:,.0f}", "end") for tick in y.ticks()),
-        *(_label(x, HEIGHT - BOTTOM + 18, text, "middle") for x, text in x_ticks),
-        _label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label, "middle"),
-        _label(LEFT - 60, TOP - 14, y_label, "start"),
+        *(_label(MARGIN_LEFT - 8, y.at(tick) + 4, f"{tick:,.0f}", "end") for tick in y.ticks()),
+        *(_label(x, HEIGHT - MARGIN_BOTTOM + 18, text, "middle") for x, text in x_ticks),
+        _label((MARGIN_LEFT + WIDTH - MARGIN_RIGHT) / 2, HEIGHT - 10, x_label, "middle"),
+        _label(MARGIN_LEFT - 60, MARGIN_TOP - 14, y_label, "start"),
     ]
 
 
 def _legend(names: Iterable[str]) -> tuple[list[Mark], list[Label]]:
     marks, labels = [], []
     for i, name in enumerate(names):
-        level = TOP + 8 + 18 * i
-        marks.append(_mark(i, WIDTH - RIGHT - 12, level, name))
-        labels.append(_label(WIDTH - RIGHT - 24, level + 4, name, "end"))
+        level = MARGIN_TOP + 8 + 18 * i
+        marks.append(_mark(i, WIDTH - MARGIN_RIGHT - 12, level, name))
+        labels.append(_label(WIDTH - MARGIN_RIGHT - 24, level + 4, name, "end"))
     return marks, labels
 
 

@@ -19,7 +19,7 @@ from etl.report.build import Report, Section
 
 ABOUT_FILE = "report.json"
 MAX_SHEET_ROWS = 1_048_575  # below the header of a worksheet
-# A spreadsheet takes a text that starts like this for a formula, and a formula can run programs
+# A spreadsheet treats a text that starts like this as a formula, and a formula can run programs
 # and send data.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -27,7 +27,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def write_csv(report: Report, folder: Path) -> None:
     """Write a file for each table, and :data:`ABOUT_FILE`; make the folder if it is missing.
 
-    A text that a spreadsheet would take for a formula gets a leading apostrophe.
+    A text that a spreadsheet would treat as a formula gets a leading apostrophe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for section in report.sections.values():
@@ -45,7 +45,8 @@ def write_parquet(report: Report, folder: Path) -> None:
 
     :raises UsageError: pyarrow is not installed
     """
-    arrow: Any = _optional("pyarrow", "--parquet")
+    _check_installed("pyarrow", "--parquet")
+    arrow: Any = import_module("pyarrow")
     arrow_parquet: Any = import_module("pyarrow.parquet")
     folder.mkdir(parents=True, exist_ok=True)
     for section in report.sections.values():
@@ -62,7 +63,7 @@ def write_workbook(report: Report, file: Path) -> None:
 
     :raises UsageError: XlsxWriter is not installed, or a table is too long for a sheet
     """
-    _optional("xlsxwriter", "--xlsx")
+    _check_installed("xlsxwriter", "--xlsx")
     texts_only = {"strings_to_formulas": False, "strings_to_urls": False}
     facts = {**report.facts(), **dict.fromkeys(report.notes, "")}
     sheets = {
@@ -103,9 +104,13 @@ def _without_zones(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{str(n): zoned[n].dt.tz_localize(None) for n in zoned})
 
 
-def _optional(module: str, option: str) -> Any:
+def _check_installed(module: str, option: str) -> None:
+    """Check that the library of an option is there.
+
+    :raises UsageError: it is not
+    """
     try:
-        return import_module(module)
+        import_module(module)
     except ImportError:
         raise UsageError(
             f"{option} needs {module}, which the job does not use; install it in a separate "

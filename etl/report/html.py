@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from etl.crypto.tokens import TOKEN
+from etl.frames import time_text
 from etl.report import charts
 from etl.report.build import Report, Section
 from etl.report.charts import Chart
@@ -83,7 +84,8 @@ def write_page(report: Report, file: Path) -> None:
 
 def render(report: Report) -> str:
     """Make the page of a report."""
-    style, script = read_verbatim("report.css"), read_verbatim("report.js")
+    style = read_verbatim("report.css")
+    script = read_verbatim("report.js")
     return fill_template(
         "report.html",
         style=style,
@@ -174,8 +176,7 @@ def _cell(value: Any, numeric: bool) -> Cell:
 
 def _text(value: Any) -> str:
     if isinstance(value, pd.Timestamp):
-        # A time without a zone is a date in the table.
-        return value.strftime("%Y-%m-%d" if value.tzinfo is None else "%Y-%m-%d %H:%M:%S UTC")
+        return time_text(value, " UTC")
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     return value if isinstance(value, str) else f"{value:,}"

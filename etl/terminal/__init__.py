@@ -1,1 +1,1 @@
-"""What a person sees in the terminal: tables, summaries and progress."""
+"""Output for a person at a terminal: tables, summaries and progress."""

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from etl.frames import time_text
 from etl.runs import Summary
 
 
@@ -78,8 +79,7 @@ def _cell(value: Any) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     if isinstance(value, pd.Timestamp):
-        # A time without a zone is a date in the table.
-        return value.strftime("%Y-%m-%d" if value.tzinfo is None else "%Y-%m-%d %H:%M:%S")
+        return time_text(value)
     # Rich would obey markup in a value from the database.
     return escape(str(value))
 

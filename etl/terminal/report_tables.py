@@ -17,7 +17,7 @@ SECTIONS = (
     "groups",
     "ties",
 )
-MAX_TIES = 3  # of each group
+MAX_PRINTED_TIES = 3  # of each group
 
 
 def print_report(report: Report) -> None:
@@ -35,5 +35,5 @@ def print_report(report: Report) -> None:
         section = report.sections[name]
         rows = section.frame
         if name == "ties":
-            rows = rows.groupby("group").head(MAX_TIES)
+            rows = rows.groupby("group").head(MAX_PRINTED_TIES)
         output.frame(rows, section.title.lower())

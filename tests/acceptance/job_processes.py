@@ -147,5 +147,5 @@ def users(job: Job) -> list[str]:
 
 
 def expected_users(count: int) -> list[str]:
-    """What `users` returns when each of the `logins` was loaded once."""
+    """The answer of `users` when each of the `logins` was loaded once."""
     return sorted(f"user {number}" for number in range(count))

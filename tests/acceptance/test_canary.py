@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from etl.demo import samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
+from tests.acceptance.expected_rows import token
 from tests.acceptance.job_processes import held_sessions, ledger_locked, new_job, running, until
 from tests.acceptance.leak_scan import everything, search, spellings
-from tests.acceptance.oracle import token
 from tests.conftest import Job
 from tests.unit.builders import EVENT, event
 

@@ -14,9 +14,9 @@ import yaml
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import driver_url
+from tests.acceptance.expected_rows import token
 from tests.acceptance.job_processes import new_job
 from tests.acceptance.leak_scan import everything, search
-from tests.acceptance.oracle import token
 from tests.acceptance.test_canary import CANARIES, DEVICE, GOOD, IPV4, PLANTED, Left, bodies
 from tests.conftest import ROOT, Job
 from tests.unit.builders import EVENT
@@ -90,11 +90,11 @@ def test_the_commands_have_worked(left: Left) -> None:
     assert DEVICE in left.printed["unmask, stdout"]
     assert IPV4 in left.printed["unmask where, stdout"]
     assert "loaded 2 " in " ".join(left.printed["replay, stdout"].split())
-    fates = dict(left.job.rows("select closed_as, count(*) from etl.quarantine group by 1"))
-    assert fates["replayed"] == 2
-    assert fates["forgotten"] > 10
-    assert fates["discarded"] > 0
-    assert set(fates) == {"replayed", "forgotten", "discarded"}
+    closed_as = dict(left.job.rows("select closed_as, count(*) from etl.quarantine group by 1"))
+    assert closed_as["replayed"] == 2
+    assert closed_as["forgotten"] > 10
+    assert closed_as["discarded"] > 0
+    assert set(closed_as) == {"replayed", "forgotten", "discarded"}
     actions = [json.loads(line)["action"] for line in left.printed["audit, stdout"].splitlines()]
     assert actions == ["forget", *["quarantine show"] * 2, *["unmask"] * 4]
     (count,) = left.job.rows("select count(*) from user_logins")[0]

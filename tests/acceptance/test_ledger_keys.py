@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl import job as etl_job
 from etl import ledger
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
+from etl.job import run
 from etl.postgres.engine import transaction
 from etl.runs import Summary
 from tests.acceptance.job_processes import make_tables, new_job
@@ -43,11 +43,11 @@ def drain(
         monkeypatch.setenv(name, value)
     make_tables(job)
 
-    def run(key: str, keyring: Keyring = KEYRING, **changes: Any) -> Summary:
-        made = settings(**{"ledger__key": key, "run__idle_seconds": 1, **changes})
-        return etl_job.run(made, {**environment, "ETL_KEYRING": keyring.dump()})
+    def run_with_key(key: str, keyring: Keyring = KEYRING, **changes: Any) -> Summary:
+        run_settings = settings(**{"ledger__key": key, "run__idle_seconds": 1, **changes})
+        return run(run_settings, {**environment, "ETL_KEYRING": keyring.dump()})
 
-    yield run
+    yield run_with_key
 
 
 def logins(count: int = COUNT) -> list[str]:

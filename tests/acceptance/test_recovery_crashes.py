@@ -17,7 +17,7 @@ from etl.mask import tokens
 from etl.operations.entries import Selection
 from tests.acceptance.job_processes import held_sessions, killed, until
 from tests.conftest import ROOT, Job
-from tests.integration.test_quarantine import Stored
+from tests.integration.test_quarantine import QuarantineDatabase
 from tests.unit.builders import event
 
 IP = "192.0.2.7"
@@ -25,15 +25,17 @@ GOOD = 6
 
 
 @pytest.fixture
-def stored(engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings]) -> Stored:
-    """An empty quarantine."""
-    return Stored(engine, keyring, settings())
+def database(
+    engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings]
+) -> QuarantineDatabase:
+    """A database with empty tables, the default settings and a keyring of one key."""
+    return QuarantineDatabase(engine, keyring, settings())
 
 
 def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
     """Run the command once for each crash point; returns what was in the database after each."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.acceptance.crash_points", command],
+        [sys.executable, "-m", "tests.acceptance.kill_at_each_point", command],
         env={**job.environment, **more},
         cwd=ROOT,
         capture_output=True,
@@ -46,42 +48,46 @@ def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
     return seen
 
 
-def test_a_replay_killed_anywhere_loses_and_duplicates_nothing(job: Job, stored: Stored) -> None:
+def test_a_replay_killed_anywhere_loses_and_duplicates_nothing(
+    job: Job, database: QuarantineDatabase
+) -> None:
     """After each kill every message is in the table once or open; in the end all are loaded."""
     users = [f"u{number}" for number in range(GOOD)]
-    stored.add(*(event(user_id=user) for user in users), event(user_id="bad", ip="x"), "{")
+    database.add(*(event(user_id=user) for user in users), event(user_id="bad", ip="x"), "{")
     # Pages of two entries, so that a kill leaves some committed and some not.
     seen = deaths(job, "replay", ETL_BATCH__BYTES="1024")
     assert len(seen) > 40
     for state in seen:
         replayed = [
-            user for user, fate in zip(users, state["fates"], strict=False) if fate == "replayed"
+            user
+            for user, closed_as in zip(users, state["closed_as"], strict=False)
+            if closed_as == "replayed"
         ]
         assert state["users"] == replayed
-        assert set(state["fates"]) <= {"open", "replayed"}
-        assert state["fates"][GOOD:] == ["open", "open"]
+        assert set(state["closed_as"]) <= {"open", "replayed"}
+        assert state["closed_as"][GOOD:] == ["open", "open"]
     assert seen[0]["users"] == []
     assert seen[-1]["users"] == users
     assert any(0 < len(state["users"]) < GOOD for state in seen)
-    assert stored.replay(Selection()).counts.loaded == 0
+    assert database.replay(Selection()).counts.loaded == 0
 
 
 def test_a_forget_killed_anywhere_has_happened_or_has_not(
-    job: Job, stored: Stored, keyring: Keyring
+    job: Job, database: QuarantineDatabase, keyring: Keyring
 ) -> None:
     """Rows, entries and audit row change together, and a second forget changes nothing more."""
     token = tokens([IP], keyring, "ip")[0]
-    with stored.engine.begin() as connection:
+    with database.engine.begin() as connection:
         for user in ("a", "b"):
             connection.execute(
                 sa.text("insert into user_logins (user_id, masked_ip) values (:user, :token)"),
                 {"user": user, "token": token},
             )
         connection.execute(sa.text("insert into user_logins (user_id) values ('other')"))
-    stored.add(event(ip=f"{IP} "), event(ip="192.0.2.8"), "{" + IP)
+    database.add(event(ip=f"{IP} "), event(ip="192.0.2.8"), "{" + IP)
     seen = deaths(job, "forget", VALUE=IP)
-    before = {"users": ["a", "b", "other"], "fates": ["open"] * 3, "audit": 0}
-    after = {"users": ["other"], "fates": ["forgotten", "open", "forgotten"]}
+    before = {"users": ["a", "b", "other"], "closed_as": ["open"] * 3, "audit": 0}
+    after = {"users": ["other"], "closed_as": ["forgotten", "open", "forgotten"]}
     assert len(seen) > 15
     done = [state["audit"] > 0 for state in seen]
     assert done == sorted(done)
@@ -102,19 +108,19 @@ def test_a_forget_killed_anywhere_has_happened_or_has_not(
     ids=lambda value: value if isinstance(value, str) else "-".join(value[:2]),
 )
 def test_a_command_killed_while_it_waits_for_a_lock_has_done_nothing(
-    job: Job, stored: Stored, keyring: Keyring, arguments: tuple[str, ...], table: str
+    job: Job, database: QuarantineDatabase, keyring: Keyring, arguments: tuple[str, ...], table: str
 ) -> None:
     """The real command is killed inside its transaction, and the next one does all the work."""
-    stored.add(event(user_id="a", ip=IP), event(user_id="b", ip=IP))
-    with stored.engine.connect() as holder:
+    database.add(event(user_id="a", ip=IP), event(user_id="b", ip=IP))
+    with database.engine.connect() as holder:
         holder.exec_driver_sql(f"lock table {table} in share row exclusive mode")
         with job.start(*arguments) as process:
             until(lambda: held_sessions(job))
             killed(process)
     until(lambda: not held_sessions(job))
-    assert stored.users() == []
-    assert stored.fates() == [None, None]
+    assert database.users() == []
+    assert database.closed_as() == [None, None]
     done = job.command(*arguments)
     assert done.returncode == 0, done.stderr
-    assert None not in stored.fates()
-    assert stored.users() == (["a", "b"] if "replay" in arguments else [])
+    assert None not in database.closed_as()
+    assert database.users() == (["a", "b"] if "replay" in arguments else [])

@@ -16,9 +16,10 @@ import pytest
 from etl import config
 from etl.analysis.key_usage import quarantine_usage
 from etl.crypto.keyring import Keyring
-from etl.crypto.seal import seal, unseal
+from etl.crypto.seal import seal, unseal_each
 from etl.mask import tokens, unmask_tokens
-from etl.operations.rekey import RekeyResult, rekey_database
+from etl.operations.rekey import MAX_BATCHES_AT_ONCE, RekeyResult, rekey_database
+from etl.postgres.engine import open_engine
 from tests.acceptance.job_processes import (
     ended,
     expected_users,
@@ -69,7 +70,12 @@ def rekeying(job: Job, keyring: Keyring) -> Iterator[subprocess.Popen[str]]:
 
 def to_the_end(job: Job, keyring: Keyring) -> RekeyResult:
     """Rekey in this process."""
-    return rekey_database(config.load(ROOT / "config.yaml", job.environment), keyring)
+    settings = config.load(ROOT / "config.yaml", job.environment)
+    engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
+    try:
+        return rekey_database(settings, engine, keyring)
+    finally:
+        engine.dispose()
 
 
 @pytest.fixture
@@ -103,7 +109,7 @@ def check_values(job: Job, keyring: Keyring) -> None:
     assert unmask_tokens([row[2] for row in rows], keyring, "device_id").tolist() == DEVICES
     entries = job.rows("select message_id, body from etl.quarantine order by quarantine_id")
     ids = [message_id for message_id, _ in entries]
-    assert unseal([bytes(body) for _, body in entries], ids, keyring) == BODIES
+    assert unseal_each([bytes(body) for _, body in entries], ids, keyring) == BODIES
 
 
 def check_done(job: Job, keyring: Keyring) -> None:

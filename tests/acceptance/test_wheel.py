@@ -19,7 +19,7 @@ import pytest
 
 from etl.demo import samples
 from etl.version import __version__
-from tests.acceptance import oracle
+from tests.acceptance.expected_rows import expected_row
 from tests.conftest import ROOT, Job
 
 EVENTS = 50
@@ -135,7 +135,7 @@ def test_the_installed_command_loads_the_events_of_a_queue(user: Job, tmp_path: 
     summary = json.loads(etl(user, tmp_path, "run", "--idle-seconds", "1", "--json"))
     assert (summary["received"], summary["loaded"], user.left()) == (EVENTS, EVENTS, 0)
     keyring = user.environment["ETL_KEYRING"]
-    expected = [oracle.row(keyring, json.loads(body), started_ms) for body in bodies]
+    expected = [expected_row(keyring, json.loads(body), started_ms) for body in bodies]
     rows = user.rows("select * from user_logins")
     assert Counter(row[:-1] for row in rows) == Counter(row[:-1] for row in expected)
     # At midnight the last events may have the date of the next day.

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from etl.demo import samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
-from tests.acceptance import oracle
+from tests.acceptance.expected_rows import expected_row, opened
 from tests.acceptance.job_processes import (
     ended,
     expected_users,
@@ -138,7 +138,7 @@ def test_every_row_is_the_one_that_the_oracle_computes(mixed: Mixed) -> None:
         "create_date from user_logins"
     )
     keyring = mixed.job.environment["ETL_KEYRING"]
-    expected = [oracle.row(keyring, json.loads(body), sent) for body, sent in mixed.good.values()]
+    expected = [expected_row(keyring, json.loads(body), sent) for body, sent in mixed.good.values()]
     assert Counter(rows) == Counter(expected)
 
 
@@ -165,8 +165,8 @@ def test_each_rejected_body_opens_with_the_key_alone(mixed: Mixed) -> None:
     """HKDF and AES-SIV from the library cryptography decrypt it to what was sent."""
     rows = mixed.job.rows("select message_id, body from etl.quarantine")
     keyring = mixed.job.environment["ETL_KEYRING"]
-    opened = {i: oracle.opened(keyring, i, bytes(body)) for i, body in rows}
-    assert opened == {i: body for i, (body, _) in mixed.bad.items()}
+    bodies = {i: opened(keyring, i, bytes(body)) for i, body in rows}
+    assert bodies == {i: body for i, (body, _) in mixed.bad.items()}
 
 
 def test_the_ledger_holds_every_message(mixed: Mixed) -> None:

@@ -1,4 +1,4 @@
-"""What became of a campaign's messages, according to its own history, the database and the queue.
+"""The fate of a campaign's messages, according to its own history, the database and the queue.
 
 The checker uses nothing that the program reports about itself: not its counts, not its ledger, not
 its cipher. It decrypts tokens and quarantined bodies with another library (`cryptography`).
@@ -20,8 +20,8 @@ import psycopg2
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from tests.acceptance.expected_rows import opened, primary_key
 from tests.acceptance.leak_scan import spellings
-from tests.acceptance.oracle import opened, primary_key
 from tests.chaos.oracle import Fields, fields
 from tests.chaos.producer import History
 

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from tests.acceptance.oracle import address, version
+from tests.acceptance.expected_rows import address, version
 
 Fields = tuple[Any, ...]  # user_id, device_type, ip, device_id, locale, app_version
 

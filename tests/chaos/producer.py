@@ -19,7 +19,7 @@ MAX_BATCH_ENTRIES = 10  # API_SendMessageBatch
 
 @dataclass
 class History:
-    """What was sent: how many messages, and the number of each by its message id."""
+    """The messages sent so far: their total, and the number of each by its message id."""
 
     messages: Messages
     numbers: dict[str, int] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Fault(Enum):
-    """What the proxy does to a request; the names are keys of the campaigns' results."""
+    """The treatment of a request by the proxy; the names are keys of the campaigns' results."""
 
     NONE = 0
     LOST = 1  # the server sees neither this request nor any later one of the connection

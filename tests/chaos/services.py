@@ -1,4 +1,4 @@
-"""Starts what a campaign runs on: Postgres behind a proxy, the strict SQS, and worker processes."""
+"""Starts the services of a campaign: Postgres behind a proxy, the strict SQS, and workers."""
 
 from __future__ import annotations
 
@@ -42,41 +42,39 @@ def open_testbed(
     :param libraries: see `workers.Workers`
     """
     with ExitStack() as stack:
-        temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
-        folder = Path(stack.enter_context(temporary))
+        folder = stack.enter_context(_temporary_folder())
         postgres = stack.enter_context(EmbeddedPostgres())
         sqs = stack.enter_context(StrictSqs(messages.seed))
         proxy = stack.enter_context(Proxy(postgres.port, policy))
-        database_url = postgres.new_database()
-        make_tables(database_url)
+        database_url = _new_database(postgres)
         queue_url = sqs.create_queue(
             "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
         )
-        environment = {
-            **_worker_environment(folder),
-            **sqs.environment,
-            "DATABASE_URL": via_proxy(database_url, proxy.port),
-            "ETL_QUEUE__URL": queue_url,
-            **(settings or {}),
-        }
-        producer = stack.enter_context(closing(Producer(queue_url)))
-        workers = stack.enter_context(Workers(environment, folder, worker_count, libraries))
-        history = History(messages)
+        worker_url = via_proxy(database_url, proxy.port)
+        environment = _worker_environment(folder, sqs, worker_url, queue_url) | (settings or {})
         yield Testbed(
             name,
             postgres,
             sqs,
             database_url,
             environment,
-            producer,
-            history,
-            workers,
+            stack.enter_context(closing(Producer(queue_url))),
+            History(messages),
+            stack.enter_context(Workers(environment, folder, worker_count, libraries)),
             proxy,
             folder,
         )
 
 
-def _worker_environment(folder: Path) -> dict[str, str]:
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _worker_environment(
+    folder: Path, sqs: StrictSqs, database_url: str, queue_url: str
+) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "TMPDIR": str(folder),
@@ -84,7 +82,16 @@ def _worker_environment(folder: Path) -> dict[str, str]:
         "ETL_QUEUE__WAIT_SECONDS": "1",
         "ETL_KEYRING": Keyring.new("k1").dump(),
         "ETL_QUARANTINE__MAX_FRACTION": "1",
+        **sqs.environment,
+        "DATABASE_URL": database_url,
+        "ETL_QUEUE__URL": queue_url,
     }
+
+
+def _new_database(postgres: EmbeddedPostgres) -> str:
+    database_url = postgres.new_database()
+    make_tables(database_url)
+    return database_url
 
 
 def make_tables(database_url: str) -> None:

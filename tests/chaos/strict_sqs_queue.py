@@ -76,7 +76,7 @@ class StrictQueue(StoredQueue):
         return messages
 
     def _sequence(self) -> deque[StoredMessage]:
-        """What this consumer has yet to get; the first receive fixes the order for all of them."""
+        """The messages left for this consumer; the first receive fixes the order of all."""
         if not self._sequences:
             self._sequences = [self._sequence_of(consumer) for consumer in range(CONSUMERS)]
         return self._sequences[self._account.consumer]

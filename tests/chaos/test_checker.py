@@ -16,7 +16,7 @@ import pytest
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal
 from etl.embedded.postgres import EmbeddedPostgres
-from tests.acceptance.oracle import row as expected_row
+from tests.acceptance.expected_rows import expected_row
 from tests.chaos import checker, oracle
 from tests.chaos.messages import Messages, mutate
 from tests.chaos.producer import History

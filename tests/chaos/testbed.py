@@ -1,4 +1,4 @@
-"""What a campaign runs on: services, a database, a queue, a history and workers; and its result."""
+"""A campaign's testbed (services, a database, a queue, a history and workers) and its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What etl.analysis.duplicates asks Postgres, computed by pandas on the whole table, slowly.
+"""The answers of etl.analysis.duplicates, computed slowly by pandas on the whole table.
 
 The tests compare the two. Each function returns plain tuples; its docstring names their fields.
 """

@@ -276,7 +276,9 @@ def test_stop_ends_the_server(stoppable: EmbeddedPostgres) -> None:
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 def test_restart_keeps_port_and_rows(stoppable: EmbeddedPostgres, how: str) -> None:
     """After an outage the same URL works again, as with an installed server."""
-    url, port, pid = stoppable.url, stoppable.port, stoppable.pid
+    url = stoppable.url
+    port = stoppable.port
+    pid = stoppable.pid
     query(url, f"create table kept_{how} as select 7 as a")
     stoppable.restart(how)
     assert query(url, f"select a from kept_{how}") == [(7,)]

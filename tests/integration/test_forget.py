@@ -16,12 +16,12 @@ from etl.errors import DatabaseRefused, UsageError
 from etl.mask import tokens
 from etl.operations import entries, transfer
 from etl.operations.entries import Selection
-from etl.operations.forget import Found, Search, find_value, forget_value
+from etl.operations.forget import Matches, Search, find_value, forget_value
 from etl.postgres.engine import transaction
 from etl.schema import masked_column
 from tests.acceptance.job_processes import until
 from tests.conftest import Job
-from tests.integration.test_quarantine import BYTES, Stored
+from tests.integration.test_quarantine import BYTES, QuarantineDatabase
 from tests.unit.builders import event
 
 IP = "2001:db8::1"
@@ -29,69 +29,75 @@ NEW = Keyring.new("k2")
 
 
 @pytest.fixture
-def stored(engine: sa.Engine, settings: Callable[..., Settings], keyring: Keyring) -> Stored:
-    """An empty database, and a keyring of two keys."""
+def database(
+    engine: sa.Engine, settings: Callable[..., Settings], keyring: Keyring
+) -> QuarantineDatabase:
+    """A database with empty tables, the default settings and a keyring of two keys."""
     both = Keyring("k2", {"k1": keyring.key("k1"), "k2": NEW.key("k2")})
-    return Stored(engine, both, settings())
+    return QuarantineDatabase(engine, both, settings())
 
 
-def search(stored: Stored, value: str = IP, field: str = "ip", **changes: Any) -> Search:
+def search(
+    database: QuarantineDatabase, value: str = IP, field: str = "ip", **changes: Any
+) -> Search:
     """Make a search for a value."""
-    settings = stored.settings.model_copy(update=changes)
+    settings = database.settings.model_copy(update=changes)
     column = masked_column(settings.table, field)
-    return Search(stored.engine, settings, stored.keyring, column, value)
+    return Search(database.engine, settings, database.keyring, column, value)
 
 
-def put(stored: Stored, user: str, ip: str, keyring: Keyring, **more: str) -> None:
+def put(database: QuarantineDatabase, user: str, ip: str, keyring: Keyring, **more: str) -> None:
     """Put a row into the target."""
     row = {"user_id": user, "masked_ip": tokens([ip], keyring, "ip")[0], **more}
-    with stored.engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(
             sa.text("insert into user_logins (user_id, masked_ip) values (:user_id, :masked_ip)"),
             row,
         )
 
 
-def fill(stored: Stored, keyring: Keyring) -> None:
+def fill(database: QuarantineDatabase, keyring: Keyring) -> None:
     """Three rows of the person under two keys, one of somebody else."""
-    put(stored, "a", IP, keyring)
-    put(stored, "a", IP, stored.keyring)
-    put(stored, "b", IP, keyring)
-    put(stored, "other", "2001:db8::2", keyring)
+    put(database, "a", IP, keyring)
+    put(database, "a", IP, database.keyring)
+    put(database, "b", IP, keyring)
+    put(database, "other", "2001:db8::2", keyring)
 
 
-def test_rows_of_every_key_are_found_and_deleted(stored: Stored, keyring: Keyring) -> None:
+def test_rows_of_every_key_are_found_and_deleted(
+    database: QuarantineDatabase, keyring: Keyring
+) -> None:
     """Any spelling of the value finds them; others stay; the audit has their number."""
-    fill(stored, keyring)
+    fill(database, keyring)
     for spelling in (IP, "2001:DB8:0:0:0:0:0:1"):
-        assert find_value(search(stored, spelling)) == Found(3, (), ())
-    assert len(stored.users()) == 4
-    assert forget_value(search(stored, "2001:DB8:0::1"), "delete", "4711") == Found(3, (), ())
-    assert stored.users() == ["other"]
-    assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
-    assert stored.rows("select action, reason, scope, columns, count from etl.unmask_audit") == [
+        assert find_value(search(database, spelling)) == Matches(3, (), ())
+    assert len(database.users()) == 4
+    assert forget_value(search(database, "2001:DB8:0::1"), "delete", "4711") == Matches(3, (), ())
+    assert database.users() == ["other"]
+    assert forget_value(search(database), "delete", "4711") == Matches(0, (), ())
+    assert database.rows("select action, reason, scope, columns, count from etl.unmask_audit") == [
         ("forget", "4711", "3 rows of public.user_logins deleted, 0 in quarantine", ["ip"], 3),
         ("forget", "4711", "0 rows of public.user_logins deleted, 0 in quarantine", ["ip"], 0),
     ]
 
 
 def test_null_is_for_nullable_columns(
-    stored: Stored, keyring: Keyring, settings: Callable[..., Settings]
+    database: QuarantineDatabase, keyring: Keyring, settings: Callable[..., Settings]
 ) -> None:
     """In a nullable column the rows stay without the value; any other column is refused."""
-    fill(stored, keyring)
+    fill(database, keyring)
     with pytest.raises(UsageError, match="'masked_ip' is not nullable"):
-        forget_value(search(stored), "null", "x")
-    table = stored.settings.table
+        forget_value(search(database), "null", "x")
+    table = database.settings.table
     columns = tuple(
         column.model_copy(update={"nullable": True}) if column.source == "ip" else column
         for column in table.columns
     )
-    nullable = search(stored, table=table.model_copy(update={"columns": columns}))
+    nullable = search(database, table=table.model_copy(update={"columns": columns}))
     assert forget_value(nullable, "null", "x").rows == 3
-    nulled = stored.rows("select user_id from user_logins where masked_ip is null order by 1")
+    nulled = database.rows("select user_id from user_logins where masked_ip is null order by 1")
     assert nulled == [("a",), ("a",), ("b",)]
-    assert len(stored.users()) == 4
+    assert len(database.users()) == 4
 
 
 MEANT = [
@@ -116,35 +122,37 @@ OTHERS = [
 
 
 def test_quarantined_messages_that_have_the_value_become_tombstones(
-    stored: Stored, keyring: Keyring
+    database: QuarantineDatabase, keyring: Keyring
 ) -> None:
     """They are found under every key, whatever was wrong with them; others keep their bodies."""
-    stored.add(*MEANT[:4], *OTHERS, keyring=keyring)
-    stored.add(*MEANT[4:])
-    found = find_value(search(stored))
+    database.add(*MEANT[:4], *OTHERS, keyring=keyring)
+    database.add(*MEANT[4:])
+    matches = find_value(search(database))
     meant = (*range(1, 5), *range(12, 16))
-    assert found == Found(0, meant, ())
-    assert set(stored.fates()) == {None}
-    assert forget_value(search(stored), "delete", "4711") == found
-    assert stored.fates() == ["forgotten"] * 4 + [None] * 7 + ["forgotten"] * 4
-    assert forget_value(search(stored), "delete", "4711") == Found(0, (), ())
+    assert matches == Matches(0, meant, ())
+    assert set(database.closed_as()) == {None}
+    assert forget_value(search(database), "delete", "4711") == matches
+    assert database.closed_as() == ["forgotten"] * 4 + [None] * 7 + ["forgotten"] * 4
+    assert forget_value(search(database), "delete", "4711") == Matches(0, (), ())
 
 
-def test_a_text_column_is_compared_exactly(stored: Stored) -> None:
+def test_a_text_column_is_compared_exactly(database: QuarantineDatabase) -> None:
     """Only spaces around the value are ignored, and a number counts as its digits."""
     device = 'ö/"1"\\'
-    stored.add(
+    database.add(
         event(device_id=device), event(device_id=f"{device} "), event(device_id=device.upper())
     )
-    assert find_value(search(stored, device, "device_id")).entries == (1, 2)
-    stored.add(event(device_id=4711), event(device_id="47"))
-    assert find_value(search(stored, "4711", "device_id")).entries == (4,)
+    assert find_value(search(database, device, "device_id")).entries == (1, 2)
+    database.add(event(device_id=4711), event(device_id="47"))
+    assert find_value(search(database, "4711", "device_id")).entries == (4,)
 
 
-def test_a_value_that_no_row_can_have_is_looked_for_in_quarantine(stored: Stored) -> None:
+def test_a_value_that_no_row_can_have_is_looked_for_in_quarantine(
+    database: QuarantineDatabase,
+) -> None:
     """An invalid address can be in a quarantined body only."""
-    stored.add(event(ip="300.1.2.3"))
-    assert forget_value(search(stored, "300.1.2.3"), "delete", "x") == Found(0, (1,), ())
+    database.add(event(ip="300.1.2.3"))
+    assert forget_value(search(database, "300.1.2.3"), "delete", "x") == Matches(0, (1,), ())
 
 
 OBSTACLES = {
@@ -162,52 +170,52 @@ OBSTACLES = {
 }
 
 
-def test_all_of_it_or_nothing(stored: Stored, keyring: Keyring) -> None:
+def test_all_of_it_or_nothing(database: QuarantineDatabase, keyring: Keyring) -> None:
     """If the audit row cannot be written or a row may not be deleted, nothing is changed."""
-    fill(stored, keyring)
-    stored.add(event(ip=IP))
+    fill(database, keyring)
+    database.add(event(ip=IP))
     for ddl, undo in OBSTACLES.items():
-        stored.do(ddl)
+        database.do(ddl)
         with pytest.raises(DatabaseRefused):
-            forget_value(search(stored), "delete", "x")
-        assert (len(stored.users()), stored.fates()) == (4, [None])
-        stored.do(undo)
-    assert forget_value(search(stored), "delete", "x") == Found(3, (1,), ())
+            forget_value(search(database), "delete", "x")
+        assert (len(database.users()), database.closed_as()) == (4, [None])
+        database.do(undo)
+    assert forget_value(search(database), "delete", "x") == Matches(3, (1,), ())
 
 
-def test_what_a_replay_moves_meanwhile_is_forgotten_too(stored: Stored) -> None:
+def test_what_a_replay_moves_meanwhile_is_forgotten_too(database: QuarantineDatabase) -> None:
     """Forget waits for the replay's lock on the entry, and then finds the row."""
-    stored.add(event(ip=IP))
-    found: list[Found] = []
+    database.add(event(ip=IP))
+    results: list[Matches] = []
     work = threading.Thread(
-        target=lambda: found.append(forget_value(search(stored), "delete", "x"))
+        target=lambda: results.append(forget_value(search(database), "delete", "x"))
     )
     blocked = (
         "select count(*) from pg_stat_activity "
         "where wait_event_type = 'Lock' and datname = current_database()"
     )
-    with stored.engine.begin() as moving:
+    with database.engine.begin() as moving:
         entries.read_open(moving, [1], lock=True)
         work.start()
-        until(lambda: stored.rows(blocked) == [(1,)])
+        until(lambda: database.rows(blocked) == [(1,)])
         moving.execute(
             sa.text("insert into user_logins (user_id, masked_ip) values ('a', :token)"),
-            {"token": tokens([IP], stored.keyring, "ip")[0]},
+            {"token": tokens([IP], database.keyring, "ip")[0]},
         )
         entries.close(moving, [1], "replayed")
     work.join()
-    assert found == [Found(1, (), ())]
-    assert stored.users() == []
+    assert results == [Matches(1, (), ())]
+    assert database.users() == []
 
 
 def test_the_command_counts_first_and_acts_on_yes(
     job: Job, keyring: Keyring, settings: Callable[..., Settings]
 ) -> None:
     """The value comes from standard input and is never printed; exit code 1 means a missing key."""
-    stored = Stored(job.engine, keyring, settings())
-    put(stored, "a", "192.0.2.7", keyring)
-    put(stored, "b", "192.0.2.8", keyring)
-    stored.add(event(ip="192.0.2.7 "))
+    database = QuarantineDatabase(job.engine, keyring, settings())
+    put(database, "a", "192.0.2.7", keyring)
+    put(database, "b", "192.0.2.8", keyring)
+    database.add(event(ip="192.0.2.7 "))
     for arguments, printed, left in (
         ((), "1 rows and 1 quarantined messages have this value\n", ["a", "b"]),
         (("--yes", "--null"), "", ["a", "b"]),
@@ -221,7 +229,7 @@ def test_the_command_counts_first_and_acts_on_yes(
         done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
         assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, printed)
         assert "192.0.2" not in done.stdout + done.stderr
-        assert stored.users() == left
+        assert database.users() == left
     other = Keyring.new("k7").dump()
     done = job.command("forget", "-", "--column", "ip", piped="192.0.2.7\n", ETL_KEYRING=other)
     assert done.returncode == 1
@@ -241,14 +249,14 @@ def test_the_command_says_that_it_set_the_column_to_null(job: Job) -> None:
     )
 
 
-def test_what_is_forgotten_cannot_come_back(stored: Stored, tmp_path: Any) -> None:
+def test_what_is_forgotten_cannot_come_back(database: QuarantineDatabase, tmp_path: Any) -> None:
     """Neither a replay nor the import of an earlier export brings it back."""
-    stored.add(event(ip=IP))
+    database.add(event(ip=IP))
     path = tmp_path / "before.jsonl"
-    transfer.export_entries(stored.engine, stored.keyring, Selection(), path, BYTES)
-    forget_value(search(stored), "delete", "x")
-    assert transfer.import_entries(stored.engine, stored.keyring, path) == (0, 1)
-    assert stored.replay().counts.received == 0
-    with transaction(stored.engine) as connection:
+    transfer.export_entries(database.engine, database.keyring, Selection(), path, BYTES)
+    forget_value(search(database), "delete", "x")
+    assert transfer.import_entries(database.engine, database.keyring, path) == (0, 1)
+    assert database.replay().counts.received == 0
+    with transaction(database.engine) as connection:
         assert entries.close(connection, [1], "discarded", "x") == []
-    assert stored.fates() == ["forgotten"]
+    assert database.closed_as() == ["forgotten"]

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from etl import ledger, load, quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.crypto.seal import unseal
+from etl.crypto.seal import unseal_each
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget, TableError
 from etl.operations import entries
 from etl.operations.entries import Selection
@@ -292,7 +292,7 @@ def test_a_reject_is_stored_once_with_all_its_reasons(
     sealed = [bytes(row[2]) for row in got]
     assert b"198.51" not in sealed[0] + sealed[1]
     assert sealed[0] != sealed[1]
-    assert [str(text) for text in unseal(sealed, ["m1", "m2"], keyring)] == [body, body]
+    assert [str(text) for text in unseal_each(sealed, ["m1", "m2"], keyring)] == [body, body]
 
 
 def test_reasons_are_counted_by_message(

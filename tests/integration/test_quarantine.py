@@ -33,7 +33,7 @@ ALL = Selection()
 BYTES = 1 << 25
 
 
-class Stored:
+class QuarantineDatabase:
     """A database with a quarantine."""
 
     def __init__(self, engine: sa.Engine, keyring: Keyring, settings: Settings) -> None:
@@ -86,63 +86,65 @@ class Stored:
         """The loaded users."""
         return [user for (user,) in self.rows("select user_id from user_logins order by 1")]
 
-    def fates(self) -> list[str | None]:
-        """How each entry was closed, in order, None for an open one."""
+    def closed_as(self) -> list[str | None]:
+        """Return what each entry was closed as, in order; None for an open one."""
         entries = self.rows(
             "select closed_as, body is null from etl.quarantine order by quarantine_id"
         )
-        assert all((fate is None) != gone for fate, gone in entries)
-        return [fate for fate, _ in entries]
+        assert all((closed_as is None) != gone for closed_as, gone in entries)
+        return [closed_as for closed_as, _ in entries]
 
 
 @pytest.fixture
-def stored(engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings]) -> Stored:
-    """An empty quarantine."""
-    return Stored(engine, keyring, settings())
+def database(
+    engine: sa.Engine, keyring: Keyring, settings: Callable[..., Settings]
+) -> QuarantineDatabase:
+    """A database with empty tables, the default settings and a keyring of one key."""
+    return QuarantineDatabase(engine, keyring, settings())
 
 
-def test_what_passes_now_is_loaded_and_what_fails_stays(stored: Stored) -> None:
+def test_what_passes_now_is_loaded_and_what_fails_stays(database: QuarantineDatabase) -> None:
     """Rows have the message's date, loaded entries are tombstones, the others have new reasons."""
-    stored.add(event(user_id="a"), event(user_id="b", ip="x"), "{", event(user_id="c"))
-    summary = stored.replay()
+    database.add(event(user_id="a"), event(user_id="b", ip="x"), "{", event(user_id="c"))
+    summary = database.replay()
     assert summary.counts == Counts(received=4, loaded=2, quarantined=2)
     assert summary.reasons == {"ip: IP address": 1, "message: JSON": 1}
-    assert stored.rows("select user_id, create_date::text from user_logins order by 1") == [
+    assert database.rows("select user_id, create_date::text from user_logins order by 1") == [
         ("a", "2023-11-14"),
         ("c", "2023-11-14"),
     ]
-    assert stored.fates() == ["replayed", None, None, "replayed"]
-    assert list(entries.list_entries(stored.engine, ALL, 9)["reasons"]) == [
+    assert database.closed_as() == ["replayed", None, None, "replayed"]
+    assert list(entries.list_entries(database.engine, ALL, 9)["reasons"]) == [
         "ip: IP address",
         "message: JSON",
     ]
-    again = stored.replay()
+    again = database.replay()
     assert again.counts == Counts(received=2, quarantined=2)
-    assert stored.users() == ["a", "c"]
+    assert database.users() == ["a", "c"]
 
 
 def test_a_corrected_configuration_lets_entries_through(
-    stored: Stored, settings: Callable[..., Settings]
+    database: QuarantineDatabase, settings: Callable[..., Settings]
 ) -> None:
     """Here it allows a field that no column reads."""
-    stored.add(event(extra=1))
+    database.add(event(extra=1))
     strict = settings(event__unknown_fields="reject")
-    assert stored.replay(settings=strict).counts == Counts(received=1, quarantined=1)
-    assert stored.replay().counts == Counts(received=1, loaded=1)
+    assert database.replay(settings=strict).counts == Counts(received=1, quarantined=1)
+    assert database.replay().counts == Counts(received=1, loaded=1)
 
 
-def test_entries_are_selected_by_id_run_check_and_age(stored: Stored) -> None:
+def test_entries_are_selected_by_id_run_check_and_age(database: QuarantineDatabase) -> None:
     """Conditions work alone and together, and a replay touches selected entries only."""
-    stored.add("1")
-    stored.add("2", check="IP address")
-    stored.add("3", run=OTHER)
-    stored.do(
+    database.add("1")
+    database.add("2", check="IP address")
+    database.add("3", run=OTHER)
+    database.do(
         "update etl.quarantine set quarantined_at = now() - interval '3 days' "
         "where quarantine_id = 2"
     )
 
     def ids(**conditions: Any) -> list[int]:
-        found = entries.list_entries(stored.engine, Selection(**conditions), 9)
+        found = entries.list_entries(database.engine, Selection(**conditions), 9)
         return [int(entry_id) for entry_id in found["quarantine_id"]]
 
     assert ids() == [1, 2, 3]
@@ -153,103 +155,107 @@ def test_entries_are_selected_by_id_run_check_and_age(stored: Stored) -> None:
     assert ids(older_days=2) == [2]
     assert ids(newer_days=2) == [1, 3]
     assert ids(check="null", run_id=RUN) == [1]
-    assert stored.replay(Selection(check="IP address")).counts.received == 1
-    counted = entries.count_by_reason(stored.engine, Selection(check="null"))
+    assert database.replay(Selection(check="IP address")).counts.received == 1
+    counted = entries.count_by_reason(database.engine, Selection(check="null"))
     assert counted[["column", "check", "messages"]].to_numpy().tolist() == [["ip", "null", 2]]
 
 
-def test_a_page_holds_no_more_bytes_than_a_batch(stored: Stored) -> None:
+def test_a_page_holds_no_more_bytes_than_a_batch(database: QuarantineDatabase) -> None:
     """A page has at least one entry, and together the pages have each entry once."""
-    stored.add(*("x" * size for size in (10, 10, 3000, 10, 10)))
-    pages = list(entries.id_pages(stored.engine, ALL, 200))
+    database.add(*("x" * size for size in (10, 10, 3000, 10, 10)))
+    pages = list(entries.id_pages(database.engine, ALL, 200))
     assert [entry_id for page in pages for entry_id in page] == [1, 2, 3, 4, 5]
     assert [3] in pages
     assert len(pages) >= 3
 
 
-def test_a_row_that_the_database_refuses_stays(stored: Stored) -> None:
+def test_a_row_that_the_database_refuses_stays(database: QuarantineDatabase) -> None:
     """Its new reason names the constraint, and the other rows of the page load."""
-    stored.do("alter table user_logins add constraint no_b check (user_id <> 'b')")
-    stored.add(*(event(user_id=user) for user in "abc"))
-    summary = stored.replay()
+    database.do("alter table user_logins add constraint no_b check (user_id <> 'b')")
+    database.add(*(event(user_id=user) for user in "abc"))
+    summary = database.replay()
     assert summary.counts == Counts(received=3, loaded=2, quarantined=1)
     assert "no_b" in next(iter(summary.reasons))
-    assert stored.fates() == ["replayed", None, "replayed"]
-    stored.do("alter table user_logins drop constraint no_b")
-    assert stored.replay().counts == Counts(received=1, loaded=1)
+    assert database.closed_as() == ["replayed", None, "replayed"]
+    database.do("alter table user_logins drop constraint no_b")
+    assert database.replay().counts == Counts(received=1, loaded=1)
 
 
-def test_a_damaged_message_is_never_loaded(stored: Stored) -> None:
+def test_a_damaged_message_is_never_loaded(database: QuarantineDatabase) -> None:
     """Its MD5 was wrong when it arrived, so its right content is unknown."""
-    stored.add(event(), check="MD5 of body")
-    assert stored.replay().reasons == {"message: MD5 of body": 1}
-    assert stored.replay().reasons == {"message: MD5 of body": 1}
+    database.add(event(), check="MD5 of body")
+    assert database.replay().reasons == {"message: MD5 of body": 1}
+    assert database.replay().reasons == {"message: MD5 of body": 1}
 
 
-def test_an_entry_of_a_lost_key_stays_and_blocks_nothing(stored: Stored) -> None:
+def test_an_entry_of_a_lost_key_stays_and_blocks_nothing(database: QuarantineDatabase) -> None:
     """It counts among those that stay; with the key it loads."""
     other = Keyring.new("k9")
-    stored.add(event(user_id="a"), keyring=other)
-    stored.add(event(user_id="b"))
-    assert stored.replay().counts == Counts(received=2, loaded=1, quarantined=1)
-    stored.keyring = other
-    assert stored.replay().counts == Counts(received=1, loaded=1)
-    assert stored.users() == ["a", "b"]
+    database.add(event(user_id="a"), keyring=other)
+    database.add(event(user_id="b"))
+    assert database.replay().counts == Counts(received=2, loaded=1, quarantined=1)
+    database.keyring = other
+    assert database.replay().counts == Counts(received=1, loaded=1)
+    assert database.users() == ["a", "b"]
 
 
-def test_a_message_that_came_again_after_the_ledger_forgot_it_loads_once(stored: Stored) -> None:
+def test_a_message_that_came_again_after_the_ledger_forgot_it_loads_once(
+    database: QuarantineDatabase,
+) -> None:
     """This holds whether the later run quarantined the message too or loaded it."""
-    first, second = stored.add(event(user_id="a"), event(user_id="b"))
-    stored.do("delete from etl.ledger")
-    stored.do(
+    first, second = database.add(event(user_id="a"), event(user_id="b"))
+    database.do("delete from etl.ledger")
+    database.do(
         f"insert into etl.quarantine (message_id, run_id, reasons, body) "
         f"select message_id, '{OTHER}', reasons, body from etl.quarantine "
         f"where message_id = '{first}'"
     )
-    stored.do(f"insert into etl.ledger values ('{second}', '{OTHER}', 1)")
-    stored.do("insert into user_logins (user_id) values ('b')")
+    database.do(f"insert into etl.ledger values ('{second}', '{OTHER}', 1)")
+    database.do("insert into user_logins (user_id) values ('b')")
     for _ in range(3):
-        stored.replay()
-    assert stored.users() == ["a", "b"]
-    assert stored.fates() == ["replayed", "already handled", "already handled"]
+        database.replay()
+    assert database.users() == ["a", "b"]
+    assert database.closed_as() == ["replayed", "already handled", "already handled"]
 
 
-def test_an_entry_that_stays_is_tried_again_though_the_ledger_forgot_it(stored: Stored) -> None:
+def test_an_entry_that_stays_is_tried_again_though_the_ledger_forgot_it(
+    database: QuarantineDatabase,
+) -> None:
     """The replay removes its own claim from the ledger."""
-    stored.add(event(user_id="a", ip="x"))
-    stored.do("delete from etl.ledger")
-    assert stored.replay().counts == Counts(received=1, quarantined=1)
-    assert stored.rows("select * from etl.ledger") == []
-    stored.do("alter table user_logins alter masked_ip type text")
-    assert stored.replay().counts == Counts(received=1, quarantined=1)
-    assert stored.fates() == [None]
+    database.add(event(user_id="a", ip="x"))
+    database.do("delete from etl.ledger")
+    assert database.replay().counts == Counts(received=1, quarantined=1)
+    assert database.rows("select * from etl.ledger") == []
+    database.do("alter table user_logins alter masked_ip type text")
+    assert database.replay().counts == Counts(received=1, quarantined=1)
+    assert database.closed_as() == [None]
 
 
 def test_the_ledger_key_holds_in_a_replay_too(
-    stored: Stored, settings: Callable[..., Settings]
+    database: QuarantineDatabase, settings: Callable[..., Settings]
 ) -> None:
     """Of two messages with one business id one is loaded, now and later."""
     by_user = settings(ledger__key="field:user_id")
-    stored.add(event(user_id="a"), event(user_id="a", locale="DE"), event(user_id="b"))
-    summary = stored.replay(settings=by_user)
+    database.add(event(user_id="a"), event(user_id="a", locale="DE"), event(user_id="b"))
+    summary = database.replay(settings=by_user)
     assert summary.counts == Counts(received=3, loaded=2, already_handled=1)
-    assert stored.fates() == ["replayed", "already handled", "replayed"]
-    stored.add(event(user_id="b"))
-    assert stored.replay(settings=by_user).counts == Counts(received=1, already_handled=1)
-    assert stored.users() == ["a", "b"]
+    assert database.closed_as() == ["replayed", "already handled", "replayed"]
+    database.add(event(user_id="b"))
+    assert database.replay(settings=by_user).counts == Counts(received=1, already_handled=1)
+    assert database.users() == ["a", "b"]
 
 
 def test_two_replays_at_once_share_the_work(
-    stored: Stored, settings: Callable[..., Settings]
+    database: QuarantineDatabase, settings: Callable[..., Settings]
 ) -> None:
     """Each skips what the other has locked, and every entry is loaded once."""
-    stored.add(*(event(user_id=f"{number:03}") for number in range(200)))
+    database.add(*(event(user_id=f"{number:03}") for number in range(200)))
     small_pages = settings(batch__bytes=2048)
     summaries: list[Summary] = []
 
     def work() -> None:
         engine = open_engine(small_pages.database)
-        summaries.append(replay(small_pages, engine, stored.keyring, ALL))
+        summaries.append(replay(small_pages, engine, database.keyring, ALL))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -258,55 +264,55 @@ def test_two_replays_at_once_share_the_work(
         thread.join()
     assert sum(summary.counts.loaded for summary in summaries) == 200
     assert all(summary.counts.adds_up for summary in summaries)
-    assert stored.users() == [f"{number:03}" for number in range(200)]
+    assert database.users() == [f"{number:03}" for number in range(200)]
 
 
-def test_a_locked_entry_is_skipped(stored: Stored) -> None:
+def test_a_locked_entry_is_skipped(database: QuarantineDatabase) -> None:
     """The replay does not wait for the lock."""
-    stored.add(event(user_id="a"), event(user_id="b"))
-    with stored.engine.begin() as connection:
+    database.add(event(user_id="a"), event(user_id="b"))
+    with database.engine.begin() as connection:
         assert len(entries.read_open(connection, [1], lock=True)) == 1
-        assert stored.replay().counts == Counts(received=1, loaded=1)
-    assert stored.fates() == [None, "replayed"]
+        assert database.replay().counts == Counts(received=1, loaded=1)
+    assert database.closed_as() == [None, "replayed"]
 
 
-def test_discarded_entries_leave_tombstones(stored: Stored) -> None:
+def test_discarded_entries_leave_tombstones(database: QuarantineDatabase) -> None:
     """A tombstone has no body, but the reason and the user; it is not discarded twice."""
-    stored.add(event(), event(), check="IP address")
-    stored.add(event())
+    database.add(event(), event(), check="IP address")
+    database.add(event())
     selection = Selection(check="IP address")
-    assert entries.discard(stored.engine, selection, "a test", BYTES) == 2
-    assert entries.discard(stored.engine, selection, "another", BYTES) == 0
-    assert stored.fates() == ["discarded", "discarded", None]
-    tombstones = stored.rows(
+    assert entries.discard(database.engine, selection, "a test", BYTES) == 2
+    assert entries.discard(database.engine, selection, "another", BYTES) == 0
+    assert database.closed_as() == ["discarded", "discarded", None]
+    tombstones = database.rows(
         "select closed_by, note, closed_at is null from etl.quarantine where body is null"
     )
     assert set(tombstones) == {("etl", "a test", False)}
-    assert stored.replay().counts == Counts(received=1, loaded=1)
+    assert database.replay().counts == Counts(received=1, loaded=1)
 
 
 def test_an_export_holds_sealed_bodies_and_comes_back(
-    stored: Stored, postgres_databases: Callable[[], sa.Engine], tmp_path: Path
+    database: QuarantineDatabase, postgres_databases: Callable[[], sa.Engine], tmp_path: Path
 ) -> None:
     """Another database imports and replays it once; the first one has the messages already."""
-    ids = stored.add(event(user_id="a"), event(user_id="b", ip="192.0.2.7 "))
+    ids = database.add(event(user_id="a"), event(user_id="b", ip="192.0.2.7 "))
     path = tmp_path / "rejects.jsonl"
-    assert transfer.export_entries(stored.engine, stored.keyring, ALL, path, BYTES) == 2
+    assert transfer.export_entries(database.engine, database.keyring, ALL, path, BYTES) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"192.0.2" not in path.read_bytes()
-    assert transfer.import_entries(stored.engine, stored.keyring, path) == (0, 2)
-    elsewhere = Stored(postgres_databases(), stored.keyring, stored.settings)
-    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (2, 2)
-    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(database.engine, database.keyring, path) == (0, 2)
+    elsewhere = QuarantineDatabase(postgres_databases(), database.keyring, database.settings)
+    assert transfer.import_entries(elsewhere.engine, database.keyring, path) == (2, 2)
+    assert transfer.import_entries(elsewhere.engine, database.keyring, path) == (0, 2)
     columns = "message_id, run_id, sent_at, quarantined_at, reasons, body"
     query = f"select {columns} from etl.quarantine order by message_id"
     imported = elsewhere.rows(query)
-    exported = stored.rows(query)
+    exported = database.rows(query)
     assert [bytes(row[-1]) for row in imported] == [bytes(row[-1]) for row in exported]
     assert [row[:-1] for row in imported] == [row[:-1] for row in exported]
     assert {row[0] for row in imported} == set(ids)
     assert elsewhere.replay().counts == Counts(received=2, loaded=1, quarantined=1)
-    assert transfer.import_entries(elsewhere.engine, stored.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, database.keyring, path) == (0, 2)
     assert elsewhere.users() == ["a"]
 
 
@@ -331,13 +337,15 @@ def postgres_databases(
 
 
 @pytest.mark.parametrize("change", ["cut", "line", "byte", "key", "header", "none"])
-def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change: str) -> None:
+def test_a_changed_file_is_refused_whole(
+    database: QuarantineDatabase, tmp_path: Path, change: str
+) -> None:
     """No entry of it is imported."""
-    stored.add(event(), event())
+    database.add(event(), event())
     path = tmp_path / "rejects.jsonl"
-    keyring = stored.keyring
-    transfer.export_entries(stored.engine, keyring, ALL, path, BYTES)
-    stored.do("truncate etl.quarantine, etl.ledger")
+    keyring = database.keyring
+    transfer.export_entries(database.engine, keyring, ALL, path, BYTES)
+    database.do("truncate etl.quarantine, etl.ledger")
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
     if change == "key":
@@ -352,23 +360,25 @@ def test_a_changed_file_is_refused_whole(stored: Stored, tmp_path: Path, change:
         }.get(change, data)
     )
     with pytest.raises((UsageError, UnmaskError)):
-        transfer.import_entries(stored.engine, keyring, path)
-    assert stored.rows("select * from etl.quarantine") == []
+        transfer.import_entries(database.engine, keyring, path)
+    assert database.rows("select * from etl.quarantine") == []
     path.write_bytes(data)
-    assert transfer.import_entries(stored.engine, stored.keyring, path) == (2, 2)
+    assert transfer.import_entries(database.engine, database.keyring, path) == (2, 2)
 
 
-def test_show_is_audited_and_prints_the_message_as_received(job: Job, stored: Stored) -> None:
+def test_show_is_audited_and_prints_the_message_as_received(
+    job: Job, database: QuarantineDatabase
+) -> None:
     """Standard output has the body alone, and a closed or unknown entry is an error."""
     body = '{"ip": " 192.0.2.7"}'
-    (message_id,) = stored.add(body)
+    (message_id,) = database.add(body)
     done = job.command("quarantine", "show", "1", "--reason", "ticket 4711")
     assert (done.returncode, done.stdout) == (0, body + "\n"), done.stderr
     assert message_id in done.stderr
     assert "192.0" not in done.stderr
     done = job.command("quarantine", "show", "1", "--reason", "again", "--json")
     assert json.loads(done.stdout)["body"] == body
-    assert stored.rows("select action, reason, scope, count from etl.unmask_audit") == [
+    assert database.rows("select action, reason, scope, count from etl.unmask_audit") == [
         ("quarantine show", "ticket 4711", "entry 1", 1),
         ("quarantine show", "again", "entry 1", 1),
     ]
@@ -379,23 +389,25 @@ def test_show_is_audited_and_prints_the_message_as_received(job: Job, stored: St
     done = job.command("quarantine", "show", "1", "--reason", "x", ETL_KEYRING=other)
     assert (done.returncode, done.stdout) == (1, "")
     assert "entry 1 was not sealed by this keyring" in done.stderr
-    entries.discard(stored.engine, ALL, "a test", BYTES)
+    entries.discard(database.engine, ALL, "a test", BYTES)
     done = job.command("quarantine", "show", "1", "--reason", "x")
     assert "entry 1 is discarded; its body is gone" in done.stderr
 
 
-def test_without_the_audit_row_show_shows_nothing(job: Job, stored: Stored) -> None:
+def test_without_the_audit_row_show_shows_nothing(job: Job, database: QuarantineDatabase) -> None:
     """The command prints no body and ends with exit code 1."""
-    stored.add(event())
-    stored.do("revoke insert on etl.unmask_audit from etl")
+    database.add(event())
+    database.do("revoke insert on etl.unmask_audit from etl")
     done = job.command("quarantine", "show", "1", "--reason", "x")
     assert (done.returncode, done.stdout) == (1, "")
     assert "nothing is shown" in done.stderr
 
 
-def test_the_commands_do_what_their_functions_do(job: Job, stored: Stored, tmp_path: Path) -> None:
+def test_the_commands_do_what_their_functions_do(
+    job: Job, database: QuarantineDatabase, tmp_path: Path
+) -> None:
     """They list, replay, export, discard and import; without a selection two of them do nothing."""
-    stored.add(event(user_id="a"), "{")
+    database.add(event(user_id="a"), "{")
     listed = job.command("quarantine", "list", "--entries", "--json")
     assert [json.loads(line)["quarantine_id"] for line in listed.stdout.splitlines()] == [1, 2]
     done = job.command("quarantine", "replay", "--all", "--json")
@@ -417,15 +429,15 @@ def test_the_commands_do_what_their_functions_do(job: Job, stored: Stored, tmp_p
         assert job.command("quarantine", command, "1", "--all", *more).returncode == 2
 
 
-def test_the_sent_time_of_an_entry_is_that_of_the_message(stored: Stored) -> None:
+def test_the_sent_time_of_an_entry_is_that_of_the_message(database: QuarantineDatabase) -> None:
     """It is kept to the millisecond."""
     for sent_ms in (SENT_MS + 123, SENT_MS + 999, None):
         rejected = message("x", message_id=str(uuid.uuid4()), sent_ms=sent_ms)
         rows = rejects([(rejected.message_id, "ip", "null")])
         messages = {rejected.message_id: rejected}
-        with transaction(stored.engine) as connection:
-            quarantine.store(connection, rows, messages, stored.keyring, RUN)
-    with stored.engine.connect() as connection:
+        with transaction(database.engine) as connection:
+            quarantine.store(connection, rows, messages, database.keyring, RUN)
+    with database.engine.connect() as connection:
         found = entries.read_open(connection, [1, 2, 3])
     assert [entries.as_message(entry, "x").sent_ms for entry in found] == [
         SENT_MS + 123,

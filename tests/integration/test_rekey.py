@@ -15,12 +15,18 @@ from etl import mask
 from etl.analysis.key_usage import key_usage
 from etl.config import Column, Settings
 from etl.crypto.keyring import Keyring
-from etl.crypto.seal import seal, unseal
+from etl.crypto.seal import seal, unseal_each
 from etl.errors import DatabaseRefused, DatabaseUnavailable, TableError
 from etl.mask import tokens, unmask_tokens
 from etl.operations import remask, reseal
-from etl.operations.rekey import RekeyProgress, rekey_database
-from etl.postgres.engine import transaction
+from etl.operations.rekey import (
+    MAX_BATCHES_AT_ONCE,
+    OnProgress,
+    RekeyProgress,
+    RekeyResult,
+    rekey_database,
+)
+from etl.postgres.engine import open_engine, transaction
 from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_tables, target_table
 
@@ -33,11 +39,22 @@ Make = Callable[..., Settings]
 
 
 @pytest.fixture
-def made(settings: Make, engine: sa.Engine) -> Settings:
+def default_settings(settings: Make, engine: sa.Engine) -> Settings:
     """The default settings, in a database where the tables exist."""
-    default = settings()
-    create_tables(engine, default.table)
-    return default
+    defaults = settings()
+    create_tables(engine, defaults.table)
+    return defaults
+
+
+def rekey(
+    settings: Settings, keyring: Keyring, on_progress: OnProgress = lambda _: None
+) -> RekeyResult:
+    """Rekey on an engine like that of the command."""
+    engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
+    try:
+        return rekey_database(settings, engine, keyring, on_progress)
+    finally:
+        engine.dispose()
 
 
 def mixed(values: list[Any], context: str, *keyrings: Keyring) -> list[Any]:
@@ -79,12 +96,12 @@ def fill(engine: sa.Engine, *keyrings: Keyring) -> None:
 
 
 def test_every_row_comes_under_the_primary_key(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of three keys get equal tokens for equal values; nulls stay, and no row is missed."""
     monkeypatch.setattr(remask, "BLOCKS", 2)
     fill(engine, FIRST, SECOND, THIRD)
-    outcome = rekey_database(made, THIRD)
+    outcome = rekey(default_settings, THIRD)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
     assert (
         column(engine, "masked_device_id").tolist() == tokens(DEVICES, THIRD, "device_id").tolist()
@@ -97,12 +114,12 @@ def test_every_row_comes_under_the_primary_key(
     assert outcome.rows == sum(changed)
 
 
-def test_a_second_rekey_has_nothing_to_do(made: Settings, engine: sa.Engine) -> None:
+def test_a_second_rekey_has_nothing_to_do(default_settings: Settings, engine: sa.Engine) -> None:
     """It does not write any row."""
     fill(engine, FIRST, SECOND)
-    assert rekey_database(made, SECOND).rows > 0
+    assert rekey(default_settings, SECOND).rows > 0
     before = column(engine, "xmin::text")
-    assert rekey_database(made, SECOND).rows == 0
+    assert rekey(default_settings, SECOND).rows == 0
     assert column(engine, "xmin::text").tolist() == before.tolist()
 
 
@@ -113,18 +130,18 @@ def test_a_table_that_checks_its_tokens_takes_the_new_ones(
     checked = settings(table__token_check=True)
     create_tables(engine, checked.table)
     fill(engine, FIRST)
-    assert rekey_database(checked, THIRD).exit_code == 0
+    assert rekey(checked, THIRD).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, THIRD, "ip").tolist()
 
 
-def test_an_empty_table_is_done_at_once(made: Settings) -> None:
+def test_an_empty_table_is_done_at_once(default_settings: Settings) -> None:
     """The outcome says that nothing was changed and nothing is left."""
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(default_settings, SECOND)
     assert (outcome.exit_code, outcome.rows, outcome.entries) == (0, 0, 0)
 
 
 def test_bodies_come_under_the_primary_key(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Text and bytes come back, in small transactions too; tombstones and reasons stay."""
     monkeypatch.setattr(reseal, "MAX_ENTRIES", 3)
@@ -153,16 +170,16 @@ def test_bodies_come_under_the_primary_key(
             )
         )
     reasons = column(engine, "reasons", "etl.quarantine", "quarantine_id")
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(default_settings, SECOND)
     assert (outcome.exit_code, outcome.entries, outcome.passes) == (0, 9, 1)
     left = [at for at in range(20) if at != 4]
     stored = column(engine, "body", "etl.quarantine where body is not null", "quarantine_id")
-    assert unseal(stored, [ids[at] for at in left], ALONE) == [bodies[at] for at in left]
+    assert unseal_each(stored, [ids[at] for at in left], ALONE) == [bodies[at] for at in left]
     assert column(engine, "reasons", "etl.quarantine", "quarantine_id").tolist() == reasons.tolist()
 
 
 def test_few_large_bodies_are_sealed_at_once(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch ends with the entry that reaches the limit of bytes, and has at least one."""
     monkeypatch.setattr(reseal, "MAX_BODY_BYTES", 1000)
@@ -184,7 +201,9 @@ def test_few_large_bodies_are_sealed_at_once(
     assert batches == [2, 1, 1, 0]
 
 
-def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine) -> None:
+def test_what_no_key_opens_is_left_and_counted(
+    default_settings: Settings, engine: sa.Engine
+) -> None:
     """It may be garbage, a plain value, or a token of another column or key; the rest is done."""
     ip = "10.0.0.1"
     stranger = tokens([ip], Keyring.new("k9"), "ip")[0]
@@ -207,15 +226,17 @@ def test_what_no_key_opens_is_left_and_counted(made: Settings, engine: sa.Engine
         reasons=["[]"] * 2,
         body=[seal(["canary"], ["another"], FIRST)[0], b"junk"],
     )
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(default_settings, SECOND)
     assert (outcome.exit_code, outcome.remaining) == (1, 0)
     assert outcome.unopened == {"masked_ip": len(odd), "quarantine": 2}
     assert column(engine, "masked_ip").tolist() == [*odd, tokens([ip], SECOND, "ip")[0]]
     assert set(column(engine, "masked_device_id")) == {tokens([ip], SECOND, "device_id")[0]}
-    assert rekey_database(made, SECOND).rows == 0
+    assert rekey(default_settings, SECOND).rows == 0
 
 
-def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine: sa.Engine) -> None:
+def test_a_column_too_narrow_for_the_new_tokens_is_named(
+    default_settings: Settings, engine: sa.Engine
+) -> None:
     """No row of its batch is changed."""
     narrow = tokens(["10.0.0.1"], FIRST, "ip")[0]
     put(engine, "user_logins", user_id=["1"], masked_ip=[narrow], masked_device_id=[None])
@@ -227,19 +248,19 @@ def test_a_column_too_narrow_for_the_new_tokens_is_named(made: Settings, engine:
         column.model_copy(update={"max_length": len(narrow)})
         if column.name == "masked_ip"
         else column
-        for column in made.table.columns
+        for column in default_settings.table.columns
     ]
-    fitting = made.model_copy(
-        update={"table": made.table.model_copy(update={"columns": tuple(columns)})}
+    fitting = default_settings.model_copy(
+        update={"table": default_settings.table.model_copy(update={"columns": tuple(columns)})}
     )
     with pytest.raises(TableError, match=r"'masked_ip' holds 46 characters.*need 57"):
-        rekey_database(fitting, THIRD)
+        rekey(fitting, THIRD)
     assert column(engine, "masked_ip").tolist() == [narrow]
-    assert rekey_database(fitting, SECOND).rows == 1
+    assert rekey(fitting, SECOND).rows == 1
 
 
 def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
-    made: Settings, engine: sa.Engine
+    default_settings: Settings, engine: sa.Engine
 ) -> None:
     """The error names the constraint and no token."""
     fill(engine, FIRST)
@@ -248,14 +269,14 @@ def test_a_constraint_that_refuses_new_tokens_ends_it_without_their_values(
             sa.text("alter table user_logins add constraint old_only check (masked_ip like 'k1.%')")
         )
     with pytest.raises(DatabaseRefused, match=r"23514.*'old_only'") as caught:
-        rekey_database(made, SECOND)
+        rekey(default_settings, SECOND)
     assert "k2." not in str(caught.value)
 
 
 ODD = 'o%d "q" :n {x} \\ é'
 
 
-def odd_settings(made: Settings, **changes: Any) -> Settings:
+def odd_settings(default_settings: Settings, **changes: Any) -> Settings:
     """A table of odd names, whose masked columns share a context; one has no limit."""
     columns = (
         Column(name="id", field="id", type="integer"),
@@ -264,12 +285,14 @@ def odd_settings(made: Settings, **changes: Any) -> Settings:
         Column(name="select", field="c", type="text", mask=True, max_length=300, nullable=True),
     )
     table = {"name": f"T {ODD}", "schema_name": f"S {ODD}", "columns": columns, **changes}
-    return made.model_copy(update={"table": made.table.model_copy(update=table)})
+    return default_settings.model_copy(
+        update={"table": default_settings.table.model_copy(update=table)}
+    )
 
 
-def test_odd_names_and_shared_contexts_work(made: Settings, engine: sa.Engine) -> None:
+def test_odd_names_and_shared_contexts_work(default_settings: Settings, engine: sa.Engine) -> None:
     """Schema, table and columns are quoted in every statement."""
-    odd = odd_settings(made)
+    odd = odd_settings(default_settings)
     schema = quote_name(odd.table.schema_name).replace("%", "%%").replace("\\:", ":")
     with engine.begin() as connection:
         connection.exec_driver_sql(f"create schema {schema}")
@@ -286,7 +309,7 @@ def test_odd_names_and_shared_contexts_work(made: Settings, engine: sa.Engine) -
             sa.insert(target),
             [dict(zip(target.c.keys(), [at, *row], strict=True)) for at, row in enumerate(masked)],
         )
-    assert rekey_database(odd, SECOND).rows == 3
+    assert rekey(odd, SECOND).rows == 3
     with engine.connect() as connection:
         rows = connection.execute(sa.select(target).order_by(target.c.id)).all()
     stored = [list(row)[1:] for row in rows]
@@ -302,7 +325,7 @@ def test_odd_names_and_shared_contexts_work(made: Settings, engine: sa.Engine) -
     assert set(used["key_id"]) == {"k2"}
 
 
-def test_partitions_are_rekeyed_separately(made: Settings, engine: sa.Engine) -> None:
+def test_partitions_are_rekeyed_separately(default_settings: Settings, engine: sa.Engine) -> None:
     """Rows in different partitions of a table may have equal places."""
     with engine.begin() as connection:
         # With public, because the role etl would make its tables in the schema etl.
@@ -321,12 +344,12 @@ def test_partitions_are_rekeyed_separately(made: Settings, engine: sa.Engine) ->
         device_type=["a", "b"] * 200,
         masked_ip=mixed(IPS, "ip", FIRST),
     )
-    rekey_database(made, SECOND)
+    rekey(default_settings, SECOND)
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
     assert set(column(engine, "tableoid::regclass::text")) == {"a", "b_default"}
 
 
-def test_a_view_is_refused(made: Settings, engine: sa.Engine) -> None:
+def test_a_view_is_refused(default_settings: Settings, engine: sa.Engine) -> None:
     """The user must name the table behind it."""
     with engine.begin() as connection:
         connection.exec_driver_sql(
@@ -334,15 +357,17 @@ def test_a_view_is_refused(made: Settings, engine: sa.Engine) -> None:
             "create view public.user_logins as table behind"
         )
     with pytest.raises(TableError, match="'user_logins' is a view"):
-        rekey_database(made, SECOND)
+        rekey(default_settings, SECOND)
 
 
 def test_without_masked_columns_the_quarantine_is_rekeyed(
-    made: Settings, engine: sa.Engine
+    default_settings: Settings, engine: sa.Engine
 ) -> None:
     """Bodies are sealed under the primary key although the table has no tokens."""
-    columns = tuple(column for column in made.table.columns if not column.mask)
-    plain = made.model_copy(update={"table": made.table.model_copy(update={"columns": columns})})
+    columns = tuple(column for column in default_settings.table.columns if not column.mask)
+    plain = default_settings.model_copy(
+        update={"table": default_settings.table.model_copy(update={"columns": columns})}
+    )
     put(
         engine,
         "etl.quarantine",
@@ -351,12 +376,12 @@ def test_without_masked_columns_the_quarantine_is_rekeyed(
         reasons=["[]"],
         body=seal(["x"], ["a"], FIRST),
     )
-    outcome = rekey_database(plain, SECOND)
+    outcome = rekey(plain, SECOND)
     assert (outcome.rows, outcome.entries, outcome.exit_code) == (0, 1, 0)
 
 
 def test_a_change_that_comes_in_between_is_not_overwritten(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value nulled, a row deleted or a row moved between reading and writing stays so."""
     fill(engine, FIRST)
@@ -377,7 +402,7 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     monkeypatch.setattr(remask, "BLOCKS", 4)
-    outcome = rekey_database(made, SECOND)
+    outcome = rekey(default_settings, SECOND)
     assert (outcome.exit_code, statements) == (0, [])
     kept = [at for at in range(400) if not 100 <= at < 200]
     expected = tokens([None if at < 100 else IPS[at] for at in kept], SECOND, "ip")
@@ -386,7 +411,7 @@ def test_a_change_that_comes_in_between_is_not_overwritten(
 
 
 def test_another_row_that_has_taken_the_place_is_left_alone(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old rows were deleted and vacuumed away between reading and writing."""
     fill(engine, FIRST)
@@ -406,7 +431,7 @@ def test_another_row_that_has_taken_the_place_is_left_alone(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", replaced)
-    rekey_database(made, SECOND)
+    rekey(default_settings, SECOND)
     assert set(places) & set(column(engine, "ctid::text", by="ctid"))
     assert column(engine, "masked_ip").tolist() == tokens(others, SECOND, "ip").tolist()
     assert set(column(engine, "masked_device_id")) == {None}
@@ -424,7 +449,7 @@ def end_sessions(engine: sa.Engine) -> None:
 
 
 def test_sessions_ended_by_the_server_are_tried_again(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are ended in the middle of batches, and every row still comes under the new key."""
     fill(engine, FIRST)
@@ -439,12 +464,12 @@ def test_sessions_ended_by_the_server_are_tried_again(
         return real_remask(*arguments)
 
     monkeypatch.setattr(mask, "remask", disturbed)
-    assert rekey_database(made, SECOND).exit_code == 0
+    assert rekey(default_settings, SECOND).exit_code == 0
     assert column(engine, "masked_ip").tolist() == tokens(IPS, SECOND, "ip").tolist()
 
 
 def test_an_outage_that_lasts_ends_every_batch(
-    settings: Make, made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    settings: Make, default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the first batch gives up, the others stop too instead of waiting."""
     fill(engine, FIRST)
@@ -459,14 +484,14 @@ def test_an_outage_that_lasts_ends_every_batch(
 
     monkeypatch.setattr(mask, "remask", disturbed)
     with pytest.raises(DatabaseUnavailable):
-        rekey_database(settings(database__retry_seconds=0.5), SECOND)
+        rekey(settings(database__retry_seconds=0.5), SECOND)
     # Of a dozen batches of two columns, two run at once, and each is tried for half a second.
     assert 0 < len(attempts) < 20
-    assert set(key_usage(engine, made.table)["key_id"]) == {"k1"}
+    assert set(key_usage(engine, default_settings.table)["key_id"]) == {"k1"}
 
 
 def test_tokens_of_the_old_key_that_keep_coming_are_reported(
-    made: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    default_settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer with the old keyring outlasts every pass, and the outcome says so."""
     fill(engine, FIRST)
@@ -476,7 +501,7 @@ def test_tokens_of_the_old_key_that_keep_coming_are_reported(
         if state.done == state.total:
             put(engine, "user_logins", user_id=[f"late {state.number}"], masked_ip=[late])
 
-    outcome = rekey_database(made, SECOND, write)
+    outcome = rekey(default_settings, SECOND, write)
     assert (outcome.exit_code, outcome.remaining, outcome.passes) == (1, 1, 5)
-    assert rekey_database(made, SECOND).exit_code == 0
-    assert set(key_usage(engine, made.table)["key_id"]) == {"k2"}
+    assert rekey(default_settings, SECOND).exit_code == 0
+    assert set(key_usage(engine, default_settings.table)["key_id"]) == {"k2"}

@@ -401,8 +401,8 @@ def test_recovery_runs_as_the_officer(
         done = job.command(*command, **environment)
         assert done.returncode == 0, (command, done.stderr)
     assert job.rows("select count(*) from user_logins") == [(0,)]
-    fates = job.rows("select closed_as from etl.quarantine order by closed_as")
-    assert fates == [("discarded",), ("replayed",)]
+    closed_as = job.rows("select closed_as from etl.quarantine order by closed_as")
+    assert closed_as == [("discarded",), ("replayed",)]
     assert job.rows("select distinct db_user from etl.unmask_audit") == [("test_officer",)]
     with with_roles.begin() as connection:
         connection.execute(sa.text("drop role test_officer"))

@@ -15,8 +15,8 @@ from etl.sqs.call_queue import CallQueue
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     """Make a pool of two threads."""
-    with ThreadPoolExecutor(2) as made:
-        yield made
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
 
 
 def test_answers_come_in_order_without_anyone_receiving(pool: ThreadPoolExecutor) -> None:

@@ -104,21 +104,22 @@ def test_a_hundred_thousand_quotes_are_looked_through_at_once(
 
 
 def outside_by_hand(condition: str) -> str | None:
-    """What SQL has outside its quotes, read character by character; None if a quote is open."""
+    """The SQL outside its quotes, read character by character; None if a quote is open."""
     outside = []
-    at, quote = 0, ""
-    while at < len(condition):
-        character = condition[at]
+    position = 0
+    quote = ""
+    while position < len(condition):
+        character = condition[position]
         if not quote and character in "'\"":
             quote = character
             outside.append(" ")
         elif not quote:
             outside.append(character)
-        elif condition[at : at + 2] == quote * 2:
-            at += 1
+        elif condition[position : position + 2] == quote * 2:
+            position += 1
         elif character == quote:
             quote = ""
-        at += 1
+        position += 1
     return None if quote else "".join(outside)
 
 

@@ -56,13 +56,13 @@ def test_config_yaml_holds_the_defaults() -> None:
 
 
 def test_the_default_configuration_in_the_package_is_config_yaml() -> None:
-    """What ``etl config show`` prints is a link to the file at the top of the repository."""
+    """The file that ``etl config show`` prints is a link to the one in the repository."""
     packaged = ROOT / "etl" / "default_config.yaml"
     assert packaged.read_bytes() == (ROOT / "config.yaml").read_bytes()
 
 
 def test_config_show_prints_config_yaml() -> None:
-    """What it prints is a configuration file, comments and all."""
+    """Its output is a configuration file, comments and all."""
     result = CliRunner().invoke(main, ["config", "show"])
     assert result.exit_code == 0
     assert result.output == (ROOT / "config.yaml").read_text()
@@ -183,14 +183,14 @@ def test_the_database_url_never_shows(tmp_path: Path) -> None:
     settings = load(tmp_path, table(), DATABASE_URL="postgresql://u:hunter2@h/d")
     other = load(tmp_path, table(), DATABASE_URL="postgresql://u:other@h/d")
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
-    assert settings.fingerprint == other.fingerprint
+    assert settings.config_hash == other.config_hash
 
 
 def test_the_fingerprint_changes_with_a_setting(tmp_path: Path) -> None:
     """It identifies the configuration of a run."""
     default = load(tmp_path, table())
     changed = load(tmp_path, table(), ETL_BATCH__ROWS="9")
-    assert default.fingerprint != changed.fingerprint
+    assert default.config_hash != changed.config_hash
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:

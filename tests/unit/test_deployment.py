@@ -71,12 +71,12 @@ def stages() -> dict[str, list[str]]:
 
 
 def copied(stage: str) -> list[list[str]]:
-    """What each COPY of a stage copies: an option such as ``--from`` first, without the target."""
+    """The words of each COPY of a stage: an option such as ``--from`` first, without the target."""
     return [line.split()[1:-1] for line in stages()[stage] if line.startswith("COPY")]
 
 
 def installed(stage: str) -> list[str]:
-    """What each pip of a stage installs or builds: the words after its unimportant options."""
+    """The words of each pip of a stage, without its unimportant options."""
     unimportant = r"--no-cache-dir |--disable-pip-version-check "
     lines = [line for line in stages()[stage] if line.startswith("RUN pip ")]
     return [re.sub(unimportant, "", line.removeprefix("RUN pip ")) for line in lines]

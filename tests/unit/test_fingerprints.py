@@ -20,15 +20,15 @@ KEYRING = Keyring.new("k1")
 ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new().key("k1")})
 
 
-def made(
+def fingerprints_of(
     key: str, *bodies: str, keyring: Keyring = KEYRING, envelope: Any = "none"
 ) -> tuple[list[fingerprints.Fingerprints | None], list[list[str]]]:
     """The fingerprints of the bodies, in order, and the rejects."""
-    ledger = LedgerSettings(key=key)
+    settings = LedgerSettings(key=key)
     messages = [message(body, number) for number, body in enumerate(bodies)]
-    fields = [ledger.field] if ledger.field else []
+    fields = [settings.field] if settings.field else []
     raw, _ = extract.read(messages, fields, envelope=envelope)
-    keys, rejected = fingerprints.make(messages, raw, ledger, keyring, envelope=envelope)
+    keys, rejected = fingerprints.make(messages, raw, settings, keyring, envelope=envelope)
     return [keys.get(message.message_id) for message in messages], rejected.to_numpy().tolist()
 
 
@@ -39,12 +39,12 @@ def identified(value: Any, **more: Any) -> str:
 
 def test_the_default_makes_none() -> None:
     """A ledger of message ids needs no fingerprints."""
-    assert made("message_id", "{}", "[") == ([None, None], [])
+    assert fingerprints_of("message_id", "{}", "[") == ([None, None], [])
 
 
 def test_equal_business_ids_have_one_fingerprint_whatever_else_the_events_say() -> None:
     """Other ids have other fingerprints, and 5 and "5" are two ids."""
-    (first, same, other, number, text), _ = made(
+    (first, same, other, number, text), _ = fingerprints_of(
         "field:order",
         *(identified("a", x=1), identified("a", x=2), identified("b")),
         *(identified(5), identified("5")),
@@ -56,7 +56,7 @@ def test_equal_business_ids_have_one_fingerprint_whatever_else_the_events_say() 
 @pytest.mark.parametrize("value", [None, "", " \t", True, 1.5, [], ["a"], {"a": 1}])
 def test_what_identifies_nothing_is_a_reject(value: Any) -> None:
     """Above all an empty id would merge all the events that have it into one."""
-    keys, rejected = made("field:order", identified(value), identified("a"))
+    keys, rejected = fingerprints_of("field:order", identified(value), identified("a"))
     assert keys[0] is None
     assert keys[1] is not None
     assert rejected == [["m0", "order", "ledger key"]]
@@ -64,12 +64,14 @@ def test_what_identifies_nothing_is_a_reject(value: Any) -> None:
 
 def test_an_absent_business_id_is_a_reject() -> None:
     """An absent field counts as a null one."""
-    assert made("field:order", "{}") == ([None], [["m0", "order", "ledger key"]])
+    assert fingerprints_of("field:order", "{}") == ([None], [["m0", "order", "ledger key"]])
 
 
 def test_bodies_are_compared_byte_by_byte() -> None:
     """Other white space makes another body, and an unreadable body has no fingerprint."""
-    (first, same, other, broken), rejected = made("body", '{"a":1}', '{"a":1}', '{"a": 1}', "{")
+    (first, same, other, broken), rejected = fingerprints_of(
+        "body", '{"a":1}', '{"a":1}', '{"a": 1}', "{"
+    )
     assert first == same != other
     assert broken is None
     assert rejected == []
@@ -81,7 +83,7 @@ def test_the_envelope_is_not_part_of_the_body() -> None:
     def published(number: int, text: str) -> str:
         return json.dumps({"Type": "Notification", "MessageId": str(number), "Message": text})
 
-    (first, again, other), _ = made(
+    (first, again, other), _ = fingerprints_of(
         "body", published(1, "{}"), published(2, "{}"), published(3, "{ }"), envelope="sns"
     )
     assert first == again != other
@@ -91,7 +93,9 @@ def test_each_mode_and_field_has_fingerprints_of_its_own() -> None:
     """After a change of the setting no event is taken for another one."""
     text = '"a"'
     both = json.dumps({"order": "a", "login": "a"})
-    fingerprints = [made(key, both)[0][0] for key in ("field:order", "field:login", "body")]
+    fingerprints = [
+        fingerprints_of(key, both)[0][0] for key in ("field:order", "field:login", "body")
+    ]
     assert len(set(fingerprints)) == 3
     assert text not in str(fingerprints)
 
@@ -103,13 +107,13 @@ def test_a_fingerprint_is_an_hmac_under_a_derived_key() -> None:
     derived = HKDF(SHA512(), 64, salt=None, info=info).derive(KEYRING.key("k1"))
     data = b"field:order\0t" + value.encode("utf-8", "surrogatepass")
     digest = base64.urlsafe_b64encode(hmac.digest(derived, data, "sha256")).decode().rstrip("=")
-    assert made("field:order", identified(value))[0] == [(f"k1:{digest}",)]
+    assert fingerprints_of("field:order", identified(value))[0] == [(f"k1:{digest}",)]
 
 
 def test_keyrings_with_a_key_in_common_have_a_fingerprint_in_common() -> None:
     """Thus a rotation forgets nothing while the old key stays in the keyring."""
     ((before,), _), ((after,), _) = (
-        made("body", "{}", keyring=keyring) for keyring in (KEYRING, ROTATED)
+        fingerprints_of("body", "{}", keyring=keyring) for keyring in (KEYRING, ROTATED)
     )
     assert before is not None
     assert after is not None

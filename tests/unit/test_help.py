@@ -1,4 +1,4 @@
-"""What ``--help`` shows at 80 columns: whole sentences, and every command under a heading."""
+"""The text of ``--help`` at 80 columns: whole sentences, and every command under a heading."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from etl.analysis.linked import DEFAULT_TOP
 from etl.cli import main
 from etl.commands.groups import Group
+from etl.commands.report import report_duplicates
 
 
 def groups(group: click.Group, *path: str) -> dict[str, click.Group]:
@@ -92,3 +94,9 @@ def test_an_old_name_works_and_is_not_shown() -> None:
         assert old not in main.commands
         assert old not in summaries(help_of(""))
         assert help_of(old).partition("\n")[2] == help_of(new).partition("\n")[2]
+
+
+def test_the_report_shows_as_many_rows_as_the_analysis() -> None:
+    """The command repeats the number, because the help must not wait for pandas."""
+    (top,) = (option for option in report_duplicates.params if option.name == "top")
+    assert top.default == DEFAULT_TOP

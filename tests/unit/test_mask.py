@@ -415,19 +415,19 @@ def test_any_body_comes_back(pairs):
     """Bodies of text with lone surrogates and of bytes come back exactly, with their type."""
     plain = [body for body, _ in pairs]
     ids = [message_id for _, message_id in pairs]
-    assert seal.unseal(seal.seal(plain, ids, RING), ids, RING) == plain
+    assert seal.unseal_each(seal.seal(plain, ids, RING), ids, RING) == plain
 
 
 @pytest.mark.parametrize("body", ["\ud800 alone", "\ud83d\ude00", "\x80", "\0", "", b"\x80\0", b""])
 def test_a_body_that_looks_like_padding_or_half_a_pair_comes_back(body):
     """Nothing is normalised, not even two surrogates that would make a character."""
-    assert seal.unseal(seal.seal([body], ["m1"], RING), ["m1"], RING) == [body]
+    assert seal.unseal_each(seal.seal([body], ["m1"], RING), ["m1"], RING) == [body]
 
 
 def test_a_long_body_comes_back():
     """A message of SQS's full size, 1 MiB, is sealed and opened."""
     body = "0123456789abcdef" * 65_536
-    assert seal.unseal(seal.seal([body], ["m1"], RING), ["m1"], RING) == [body]
+    assert seal.unseal_each(seal.seal([body], ["m1"], RING), ["m1"], RING) == [body]
 
 
 def test_two_seals_of_one_body_differ():
@@ -449,22 +449,22 @@ def test_every_key_of_the_keyring_unseals():
     """Bodies sealed under an old key open beside those of the primary key, in order."""
     sealed = seal.seal(["new"], ["m1"], BOTH) + seal.seal(["old"], ["m2"], RING)
     sealed += seal.seal(["newer"], ["m3"], BOTH)
-    assert seal.unseal(sealed, ["m1", "m2", "m3"], BOTH) == ["new", "old", "newer"]
+    assert seal.unseal_each(sealed, ["m1", "m2", "m3"], BOTH) == ["new", "old", "newer"]
 
 
 def test_unseal_takes_what_the_database_driver_gives():
     """The driver returns the bytes of a bytea column as a memoryview."""
-    assert seal.unseal([memoryview(seal.seal(["body"], ["m1"], RING)[0])], ["m1"], RING) == ["body"]
+    assert seal.unseal_each([memoryview(seal.seal(["body"], ["m1"], RING)[0])], ["m1"], RING) == [
+        "body"
+    ]
 
 
-def unseal_refusal(sealed: bytes, message_id: str = "m1", ring: Keyring = RING) -> str:
-    good = seal.seal(["good"], ["m0"], ring)
-    with pytest.raises(UnmaskError) as caught:
-        seal.unseal([*good, sealed], ["m0", message_id], ring)
-    return str(caught.value)
-
-
-NOT_A_BODY = "row 1: not sealed by this keyring for this message, or changed"
+def unsealed(sealed: bytes, message_id: str = "m1", ring: Keyring = RING) -> str | bytes | None:
+    """Unseal a body beside a good one, which comes back in any case."""
+    good_sealed = seal.seal(["good"], ["m0"], ring)
+    good, body = seal.unseal_each([*good_sealed, sealed], ["m0", message_id], ring)
+    assert good == "good"
+    return body
 
 
 def test_every_flipped_bit_of_a_sealed_body_is_refused():
@@ -472,24 +472,24 @@ def test_every_flipped_bit_of_a_sealed_body_is_refused():
     (sealed,) = seal.seal(["body"], ["m1"], RING)
     number = int.from_bytes(sealed)
     changed = [(number ^ 1 << bit).to_bytes(len(sealed)) for bit in range(8 * len(sealed))]
-    assert {unseal_refusal(body) for body in changed} == {NOT_A_BODY}
+    assert {unsealed(body) for body in changed} == {None}
 
 
 def test_every_cut_of_a_sealed_body_is_refused():
-    """A truncated body is refused with the same message."""
+    """A truncated body is not opened, wherever it is cut."""
     (sealed,) = seal.seal(["body"], ["m1"], RING)
-    assert {unseal_refusal(sealed[:length]) for length in range(len(sealed))} == {NOT_A_BODY}
+    assert {unsealed(sealed[:length]) for length in range(len(sealed))} == {None}
 
 
 def test_a_body_of_another_message_is_refused():
     """A sealed body is bound to its message id."""
-    assert unseal_refusal(seal.seal(["body"], ["m2"], RING)[0]) == NOT_A_BODY
+    assert unsealed(seal.seal(["body"], ["m2"], RING)[0]) is None
 
 
 def test_a_body_of_another_keyring_is_refused():
     """The same key id with another key does not open it."""
     (sealed,) = seal.seal(["body"], ["m1"], Keyring("k1", {"k1": TWO}))
-    assert unseal_refusal(sealed) == NOT_A_BODY
+    assert unsealed(sealed) is None
 
 
 @pytest.mark.parametrize("inside", [b"", b"t", b"x\x80", b"\x80", b"t\xff\x80", b"tbody\x80\x01"])
@@ -498,7 +498,7 @@ def test_a_body_that_was_sealed_wrongly_is_refused(inside):
     nonce = bytes(16)
     data = [b"etl:v1:k1:quarantine", b"m1", nonce]
     sealed = AESSIV(RING.derive("quarantine")).encrypt(inside, data)
-    assert unseal_refusal(b"\x01\x02k1" + nonce + sealed) == NOT_A_BODY
+    assert unsealed(b"\x01\x02k1" + nonce + sealed) is None
 
 
 def test_a_missing_message_id_is_refused():
@@ -506,7 +506,7 @@ def test_a_missing_message_id_is_refused():
     with pytest.raises(ValueError, match="each body needs"):
         seal.seal(["a", "b"], ["m1"], RING)
     with pytest.raises(ValueError, match="each sealed body needs"):
-        seal.unseal([b""], [], RING)
+        seal.unseal_each([b""], [], RING)
 
 
 def test_unseal_each_returns_none_for_what_cannot_be_opened():

@@ -28,7 +28,7 @@ def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.D
     return validate.split(raw, frame_schema(of), of)
 
 
-def one(kind: str, value: Any, **more: Any) -> list[Any]:
+def converted(kind: str, value: Any, **more: Any) -> list[Any]:
     """Check one value of one type; return the converted value, or the checks that it failed."""
     column = Column(name="c", field="f", type=kind, **more)  # type: ignore[arg-type]
     valid, rejects = split(json.dumps({"f": value}), of=(column,))
@@ -181,12 +181,12 @@ def test_each_type_takes_what_it_says_and_nothing_else(
     kind: str, value: Any, expected: list[Any]
 ) -> None:
     """A value is converted or breaks a named check; it is never changed silently."""
-    assert one(kind, value) == expected
+    assert converted(kind, value) == expected
 
 
 def test_an_address_keeps_its_spelling_by_setting() -> None:
     """With ``canonical: false`` the spelling of an address is kept."""
-    assert one("ip", "2001:DB8::0001", canonical=False) == ["2001:DB8::0001"]
+    assert converted("ip", "2001:DB8::0001", canonical=False) == ["2001:DB8::0001"]
 
 
 def test_a_field_that_is_not_required_may_be_absent() -> None:

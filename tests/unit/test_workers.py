@@ -1,4 +1,4 @@
-"""What a worker process prints when it meets a bug."""
+"""The output of a worker process that meets a bug."""
 
 from __future__ import annotations
 

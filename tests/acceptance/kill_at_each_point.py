@@ -1,8 +1,8 @@
 """Runs a command of the quarantine repeatedly, and kills it one statement later each time.
 
-It is a separate process, ``python -m tests.acceptance.crash_points replay|forget``, which forks: a
-fork of a process with all modules loaded takes milliseconds, and SIGKILL ends it completely. After
-each kill it reads the database and prints what it found as a JSON line.
+It is a separate process, ``python -m tests.acceptance.kill_at_each_point replay|forget``, which
+forks: a fork of a process with all modules loaded takes milliseconds, and SIGKILL ends it
+completely. After each kill it reads the database and prints what it found as a JSON line.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ def attempt(command: Command, settings: Settings, keyring: Keyring, points: int)
 
 
 def look(url: str) -> dict[str, Any]:
-    """Read the users in the table, the fates of the entries, and the number of audit rows."""
+    """Read the users, how the entries were closed, and the number of audit rows."""
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)
     with engine.connect() as connection:
         # Wait until the server has noticed the death of the process and rolled back.
         connection.exec_driver_sql("lock table etl.quarantine, user_logins in exclusive mode")
         return {
             "users": _column(connection, "select user_id from user_logins order by 1"),
-            "fates": _column(
+            "closed_as": _column(
                 connection,
                 "select coalesce(closed_as, 'open') from etl.quarantine order by quarantine_id",
             ),

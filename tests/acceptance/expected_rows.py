@@ -44,7 +44,7 @@ def version(text: str) -> int:
     return major * 1_000_000 + minor * 1_000 + patch
 
 
-def row(keyring: str, event: dict[str, Any], sent_ms: int) -> Row:
+def expected_row(keyring: str, event: dict[str, Any], sent_ms: int) -> Row:
     """The event's row in the default table.
 
     :param sent_ms: SentTimestamp, in milliseconds since 1970
