@@ -8,7 +8,7 @@ UV     := 0.13.9
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requirements-report.txt pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: call make with PYTHON=python3.11 or newer"; exit 2; }
@@ -24,10 +24,10 @@ $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requireme
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-run: $(STAMP) ## load 10,000 sample events from an embedded queue into an embedded Postgres
+run: $(STAMP) ## load 10,000 sample events on embedded services
 	@$(BIN)/python -m etl demo
 
-test: $(STAMP) ## run all tests, on an embedded queue and an embedded Postgres (10 minutes on two cores)
+test: $(STAMP) ## run all tests (10 minutes on two cores)
 	@# Two processes; each takes whole files, since the tests of a file share fixtures that are slow to make.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -38,19 +38,19 @@ lint: $(STAMP) ## check style and formatting
 types: $(STAMP) ## check static types
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## measure everything again and write bench/RESULTS.md (half an hour)
+bench: $(STAMP) ## measure again; write bench/RESULTS.md (half an hour)
 	@$(BIN)/python -m bench
 
-chaos: $(STAMP) ## run a tenth of each campaign of faults; each prints a JSON line (minutes)
+chaos: $(STAMP) ## run a tenth of each campaign of faults (minutes)
 	@$(BIN)/python -m tests.chaos --share 0.1
 
-chaos-long: $(STAMP) ## run the whole campaigns; append their lines to docs/reliability-results.jsonl (hours)
+chaos-long: $(STAMP) ## run the whole campaigns and keep their results (hours)
 	@$(BIN)/python -m tests.chaos --append docs/reliability-results.jsonl
 
-bites: $(STAMP) ## plant known bugs in copies of the project; the tests must catch them (minutes)
+bites: $(STAMP) ## plant known bugs; the tests must catch them (minutes)
 	@$(BIN)/python -m tests.chaos.mutants
 
-docs: $(STAMP) ## write the parts of the documents that are generated from the code
+docs: $(STAMP) ## write the generated parts of the documents
 	@$(BIN)/python -m docs.generate
 
 notebook: $(STAMP) ## open Jupyter on the embedded Postgres, with sample data loaded

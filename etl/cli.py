@@ -57,7 +57,7 @@ Examples:
   (umask 077 && etl keys new > keyring.json)
   export ETL_KEYRING_FILE=keyring.json
   export DATABASE_URL=postgresql://etl@localhost/etl
-  export ETL_QUEUE__URL=https://sqs.eu-west-1.amazonaws.com/123456789012/logins
+  export ETL_QUEUE__URL=https://sqs.eu-west-1.amazonaws.com/123456789012/q
   etl run --dry-run
   etl run
 """,

@@ -33,8 +33,8 @@ def report() -> None:
     epilog="""\b
 Examples:
   etl report duplicates
-  etl report duplicates --by masked_device_id --min-users 3 --exclude-shared 50
-  etl report duplicates --since 2026-11-01 --until 2026-12-01 --html duplicates.html
+  etl report duplicates --by masked_device_id --exclude-shared 50
+  etl report duplicates --since 2026-11-01 --html duplicates.html
 """,
 )
 @options.config

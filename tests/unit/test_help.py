@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -31,6 +32,22 @@ def help_of(call: str) -> str:
     result = CliRunner().invoke(main, [*call.split(), "--help"], terminal_width=80)
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def all_calls(group: click.Group, *path: str) -> Iterator[str]:
+    """The words that call each command and each group."""
+    yield " ".join(path)
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from all_calls(command, *path, name)
+        else:
+            yield " ".join([*path, name])
+
+
+@pytest.mark.parametrize("call", all_calls(main))
+def test_no_line_of_the_help_is_longer_than_the_terminal(call: str) -> None:
+    """The examples are not wrapped, so they must be short enough."""
+    assert [line for line in help_of(call).splitlines() if len(line) > 80] == []
 
 
 def summaries(output: str) -> dict[str, str]:
