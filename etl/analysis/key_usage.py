@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from etl.config import Column, Table
 from etl.crypto.tokens import MAX_KEY_ID_CHARACTERS, MIN_SEALED_CHARACTERS
 from etl.postgres.engine import transaction
+from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import query_frame, target_table
 from etl.schema import masked_columns
 
@@ -50,8 +51,7 @@ def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
         .order_by(sa.text("1"), sa.text("2"))
     )
     with transaction(engine) as connection:
-        answer = connection.execute(query)
-        return pd.DataFrame(answer.all(), columns=list(answer.keys()))
+        return fetch_frame(connection, query)
 
 
 def incomparable(usage: pd.DataFrame, column: Column, key_ids: Collection[str]) -> int:

@@ -7,8 +7,6 @@ its tokens.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import sqlalchemy as sa
 
@@ -17,6 +15,7 @@ from etl.config import Column, Table
 from etl.crypto.keyring import Keyring
 from etl.errors import UsageError
 from etl.postgres.engine import transaction
+from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import target_table
 from etl.schema import column_checks, convert
 
@@ -55,10 +54,5 @@ def find_rows(
     """
     target = target_table(table)
     statement = sa.select(target).where(target.c[column.name].in_(tokens.values())).limit(limit)
-    return _frame(engine, statement)
-
-
-def _frame(engine: sa.Engine, statement: sa.Select[Any]) -> pd.DataFrame:
     with transaction(engine) as connection:
-        result = connection.execute(statement)
-        return pd.DataFrame(result.all(), columns=list(result.keys()))
+        return fetch_frame(connection, statement)

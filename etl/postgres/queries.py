@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Any
 
+import pandas as pd
 import sqlalchemy as sa
 
 
@@ -41,3 +43,14 @@ def filled(query: str, fragments: Mapping[str, str]) -> str:
     """Replace each ``{place}`` of a named query by SQL. Places within that SQL stay as they are."""
     text = queries()[query].text
     return re.sub(r"\{(\w+)\}", lambda place: fragments[place[1]], text)
+
+
+def fetch_frame(
+    connection: sa.Connection,
+    statement: sa.Executable,
+    parameters: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Run a query in the caller's transaction; return its rows as a frame, in order."""
+    # Not pandas.read_sql, whose errors carry values in their messages.
+    answer = connection.execute(statement, parameters or {})
+    return pd.DataFrame(answer.all(), columns=list(answer.keys()))

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from etl.config import Column, Table
 from etl.errors import TableError
 from etl.postgres.engine import transaction
-from etl.postgres.queries import queries, sql_file
+from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.schema import masked_columns, sql_type, table_columns
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
@@ -161,7 +161,6 @@ def query_frame(
     """
     with transaction(engine) as connection:
         _check_own_tables(connection)
-        # Not pandas.read_sql, whose errors carry values in their messages.
-        statement = queries()[query] if isinstance(query, str) else query
-        answer = connection.execute(statement, parameters or {})
-        return pd.DataFrame(answer.all(), columns=list(answer.keys()))
+        return fetch_frame(
+            connection, queries()[query] if isinstance(query, str) else query, parameters
+        )

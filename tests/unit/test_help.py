@@ -44,7 +44,7 @@ def all_calls(group: click.Group, *path: str) -> Iterator[str]:
             yield " ".join([*path, name])
 
 
-@pytest.mark.parametrize("call", all_calls(main))
+@pytest.mark.parametrize("call", list(all_calls(main)))
 def test_no_line_of_the_help_is_longer_than_the_terminal(call: str) -> None:
     """The examples are not wrapped, so they must be short enough."""
     assert [line for line in help_of(call).splitlines() if len(line) > 80] == []
