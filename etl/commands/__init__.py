@@ -1,1 +1,1 @@
-"""The command line, one file for each noun: the only place that builds objects from settings."""
+"""The command line: one file for each command or group of commands."""

@@ -20,7 +20,6 @@ from etl import ledger, pipeline, quarantine
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused
 from etl.operations.entries import (
     QuarantineEntry,
     Selection,
@@ -34,7 +33,7 @@ from etl.operations.entries import (
 )
 from etl.pipeline import BatchId, Stored
 from etl.postgres.engine import transaction
-from etl.postgres.sqlstate import RowRefused
+from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.tables import check_tables
 from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
@@ -61,15 +60,9 @@ def replay(
     schema = frame_schema(settings.table.columns)
     reasons = Counter[str]()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
-        try:
-            with transaction(engine) as connection:
-                entries = read_open(connection, page, lock=True)
-                reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
-        except RowRefused as error:
-            raise DatabaseRefused(
-                f"the database refused a row only at COMMIT ({error.check}); "
-                "make the constraint immediate"
-            ) from None
+        with no_row_refused_at_commit(), transaction(engine) as connection:
+            entries = read_open(connection, page, lock=True)
+            reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
     # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
     counts, batches = run.committed(engine)
     run.finish(engine, Totals(counts, batches=batches), "replayed")
