@@ -116,8 +116,8 @@ def repeats(
 ) -> pd.DataFrame:
     """Find rows of one user that agree in all masked columns, each shortly after the one before.
 
-    :param within_seconds: longest pause between two rows of a repeat; None stands for 60, or for 0
-        if the table has only dates, so that all rows of a day are one repeat
+    :param within_seconds: longest pause between two rows of a repeat; None means 60, or 0 if the
+        table has only dates, so that all rows of a day are one repeat
 
     Columns: ``user``, the masked columns, ``rows`` (at least 2), ``first``, ``last``, ``seconds``
     (from the first row to the last). Null equals null. Most rows first. Empty if the table has no

@@ -56,7 +56,7 @@ def linked(
 ) -> Linked:
     """Group the users who share a value, directly or through other users.
 
-    :param by: the column whose values link users; None stands for all masked columns
+    :param by: the column whose values link users; None means all masked columns
     :param exclude_shared: a value that this many users or more share links nobody (the address of a
         large network, say)
     :param min_users: leave out smaller groups
