@@ -10,7 +10,8 @@ import pandera.pandas as pa
 import sqlalchemy as sa
 
 from etl.config import Column, Table
-from etl.crypto.tokens import MAX_KEY_ID_CHARACTERS, longest_value
+from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
+from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError, UsageError
 from etl.fieldtypes import TYPES, Passed, Values, utc
 from etl.frames import ABSENT

@@ -12,7 +12,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from etl.config import Column, Table
-from etl.crypto.tokens import MAX_KEY_ID_CHARACTERS, MIN_SEALED_CHARACTERS
+from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
+from etl.crypto.tokens import MIN_SEALED_CHARACTERS
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import query_frame, target_table

@@ -16,15 +16,8 @@ Example:
 """
 )
 @options.config
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="Show at most N rows, newest first.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@options.limit(20, "Show at most N rows, newest first.")
+@options.json_lines
 def audit(config_path: Path, limit: int, as_json: bool) -> None:
     """Show who recovered or removed plain values.
 

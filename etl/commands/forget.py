@@ -27,13 +27,7 @@ Examples:
 @options.value_and_column
 @click.option("--yes", is_flag=True, help="Make the change; without this option, only count.")
 @click.option("--null", is_flag=True, help="Set the column to null instead of deleting the rows.")
-@click.option(
-    "--reason",
-    default="erasure request",
-    show_default=True,
-    callback=options.check_text,
-    help="Store this reason in the audit; do not put personal data in it.",
-)
+@options.reason(default="erasure request")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON line.")
 def forget(
     config_path: Path,

@@ -103,7 +103,7 @@ Examples:
 """,
 )
 @options.config
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@options.json_lines
 def keys_list(config_path: Path, as_json: bool) -> None:
     """Show how many rows and bodies need each key.
 

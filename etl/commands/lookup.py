@@ -24,7 +24,7 @@ Examples:
 )
 @options.config
 @options.value_and_column
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@options.json_lines
 def token(config_path: Path, value: str | None, column: str, as_json: bool) -> None:
     """Print the tokens of VALUE under every key.
 
@@ -45,15 +45,8 @@ Examples:
 )
 @options.config
 @options.value_and_column
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1000,
-    show_default=True,
-    help="Show at most N rows.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@options.limit(1000, "Show at most N rows.")
+@options.json_lines
 def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
     """Find the rows with VALUE, under every key.
 

@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from etl.config import Settings
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 _VALUE_HELP = """
     Without VALUE the command asks for it and does not show it; with - it reads the value from
     standard input. A value given as an argument is visible in the shell's history and in process
@@ -34,14 +36,34 @@ def config(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def reason(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --reason, which is stored in the audit."""
+def reason(place: str = "in the audit", default: str | None = None) -> Decorator:
+    """The option --reason; without a default it is required.
+
+    :param place: where the reason is stored
+    """
     return click.option(
         "--reason",
-        required=True,
+        required=default is None,
+        default=default,
+        show_default=default is not None,
         callback=check_text,
-        help="Store this reason in the audit; do not put personal data in it.",
-    )(command)
+        help=f"Store this reason {place}; do not put personal data in it.",
+    )
+
+
+def limit(default: int, text: str) -> Decorator:
+    """The option --limit, with its help."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
+json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 
 def check_text(_context: click.Context, parameter: click.Parameter, value: str) -> str:

@@ -47,15 +47,8 @@ Examples:
     metavar="ID",
     help="With --entries, start after the entry with this id.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="With --entries, list at most N, oldest first.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@options.limit(50, "With --entries, list at most N, oldest first.")
+@options.json_lines
 def quarantine_list(
     config_path: Path,
     list_them: bool,
@@ -93,7 +86,7 @@ Example:
 """,
 )
 @options.config
-@options.reason
+@options.reason()
 @click.argument("quarantine_id", metavar="ID", type=selection.ENTRY_ID)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json: bool) -> None:
@@ -166,12 +159,7 @@ Examples:
 """,
 )
 @options.config
-@click.option(
-    "--reason",
-    required=True,
-    callback=options.check_text,
-    help="Store this reason with the closed entry; do not put personal data in it.",
-)
+@options.reason(place="with the closed entry")
 @selection.conditions
 @selection.ids_or_all
 def quarantine_discard(

@@ -147,15 +147,8 @@ Examples:
 """
 )
 @options.config
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="Show N runs, newest first.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@options.limit(20, "Show N runs, newest first.")
+@options.json_lines
 def history(config_path: Path, limit: int, as_json: bool) -> None:
     """Show what earlier runs did, and why they stopped."""
     settings = options.load_settings(config_path)

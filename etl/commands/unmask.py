@@ -30,7 +30,7 @@ Examples:
 """
 )
 @options.config
-@options.reason
+@options.reason()
 @click.argument("tokens", nargs=-1, metavar="[TOKEN]...")
 @click.option(
     "--column",

@@ -18,14 +18,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
+from etl.crypto.key_ids import KEY_ID, MAX_KEY_ID_CHARACTERS
 from etl.crypto.keyring_sources import read_file, read_secret
-from etl.crypto.tokens import MAX_KEY_ID_CHARACTERS
 from etl.errors import KeyringError
 
 KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
 SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
 
-_KEY_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_KEY_ID_CHARACTERS}}}")
+_KEY_ID = re.compile(KEY_ID)
 _NUMBERED = re.compile(r"k([0-9]{1,14})")
 _NEW = "make a keyring with: etl keys new"
 

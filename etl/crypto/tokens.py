@@ -16,19 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from etl.crypto.key_ids import KEY_ID
 from etl.errors import SettingsError
 
 BLOCK_BYTES = 16  # values are padded to whole blocks of this length
 PAD_MARK = 0x80
 
-MAX_KEY_ID_CHARACTERS = 16
 MIN_SEALED_CHARACTERS = 43  # SIV and one block, in base64
 
 # Any other text may be a plain value, so no part of it is shown.
-TOKEN = (
-    rf"^([A-Za-z0-9_-]{{1,{MAX_KEY_ID_CHARACTERS}}})"
-    rf"\.[A-Za-z0-9_-]{{{MIN_SEALED_CHARACTERS},}}$"
-)
+TOKEN = rf"^({KEY_ID})\.[A-Za-z0-9_-]{{{MIN_SEALED_CHARACTERS},}}$"
 
 _SIV_BYTES = 16  # the synthetic IV before the ciphertext; RFC 5297, section 2.6
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

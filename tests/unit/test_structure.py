@@ -132,11 +132,13 @@ def test_every_package_says_what_belongs_in_it(package: str) -> None:
     assert ast.get_docstring(tree)
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """It answers before pandas would have loaded."""
+@pytest.mark.parametrize("module", ["etl.cli", "etl.crypto.keyring"])
+def test_help_and_making_keys_import_nothing_heavy(module: str) -> None:
+    """They answer before pandas would have loaded."""
     code = (
-        "import sys, etl.cli; heavy = {'pandas', 'numpy', 'pandera', 'boto3', 'sqlalchemy', "
-        "'pydantic', 'rich', 'Crypto', 'yaml', 'jinja2'} & set(sys.modules); "
+        f"import sys, {module}; "
+        "heavy = {'pandas', 'numpy', 'pandera', 'boto3', 'sqlalchemy', 'pydantic', 'rich', "
+        "'Crypto', 'yaml', 'jinja2'} & set(sys.modules); "
         "sys.exit(repr(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
