@@ -41,13 +41,15 @@ def reason(place: str = "in the audit", default: str | None = None) -> Decorator
 
     :param place: where the reason is stored
     """
+    # To click, a default of None is a default, with which the option is never missing.
+    presence: dict[str, Any] = (
+        {"required": True} if default is None else {"default": default, "show_default": True}
+    )
     return click.option(
         "--reason",
-        required=default is None,
-        default=default,
-        show_default=default is not None,
         callback=check_text,
         help=f"Store this reason {place}; do not put personal data in it.",
+        **presence,
     )
 
 

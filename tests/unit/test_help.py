@@ -117,3 +117,11 @@ def test_the_report_shows_as_many_rows_as_the_analysis() -> None:
     """The command repeats the number, because the help must not wait for pandas."""
     (top,) = (option for option in report_duplicates.params if option.name == "top")
     assert top.default == DEFAULT_TOP
+
+
+@pytest.mark.parametrize("call", ["unmask", "quarantine show 1", "quarantine discard 1"])
+def test_a_reason_without_a_default_is_required(call: str) -> None:
+    """Without one the command is wrong usage, before it reads any settings."""
+    result = CliRunner().invoke(main, call.split())
+    assert result.exit_code == 2
+    assert "Missing option '--reason'" in result.output
