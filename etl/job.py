@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from etl import ledger, worker, worker_pool
 from etl.config import Settings
 from etl.errors import EtlError
-from etl.postgres.engine import open_engine, transaction
+from etl.postgres.engine import open_engine
 from etl.preflight import check_keys_and_queue, prepare_database
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult
 from etl.sqs.limits import Stop, open_quota
@@ -65,19 +65,22 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        return _finish(settings, engine, this_run, result, began)
+        summary = _finish(engine, this_run, result, began)
+        # A stop by a signal or by the clock means that the time is needed for something else.
+        is_hurried = stop.release_rest or summary.stop_reason == "max_seconds"
+        if summary.exit_code == 0 and not is_hurried:
+            pruner = ledger.Pruner(engine, settings.ledger.retention_days)
+            pruner.remove_all(lambda: stop.release_rest)
+        return summary
     finally:
         engine.dispose()
 
 
-def _finish(
-    settings: Settings, engine: sa.Engine, this_run: Run, result: WorkerResult, began: float
-) -> Summary:
+def _finish(engine: sa.Engine, this_run: Run, result: WorkerResult, began: float) -> Summary:
     problem = result.problem
     exit_code = result.exit_code
     try:
         this_run.finish(engine, result.totals, result.stop_reason)
-        _prune(engine, settings.ledger.retention_days)
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400
         problem = problem or str(error)
@@ -93,12 +96,3 @@ def _finish(
         problem=problem,
         not_acknowledged=result.not_acknowledged,
     )
-
-
-def _prune(engine: sa.Engine, retention_days: int) -> None:
-    with transaction(engine) as connection:
-        removed = ledger.prune(connection, retention_days)
-    if removed:
-        log.info(
-            "removed %d message ids older than %d days from the ledger", removed, retention_days
-        )

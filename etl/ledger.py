@@ -7,11 +7,23 @@ either both are there or neither is.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
+from etl.errors import EtlError
+from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
+from etl.postgres.sqlstate import RowRefused
+
+log = logging.getLogger(__name__)
+
+# Ids that one transaction removes: it takes about 10 ms and locks nothing that a batch needs.
+PRUNE_ROWS = 10_000
+# What is left after this time is removed by the next runs.
+MAX_PRUNE_SECONDS = 60.0
 
 
 class CommittedBeforeError(Exception):
@@ -74,7 +86,49 @@ def free(connection: sa.Connection, keys: Collection[str]) -> None:
     connection.execute(queries()["free_keys"], {"keys": json.dumps(list(keys))})
 
 
-def prune(connection: sa.Connection, retention_days: int) -> int:
-    """Remove ids older than *retention_days*; return how many."""
-    result = connection.execute(queries()["prune_ledger"], {"retention_days": retention_days})
-    return result.rowcount
+class Pruner:
+    """Removes old ids from the ledger, in small pieces that are committed one by one.
+
+    An id that stays too long does no harm. So a failure is a warning, and ends the pruning of this
+    run.
+    """
+
+    def __init__(self, engine: sa.Engine, retention_days: int) -> None:
+        self._engine = engine
+        self._retention_days = retention_days
+        self._has_failed = False
+        self.removed = 0
+
+    def remove_some(self, limit: int) -> bool:
+        """Remove at most *limit* of the oldest ids; return whether there may be more of them."""
+        if self._has_failed:
+            return False
+        parameters = {"retention_days": self._retention_days, "limit": limit}
+        try:
+            with transaction(self._engine) as connection:
+                removed = connection.execute(queries()["prune_ledger"], parameters).rowcount
+        except (EtlError, RowRefused) as error:
+            self._has_failed = True
+            log.warning(
+                "could not remove ids older than %d days from the ledger (the next run will try "
+                "again): %s",
+                self._retention_days,
+                error,
+            )
+            return False
+        self.removed += removed
+        return removed == limit
+
+    def remove_all(self, is_interrupted: Callable[[], bool]) -> None:
+        """Remove piece after piece until no old id is left, or until interrupted or out of time."""
+        end = time.monotonic() + MAX_PRUNE_SECONDS
+        while not is_interrupted() and self.remove_some(PRUNE_ROWS):
+            if time.monotonic() >= end:
+                log.info("more ids are older than the retention; the next runs will remove them")
+                break
+        if self.removed:
+            log.info(
+                "removed %d ids older than %d days from the ledger",
+                self.removed,
+                self._retention_days,
+            )

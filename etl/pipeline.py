@@ -73,6 +73,7 @@ class Drain:
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
     share: Share
+    pruner: ledger.Pruner
     totals: Totals = field(default_factory=Totals)
 
 
@@ -106,6 +107,9 @@ def _load_next(drain: Drain) -> bool:
         raise
     drain.totals = drain.totals.plus(totals)
     drain.consumer.acknowledge(messages)
+    if drain.share.index == 0:  # one worker is enough
+        with drain.watchdog.limited():
+            drain.pruner.remove_some(2 * len(messages) * drain.share.workers)
     return True
 
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from etl import pipeline
+from etl import ledger, pipeline
 from etl.config import Settings
 from etl.errors import EtlError, NotReconciled
 from etl.postgres.engine import open_engine
@@ -55,6 +55,7 @@ def work(
         keyring=ready.keyring,
         schema=ready.schema,
         share=share,
+        pruner=ledger.Pruner(engine, settings.ledger.retention_days),
     )
     try:
         with watch(lambda: _snapshot(drain, began), ready.queue) if watch else nullcontext():

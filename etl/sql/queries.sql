@@ -34,8 +34,14 @@ select exists (
 )
 
 -- prune_ledger --
--- Remove ids that are older than the retention.
-delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
+-- Remove the oldest of the ids that are older than the retention.
+delete from etl.ledger
+where ctid = any (array (
+    select ctid from etl.ledger
+    where handled_at < now() - make_interval(days => :retention_days)
+    order by handled_at
+    limit :limit
+))
 
 -- start_run --
 -- Enter a run. Entering it again, after a lost reply to COMMIT, changes nothing.

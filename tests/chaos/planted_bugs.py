@@ -243,6 +243,6 @@ BUGS = (
         "etl/sql/queries.sql",
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",
-        (f"{LOADING}::test_old_ids_are_removed",),
+        ("tests/integration/test_pruning.py::test_old_ids_are_removed",),
     ),
 )

@@ -258,20 +258,6 @@ def test_two_claims_in_opposite_orders_do_not_lock_each_other_out(
     assert sorted(map(len, claimed)) == [0, 3_000]
 
 
-def test_old_ids_are_removed(ready: Settings, engine: sa.Engine) -> None:
-    """Only ids above the retention are removed."""
-    with engine.begin() as connection:
-        ledger.claim(connection, ["old", "new"], RUN, 1)
-        connection.execute(
-            sa.text(
-                "update etl.ledger set handled_at = now() - interval '36 days' "
-                "where message_id = 'old'"
-            )
-        )
-        assert ledger.prune(connection, 35) == 1
-    assert rows(engine, "select message_id from etl.ledger") == [("new",)]
-
-
 def test_a_reject_is_stored_once_with_all_its_reasons(
     ready: Settings, engine: sa.Engine, keyring: Keyring
 ) -> None:
