@@ -21,6 +21,8 @@ class Message:
     sent_ms: int | None = field(repr=False)  # SentTimestamp: milliseconds since 1970 UTC
     md5: str | None = field(repr=False)  # MD5OfBody, which botocore does not check
     deliveries: int = field(default=1, repr=False)  # times it arrived while we held it
+    # ApproximateReceiveCount, this receive included; 0 if SQS did not say.
+    receive_count: int = field(default=0, repr=False)
 
     @property
     def body_bytes(self) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs.message import Handle, Message, in_tens
+from etl.sqs.redrive import RedrivePolicy, read_policy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -46,6 +47,8 @@ REFUSALS = frozenset(
 # InvalidSignatureException and SignatureDoesNotMatch, the same as for a wrong key. This one passes
 # once the clock is set, or at once if it was the process that had been suspended.
 CLOCK_SKEW = ("Signature expired", "Signature not yet current")
+# Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
+SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class QueueState:
     visibility_seconds: int
     visible: int
     in_flight: int
+    redrive: RedrivePolicy | None = None  # None: the queue has no dead-letter queue
+
+    @property
+    def max_receive_count(self) -> int | None:
+        """Receives after which a message goes to the dead-letter queue; None for no limit."""
+        return self.redrive.max_receive_count if self.redrive else None
 
 
 class Queue:
@@ -86,6 +95,7 @@ class Queue:
                 "VisibilityTimeout",
                 "ApproximateNumberOfMessages",
                 "ApproximateNumberOfMessagesNotVisible",
+                "RedrivePolicy",
             ],
         )
         attributes = answer["Attributes"]
@@ -93,6 +103,7 @@ class Queue:
             visibility_seconds=int(attributes["VisibilityTimeout"]),
             visible=int(attributes["ApproximateNumberOfMessages"]),
             in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+            redrive=read_policy(attributes.get("RedrivePolicy")),
         )
 
     def receive(self, limit: int, wait_seconds: int) -> list[Message]:
@@ -107,7 +118,8 @@ class Queue:
             QueueUrl=self.url,
             MaxNumberOfMessages=limit,
             WaitTimeSeconds=wait_seconds,
-            MessageSystemAttributeNames=["SentTimestamp"],
+            MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
+            AttributeNames=SYSTEM_ATTRIBUTES,
         )
         return [_message(entry) for entry in answer.get("Messages", [])]
 
@@ -161,13 +173,15 @@ class Queue:
 
 
 def _message(entry: Any) -> Message:
-    sent = entry.get("Attributes", {}).get("SentTimestamp")
+    attributes = entry.get("Attributes") or {}
+    sent = attributes.get("SentTimestamp")
     return Message(
         message_id=entry["MessageId"],
         body=entry.get("Body", ""),
         receipt_handle=entry["ReceiptHandle"],
         sent_ms=int(sent) if sent is not None else None,
         md5=entry.get("MD5OfBody"),
+        receive_count=int(attributes.get("ApproximateReceiveCount", 0)),
     )
 
 
