@@ -34,11 +34,6 @@ class Ready:
     queue_state: QueueState  # at the start
     schema: Any  # pandera's DataFrameSchema
 
-    @property
-    def visibility_seconds(self) -> int:
-        """The queue's visibility timeout."""
-        return self.queue_state.visibility_seconds
-
 
 def check_keys_and_queue(settings: Settings, environment: Mapping[str, str]) -> Ready:
     """Check the cipher, the keyring, the columns and the queue. Receives nothing.

@@ -49,6 +49,8 @@ REFUSALS = frozenset(
 CLOCK_SKEW = ("Signature expired", "Signature not yet current")
 # Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
 SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
+MAX_SENT_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can hold
+MAX_RECEIVES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,23 @@ class Queue:
 
 def _message(entry: Any) -> Message:
     attributes = entry.get("Attributes") or {}
-    sent = attributes.get("SentTimestamp")
+    body = entry.get("Body")
     return Message(
         message_id=entry["MessageId"],
-        body=entry.get("Body", ""),
+        body=body if isinstance(body, str) else "",
         receipt_handle=entry["ReceiptHandle"],
-        sent_ms=int(sent) if sent is not None else None,
+        sent_ms=_number(attributes.get("SentTimestamp"), MAX_SENT_MS),
         md5=entry.get("MD5OfBody"),
-        receive_count=int(attributes.get("ApproximateReceiveCount", 0)),
+        receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
     )
+
+
+def _number(text: Any, maximum: int) -> int | None:
+    """Read an attribute; what is not a number in range counts as absent."""
+    digits = str(text)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(maximum))):
+        return None
+    return int(digits) if int(digits) <= maximum else None
 
 
 def _call(call: Callable[..., Any], **arguments: Any) -> Any:
