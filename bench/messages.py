@@ -13,8 +13,7 @@ from etl import pipeline, schema
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.demo import samples
-from etl.extract import body_md5
-from etl.sqs.message import Message
+from etl.sqs.message import Message, body_md5
 
 # More than the rows of a batch, so that values repeat in a batch as often as in the sample.
 POOL = 50_000

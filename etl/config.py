@@ -245,6 +245,13 @@ class QuarantineSettings(_Section):
     min_messages: int = Field(
         100, ge=1, description="messages loaded or quarantined before max_fraction applies"
     )
+    window_messages: int | None = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="max_fraction also applies to every N messages in a row that a worker loads or "
+        "quarantines (but at least min_messages); null: only to the whole run",
+    )
 
 
 class UnmaskSettings(_Section):

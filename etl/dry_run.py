@@ -54,7 +54,7 @@ def dry_run(
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
-    consumer = open_consumer(settings, ready.queue, ready.visibility_seconds, stop, quota)
+    consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
     findings = _Findings()
     began = time.monotonic()
     with consumer:

@@ -12,6 +12,7 @@
     ├── Stopped                     the run cannot go on; the rest is in the queue
     │   ├── DatabaseRefused         the database refuses the job itself          exit code 1
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
+    │   ├── NoSentTimestamp         messages come without what a column needs    exit code 1
     │   ├── QuarantineBudget        too many messages failed a check             exit code 3
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
     ├── NotebookError               a cell of a notebook failed, so its page was not written
@@ -81,6 +82,12 @@ class QueueRefused(Stopped):
     """SQS refuses a call as such: no such queue, no permission, no credentials."""
 
     stop_reason = "queue refused"
+
+
+class NoSentTimestamp(Stopped):
+    """Messages come without the attribute that a column is made from."""
+
+    stop_reason = "no SentTimestamp"
 
 
 class QuarantineBudget(Stopped):

@@ -8,7 +8,6 @@ an array of one type.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -91,7 +90,7 @@ def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
 def _event(message: Message, envelope: str) -> dict[str, Any]:
     if not message.body:
         raise Unreadable("empty body")
-    if message.md5 is not None and message.md5 != body_md5(message.body):
+    if message.is_damaged:
         raise Unreadable("MD5 of body")
     return _decode(event_text(message.body, envelope))
 
@@ -108,11 +107,6 @@ def event_text(body: str, envelope: str) -> str:
     if notification.get("Type") != "Notification" or not isinstance(inner, str):
         raise Unreadable("SNS notification")
     return inner
-
-
-def body_md5(body: str) -> str:
-    """MD5 of a message body in hex, as SQS computes it: a checksum, not a safeguard."""
-    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def _decode(text: str) -> dict[str, Any]:

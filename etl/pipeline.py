@@ -75,6 +75,11 @@ class Drain:
     share: Share
     pruner: ledger.Pruner
     totals: Totals = field(default_factory=Totals)
+    budget: quarantine.Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with the budget of the settings."""
+        self.budget = quarantine.Budget(self.settings.quarantine)
 
 
 def run(drain: Drain) -> None:
@@ -106,6 +111,7 @@ def _load_next(drain: Drain) -> bool:
         drain.consumer.release(messages)
         raise
     drain.totals = drain.totals.plus(totals)
+    drain.budget.settle()
     drain.consumer.acknowledge(messages)
     if drain.share.index == 0:  # one worker is enough
         with drain.watchdog.limited():
@@ -162,9 +168,7 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
     settings = drain.settings
     run_id = drain.share.run.run_id
     batch_id = BatchId(run_id, drain.share.batch_number(drain.totals.batches))
-    earlier = drain.totals.counts
-    seen = earlier.loaded + earlier.quarantined + len(batch.messages)
-    max_rejects = quarantine.max_rejects(settings.quarantine, seen)
+    max_rejects = drain.budget.max_rejects(len(batch.messages))
     with drain.watchdog.limited(), transaction(drain.engine) as connection:
         claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
         stored = store(connection, batch, settings, batch_id, max_rejects, claim)
@@ -179,12 +183,8 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
             already_handled=batch.deliveries - loaded - quarantined,
         )
         reasons = quarantine.reason_counts(stored.rejects)
-        quarantine.check_budget(
-            settings.quarantine,
-            loaded=earlier.loaded + loaded,
-            quarantined=earlier.quarantined + quarantined,
-            reasons=reasons,
-        )
+        rejected = set(stored.rejects["message_id"])
+        drain.budget.check(quarantine.outcomes(batch.messages, stored.loaded, rejected), reasons)
         drain.share.run.add(connection, counts)
         note(Totals(counts, Counter(reasons), batches=1))
 

@@ -22,7 +22,7 @@ from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
 from etl.sqs.limits import Stop
-from etl.sqs.queue import Queue
+from etl.sqs.queue import Queue, QueueState
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ready:
 
     keyring: Keyring
     queue: Queue
-    visibility_seconds: int
+    queue_state: QueueState  # at the start
     schema: Any  # pandera's DataFrameSchema
 
 
@@ -46,25 +46,26 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str]) -> 
     keyring = load_keyring(environment)
     schema = frame_schema(settings.table.columns)
     queue = open_queue(settings.queue)
-    return Ready(keyring, queue, _visibility_seconds(queue), schema)
+    return Ready(keyring, queue, _queue_state(queue), schema)
 
 
-def _visibility_seconds(queue: Queue) -> int:
-    """Ask for the queue's visibility timeout.
+def _queue_state(queue: Queue) -> QueueState:
+    """Ask for the queue's own numbers.
 
-    :raises ConfigurationError: it is 0, or there is no such queue, no permission, no credentials
+    :raises ConfigurationError: its visibility timeout is 0, or there is no such queue, no
+        permission, no credentials
     :raises QueueUnavailable: SQS does not answer for now
     """
     try:
-        seconds = queue.state().visibility_seconds
+        state = queue.state()
     except QueueRefused as error:
         raise ConfigurationError(f"{error}; check 'queue.url' and the AWS variables") from None
-    if seconds < 1:
+    if state.visibility_seconds < 1:
         raise ConfigurationError(
             "the queue's visibility timeout is 0 s, so every message would come back at once; "
             "set it to 30 s or more"
         )
-    return seconds
+    return state
 
 
 def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop) -> None:

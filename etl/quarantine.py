@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -68,28 +71,98 @@ def reason_counts(rejects: pd.DataFrame) -> dict[str, int]:
     return {f"{column}: {check}": int(count) for (column, check), count in pairs}
 
 
-def max_rejects(settings: QuarantineSettings, seen: int) -> int:
-    """How many rejects the budget allows, if all other messages load.
+def outcomes(
+    message_ids: Iterable[str], loaded: Collection[str], rejected: Collection[str]
+) -> list[bool]:
+    """Say of each new message of a batch, in order, whether it is rejected.
 
-    :param seen: messages that the run has loaded or quarantined, and those of the next batch
+    Messages that are in neither collection were handled before, so they say nothing.
     """
-    return max(int(max(seen, settings.min_messages) * settings.max_fraction), 0)
+    bad = frozenset(rejected)
+    new = bad.union(loaded)
+    return [message_id in bad for message_id in message_ids if message_id in new]
 
 
-def check_budget(
-    settings: QuarantineSettings, *, loaded: int, quarantined: int, reasons: dict[str, int]
-) -> None:
-    """Stop before a producer's mistake moves the whole queue into quarantine.
+class Budget:
+    """How many messages of one worker may fail a check before the run stops.
 
-    :param loaded: messages of the run, including the batch
-    :param quarantined: messages of the run, including the batch
-    :param reasons: of the batch, most frequent first
-    :raises QuarantineBudget: too many of the run's messages failed a check
+    ``max_fraction`` applies to the whole run, and to every ``window_messages`` messages in a row:
+    the good messages of the past do not pay for a producer's mistake of today. How the messages
+    are cut into batches makes no difference to the second rule.
+
+    A batch is checked in its transaction, perhaps several times, and counted once, by
+    :meth:`settle`, when it is committed.
     """
-    seen = loaded + quarantined
-    if seen >= settings.min_messages and quarantined > seen * settings.max_fraction:
+
+    def __init__(self, settings: QuarantineSettings) -> None:
+        self._settings = settings
+        # As the setting is written: 0.29 as a double is a little less than 29 of 100.
+        self._max_fraction = Fraction(str(settings.max_fraction))
+        window = settings.window_messages
+        # A fraction of fewer messages than min_messages means nothing.
+        self._window = None if window is None else max(window, settings.min_messages)
+        self._recent: list[bool] = []  # the last messages of the window, True for a reject
+        self._seen = 0  # messages loaded or quarantined
+        self._quarantined = 0
+        self._checked: list[bool] = []
+
+    def max_rejects(self, messages: int) -> int:
+        """How many rejects the next batch may have, at most, if all of its other messages load.
+
+        :param messages: of the batch
+        """
+        seen = self._seen + messages
+        if seen < self._settings.min_messages:
+            return self._allowed(self._settings.min_messages)
+        allowed = min(self._allowed(seen) - self._quarantined, messages)
+        if self._window is not None and seen >= self._window:
+            full_windows, rest = divmod(messages, self._window)
+            before = self._recent[max(len(self._recent) + rest - self._window, 0) :] if rest else []
+            in_rest = min(self._allowed(self._window) - sum(before), rest)
+            allowed = min(allowed, full_windows * self._allowed(self._window) + in_rest)
+        return max(allowed, 0)
+
+    def check(self, batch: Sequence[bool], reasons: Mapping[str, int]) -> None:
+        """Stop before a producer's mistake moves the whole queue into quarantine.
+
+        :param batch: of each message that the batch loads or rejects, whether it is rejected
+        :param reasons: of the batch, most frequent first
+        :raises QuarantineBudget: too many messages of the run, or in a row, failed a check
+        """
+        seen = self._seen + len(batch)
+        quarantined = self._quarantined + sum(batch)
+        if seen >= self._settings.min_messages and quarantined > self._allowed(seen):
+            raise self._exceeded(f"{quarantined} of {seen} messages", reasons)
+        if self._window is not None:
+            worst = _most_in_a_row([*self._recent, *batch], self._window)
+            if worst > self._allowed(self._window):
+                raise self._exceeded(f"{worst} of {self._window} messages in a row", reasons)
+        self._checked = list(batch)
+
+    def settle(self) -> None:
+        """Count the batch that was checked last: its transaction is committed."""
+        self._seen += len(self._checked)
+        self._quarantined += sum(self._checked)
+        if self._window is not None:
+            recent = [*self._recent, *self._checked]
+            self._recent = recent[max(len(recent) - self._window + 1, 0) :]
+        self._checked = []
+
+    def _allowed(self, messages: int) -> int:
+        return math.floor(messages * self._max_fraction)
+
+    def _exceeded(self, share: str, reasons: Mapping[str, int]) -> QuarantineBudget:
         often = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:5])
-        raise QuarantineBudget(
-            f"{quarantined} of {seen} messages failed a check, more than quarantine.max_fraction "
-            f"({settings.max_fraction:g}) allows; this batch was released; most frequent: {often}"
+        return QuarantineBudget(
+            f"{share} failed a check, more than quarantine.max_fraction "
+            f"({self._settings.max_fraction:g}) allows; this batch was released; most frequent: "
+            f"{often}"
         )
+
+
+def _most_in_a_row(rejected: Sequence[bool], window: int) -> int:
+    """The largest number of rejects among *window* messages in a row; 0 if there are fewer."""
+    if len(rejected) < window:
+        return 0
+    sums = np.cumsum([0, *rejected])
+    return int((sums[window:] - sums[:-window]).max())

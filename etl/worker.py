@@ -45,7 +45,7 @@ def work(
     An :class:`EtlError` during the drain is in the result, not raised.
     """
     began = time.monotonic()
-    consumer = open_consumer(settings, ready.queue, ready.visibility_seconds, stop, quota)
+    consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
     engine = open_engine(settings.database)
     drain = pipeline.Drain(
         settings=settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from etl.errors import EtlError, QueueUnavailable
@@ -53,10 +54,18 @@ def acknowledge(
 
 
 def release(
-    queue: Queue, heartbeat: Heartbeat, messages: Sequence[Message], call_maker: CallMaker
+    queue: Queue,
+    heartbeat: Heartbeat,
+    messages: Sequence[Message],
+    call_maker: CallMaker,
+    after_seconds: int = 0,
 ) -> int:
-    """Show messages to other consumers at once; return how many wait for their timeout instead."""
-    left = _Calls(queue.release, heartbeat).for_all(messages, call_maker)
+    """Show messages to other consumers; return how many wait for their timeout instead.
+
+    :param after_seconds: hide them for that long first; by default they are visible at once
+    """
+    call = partial(queue.extend, seconds=after_seconds) if after_seconds else queue.release
+    left = _Calls(call, heartbeat).for_all(messages, call_maker)
     if left:
         log.warning(
             "%d messages could not be released; they come back after the visibility timeout", left

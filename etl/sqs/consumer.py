@@ -10,11 +10,12 @@ from typing import Self
 
 from etl.config import Settings
 from etl.sqs.acknowledge import acknowledge, release
+from etl.sqs.arrivals import Arrivals
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, Quota, Stop
 from etl.sqs.message import Message
-from etl.sqs.queue import Queue
+from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
 
 
@@ -33,21 +34,31 @@ class Consumer:
         receivers: int,
         stop: Stop,
         quota: Quota,
+        max_receive_count: int | None = None,
+        sent_time_column: str | None = None,
     ) -> None:
         """Prepare the threads.
 
         :param receivers: threads that receive, and threads that acknowledge when they do not
+        :param max_receive_count: of the queue
+        :param sent_time_column: a column that is made from the messages' SentTimestamp
         """
         self.stop = stop
-        self.released = 0  # deliveries
         self.not_acknowledged = 0  # handled messages that are still in the queue
+        self._released = 0  # deliveries
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
         self._pool = ThreadPoolExecutor(receivers, "acknowledge")
         self._background = ThreadPoolExecutor(1, "background")
         self._calls = CallQueue(self._pool, receivers)
+        self._arrivals = Arrivals(
+            lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
+            stop,
+            max_receive_count,
+            sent_time_column,
+        )
         self._receiver = Receiver(
-            queue, self._heartbeat, limits, receivers, stop, quota, self._calls
+            queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
         self._acknowledging: Future[int] | None = None
 
@@ -70,7 +81,12 @@ class Consumer:
     @property
     def received(self) -> int:
         """Deliveries so far."""
-        return self._receiver.received
+        return self._receiver.received + self._arrivals.released
+
+    @property
+    def released(self) -> int:
+        """Deliveries that were released so far."""
+        return self._released + self._arrivals.released
 
     @property
     def buffered(self) -> int:
@@ -103,19 +119,33 @@ class Consumer:
         """Release messages that this consumer will not handle."""
         if messages:
             release(self._queue, self._heartbeat, messages, self._pool)
-            self.released += sum(message.deliveries for message in messages)
+            self._released += sum(message.deliveries for message in messages)
 
     def raise_error(self) -> None:
-        """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`."""
+        """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
+
+        :raises NoSentTimestamp: messages come without what a column needs
+        """
+        self._arrivals.raise_error()
         self._receiver.raise_error()
 
 
 def open_consumer(
-    settings: Settings, queue: Queue, visibility_seconds: int, stop: Stop, quota: Quota
+    settings: Settings, queue: Queue, state: QueueState, stop: Stop, quota: Quota
 ) -> Consumer:
-    """Make the consumer of the settings. It receives nothing yet."""
+    """Make the consumer of the settings. It receives nothing yet.
+
+    :param state: the queue's numbers at the start
+    """
     return Consumer(
-        queue, visibility_seconds, _limits(settings), settings.queue.receivers, stop, quota
+        queue,
+        state.visibility_seconds,
+        _limits(settings),
+        settings.queue.receivers,
+        stop,
+        quota,
+        state.max_receive_count,
+        next((column.name for column in settings.table.columns if column.attribute), None),
     )
 
 

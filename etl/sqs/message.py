@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,6 +22,20 @@ class Message:
     sent_ms: int | None = field(repr=False)  # SentTimestamp: milliseconds since 1970 UTC
     md5: str | None = field(repr=False)  # MD5OfBody, which botocore does not check
     deliveries: int = field(default=1, repr=False)  # times it arrived while we held it
+    # ApproximateReceiveCount, this receive included; 0 if SQS did not say.
+    receive_count: int = field(default=0, repr=False)
+    _is_damaged: bool | None = field(default=None, init=False, repr=False)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the body is not the one that was sent, as far as its MD5 says.
+
+        A checksum in another form than SQS's is damage too. SQS takes no message without a body.
+        """
+        if self._is_damaged is None:
+            right = self.md5 is None or str(self.md5).strip().lower() == body_md5(self.body)
+            self._is_damaged = not right or (self.md5 is None and not self.body)
+        return self._is_damaged
 
     @property
     def body_bytes(self) -> int:
@@ -41,6 +56,11 @@ class Handle:
 
     message_id: str
     receipt_handle: str = field(repr=False)
+
+
+def body_md5(body: str) -> str:
+    """MD5 of a message body in hex, as SQS computes it: a checksum, not a safeguard."""
+    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def in_tens(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

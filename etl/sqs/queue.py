@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs.message import Handle, Message, in_tens
+from etl.sqs.redrive import RedrivePolicy, read_policy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -46,6 +47,10 @@ REFUSALS = frozenset(
 # InvalidSignatureException and SignatureDoesNotMatch, the same as for a wrong key. This one passes
 # once the clock is set, or at once if it was the process that had been suspended.
 CLOCK_SKEW = ("Signature expired", "Signature not yet current")
+# Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
+SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
+MAX_SENT_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can hold
+MAX_RECEIVES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class QueueState:
     visibility_seconds: int
     visible: int
     in_flight: int
+    redrive: RedrivePolicy | None = None  # None: the queue has no dead-letter queue
+
+    @property
+    def max_receive_count(self) -> int | None:
+        """Receives after which a message goes to the dead-letter queue; None for no limit."""
+        return self.redrive.max_receive_count if self.redrive else None
 
 
 class Queue:
@@ -86,6 +97,7 @@ class Queue:
                 "VisibilityTimeout",
                 "ApproximateNumberOfMessages",
                 "ApproximateNumberOfMessagesNotVisible",
+                "RedrivePolicy",
             ],
         )
         attributes = answer["Attributes"]
@@ -93,6 +105,7 @@ class Queue:
             visibility_seconds=int(attributes["VisibilityTimeout"]),
             visible=int(attributes["ApproximateNumberOfMessages"]),
             in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+            redrive=read_policy(attributes.get("RedrivePolicy")),
         )
 
     def receive(self, limit: int, wait_seconds: int) -> list[Message]:
@@ -107,7 +120,8 @@ class Queue:
             QueueUrl=self.url,
             MaxNumberOfMessages=limit,
             WaitTimeSeconds=wait_seconds,
-            MessageSystemAttributeNames=["SentTimestamp"],
+            MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
+            AttributeNames=SYSTEM_ATTRIBUTES,
         )
         return [_message(entry) for entry in answer.get("Messages", [])]
 
@@ -161,14 +175,24 @@ class Queue:
 
 
 def _message(entry: Any) -> Message:
-    sent = entry.get("Attributes", {}).get("SentTimestamp")
+    attributes = entry.get("Attributes") or {}
+    body = entry.get("Body")
     return Message(
         message_id=entry["MessageId"],
-        body=entry.get("Body", ""),
+        body=body if isinstance(body, str) else "",
         receipt_handle=entry["ReceiptHandle"],
-        sent_ms=int(sent) if sent is not None else None,
+        sent_ms=_number(attributes.get("SentTimestamp"), MAX_SENT_MS),
         md5=entry.get("MD5OfBody"),
+        receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
     )
+
+
+def _number(text: Any, maximum: int) -> int | None:
+    """Read an attribute; what is not a number in range counts as absent."""
+    digits = str(text)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(maximum))):
+        return None
+    return int(digits) if int(digits) <= maximum else None
 
 
 def _call(call: Callable[..., Any], **arguments: Any) -> Any:

@@ -14,6 +14,7 @@ from collections import deque
 
 from etl.backoff import Backoff
 from etl.errors import EtlError, QueueUnavailable
+from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
@@ -42,11 +43,14 @@ class Receiver:
         stop: Stop,
         quota: Quota,
         calls: CallQueue,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """Prepare the threads.
 
         :param calls: other calls to SQS, which the threads make between two receives
+        :param arrivals: releases what arrives damaged; without it, every message is taken as it is
         """
+        self._arrivals = arrivals
         self._queue = queue
         self._heartbeat = heartbeat
         self._limits = limits
@@ -124,8 +128,12 @@ class Receiver:
             self._stop.request("queue")
         elif self._quota.left == 0 and self._buffer.reserved == 0:
             self._stop.request("max_messages")
-        elif (reason := self._timers.reason_to_stop(time.monotonic())) is not None:
-            self._stop.request(reason)
+        else:
+            now = time.monotonic()
+            if self._arrivals is not None and self._arrivals.come_again(now):
+                self._timers.messages_will_come(now)
+            if (reason := self._timers.reason_to_stop(now)) is not None:
+                self._stop.request(reason)
 
     def _empty(self) -> list[Message]:
         messages = self._buffer.empty()
@@ -179,6 +187,8 @@ class Receiver:
         messages: list[Message] = []
         try:
             messages = self._receive_patiently(rows)
+            if self._arrivals is not None:
+                messages = self._arrivals.sift(messages)
         finally:
             self._add(messages, rows)
 

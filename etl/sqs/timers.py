@@ -29,6 +29,10 @@ class Timers:
         """Note an outage: it is not silence, because the queue may be full."""
         self._silent_since = now
 
+    def messages_will_come(self, now: float) -> None:
+        """Note that released messages are about to be visible again: this is not silence."""
+        self._silent_since = now
+
     def buffer_was_full(self) -> None:
         """Note that the receivers had to wait for room: their silence is not the queue's."""
         self._was_full = True

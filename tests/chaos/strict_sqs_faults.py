@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
+from etl.embedded.sqs_messages import StoredMessage
+
 # The actions of a consumer. Only these suffer faults of whole requests, unless the schedule names
 # another action. Producers and observers must see the truth, or the checker could not be sure.
 CONSUMER_ACTIONS = frozenset(
@@ -40,6 +42,9 @@ class Rates:
     stale_handle: float = 0.0  # deletes: answered with success, nothing was done
     redelivered: float = 0.0  # deleted messages: delivered once more
     twice: float = 0.0  # received messages: visible at once, to another consumer
+    damaged: float = 0.0  # received messages: the body or its MD5 is not the one that was sent
+    no_sent_timestamp: float = 0.0  # received messages: without this attribute
+    damaged_receives: int = 0  # the first receives of each message that arrive damaged
     slow_seconds: float = 1.0
     in_flight: int = 120_000  # messages; a receive beyond them is OverLimit, long poll or not
     opposite_chunk: int = 0  # messages; above 0 each is delivered three times: strict_sqs_queue
@@ -133,6 +138,26 @@ class Faults:
         fires = scheduled or (not exempt and self.draw(getattr(self.rates, kind)))
         self.fired[kind] += fires
         return fires
+
+    def damage(self, message: StoredMessage) -> StoredMessage:
+        """Return the message as it arrives: whole, or damaged in one of several ways."""
+        if self.draw(self.rates.no_sent_timestamp):
+            self.fired["no_sent_timestamp"] += 1
+            message = replace(message, sent_ms="")  # type: ignore[arg-type]
+        by_count = message.receive_count <= self.rates.damaged_receives
+        if not by_count and not self.draw(self.rates.damaged):
+            return message
+        self.fired["damaged"] += 1
+        body = message.body
+        at = self._random.randrange(len(body))
+        changes = (
+            {"body": body[:at]},
+            {"body": body[:at] + chr(ord(body[at]) ^ 1) + body[at + 1 :]},
+            {"body": body + " "},
+            {"body_md5": message.body_md5[:-1]},
+            {"body_md5": "no MD5"},
+        )
+        return replace(message, **self._random.choice(changes))  # type: ignore[arg-type]
 
     def draw(self, rate: float) -> bool:
         """Draw once."""

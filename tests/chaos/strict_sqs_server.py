@@ -18,6 +18,7 @@ from typing import Any
 from etl.embedded import lifeline
 from etl.embedded.sqs_answers import Answer, Receive
 from etl.embedded.sqs_http import HTTP_REASONS, Connection, Request
+from etl.embedded.sqs_messages import StoredMessage
 from etl.embedded.sqs_model import StoredQueue
 from etl.embedded.sqs_parameters import Parameters
 from etl.embedded.sqs_refusals import Refusal
@@ -65,6 +66,9 @@ class StrictService(Service):
         assert isinstance(queue, StrictQueue)
         queue.check_in_flight(self.now_ms())
         return super()._receive_message(parameters, base_url)
+
+    def _take(self, receive: Receive) -> list[StoredMessage]:
+        return [self._faults.damage(message) for message in super()._take(receive)]
 
     def _delete_message(self, parameters: Parameters, base_url: str) -> Answer:
         self._position = 0

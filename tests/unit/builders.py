@@ -8,8 +8,7 @@ from typing import Any
 
 from etl import config
 from etl.config import Column
-from etl.extract import body_md5
-from etl.sqs.message import Message
+from etl.sqs.message import Message, body_md5
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENT = {

@@ -1,0 +1,127 @@
+"""Tells a delivery that arrived damaged from a message that is bad, and releases it.
+
+A damaged delivery is the fault of the network or of a proxy, and the copy in the queue is whole. So
+the message is received again. Only when it arrives damaged several times, or must not be received
+once more, is it handled as it came; then the checks name what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from etl.errors import NoSentTimestamp
+from etl.sqs.limits import Stop
+from etl.sqs.message import Message
+
+log = logging.getLogger(__name__)
+
+MAX_DAMAGED = 3  # deliveries of a message; the last of them is handled as it came
+
+# How long a released message stays hidden. Visible at once, it would come back at once, through the
+# same network.
+PAUSE_SECONDS = 5
+
+# For that long after it is visible again a message is expected, and the queue not taken for idle.
+GRACE_SECONDS = 2
+
+# Messages whose damaged deliveries are remembered. Other workers may receive them next time, so
+# there is no moment at which all of them are settled here.
+MAX_REMEMBERED = 10_000
+
+
+class Arrivals:
+    """The damaged deliveries of one worker. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        release: Callable[[Sequence[Message], int], object],
+        stop: Stop,
+        max_receive_count: int | None = None,
+        sent_time_column: str | None = None,
+    ) -> None:
+        """Start with none.
+
+        :param release: releases messages, which stay hidden for a number of seconds
+        :param max_receive_count: of the queue; after so many receives a message is not released
+        :param sent_time_column: a column that is made from the messages' SentTimestamp
+        """
+        self.released = 0  # deliveries
+        self._release = release
+        self._stop = stop
+        self._max_receive_count = max_receive_count
+        self._sent_time_column = sent_time_column
+        self._has_sent_time = False  # whether any message came with one
+        self._error: NoSentTimestamp | None = None
+        self._expected_until = -math.inf  # monotonic seconds
+        self._damaged: dict[str, int] = {}  # deliveries by message id
+        self._lock = threading.Lock()  # guards everything above
+
+    def sift(self, messages: list[Message]) -> list[Message]:
+        """Release the messages that arrived damaged; return the others.
+
+        If no message comes with what a column needs, this asks for the stop of the run, and all
+        messages are returned, to be released with the rest.
+        """
+        with self._lock:
+            if self._lacks_sent_time(messages):
+                return messages
+            damaged = [message for message in messages if self._comes_again(message)]
+            if not damaged:
+                return messages
+            self.released += len(damaged)
+            self._expected_until = time.monotonic() + PAUSE_SECONDS + GRACE_SECONDS
+        log.warning(
+            "%d messages arrived damaged, such as %s; released, to be received again",
+            len(damaged),
+            damaged[0].message_id,
+        )
+        self._release(damaged, PAUSE_SECONDS)
+        return [message for message in messages if message not in damaged]
+
+    def come_again(self, now: float) -> bool:
+        """Whether released messages are still expected at this time."""
+        return now < self._expected_until
+
+    def raise_error(self) -> None:
+        """Raise what ended the run, if something did.
+
+        :raises NoSentTimestamp: no message came with what a column needs
+        """
+        if self._error is not None:
+            raise self._error
+
+    def _lacks_sent_time(self, messages: Sequence[Message]) -> bool:
+        """Whether to give up, since no message so far came with its SentTimestamp.
+
+        Decided at the first receive: every message received would be released again in the end.
+        """
+        if not messages or self._sent_time_column is None or self._has_sent_time:
+            return False
+        self._has_sent_time = any(message.sent_ms is not None for message in messages)
+        if not self._has_sent_time:
+            self._error = NoSentTimestamp(
+                f"messages come without SentTimestamp, and column {self._sent_time_column!r} is "
+                "made from it; the SQS emulator or proxy must answer with the system attributes "
+                "that a receive asks for"
+            )
+            self._stop.request(self._error.stop_reason, release_rest=True)
+        return not self._has_sent_time
+
+    def _comes_again(self, message: Message) -> bool:
+        lacks_time = self._sent_time_column is not None and message.sent_ms is None
+        if not lacks_time and not message.is_damaged:
+            self._damaged.pop(message.message_id, None)
+            return False
+        times = self._damaged.pop(message.message_id, 0) + 1
+        receives = max(times, message.receive_count)
+        is_last = self._max_receive_count is not None and receives >= self._max_receive_count
+        if times >= MAX_DAMAGED or is_last:
+            return False
+        self._damaged[message.message_id] = times
+        if len(self._damaged) > MAX_REMEMBERED:
+            del self._damaged[next(iter(self._damaged))]  # the oldest
+        return True

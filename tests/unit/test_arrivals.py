@@ -1,0 +1,155 @@
+"""Which deliveries arrived damaged, and what becomes of their messages."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from etl import extract
+from etl.errors import NoSentTimestamp
+from etl.sqs import arrivals
+from etl.sqs.arrivals import Arrivals
+from etl.sqs.limits import Stop
+from etl.sqs.message import body_md5
+from etl.sqs.queue import _message
+from tests.unit.builders import event, message
+
+DAMAGED = {
+    "another body": {"md5": body_md5("another")},
+    "a checksum in another form": {"md5": "rL0Y20zC+Fzt72VPzMSk2A=="},
+    "no checksum at all in its place": {"md5": ""},
+    "no body": {"body": ""},
+    "no body and no checksum": {"body": "", "md5": None},
+}
+
+
+def delivery(**changes: Any) -> Any:
+    """Make a good delivery, with changes."""
+    return message(**{"body": event(), **changes})
+
+
+def arrivals_of(
+    max_receive_count: int | None = None, column: str | None = None, stop: Stop | None = None
+) -> Arrivals:
+    """Make the arrivals of a worker."""
+    return Arrivals(lambda *_: None, stop or Stop(), max_receive_count, column)
+
+
+def handled(seen: Arrivals, *deliveries: Any) -> list[bool]:
+    """Say of each delivery, one after the other, whether it is handled as it came."""
+    return [bool(seen.sift([one])) for one in deliveries]
+
+
+@pytest.mark.parametrize("change", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_delivery_is_received_again(change: dict[str, Any]) -> None:
+    """The next delivery is whole, so the message is loaded."""
+    if "md5" not in change:
+        change = {**change, "md5": body_md5(event())}
+    assert handled(arrivals_of(), delivery(**change), delivery()) == [False, True]
+
+
+@pytest.mark.parametrize("change", DAMAGED.values(), ids=DAMAGED)
+def test_a_message_that_always_arrives_damaged_is_quarantined(change: dict[str, Any]) -> None:
+    """After a few deliveries it is handled as it came, and then a check refuses it."""
+    damaged = delivery(**{"md5": body_md5(event()), **change})
+    assert handled(arrivals_of(), damaged, damaged, damaged) == [False, False, True]
+    _, rejects = extract.read([damaged], ["ip"])
+    assert len(rejects) == 1
+
+
+@pytest.mark.parametrize("md5", [None, body_md5(event()), body_md5(event()).upper()])
+def test_a_whole_delivery_is_handled(md5: str | None) -> None:
+    """Some emulators send no checksum, or write it in capitals."""
+    assert handled(arrivals_of(), delivery(md5=md5)) == [True]
+    assert extract.read([delivery(md5=md5)], ["ip"])[1].empty
+
+
+def test_only_damaged_deliveries_count() -> None:
+    """A message received many times before, whole, is not given up at the first damage."""
+    damaged = delivery(md5="0" * 32, receive_count=40)
+    assert handled(arrivals_of(), damaged, damaged, delivery()) == [False, False, True]
+    seen = arrivals_of()
+    for _ in range(5):
+        assert handled(seen, damaged, damaged, delivery(receive_count=43)) == [False, False, True]
+
+
+@pytest.mark.parametrize(("maximum", "count"), [(1, 1), (2, 2), (3, 3), (5, 7)])
+def test_the_last_receive_is_never_given_back(maximum: int, count: int) -> None:
+    """Released then, the message would go to the dead-letter queue."""
+    last = delivery(md5="0" * 32, receive_count=count)
+    assert handled(arrivals_of(maximum), last) == [True]
+    if maximum > 1:
+        earlier = delivery(md5="0" * 32, receive_count=maximum - 1)
+        assert handled(arrivals_of(maximum), earlier) == [False]
+
+
+def test_without_receive_counts_the_deliveries_seen_here_count() -> None:
+    """Some emulators do not say how often a message was received."""
+    unknown = delivery(md5="0" * 32, receive_count=0)
+    assert handled(arrivals_of(2), unknown, unknown) == [False, True]
+
+
+def test_a_released_message_stays_hidden_for_a_while() -> None:
+    """Visible at once it would come at once; until it is back, the queue is not idle."""
+    hidden: list[tuple[list[str], int]] = []
+    seen = Arrivals(lambda ms, s: hidden.append(([m.message_id for m in ms], s)), Stop())
+    assert not seen.come_again(time.monotonic())
+    good = message(event(), 2)
+    assert seen.sift([message("{", 1, md5="0" * 32), good]) == [good]
+    assert hidden == [(["m1"], arrivals.PAUSE_SECONDS)]
+    assert seen.released == 1
+    assert seen.come_again(time.monotonic())
+    assert not seen.come_again(time.monotonic() + 3600)
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other workers receive some of the released messages, so here their end is never seen."""
+    monkeypatch.setattr(arrivals, "MAX_REMEMBERED", 10)
+    seen = arrivals_of()
+    for number in range(100):
+        assert handled(seen, message("{", number, md5="0" * 32)) == [False]
+    assert len(seen._damaged) == 10
+
+
+def test_messages_without_a_time_stop_the_run_if_a_column_needs_it() -> None:
+    """A service that never sends SentTimestamp would put every message into quarantine."""
+    without = [delivery(sent_ms=None) for _ in range(3)]
+    stop = Stop()
+    seen = arrivals_of(column="create_date", stop=stop)
+    assert seen.sift([]) == []
+    seen.raise_error()
+    assert seen.sift(without) == without  # to be released with the rest
+    assert (stop.reason, stop.release_rest) == ("no SentTimestamp", True)
+    with pytest.raises(NoSentTimestamp, match=r"SentTimestamp.*'create_date'"):
+        seen.raise_error()
+    seen = arrivals_of(column=None)
+    assert seen.sift(without) == without
+    seen.raise_error()
+
+
+def test_a_single_message_without_a_time_is_received_again() -> None:
+    """Others came with one, so the service does send it."""
+    seen = arrivals_of(column="create_date")
+    without = delivery(sent_ms=None)
+    whole = message(event(), 2)
+    assert seen.sift([without, whole]) == [whole]
+    assert handled(seen, without, without) == [False, True]
+    assert handled(arrivals_of(), without) == [True]
+
+
+@pytest.mark.parametrize("text", [None, "", "soon", "-1", "1.5", "9" * 30, "253402300800000", "²"])
+def test_an_attribute_that_is_no_time_counts_as_absent(text: str | None) -> None:
+    """It must not end the receiving thread."""
+    attributes = {"SentTimestamp": text, "ApproximateReceiveCount": text}
+    received = _message({"MessageId": "m", "ReceiptHandle": "h", "Attributes": attributes})
+    assert (received.sent_ms, received.receive_count, received.body) == (None, 0, "")
+
+
+def test_the_attributes_of_a_message_are_read() -> None:
+    """SQS sends numbers as text."""
+    attributes = {"SentTimestamp": "1700000000000", "ApproximateReceiveCount": "3"}
+    entry = {"MessageId": "m", "ReceiptHandle": "h", "Body": "{}", "Attributes": attributes}
+    received = _message(entry)
+    assert (received.sent_ms, received.receive_count, received.body) == (1_700_000_000_000, 3, "{}")
