@@ -60,6 +60,7 @@ def read(
         message is in one of the two, in the given order.
     """
     known = frozenset(fields).union(*other_names.values())
+    fields_of_several_names = tuple(other_names.items())
     readable: list[Message] = []
     rows: list[list[Any]] = []
     unreadable: list[Reject] = []
@@ -69,7 +70,7 @@ def read(
             if unknown_fields == "reject" and not known.issuperset(event):
                 # The name of an unknown field also comes from outside, so it is not repeated.
                 raise Unreadable("unknown field")
-            for field, names in other_names.items():
+            for field, names in fields_of_several_names:
                 _read_by_any_name(event, field, names)
         except Unreadable as finding:
             unreadable.append((message.message_id, finding.column, finding.check))

@@ -151,7 +151,7 @@ def test_a_file_that_is_gone_or_no_text_is_to_be_restored(tmp_path):
         if content:
             path.write_bytes(content)
             path.chmod(0o600)
-        with pytest.raises(KeyringError, match="restore the copy of the keyring$") as caught:
+        with pytest.raises(KeyringError, match=r"restore the copy of the keyring$") as caught:
             load_keyring({"ETL_KEYRING_FILE": str(path)})
         assert "keys new" not in str(caught.value)
 
