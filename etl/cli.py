@@ -54,7 +54,7 @@ def start() -> None:
     epilog=f"""{EXIT_CODES}
 \b
 Examples:
-  (umask 077 && etl keys new > keyring.json)
+  (umask 077 && set -C && etl keys new > keyring.json)
   export ETL_KEYRING_FILE=keyring.json
   export DATABASE_URL=postgresql://etl@localhost/etl
   export ETL_QUEUE__URL=https://sqs.eu-west-1.amazonaws.com/123456789012/q

@@ -52,6 +52,14 @@ class _Section(BaseModel):
     )
 
 
+class JobSettings(_Section):
+    """The job, which is one configuration: a queue, a table, a name."""
+
+    name: str | None = Field(
+        None, min_length=1, description="name of the job; default: `schema.name` of its table"
+    )
+
+
 class QueueSettings(_Section):
     """Where the messages come from."""
 
@@ -99,7 +107,11 @@ class Column(_Section):
     """One column of the target table, and where its value comes from."""
 
     name: Identifier = Field(description="name of the column in the table")
-    field: str | None = Field(None, min_length=1, description="field of the event")
+    field: str | tuple[str, ...] | None = Field(
+        None,
+        description="field of the event, or a list of its names, while producers send old and new "
+        "ones",
+    )
     attribute: Literal["SentTimestamp"] | None = Field(
         None, description="attribute of the message, instead of a field"
     )
@@ -121,11 +133,26 @@ class Column(_Section):
     )
     mask: bool = Field(False, description="personal data: only a token reaches the database")
     context: str | None = Field(
-        None, description="masking context; in columns that share one, equal values share a token"
+        None,
+        description="masking context, by default the first name of the field; in columns that "
+        "share one, equal values share a token",
     )
     canonical: bool = Field(
         True, description="type ip: store every notation of an address as the same value"
     )
+
+    @field_validator("field", mode="before")
+    @classmethod
+    def _check_names(cls, field: Any) -> Any:
+        if field is None:
+            return None
+        names = field if isinstance(field, (list, tuple)) else [field]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError("must be a name, or a list of names")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"name {name!r} is listed twice")
+        return names[0] if len(names) == 1 else tuple(names)
 
     @model_validator(mode="after")
     def _check_source(self) -> Column:
@@ -136,8 +163,9 @@ class Column(_Section):
                 "a column with an 'attribute' must have type 'date' or 'timestamp' and cannot be "
                 "masked"
             )
-        if self.field in FIELDS_OF_THE_JOB:
-            raise ValueError(f"field {self.field!r} has a name that is reserved for the job")
+        for name in self.fields:
+            if name in FIELDS_OF_THE_JOB:
+                raise ValueError(f"field {name!r} has a name that is reserved for the job")
         if self.mask and self.type not in ("text", "ip"):
             raise ValueError("only a column of type 'text' or 'ip' can be masked")
         if not self.required and not self.nullable:
@@ -145,9 +173,14 @@ class Column(_Section):
         return self
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """Every name of its field in an event; none if it comes from an attribute."""
+        return (self.field,) if isinstance(self.field, str) else self.field or ()
+
+    @property
     def source(self) -> str:
-        """The name of its value in the raw frame: that of the field or of the attribute."""
-        return self.field or self.attribute or ""
+        """The name of its value in the raw frame: the field's first, or the attribute's."""
+        return self.fields[0] if self.fields else self.attribute or ""
 
     @property
     def masking_context(self) -> str:
@@ -170,22 +203,29 @@ class Table(_Section):
         (), description="indexes that init creates, each a list of columns: [[masked_ip, user_id]]"
     )
 
+    @property
+    def full_name(self) -> str:
+        """The table as errors and the job's own tables name it: ``schema.name``."""
+        return f"{self.schema_name}.{self.name}"
+
     @field_validator("columns")
     @classmethod
     def _check_distinct(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         if not columns:
             raise ValueError("a table needs at least one column")
         names = Counter(column.name for column in columns)
-        sources = Counter(column.source for column in columns)
+        readers = Counter(name for c in columns for name in c.fields or (c.source,))
         for column in columns:
             if names[column.name] > 1:
                 raise ValueError(f"column {column.name!r} is listed twice")
-            if sources[column.source] > 1:
-                raise ValueError(f"{column.source!r} is read by two columns")
+            for name in column.fields or (column.source,):
+                if readers[name] > 1:
+                    raise ValueError(f"{name!r} is read by two columns")
             if column.name == "message_id":
                 raise ValueError("the column name 'message_id' is reserved for the job")
             # In the middle of the job a frame holds the fields and the table's columns together.
-            if column.name != column.source and column.name in sources:
+            # Besides, commands take either name of a column.
+            if column.name in readers and column.name not in (column.source, *column.fields):
                 raise ValueError(f"column {column.name!r} has the name of another column's field")
         return columns
 
@@ -312,6 +352,7 @@ class LogSettings(_Section):
 class Settings(_Section):
     """All settings of a job."""
 
+    job: JobSettings = JobSettings()
     queue: QueueSettings = QueueSettings()
     batch: BatchSettings = BatchSettings()
     event: EventSettings = EventSettings()
@@ -359,11 +400,37 @@ class Settings(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _name_ledger_key_as_its_column(self) -> Settings:
+        """Write the ledger key with the first name of its column's field.
+
+        So each of the names reads the same value, and gives it the same fingerprint.
+        """
+        for column in self.table.columns:
+            if self.ledger.field in column.fields:
+                ledger = self.ledger.model_copy(update={"key": f"field:{column.source}"})
+                self.__dict__["ledger"] = ledger  # the model is frozen
+        return self
+
+    @property
+    def job_name(self) -> str:
+        """The name of the job: the configured one, or that of its table."""
+        return self.job.name or f"{self.table.schema_name}.{self.table.name}"
+
     @property
     def event_fields(self) -> list[str]:
-        """The fields of the event that are read: those of the columns and of the ledger key."""
-        fields = [column.field for column in self.table.columns if column.field]
+        """The fields of the event that are read: those of the columns and of the ledger key.
+
+        A field of several names is listed by its first.
+        """
+        fields = [column.source for column in self.table.columns if column.fields]
         return list(dict.fromkeys([*fields, *([self.ledger.field] if self.ledger.field else [])]))
+
+    @property
+    def other_names(self) -> dict[str, tuple[str, ...]]:
+        """The other names of the fields that have several, by the first name."""
+        columns = self.table.columns
+        return {column.source: column.fields[1:] for column in columns if len(column.fields) > 1}
 
     @property
     def config_hash(self) -> str:

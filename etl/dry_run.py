@@ -11,6 +11,7 @@ import pandas as pd
 
 from etl import pipeline
 from etl.config import Settings
+from etl.postgres import first_use
 from etl.preflight import Ready, check_keys_and_queue
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary
@@ -46,6 +47,8 @@ def dry_run(
 ) -> DryRun:
     """Receive, check and mask, then release everything. Writes nothing and needs no database.
 
+    If there is a database, keyring and contexts must be those of their first use.
+
     Stops after one batch unless ``run.max_messages`` is set. Each receive still counts towards the
     queue's ``maxReceiveCount``.
 
@@ -53,6 +56,7 @@ def dry_run(
     """
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
+    first_use.check_if_reachable(settings, ready.keyring)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
     consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
     findings = _Findings()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -31,17 +32,19 @@ _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is not an event; ``check`` names the check that it failed."""
+    """The body is not an event; ``check`` names the check that it failed, or that a field did."""
 
-    def __init__(self, check: str) -> None:
+    def __init__(self, check: str, column: str = "message") -> None:
         super().__init__(check)
         self.check = check
+        self.column = column
 
 
 def read(
     messages: Sequence[Message],
     fields: Sequence[str],
     *,
+    other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
     envelope: Literal["none", "sns"] = "none",
     unknown_fields: Literal["ignore", "reject"] = "ignore",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,12 +52,14 @@ def read(
 
     :param messages: messages with distinct ids
     :param fields: the event's fields that become columns
+    :param other_names: the other names of fields, by the name that is in *fields*
     :returns: the raw frame and the rejects. The raw frame has ``message_id``, ``SentTimestamp``
         (milliseconds since 1970 UTC, or ``ABSENT``), then *fields* (the decoded Python values, or
         ``ABSENT``), all object. The rejects have ``message_id``, ``column``, ``check``. Each
         message is in one of the two, in the given order.
     """
-    known = frozenset(fields)
+    known = frozenset(fields).union(*other_names.values())
+    fields_of_several_names = tuple(other_names.items())
     readable: list[Message] = []
     rows: list[list[Any]] = []
     unreadable: list[Reject] = []
@@ -64,8 +69,10 @@ def read(
             if unknown_fields == "reject" and not known.issuperset(event):
                 # The name of an unknown field also comes from outside, so it is not repeated.
                 raise Unreadable("unknown field")
+            for field, names in fields_of_several_names:
+                _read_by_any_name(event, field, names)
         except Unreadable as finding:
-            unreadable.append((message.message_id, "message", finding.check))
+            unreadable.append((message.message_id, finding.column, finding.check))
         else:
             readable.append(message)
             # Keeps only what the columns need of a large event.
@@ -77,6 +84,26 @@ def read(
     for position, field in enumerate(fields):
         columns[field] = _objects([row[position] for row in rows])
     return pd.DataFrame(columns), rejects(unreadable)
+
+
+def _read_by_any_name(event: dict[str, Any], field: str, names: Sequence[str]) -> None:
+    """Put the value of a field under its first name, whichever name the event has.
+
+    A null beside a value counts as absent: a producer that sends both names may fill only one.
+
+    :raises Unreadable: two names have different values
+    """
+    present = [event[name] for name in (field, *names) if name in event]
+    values = [value for value in present if value is not None]
+    # Compared as JSON, because == does not tell 1, 1.0 and true apart.
+    if len(values) > 1 and len({_as_json(value) for value in values}) > 1:
+        raise Unreadable("two values", field)
+    if present:
+        event[field] = values[0] if values else None
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:

@@ -50,7 +50,7 @@ def run(
     engine = open_engine(settings.database)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
-        prepare_database(settings, engine, this_run, stop)
+        prepare_database(settings, engine, ready.keyring, this_run, stop)
         quota = open_quota(settings.run.max_messages)
         if settings.run.workers == 1:
             result = worker.work(settings, ready, Share(this_run), quota, stop, watch)

@@ -127,6 +127,7 @@ def prepare(
     raw, unreadable = extract.read(
         messages,
         settings.event_fields,
+        other_names=settings.other_names,
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
     )

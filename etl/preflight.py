@@ -17,6 +17,7 @@ from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, QueueRefused
+from etl.postgres import first_use
 from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Run
 from etl.schema import frame_schema
@@ -68,10 +69,16 @@ def _queue_state(queue: Queue) -> QueueState:
     return state
 
 
-def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop) -> None:
+def prepare_database(
+    settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, stop: Stop
+) -> None:
     """Create what is absent, check the tables, and enter the run. Waits out an outage.
 
-    :raises ConfigurationError: a table is missing or does not fit, or a privilege is missing
+    The first use of a key or of a masked column is recorded in the transaction that enters the run.
+    A run can be entered again, by a process that has just loaded the keyring.
+
+    :raises ConfigurationError: a table is missing or does not fit, a privilege is missing, or
+        keyring or contexts are not those of their first use
     :raises DatabaseUnavailable: the outage lasts too long, or the run is asked to stop
     """
     backoff = Backoff(settings.database.retry_seconds, lambda: stop.release_rest)
@@ -80,7 +87,7 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
             if settings.database.create_tables:
                 create_tables(engine, settings.table)
             check_tables(engine, settings.table)
-            run.start(engine)
+            run.start(engine, lambda connection: first_use.record(connection, settings, keyring))
         except DatabaseUnavailable as error:
             if stop.release_rest:
                 raise

@@ -121,9 +121,15 @@ class Run:
     config_hash: str
     command: str = "run"
 
-    def start(self, engine: sa.Engine) -> None:
-        """Enter the run. Raises as :func:`etl.postgres.engine.transaction` does."""
+    def start(
+        self, engine: sa.Engine, before: Callable[[sa.Connection], None] = lambda _: None
+    ) -> None:
+        """Enter the run. Raises as :func:`etl.postgres.engine.transaction` does.
+
+        :param before: done first, in the same transaction
+        """
         with transaction(engine) as connection:
+            before(connection)
             connection.execute(
                 queries()["start_run"],
                 {

@@ -168,14 +168,14 @@ def masked_columns(table: Table) -> list[Column]:
 
 
 def masked_column(table: Table, name: str) -> Column:
-    """The masked column of this name, or the one that is made from the field of this name.
+    """The masked column of this name, or the one that is made from a field of this name.
 
     :raises UsageError: there is none; the message names the masked fields
     """
     for column in masked_columns(table):
-        if name in (column.source, column.name):
+        if name in (column.name, *column.fields):
             return column
-    known = ", ".join(column.source for column in masked_columns(table)) or "none"
+    known = ", ".join(name for column in masked_columns(table) for name in column.fields) or "none"
     raise UsageError(f"{name!r} is not a masked field; masked are {known}")
 
 

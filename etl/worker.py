@@ -15,7 +15,7 @@ from etl.config import Settings
 from etl.errors import EtlError, NotReconciled
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
-from etl.preflight import Ready
+from etl.preflight import Ready, prepare_database
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
 from etl.sqs.limits import Quota, Stop
@@ -65,10 +65,22 @@ def work(
     return _result(drain, problem)
 
 
-def work_in_own_process(*arguments: Any) -> WorkerResult:
-    """Do :func:`work` in a process that does nothing else."""
+def work_in_own_process(
+    settings: Settings, ready: Ready, share: Share, quota: Quota, stop: Stop, *more: Any
+) -> WorkerResult:
+    """Do :func:`work` in a process that does nothing else.
+
+    The process has loaded the keyring itself, so it is compared once more.
+
+    :raises EtlError: as :func:`etl.preflight.prepare_database`; nothing was received
+    """
     tune_interpreter()
-    return work(*arguments)
+    engine = open_engine(settings.database)
+    try:
+        prepare_database(settings, engine, ready.keyring, share.run, stop)
+    finally:
+        engine.dispose()
+    return work(settings, ready, share, quota, stop, *more)
 
 
 def tune_interpreter() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,18 +46,12 @@ def forget(
     means that no key in this keyring opens some rows or messages, so they were not searched.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.forget import Search, find_value, forget_value
-    from etl.postgres.engine import open_engine
     from etl.schema import masked_column
 
-    search = Search(
-        open_engine(settings.database),
-        settings,
-        load_keyring(os.environ),
-        masked_column(settings.table, column),
-        options.read_value(value),
-    )
+    masked = masked_column(settings.table, column)
+    engine, keyring = options.open_with_keys(settings)
+    search = Search(engine, settings, keyring, masked, options.read_value(value))
     if yes:
         matches = forget_value(search, "null" if null else "delete", reason)
     else:

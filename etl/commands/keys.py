@@ -26,20 +26,20 @@ def keys() -> None:
     "new",
     epilog="""\b
 Example:
-  (umask 077 && etl keys new > keyring.json)
+  (umask 077 && set -C && etl keys new > keyring.json)
   export ETL_KEYRING_FILE=keyring.json
 """,
 )
 @click.option(
     "--key-id",
-    default="k1",
-    show_default=True,
-    help="Give the key this id, of 1 to 16 characters; it is part of each token.",
+    help="Give the key this id, of 1 to 16 characters; it is part of each token.  [default: a new "
+    "one, such as k261127-a3f9]",
 )
-def keys_new(key_id: str) -> None:
+def keys_new(key_id: str | None) -> None:
     """Print a new keyring with one random key.
 
-    The keyring goes to standard output; no file is written.
+    The keyring goes to standard output; no file is written. It is for a new job. If the keyring of
+    a job is lost or damaged, restore its copy instead: a new key cannot read what is stored.
     """
     from etl.crypto.keyring import Keyring
 
@@ -52,12 +52,13 @@ def keys_new(key_id: str) -> None:
     epilog="""\b
 Examples:
   etl keys rotate --in-place
-  (umask 077 && etl keys rotate > keyring-2.json)
+  (umask 077 && set -C && etl keys rotate > keyring-2.json)
 """,
 )
 @click.option(
     "--key-id",
-    help="Give the new key this id, of 1 to 16 characters.  [default: the next of k1, k2, ...]",
+    help="Give the new key this id, of 1 to 16 characters.  [default: a new one, such as "
+    "k261127-a3f9]",
 )
 @click.option(
     "--in-place",
@@ -114,15 +115,15 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.key_list import key_list, usage_by_place
-    from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    keyring = load_keyring(os.environ)
     if settings.database.url is None:
+        keyring = load_keyring(os.environ)
         click.echo(
             "DATABASE_URL is not set, so key usage in the database cannot be counted", err=True
         )
         usage = {}
     else:
-        usage = usage_by_place(open_engine(settings.database), settings.table)
+        engine, keyring = options.open_with_keys(settings)
+        usage = usage_by_place(engine, settings.table)
     output.table(key_list(keyring, usage), "keys", as_json=as_json)

@@ -13,6 +13,7 @@ from etl.commands import options
 
 if TYPE_CHECKING:
     from etl.config import Column, Settings
+    from etl.crypto.keyring import Keyring
 
 
 @click.command(
@@ -31,7 +32,12 @@ def token(config_path: Path, value: str | None, column: str, as_json: bool) -> N
     The token of the primary key comes first.
     """
     settings = options.load_settings(config_path)
-    _, tokens = _tokens(settings, column, value)
+    from etl.crypto.keyring import load_keyring
+    from etl.postgres import first_use
+
+    keyring = load_keyring(os.environ)
+    first_use.check_if_reachable(settings, keyring)
+    _, tokens = _tokens(settings, keyring, column, value)
     for key_id, text in tokens.items():
         click.echo(json.dumps({"key_id": key_id, "token": text}) if as_json else text)
 
@@ -56,11 +62,10 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
     settings = options.load_settings(config_path)
     from etl.analysis.key_usage import incomparable, key_usage
     from etl.operations.lookup import find_rows
-    from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    masked, tokens = _tokens(settings, column, value)
-    engine = open_engine(settings.database)
+    engine, keyring = options.open_with_keys(settings)
+    masked, tokens = _tokens(settings, keyring, column, value)
     found = find_rows(engine, settings.table, masked, tokens, limit)
     output.table(found, f"rows with this {masked.source}", as_json=as_json)
     if len(found) == limit:
@@ -74,11 +79,11 @@ def rows(config_path: Path, value: str | None, column: str, limit: int, as_json:
         )
 
 
-def _tokens(settings: Settings, name: str, value: str | None) -> tuple[Column, dict[str, str]]:
-    from etl.crypto.keyring import load_keyring
+def _tokens(
+    settings: Settings, keyring: Keyring, name: str, value: str | None
+) -> tuple[Column, dict[str, str]]:
     from etl.operations.lookup import tokens_of
     from etl.schema import masked_column
 
     column = masked_column(settings.table, name)
-    keyring = load_keyring(os.environ)
     return column, tokens_of(options.read_value(value), column, keyring)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from etl.config import Settings
+    from etl.crypto.keyring import Keyring
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -88,6 +91,32 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     settings = load(config_path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
     return settings
+
+
+def open_with_keys(
+    settings: Settings, connections: int = 1, *, record: bool = False
+) -> tuple[sa.Engine, Keyring]:
+    """Open the database and load the keyring, for a command that needs both.
+
+    :param connections: how many the engine keeps open
+    :param record: record first uses, for a command that stores what a key made
+    :raises SettingsError: DATABASE_URL is missing or is not a Postgres URL
+    :raises KeyringError: the keyring cannot be used
+    :raises EtlError: keyring or configuration do not fit the database, see
+        :func:`etl.postgres.first_use.check`
+    """
+    from etl.crypto.keyring import load_keyring
+    from etl.postgres import first_use
+    from etl.postgres.engine import open_engine, transaction
+
+    engine = open_engine(settings.database, connections)
+    keyring = load_keyring(os.environ)
+    if record:
+        with transaction(engine) as connection:
+            first_use.record(connection, settings, keyring)
+    else:
+        first_use.check(engine, settings, keyring)
+    return engine, keyring
 
 
 def value_and_column(command: Callable[..., Any]) -> Callable[..., Any]:

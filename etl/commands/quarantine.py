@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +95,10 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     row cannot be written, nothing is shown. Needs the keyring.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.show import open_entry
-    from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine = open_engine(settings.database)
-    keyring = load_keyring(os.environ)
+    engine, keyring = options.open_with_keys(settings)
     entry, body = open_entry(engine, keyring, settings.table, quarantine_id, reason)
     if as_json:
         click.echo(json.dumps({**entry.facts, "body": body}))
@@ -137,13 +133,11 @@ def quarantine_replay(
     """
     selected = selection.selection_or_all(ids, everything, choices)
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
-    from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine = open_engine(settings.database)
-    summary = replay(settings, engine, load_keyring(os.environ), selected)
+    engine, keyring = options.open_with_keys(settings)
+    summary = replay(settings, engine, keyring, selected)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
@@ -196,12 +190,9 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     import` reads it back. Needs the keyring.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.transfer import export_entries
-    from etl.postgres.engine import open_engine
 
-    engine = open_engine(settings.database)
-    keyring = load_keyring(os.environ)
+    engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(**choices)
     count = export_entries(engine, keyring, selected, file, settings.batch.bytes)
     click.echo(f"wrote {count:,} entries to {file}", err=True)
@@ -223,9 +214,8 @@ def quarantine_import(config_path: Path, file: Path) -> None:
     keyring.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.transfer import import_entries
-    from etl.postgres.engine import open_engine
 
-    new, seen = import_entries(open_engine(settings.database), load_keyring(os.environ), file)
+    engine, keyring = options.open_with_keys(settings, record=True)
+    new, seen = import_entries(engine, keyring, file)
     click.echo(f"imported {new:,} of {seen:,} entries", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +36,10 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
     the keyring opens is left unchanged and counted.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.rekey import MAX_BATCHES_AT_ONCE, rekey_database
-    from etl.postgres.engine import open_engine
     from etl.terminal import progress
 
-    keyring = load_keyring(os.environ)
-    engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
+    engine, keyring = options.open_with_keys(settings, MAX_BATCHES_AT_ONCE)
     with progress.steps() as show:
 
         def show_progress(state: RekeyProgress) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -84,16 +83,14 @@ def unmask(
     if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
         raise click.UsageError("give one of TOKEN, --in and --where")
     settings = options.load_settings(config_path, {"unmask.max_rows": limit})
-    from etl.crypto.keyring import load_keyring
     from etl.operations.private_file import check_new_file
     from etl.operations.unmask import UnmaskRequest
-    from etl.postgres.engine import open_engine
 
     columns = _columns(settings, column)
     if out_path is not None:
         check_new_file(out_path)
-    engine = open_engine(settings.database)
-    request = UnmaskRequest(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
+    engine, keyring = options.open_with_keys(settings)
+    request = UnmaskRequest(engine, keyring, reason, settings.unmask.max_rows)
     if in_path is not None:
         text = _csv(_from_file(in_path, columns, request))
     elif condition is not None:

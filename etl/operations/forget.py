@@ -151,7 +151,8 @@ def _with_value(search: Search, messages: Sequence[Message]) -> set[str]:
     wanted = canonical_text(search.column, search.value)
     by_id = {message.message_id: message for message in messages}
     envelope = search.settings.queue.envelope
-    raw, _ = extract.read(list(by_id.values()), [field], envelope=envelope)
+    names = {field: search.column.fields[1:]}
+    raw, _ = extract.read(list(by_id.values()), [field], other_names=names, envelope=envelope)
     values = dict(zip(raw["message_id"], raw[field], strict=True))
     with_value = set()
     for message_id, message in by_id.items():

@@ -25,6 +25,7 @@ from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable
 from etl.operations import remask, reseal
+from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
@@ -132,13 +133,16 @@ def rekey_database(
 
     :param engine: should keep MAX_BATCHES_AT_ONCE connections open
     :param on_progress: called with the progress after each step
-    :raises TableError: a table is missing or not as configured, or a column is too narrow
+    :raises ConfigurationError: a table is missing or not as configured, a column is too narrow, or
+        keyring or contexts are not those of their first use
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the new tokens
     :raises DatabaseUnavailable: an outage that lasted; committed batches stay, so start again
     """
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
+    with transaction(engine) as connection:
+        first_use.record(connection, settings, keyring)
     work = _Work(engine, settings.table, keyring, settings.database.retry_seconds, Event())
     done = Tally()
     remaining = 0

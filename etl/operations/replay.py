@@ -32,6 +32,7 @@ from etl.operations.entries import (
     update_reasons,
 )
 from etl.pipeline import BatchId, Stored
+from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.tables import check_tables
@@ -56,7 +57,7 @@ def replay(
     siv.check_vectors()
     check_tables(engine, settings.table)
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
-    run.start(engine)
+    run.start(engine, lambda connection: first_use.record(connection, settings, keyring))
     schema = frame_schema(settings.table.columns)
     reasons = Counter[str]()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):

@@ -138,7 +138,7 @@ def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str,
         name: column
         for name in header
         for column in columns
-        if name in (column.name, column.source)
+        if name in (column.name, *column.fields)
     }
     if not found:
         known = ", ".join(repr(column.name) for column in columns)

@@ -24,6 +24,8 @@ _NEWEST = {
     "quarantine": "closed_as",
     "runs": "command",
     "unmask_audit": "fingerprint",
+    "key_checks": "first_used_at",
+    "masked_columns": "first_used_at",
     "broken_checks": "messages",
 }
 

@@ -95,6 +95,31 @@ create table if not exists etl.unmask_audit (
     fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/operations/audit.py
 );
 
+-- The first use of each key: by which job, for which table, and a value by which the key is recognised,
+-- which says nothing about it. A keyring with another key under the same id is refused: see
+-- etl/postgres/key_checks.py.
+create table if not exists etl.key_checks (
+    job           text        not null,
+    target        text        not null,  -- schema.table
+    key_id        text        not null,
+    check_value   text        not null,
+    first_used_at timestamptz not null default now(),
+    primary key (job, target, key_id)
+);
+
+-- How each masked column was first loaded. A configuration that would give equal values other tokens
+-- is refused: see etl/postgres/contexts.py.
+create table if not exists etl.masked_columns (
+    target        text        not null,  -- schema.table
+    column_name   text        not null,
+    context       text        not null,  -- what its tokens are bound to besides the key
+    canonical     boolean     not null,  -- whether addresses are brought into one spelling first
+    fields        text[]      not null,  -- of the event, to say in an error which line to write
+    job           text        not null,
+    first_used_at timestamptz not null default now(),
+    primary key (target, column_name)
+);
+
 -- For CHECK constraints on masked columns (table.token_check). It raises an error by itself, because
 -- for a CHECK that is merely false Postgres quotes the row, to the client and in the server's log.
 create or replace function etl.check_token(value text, constraint_name text) returns boolean

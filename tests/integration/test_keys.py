@@ -23,7 +23,7 @@ from etl.mask import tokens, unmask
 from tests.acceptance.job_processes import make_tables, until
 from tests.conftest import KEYRING, ROOT, Job
 
-SECOND = KEYRING.with_new()
+SECOND = KEYRING.with_new("k2")
 
 
 def call(*arguments: str, text: bytes = b"", **environment: str) -> Result:
@@ -53,7 +53,7 @@ def test_rotate_in_place_prints_no_key(tmp_path: Path) -> None:
     path.chmod(0o600)
     done = call("keys", "rotate", "--in-place", ETL_KEYRING_FILE=str(path))
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "'k2'" in done.stderr
+    assert repr(json.loads(path.read_text())["primary"]) in done.stderr
     assert not any(key in done.stderr for key in json.loads(path.read_text())["keys"].values())
 
 
@@ -289,7 +289,10 @@ def test_a_missing_secret_is_reported_over_http(job: Job, aws: dict[str, str]) -
         "token", "-", "--column", "ip", **aws, ETL_KEYRING="", ETL_KEYRING_SECRET="gone"
     )
     assert done.returncode == 2
-    assert done.stderr == "error: keyring secret 'gone' cannot be read: ResourceNotFoundException\n"
+    assert done.stderr == (
+        "error: keyring secret 'gone' cannot be read: ResourceNotFoundException; correct the id or "
+        "the region, or restore the copy of the keyring\n"
+    )
 
 
 def test_an_unreachable_secrets_manager_is_reported(job: Job, aws: dict[str, str]) -> None:

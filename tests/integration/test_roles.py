@@ -299,7 +299,7 @@ def test_rekey_runs_as_the_officer(
     job.send(event(), "{")
     job.run()
     url = as_superuser(postgres, job.environment["DATABASE_URL"])
-    rotated = {"ETL_KEYRING": KEYRING.with_new().dump()}
+    rotated = {"ETL_KEYRING": KEYRING.with_new("k2").dump()}
     refused = job.command("rekey", DATABASE_URL=as_role(url, "etl_loader"), **rotated)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "42501" in refused.stderr

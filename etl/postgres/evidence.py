@@ -1,0 +1,142 @@
+"""Stored tokens and bodies, on which keys and contexts are tested that the database does not know.
+
+A database of an earlier version has tokens and no check values. The first keyring that comes would
+be recorded, whatever is in it. So some of what is stored must open first.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from etl.config import Column, Table
+from etl.crypto import siv
+from etl.crypto.keyring import Keyring
+from etl.crypto.tokens import TOKEN, associated_data
+from etl.postgres.queries import queries, quote_name
+from etl.schema import masked_columns
+
+# A scan of a whole table would keep a run from starting. 100,000 rows take 0.2 s.
+MAX_ROWS = 100_000
+MAX_ENTRIES = 1_000
+# One that opens proves the key. Several are tried, since one may have been changed.
+EACH = 20
+
+Token = tuple[str, str]  # the column's name and the key id
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Tokens by column and key id, bodies by key id, and whether the role may read the table."""
+
+    tokens: Mapping[Token, Sequence[str]] = field(default_factory=dict)
+    bodies: Mapping[str, Sequence[tuple[str, bytes]]] = field(default_factory=dict)
+    is_readable: bool = True
+    has_history: bool = False  # a job has used the database before
+
+    @property
+    def key_ids(self) -> set[str]:
+        """The ids of the keys that made them."""
+        return {key_id for _, key_id in self.tokens} | set(self.bodies)
+
+
+def gather(connection: sa.Connection, table: Table, headers: Mapping[str, bytes]) -> Evidence:
+    """Read some tokens and bodies of some keys, as far as the session's role may.
+
+    :param headers: by key id, what a body begins with that the key sealed
+    """
+    masked = [column.name for column in masked_columns(table)]
+    readable = _readable_columns(connection, table.schema_name, table.name)
+    names = [name for name in masked if name in readable]
+    bodies: dict[str, list[tuple[str, bytes]]] = {}
+    if "body" in _readable_columns(connection, "etl", "quarantine"):
+        parameters = {
+            "key_ids": list(headers),
+            "headers": list(headers.values()),
+            "entries": MAX_ENTRIES,
+            "each": EACH,
+        }
+        for row in connection.execute(queries()["stored_bodies"], parameters):
+            bodies.setdefault(row.key_id, []).append((row.message_id, bytes(row.body)))
+    has_history = "message_id" in _readable_columns(connection, "etl", "ledger") and bool(
+        connection.execute(queries()["has_history"]).scalar_one()
+    )
+    tokens = _tokens(connection, table, names, headers) if names else {}
+    return Evidence(tokens, bodies, len(names) == len(masked), has_history)
+
+
+def _readable_columns(connection: sa.Connection, schema: str, name: str) -> set[str]:
+    parameters = {"schema": schema, "name": name}
+    return set(connection.execute(queries()["readable_columns"], parameters).scalars())
+
+
+def _tokens(
+    connection: sa.Connection, table: Table, names: Sequence[str], key_ids: Collection[str]
+) -> dict[Token, list[str]]:
+    columns = ", ".join(map(quote_name, names))
+    cells = ", ".join(
+        f"(:name{number}, cast(read.{quote_name(name)} as text))"
+        for number, name in enumerate(names)
+    )
+    statement = f"""
+        select name, key_id, token
+        from (
+            select name, key_id, token,
+                   row_number() over (partition by name, key_id) as number
+            from (
+                select {columns} from {quote_name(table.schema_name, table.name)} limit :rows
+            ) as read
+            cross join lateral (values {cells}) as cell (name, token)
+            join unnest(cast(:key_ids as text[])) as keys (key_id)
+              on starts_with(token, key_id || '.') and token ~ :shape
+        ) as numbered
+        where number <= :each
+        """  # noqa: S608
+    parameters = {
+        "key_ids": list(key_ids),
+        "rows": MAX_ROWS,
+        "each": EACH,
+        "shape": TOKEN,
+        **{f"name{number}": name for number, name in enumerate(names)},
+    }
+    found: dict[Token, list[str]] = {}
+    for name, key_id, token in connection.execute(sa.text(statement), parameters):
+        found.setdefault((name, key_id), []).append(token)
+    return found
+
+
+def opening_contexts(evidence: Evidence, keyring: Keyring, table: Table) -> dict[Token, str | None]:
+    """Find the context under which a key opens the tokens of a column; None if there is none.
+
+    The column's own context is tried first, then the other names that may have been its context.
+    """
+    contexts = {column.name: _contexts(column, table) for column in masked_columns(table)}
+    return {
+        (name, key_id): next(
+            (context for context in contexts[name] if _opens(keyring, key_id, tokens, context)),
+            None,
+        )
+        for (name, key_id), tokens in evidence.tokens.items()
+    }
+
+
+def _contexts(column: Column, table: Table) -> Iterable[str]:
+    others = [
+        name for other in masked_columns(table) for name in (other.masking_context, *other.fields)
+    ]
+    guesses = (column.name, column.name.removeprefix("masked_"))
+    return dict.fromkeys([column.masking_context, *column.fields, *guesses, *others])
+
+
+def _opens(keyring: Keyring, key_id: str, tokens: Iterable[str], context: str) -> bool:
+    sealed = []
+    for token in tokens:
+        encoded = token.partition(".")[2]
+        with contextlib.suppress(ValueError):
+            sealed.append(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    opened = siv.open_each(keyring.key(key_id), sealed, [associated_data(key_id, context)])
+    return any(value is not None for value in opened)
