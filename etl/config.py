@@ -119,7 +119,7 @@ class Column(_Section):
         "text", "ip", "version", "integer", "bigint", "number", "boolean", "date", "timestamp"
     ] = Field(
         description="type of the value; version: '2.3.0' is stored as the integer 2003000 (major x "
-        "1,000,000 + minor x 1,000 + patch)"
+        "1,000,000 + minor x 1,000 + patch); '2.3' and '2.03' are the same version"
     )
     max_length: int | None = Field(
         None,

@@ -22,9 +22,10 @@ from sqlalchemy.dialects import postgresql
 Values = Sequence[Any]
 Passed = list[bool]
 
-# [0-9], because int() and \d accept the digits of every script. No leading zeros, so that only
-# "2.3" and "2.3.0" pack to the same number.
-_VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?")
+# [0-9], because int() and \d accept the digits of every script. Leading zeros change nothing, so
+# "6.02" is 6.2; without them a part has at most nine digits.
+_PART = r"0*([0-9]{1,9})"
+_VERSION = re.compile(rf"{_PART}\.{_PART}(?:\.{_PART})?")
 # Nearly all versions match this and are in range; the others are examined.
 _SMALL_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -74,9 +75,10 @@ def _packed_ip(value: str) -> bytes:
 def pack_version(text: str) -> int:
     """Pack a version as ``major x 1,000,000 + minor x 1,000 + patch``, which keeps its order.
 
-    :raises ValueError: it is not two or three parts of digits, a part has a leading zero or more
-        than nine digits, minor or patch is above 999, or the result is out of the range of
-        ``integer``
+    Leading zeros change nothing: "2.3", "2.3.0" and "2.03" are one version.
+
+    :raises ValueError: it is not two or three parts of digits, a part has more than nine digits,
+        minor or patch is above 999, or the result is out of the range of ``integer``
     """
     match = _VERSION.fullmatch(text)
     if match is None:
