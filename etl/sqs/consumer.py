@@ -17,6 +17,12 @@ from etl.sqs.message import Message
 from etl.sqs.queue import Queue
 from etl.sqs.receiver import Receiver
 
+# How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
+# are right a minute after the last change.
+UNDELIVERED_SECONDS = 60.0
+UNDELIVERED_PERIODS = 3  # of the idle time
+MAX_GROUP_SECONDS = 900.0
+
 
 class Consumer:
     """The receiver, the heartbeat and the threads that acknowledge, as one context manager.
@@ -111,25 +117,38 @@ class Consumer:
 
 
 def open_consumer(
-    settings: Settings, queue: Queue, visibility_seconds: int, stop: Stop, quota: Quota
+    settings: Settings,
+    queue: Queue,
+    visibility_seconds: int,
+    stop: Stop,
+    quota: Quota,
+    limits: Limits | None = None,
 ) -> Consumer:
-    """Make the consumer of the settings. It receives nothing yet."""
-    return Consumer(
-        queue, visibility_seconds, _limits(settings), settings.queue.receivers, stop, quota
-    )
+    """Make the consumer of the settings. It receives nothing yet.
+
+    :param limits: None means those of a run
+    """
+    limits = limits or run_limits(settings, queue, visibility_seconds)
+    return Consumer(queue, visibility_seconds, limits, settings.queue.receivers, stop, quota)
 
 
-def _limits(settings: Settings) -> Limits:
+def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Limits:
+    """The limits of a run with these settings."""
     run = settings.run
     batch = settings.batch
-    idle_seconds = math.inf if run.forever else run.idle_seconds
+    undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
+    if queue.is_fifo:
+        # When its consumer has died, a group comes free at its visibility timeout.
+        undelivered_seconds += min(visibility_seconds, MAX_GROUP_SECONDS)
     return Limits(
         max_rows=batch.rows,
         max_bytes=batch.bytes,
         batch_seconds=batch.seconds,
-        idle_seconds=idle_seconds,
+        idle_seconds=math.inf if run.forever else run.idle_seconds,
         max_seconds=run.max_seconds,
-        # A poll longer than the idle time would only delay the end of the run.
-        wait_seconds=min(settings.queue.wait_seconds, max(1, int(min(idle_seconds, 20)))),
+        wait_seconds=settings.queue.wait_seconds,
         retry_seconds=settings.queue.retry_seconds,
+        # The next messages of a FIFO group come only after those before them are deleted.
+        quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
+        undelivered_seconds=undelivered_seconds,
     )
