@@ -81,7 +81,7 @@ def prepare_database(
         keyring or contexts are not those of their first use
     :raises DatabaseUnavailable: the outage lasts too long, or the run is asked to stop
     """
-    backoff = Backoff(settings.database.retry_seconds, lambda: stop.release_rest)
+    backoff = Backoff(settings.database.retry_seconds, lambda: stop.ends_retries)
     while True:
         try:
             if settings.database.create_tables:
@@ -89,9 +89,10 @@ def prepare_database(
             check_tables(engine, settings.table)
             run.start(engine, lambda connection: first_use.record(connection, settings, keyring))
         except DatabaseUnavailable as error:
-            if stop.release_rest:
+            if not stop.ends_retries:
+                backoff.pause(error)
+            if stop.ends_retries:
                 raise
-            backoff.pause(error)
         except DatabaseRefused as error:
             # Nothing has been received yet, so this is a matter of the configuration.
             raise ConfigurationError(str(error)) from None
