@@ -1,4 +1,8 @@
-"""A run that changes nothing: receive, check, mask, show, release."""
+"""A look at the queue: receive, check, mask, show, release.
+
+Each look counts towards the queue's ``maxReceiveCount``, and at the end of it SQS moves a message
+to the dead-letter queue, whoever received it. So a look leaves enough receives for the run.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,17 @@ import pandas as pd
 
 from etl import pipeline
 from etl.config import Settings
-from etl.preflight import Ready, check_keys_and_queue
+from etl.errors import UsageError
+from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary
 from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
+
+# After a look a message has this many receives left: one for a run that fails, and one for the run
+# that loads it.
+RECEIVES_TO_LEAVE = 2
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class _Findings:
     first_rows: list[pd.DataFrame] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
 
+    @property
+    def receive_count(self) -> int | None:
+        """How often a message was received, at the most; None if SQS did not say."""
+        return max((message.receive_count for message in self.messages), default=0) or None
+
 
 def dry_run(
     settings: Settings,
@@ -43,18 +57,34 @@ def dry_run(
     *,
     stop: Stop | None = None,
     show_rows: int = 10,
+    use_last_receives: bool = False,
 ) -> DryRun:
     """Receive, check and mask, then release everything. Writes nothing and needs no database.
 
-    Stops after one batch unless ``run.max_messages`` is set. Each receive still counts towards the
-    queue's ``maxReceiveCount``.
+    Stops after one batch unless ``run.max_messages`` is set.
 
+    :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
+    :raises LastReceives: the look was given up at its first messages
     """
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
+    warn_of_dead_letters(ready)
+    maximum = ready.queue_state.max_receive_count
+    to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE
+    if maximum is not None and 1 + to_leave > maximum:
+        raise UsageError(
+            f"the queue's maxReceiveCount is {maximum}, so a look leaves a message too few "
+            "receives: SQS would move it to the dead-letter queue after one failed run; to look "
+            "all the same, add --use-last-receives"
+        )
+    # One thread: it must not receive more messages before it has seen the counts of the first.
+    one_receiver = {"queue": settings.queue.model_copy(update={"receivers": 1})}
+    settings = settings.model_copy(update=one_receiver)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
-    consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
+    consumer = open_consumer(
+        settings, ready.queue, ready.queue_state, stop, quota, receives_to_leave=to_leave
+    )
     findings = _Findings()
     began = time.monotonic()
     with consumer:
@@ -70,6 +100,9 @@ def dry_run(
         reasons=dict(findings.reasons.most_common()),
         stop_reason=stop.reason or "",
         seconds=round(time.monotonic() - began, 3),
+        receive_count=findings.receive_count,
+        max_receive_count=maximum,
+        dead_letters=None if consumer.received else ready.dead_letters(),
     )
     frames = findings.first_rows
     return DryRun(summary, pd.concat(frames).head(show_rows) if frames else pd.DataFrame())

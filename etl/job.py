@@ -17,8 +17,9 @@ from etl import ledger, worker, worker_pool
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
-from etl.preflight import check_keys_and_queue, prepare_database
+from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult
+from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Stop, open_quota
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def run(
     began = time.monotonic()
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
+    warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
@@ -65,13 +67,20 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        return _finish(settings, engine, this_run, result, began)
+        # An empty queue may be so because its messages have become dead letters.
+        dead_letters = ready.dead_letters() if result.stop_reason == "idle" else None
+        return _finish(settings, engine, this_run, result, began, dead_letters)
     finally:
         engine.dispose()
 
 
 def _finish(
-    settings: Settings, engine: sa.Engine, this_run: Run, result: WorkerResult, began: float
+    settings: Settings,
+    engine: sa.Engine,
+    this_run: Run,
+    result: WorkerResult,
+    began: float,
+    dead_letters: DeadLetters | None,
 ) -> Summary:
     problem = result.problem
     exit_code = result.exit_code
@@ -92,6 +101,7 @@ def _finish(
         exit_code=exit_code,
         problem=problem,
         not_acknowledged=result.not_acknowledged,
+        dead_letters=dead_letters,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ from etl.sqs.limits import Limits, Quota, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
+
+log = logging.getLogger(__name__)
 
 
 class Consumer:
@@ -36,12 +39,14 @@ class Consumer:
         quota: Quota,
         max_receive_count: int | None = None,
         sent_time_column: str | None = None,
+        receives_to_leave: int = 0,
     ) -> None:
         """Prepare the threads.
 
         :param receivers: threads that receive, and threads that acknowledge when they do not
         :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
+        :param receives_to_leave: how many receives each message must have left after this one
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
@@ -56,7 +61,9 @@ class Consumer:
             stop,
             max_receive_count,
             sent_time_column,
+            receives_to_leave,
         )
+        self._max_receive_count = max_receive_count
         self._receiver = Receiver(
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
@@ -120,22 +127,43 @@ class Consumer:
         if messages:
             release(self._queue, self._heartbeat, messages, self._pool)
             self._released += sum(message.deliveries for message in messages)
+            self._warn_of_last_receives(messages)
+
+    def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
+        maximum = self._max_receive_count
+        last = maximum and sum(message.receive_count >= maximum for message in messages)
+        if last:
+            log.warning(
+                "%d of %d released messages have been received %d times (maxReceiveCount): SQS "
+                "moves them to the dead-letter queue at the next receive",
+                last,
+                len(messages),
+                maximum,
+            )
 
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
 
         :raises NoSentTimestamp: messages come without what a column needs
+        :raises LastReceives: a message has too few receives left
         """
         self._arrivals.raise_error()
         self._receiver.raise_error()
 
 
 def open_consumer(
-    settings: Settings, queue: Queue, state: QueueState, stop: Stop, quota: Quota
+    settings: Settings,
+    queue: Queue,
+    state: QueueState,
+    stop: Stop,
+    quota: Quota,
+    *,
+    receives_to_leave: int = 0,
 ) -> Consumer:
     """Make the consumer of the settings. It receives nothing yet.
 
     :param state: the queue's numbers at the start
+    :param receives_to_leave: stop if a message has fewer receives left after this one
     """
     return Consumer(
         queue,
@@ -146,6 +174,7 @@ def open_consumer(
         quota,
         state.max_receive_count,
         next((column.name for column in settings.table.columns if column.attribute), None),
+        receives_to_leave,
     )
 
 
