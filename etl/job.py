@@ -18,8 +18,9 @@ from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.preflight import check_keys_and_queue, prepare_database
-from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult
+from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.limits import Stop, open_quota
+from etl.sqs.queue import QueueState
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def run(
     """
     began = time.monotonic()
     stop = stop or Stop()
+    stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
     engine = open_engine(settings.database)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
@@ -65,13 +67,21 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        return _finish(settings, engine, this_run, result, began)
+        # After a problem or a signal, SQS may be away or the process may have little time.
+        is_quick = result.exit_code or stop.release_rest
+        left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
+        return _finish(settings, engine, this_run, result, left, began)
     finally:
         engine.dispose()
 
 
 def _finish(
-    settings: Settings, engine: sa.Engine, this_run: Run, result: WorkerResult, began: float
+    settings: Settings,
+    engine: sa.Engine,
+    this_run: Run,
+    result: WorkerResult,
+    left: QueueState | None,
+    began: float,
 ) -> Summary:
     problem = result.problem
     exit_code = result.exit_code
@@ -92,6 +102,7 @@ def _finish(
         exit_code=exit_code,
         problem=problem,
         not_acknowledged=result.not_acknowledged,
+        left=left,
     )
 
 

@@ -18,6 +18,12 @@ from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
 
+# How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
+# are right a minute after the last change.
+UNDELIVERED_SECONDS = 60.0
+UNDELIVERED_PERIODS = 3  # of the idle time
+MAX_GROUP_SECONDS = 900.0
+
 
 class Consumer:
     """The receiver, the heartbeat and the threads that acknowledge, as one context manager.
@@ -131,16 +137,22 @@ class Consumer:
 
 
 def open_consumer(
-    settings: Settings, queue: Queue, state: QueueState, stop: Stop, quota: Quota
+    settings: Settings,
+    queue: Queue,
+    state: QueueState,
+    stop: Stop,
+    quota: Quota,
+    limits: Limits | None = None,
 ) -> Consumer:
     """Make the consumer of the settings. It receives nothing yet.
 
     :param state: the queue's numbers at the start
+    :param limits: None means those of a run
     """
     return Consumer(
         queue,
         state.visibility_seconds,
-        _limits(settings),
+        limits or run_limits(settings, queue, state.visibility_seconds),
         settings.queue.receivers,
         stop,
         quota,
@@ -149,17 +161,23 @@ def open_consumer(
     )
 
 
-def _limits(settings: Settings) -> Limits:
+def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Limits:
+    """The limits of a run with these settings."""
     run = settings.run
     batch = settings.batch
-    idle_seconds = math.inf if run.forever else run.idle_seconds
+    undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
+    if queue.is_fifo:
+        # When its consumer has died, a group comes free at its visibility timeout.
+        undelivered_seconds += min(visibility_seconds, MAX_GROUP_SECONDS)
     return Limits(
         max_rows=batch.rows,
         max_bytes=batch.bytes,
         batch_seconds=batch.seconds,
-        idle_seconds=idle_seconds,
+        idle_seconds=math.inf if run.forever else run.idle_seconds,
         max_seconds=run.max_seconds,
-        # A poll longer than the idle time would only delay the end of the run.
-        wait_seconds=min(settings.queue.wait_seconds, max(1, int(min(idle_seconds, 20)))),
+        wait_seconds=settings.queue.wait_seconds,
         retry_seconds=settings.queue.retry_seconds,
+        # The next messages of a FIFO group come only after those before them are deleted.
+        quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
+        undelivered_seconds=undelivered_seconds,
     )

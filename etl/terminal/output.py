@@ -47,6 +47,12 @@ def summary(result: Summary) -> None:
             f"  {result.not_acknowledged:,} handled messages could not be deleted from the queue; "
             "SQS will deliver them again"
         )
+    left = result.left
+    if left is not None and left.visible + left.in_flight + left.delayed:
+        out.print(
+            f"  left in the queue: {left.visible:,} visible, {left.in_flight:,} in flight "
+            f"elsewhere, {left.delayed:,} delayed"
+        )
     if result.reasons:
         reasons = pd.DataFrame(result.reasons.items(), columns=["reason", "messages"])
         frame(reasons, "failed checks")
