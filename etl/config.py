@@ -84,6 +84,13 @@ class BatchSettings(_Section):
         32 * 1024 * 1024, ge=1024, description="maximum bytes of message bodies in a batch"
     )
     seconds: Seconds = Field(20, description="maximum age of the first message in a batch")
+    quiet_seconds: float = Field(
+        1,
+        ge=0,
+        allow_inf_nan=False,
+        description="close a batch when SQS has answered for this long that no message follows; on "
+        "a FIFO queue one empty answer closes it",
+    )
 
 
 class EventSettings(_Section):
@@ -282,9 +289,13 @@ class DatabaseSettings(_Section):
 class RunSettings(_Section):
     """When a run stops, and how many processes it has."""
 
-    idle_seconds: Seconds = Field(30, description="stop after N seconds without a message")
+    idle_seconds: Seconds = Field(
+        30, description="stop when SQS has answered for N seconds that there is no message"
+    )
     max_messages: Positive | None = Field(None, description="stop after N messages")
-    max_seconds: Seconds | None = Field(None, description="stop after N seconds")
+    max_seconds: Seconds | None = Field(
+        None, description="begin no batch after N seconds, and release the rest"
+    )
     forever: bool = Field(False, description="keep running when the queue is idle")
     workers: int = Field(1, ge=1, le=64, description="processes that drain the queue together")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -18,14 +18,16 @@ from etl.config import Settings
 from etl.errors import UsageError
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
-from etl.runs import Counts, Summary
-from etl.sqs.consumer import Consumer, open_consumer
+from etl.runs import Counts, Summary, ask_what_is_left
+from etl.sqs.consumer import Consumer, open_consumer, run_limits
 from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
 
 # After a look a message has this many receives left: one for a run that fails, and one for the run
 # that loads it.
 RECEIVES_TO_LEAVE = 2
+# A long poll of this length asks all servers of SQS. Then the queue's own count decides.
+IDLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,15 @@ def dry_run(
 ) -> DryRun:
     """Receive, check and mask, then release everything. Writes nothing and needs no database.
 
-    Stops after one batch unless ``run.max_messages`` is set.
+    Stops after one batch unless ``run.max_messages`` is set, and as soon as the queue says that it
+    is empty, even if ``run.forever`` is set.
 
     :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
     :raises LastReceives: the look was given up at its first messages
     """
     stop = stop or Stop()
+    stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
     warn_of_dead_letters(ready)
     maximum = ready.queue_state.max_receive_count
@@ -82,9 +86,15 @@ def dry_run(
     one_receiver = {"queue": settings.queue.model_copy(update={"receivers": 1})}
     settings = settings.model_copy(update=one_receiver)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
-    consumer = open_consumer(
-        settings, ready.queue, ready.queue_state, stop, quota, receives_to_leave=to_leave
+    limits = run_limits(settings, ready.queue, ready.queue_state.visibility_seconds)
+    limits = replace(
+        limits,
+        idle_seconds=min(settings.run.idle_seconds, IDLE_SECONDS),
+        receives_to_leave=to_leave,
+        # What a FIFO queue does not deliver are the next messages of the groups held here.
+        undelivered_seconds=0 if ready.queue.is_fifo else settings.run.idle_seconds,
     )
+    consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota, limits)
     findings = _Findings()
     began = time.monotonic()
     with consumer:
@@ -93,16 +103,18 @@ def dry_run(
         finally:
             consumer.release(findings.messages)
     consumer.raise_error()
+    reason = stop.reason or "idle"
     summary = Summary(
         run_id="",
         counts=Counts(received=consumer.received, released=consumer.released),
         would=findings.planned,
         reasons=dict(findings.reasons.most_common()),
-        stop_reason=stop.reason or "",
+        stop_reason=reason,
         seconds=round(time.monotonic() - began, 3),
         receive_count=findings.receive_count,
         max_receive_count=maximum,
         dead_letters=None if consumer.received else ready.dead_letters(),
+        left=None if stop.release_rest else ask_what_is_left(ready.queue, reason),
     )
     frames = findings.first_rows
     return DryRun(summary, pd.concat(frames).head(show_rows) if frames else pd.DataFrame())
@@ -122,3 +134,6 @@ def _try_batches(
         findings.first_rows.append(rows.head(show_rows))
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end
+        if settings.run.max_messages is None:
+            consumer.stop.request("one batch")
+            return

@@ -18,9 +18,10 @@ from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
-from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult
+from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Stop, open_quota
+from etl.sqs.queue import QueueState
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def run(
     """
     began = time.monotonic()
     stop = stop or Stop()
+    stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
     warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
@@ -67,9 +69,12 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
+        # After a problem or a signal, SQS may be away or the process may have little time.
+        is_quick = result.exit_code or stop.release_rest
+        left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
         # An empty queue may be so because its messages have become dead letters.
-        dead_letters = ready.dead_letters() if result.stop_reason == "idle" else None
-        return _finish(settings, engine, this_run, result, began, dead_letters)
+        dead_letters = ready.dead_letters() if left is not None and not left.visible else None
+        return _finish(settings, engine, this_run, result, left, dead_letters, began)
     finally:
         engine.dispose()
 
@@ -79,8 +84,9 @@ def _finish(
     engine: sa.Engine,
     this_run: Run,
     result: WorkerResult,
-    began: float,
+    left: QueueState | None,
     dead_letters: DeadLetters | None,
+    began: float,
 ) -> Summary:
     problem = result.problem
     exit_code = result.exit_code
@@ -101,6 +107,7 @@ def _finish(
         exit_code=exit_code,
         problem=problem,
         not_acknowledged=result.not_acknowledged,
+        left=left,
         dead_letters=dead_letters,
     )
 

@@ -141,7 +141,7 @@ def prepare(
 def _load_patiently(drain: Drain, batch: Batch) -> Totals:
     """Load a batch. Waits out an outage of the database while the heartbeat keeps the messages."""
     stop = drain.consumer.stop
-    backoff = Backoff(drain.settings.database.retry_seconds, lambda: stop.release_rest)
+    backoff = Backoff(drain.settings.database.retry_seconds, lambda: stop.ends_retries)
     attempts: list[Totals] = []
     while True:
         try:
@@ -152,9 +152,10 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
         except DatabaseUnavailable as error:
-            if stop.release_rest:
+            if not stop.ends_retries:
+                backoff.pause(error)
+            if stop.ends_retries:
                 raise
-            backoff.pause(error)
             continue
         return attempts[-1]
 

@@ -91,7 +91,7 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
     :raises ConfigurationError: a table is missing or does not fit, or a privilege is missing
     :raises DatabaseUnavailable: the outage lasts too long, or the run is asked to stop
     """
-    backoff = Backoff(settings.database.retry_seconds, lambda: stop.release_rest)
+    backoff = Backoff(settings.database.retry_seconds, lambda: stop.ends_retries)
     while True:
         try:
             if settings.database.create_tables:
@@ -99,9 +99,10 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
             check_tables(engine, settings.table)
             run.start(engine)
         except DatabaseUnavailable as error:
-            if stop.release_rest:
+            if not stop.ends_retries:
+                backoff.pause(error)
+            if stop.ends_retries:
                 raise
-            backoff.pause(error)
         except DatabaseRefused as error:
             # Nothing has been received yet, so this is a matter of the configuration.
             raise ConfigurationError(str(error)) from None

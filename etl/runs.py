@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -11,12 +13,15 @@ from dataclasses import asdict, astuple, dataclass, field
 import pandas as pd
 import sqlalchemy as sa
 
+from etl.errors import EtlError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
 from etl.postgres.tables import query_frame
 from etl.sqs.dead_letters import DeadLetters
-from etl.sqs.queue import Queue
+from etl.sqs.queue import Queue, QueueState
 from etl.version import __version__
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -101,6 +106,7 @@ class Summary:
     exit_code: int = 0
     problem: str | None = None  # what ended the run before its work was done
     not_acknowledged: int = 0  # handled, but still in the queue; the ledger knows them
+    left: QueueState | None = None  # in the queue at the end, approximately; None: not known
     would: Counts | None = None  # of a dry run: what a run would have done
     # Of a dry run: how often its messages were received, at the most, this look included.
     receive_count: int | None = None
@@ -114,10 +120,35 @@ class Summary:
         would = values.pop("would")
         if self.dead_letters is not None:
             values["dead_letters"] = self.dead_letters.messages
+        left = values.pop("left")
         if would is not None:
             counts["would_load"] = would["loaded"]
             counts["would_quarantine"] = would["quarantined"]
+        states = ("visible", "in_flight", "delayed")
+        values["left"] = left and {state: left[state] for state in states}
         return {"run_id": values.pop("run_id"), **counts, **values}
+
+
+def ask_what_is_left(queue: Queue, stop_reason: str) -> QueueState | None:
+    """Ask a queue, after the run, for what is in it; None if it does not tell. Log what is."""
+    try:
+        left = queue.state()
+    except EtlError as error:
+        log.warning("%s: cannot tell what is left in the queue", error)
+        return None
+    if left.visible and stop_reason == "idle":
+        log.warning(
+            "%d messages are visible in the queue, but SQS did not deliver them: other consumers "
+            "hold their FIFO groups or too many messages, or the count is out of date",
+            left.visible,
+        )
+    if left.in_flight or left.delayed:
+        log.info(
+            "left in the queue: %d messages in flight elsewhere, %d delayed",
+            left.in_flight,
+            left.delayed,
+        )
+    return left
 
 
 @dataclass(frozen=True)
@@ -167,6 +198,7 @@ class Share:
     run: Run
     index: int = 0
     workers: int = 1
+    ends_at: float = math.inf  # monotonic seconds; this clock is the same in all processes
 
     def batch_number(self, batches: int) -> int:
         """The number of the next batch after *batches*; no other worker uses it.

@@ -71,7 +71,7 @@ def run_workers(
     workers: list[_Worker] = []
     for index in range(settings.run.workers):
         parent_end, worker_end = context.Pipe()
-        share = Share(run, index, settings.run.workers)
+        share = Share(run, index, settings.run.workers, stop.ends_at)
         process = context.Process(
             target=_run_worker,
             args=(settings, share, quota, worker_end, work_alone),
@@ -187,7 +187,7 @@ def _run_worker(
     """Run one worker: the target of its process."""
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
-    stop = Stop()
+    stop = Stop(share.ends_at)
     # Ctrl-C reaches the whole process group; the parent tells us what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.request("SIGTERM", release_rest=True))

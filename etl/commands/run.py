@@ -34,8 +34,8 @@ Examples:
     "--idle-seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop when no message has arrived for this long.  [env var: ETL_RUN__IDLE_SECONDS; "
-    "default: 30]",
+    help="Stop when SQS has answered for this long that there is no message.  [env var: "
+    "ETL_RUN__IDLE_SECONDS; default: 30]",
 )
 @click.option(
     "--max-messages",
@@ -47,7 +47,8 @@ Examples:
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop after this long.  [env var: ETL_RUN__MAX_SECONDS; default: no limit]",
+    help="Begin no batch after this long; a batch in progress is finished, and the rest is "
+    "released.  [env var: ETL_RUN__MAX_SECONDS; default: no limit]",
 )
 @click.option(
     "--forever",
@@ -94,6 +95,9 @@ def run(
     """
     if use_last_receives and not dry_run:
         raise click.UsageError("--use-last-receives goes with --dry-run")
+    _check_options(dry_run=dry_run, **limits)
+    if limits["idle_seconds"] is not None:
+        limits["forever"] = False  # whatever the configuration says
     settings = options.load_settings(
         config_path, {f"run.{name}": value for name, value in limits.items()}
     )
@@ -113,6 +117,16 @@ def run(
     else:
         output.summary(summary)
     context.exit(summary.exit_code)
+
+
+def _check_options(*, dry_run: bool, **limits: Any) -> None:
+    """Refuse options that contradict each other."""
+    if limits["forever"] and limits["idle_seconds"] is not None:
+        raise click.UsageError("--forever and --idle-seconds contradict each other: give one")
+    if limits["forever"] and dry_run:
+        raise click.UsageError("--forever and --dry-run contradict each other: give one")
+    if limits["workers"] is not None and dry_run:
+        raise click.UsageError("--workers has no meaning in a --dry-run, which runs by itself")
 
 
 def _drain(settings: Settings, stop: Stop) -> Summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,22 @@ from etl.errors import EtlError
 
 MAX_NUMBERS = 10  # of refused messages, in the error
 
+# API_SendMessage: letters, digits and punctuation of ASCII.
+_GROUP = re.compile(r"[!-~]{1,128}")
+
+
+def _check_group(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not _GROUP.fullmatch(name):
+        raise click.BadParameter("must be 1 to 128 letters, digits or punctuation marks of ASCII")
+    return name
+
 
 @click.command(
     epilog="""\b
 Examples:
   etl send events.jsonl
   etl send --sample 10000 --seed 7
+  etl send orders.jsonl --group orders
 """
 )
 @options.config
@@ -55,6 +66,13 @@ Examples:
     is_flag=True,
     help="Make up only events from groups of accounts that share devices and addresses.",
 )
+@click.option(
+    "--group",
+    metavar="NAME",
+    callback=_check_group,
+    help="FIFO queue: send all messages in this group, in order. Without it each message has a "
+    "group of its own, so that they are loaded fast and in any order.",
+)
 def send(
     config_path: Path,
     file: Any,
@@ -63,6 +81,7 @@ def send(
     bad_share: float,
     bad_kind: str | None,
     rings: bool,
+    group: str | None,
 ) -> None:
     """Send messages to the queue, from a file or made up.
 
@@ -85,7 +104,11 @@ def send(
         bodies = (body for line in file if (body := line.rstrip("\n")).strip())
     queue = open_queue(settings.queue)
     sent, refused = send_bodies(
-        queue, output.track(bodies, "sending", sample), settings.queue.receivers
+        queue,
+        output.track(bodies, "sending", sample),
+        settings.queue.receivers,
+        settings.queue.retry_seconds,
+        group,
     )
     click.echo(f"sent {sent:,} messages", err=True)
     if refused:

@@ -103,6 +103,8 @@ class EmbeddedSqs:
     ) -> str:
         """Create a queue, with ``<name>-dead`` as its dead-letter queue; return its URL.
 
+        A name that ends in ``.fifo`` makes both FIFO queues.
+
         :param dead_letter: whether to create the dead-letter queue
         :raises EmbeddedError: SQS refuses, for instance because the queue exists with other
             attributes.
@@ -112,7 +114,7 @@ class EmbeddedSqs:
         # Kept, because making a client takes a good part of a second.
         client = self._creator = self._creator or self.client()
         try:
-            attributes = {"VisibilityTimeout": str(visibility_seconds)}
+            attributes = {"VisibilityTimeout": str(visibility_seconds), **_type(name)}
             if dead_letter:
                 attributes["RedrivePolicy"] = _redrive_policy(client, name, max_receive_count)
             return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
@@ -142,8 +144,15 @@ def queue_arn(client: SQSClient, url: str) -> str:
     return str(described["Attributes"]["QueueArn"])
 
 
+def _type(name: str) -> dict[str, str]:
+    """The attribute that makes a queue of this name a FIFO queue, if it is one."""
+    return {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+
+
 def _redrive_policy(client: SQSClient, name: str, max_receive_count: int) -> str:
     """Create the dead-letter queue and return the policy that names it."""
-    url = client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    stem, dot, fifo = name.partition(".")
+    dead: Any = _type(name)
+    url = client.create_queue(QueueName=f"{stem}-dead{dot}{fifo}", Attributes=dead)["QueueUrl"]
     arn = queue_arn(client, url)
     return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})

@@ -70,6 +70,9 @@ def _system_attributes(names: frozenset[str], message: StoredMessage) -> dict[st
         "ApproximateReceiveCount": str(message.receive_count),
         "ApproximateFirstReceiveTimestamp": str(message.first_received_ms),
         "DeadLetterQueueSourceArn": message.dead_letter_source_arn,
+        "MessageGroupId": message.group,
+        "MessageDeduplicationId": message.deduplication_id,
+        "SequenceNumber": message.sequence_number,
     }
     return {name: value for name, value in values.items() if value and name in names}
 

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from etl.embedded.sqs_fifo import ALLOWED_VALUES, check_fifo_attribute
 from etl.embedded.sqs_messages import MAX_BYTES
 from etl.embedded.sqs_refusals import Refusal, invalid
 
@@ -29,10 +30,6 @@ ATTRIBUTE_RANGES = {
 }
 UNSUPPORTED_ATTRIBUTES = frozenset(
     {
-        "ContentBasedDeduplication",
-        "DeduplicationScope",
-        "FifoQueue",
-        "FifoThroughputLimit",
         "KmsDataKeyReusePeriodSeconds",
         "KmsMasterKeyId",
         "Policy",
@@ -50,8 +47,13 @@ class RedrivePolicy:
     max_receives: int
 
 
-def check_attribute(name: str, value: str) -> None:
+def check_attribute(name: str, value: str, *, is_fifo: bool = False) -> None:
     """Refuse an attribute, other than RedrivePolicy, that is unknown or out of range."""
+    if is_fifo and name in ALLOWED_VALUES:
+        check_fifo_attribute(name, value)
+        return
+    if name == "FifoQueue":
+        raise Refusal("UnsupportedOperation", "The type of a queue cannot be changed.")
     if name in UNSUPPORTED_ATTRIBUTES:
         raise Refusal("UnsupportedOperation", f"The embedded SQS does not support {name}.")
     if name not in ATTRIBUTE_RANGES:

@@ -39,6 +39,9 @@ class StoredMessage:
     received_ms: int = 0
     deleted_receive: int = 0  # the receive whose handle deleted it, if it is redelivered
     dead_letter_source_arn: str = ""
+    group: str = ""  # MessageGroupId
+    deduplication_id: str = ""
+    sequence_number: str = ""  # of a FIFO queue
 
 
 def check_body(body: str) -> None:

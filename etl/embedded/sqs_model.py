@@ -4,10 +4,10 @@ Every method that depends on the time takes *now_ms*: milliseconds since the epo
 back. No operation costs more than the logarithm of the queue's depth, so a queue of a million
 messages is as quick as an empty one.
 
-Standard queues only. This project needs none of these, so they are left out: FIFO queues, policies,
-encryption, tags, move tasks, and the 60 seconds during which AWS refuses the name of a deleted
-queue. This is one file because a queue and its account need each other: a queue looks up its
-dead-letter queue in the account, and the account creates queues.
+This project needs none of these, so they are left out: policies, encryption, tags, move tasks, and
+the 60 seconds during which AWS refuses the name of a deleted queue. This is one file because a
+queue and its account need each other: a queue looks up its dead-letter queue in the account, and
+the account creates queues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import itertools
 import random
 import re
 import uuid
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from etl.embedded.sqs_attributes import (
@@ -29,6 +28,18 @@ from etl.embedded.sqs_attributes import (
     parse_redrive_policy,
 )
 from etl.embedded.sqs_deadlines import Deadlines
+from etl.embedded.sqs_fifo import (
+    DEFAULT_ATTRIBUTES as FIFO_ATTRIBUTES,
+)
+from etl.embedded.sqs_fifo import (
+    SUFFIX,
+    Deduplication,
+    check_fifo_send,
+    check_group,
+    check_throughput,
+    deduplication_id,
+    not_for_this_type,
+)
 from etl.embedded.sqs_messages import (
     StoredMessage,
     attributes_md5,
@@ -36,6 +47,7 @@ from etl.embedded.sqs_messages import (
     check_message_attributes,
     size_bytes,
 )
+from etl.embedded.sqs_order import ArrivalOrder, GroupOrder, Order
 from etl.embedded.sqs_receipts import make_handle, read_handle
 from etl.embedded.sqs_refusals import Refusal, invalid
 
@@ -47,7 +59,10 @@ MAX_IN_FLIGHT = 120_000
 # job which drains the queue still receives it.
 REDELIVERY_MS = 200
 
-_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+MAX_NAME = 80
+FIRST_SEQUENCE_NUMBER = 18_850_000_000_000_000_000  # AWS's have twenty digits too
+
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Redelivery:
@@ -63,23 +78,24 @@ class Redelivery:
 
 
 class StoredQueue:
-    """One standard queue: its visible, in-flight and delayed messages, and when each expires."""
+    """One queue: its visible, in-flight and delayed messages, and when each expires."""
 
     def __init__(self, name: str, tag: int, now_ms: int, account: SqsAccount) -> None:
         self.name = name
         self.arn = ARN_PREFIX + name
-        self.attributes = dict(DEFAULT_ATTRIBUTES)
+        self.is_fifo = name.endswith(SUFFIX)
+        self.attributes = DEFAULT_ATTRIBUTES | (FIFO_ATTRIBUTES if self.is_fifo else {})
         self.created_ms = self.modified_ms = now_ms
         self._tag = tag
         self._account = account
         self._redrive_policy: RedrivePolicy | None = None
+        self._deduplication = Deduplication()
         self.purge()
 
     def purge(self) -> None:
         """Forget every message, in flight or not."""
         self._messages: dict[int, StoredMessage] = {}
-        # Not a plain dict: to find its first key, a dict scans the gaps that removed keys left.
-        self._visible: OrderedDict[int, None] = OrderedDict()
+        self._visible: Order = GroupOrder() if self.is_fifo else ArrivalOrder()
         self._in_flight = Deadlines()
         self._delayed = Deadlines()
         self._retained = Deadlines()
@@ -95,7 +111,8 @@ class StoredQueue:
             if name == "RedrivePolicy":
                 policy = self._read_redrive_policy(value)
             else:
-                check_attribute(name, value)
+                check_attribute(name, value, is_fifo=self.is_fifo)
+        check_throughput({**self.attributes, **given})
         retention = self.attributes["MessageRetentionPeriod"]
         self.attributes.update(given)
         self.modified_ms = now_ms
@@ -111,8 +128,12 @@ class StoredQueue:
             return None
         policy = parse_redrive_policy(text)
         # A queue that were its own dead-letter queue would move a message to itself without end.
-        if policy.target_arn == self.arn or self._account.find(policy.target_arn) is None:
+        target = self._account.find(policy.target_arn)
+        if policy.target_arn == self.arn or target is None:
             raise invalid("RedrivePolicy", text, "Dead letter target does not exist")
+        if target.is_fifo != self.is_fifo:
+            reason = "Dead-letter queue must be same type of queue as the source"
+            raise invalid("RedrivePolicy", text, reason)
         return policy
 
     def describe(self, now_ms: int) -> dict[str, str]:
@@ -133,9 +154,9 @@ class StoredQueue:
     def advance(self, now_ms: int) -> None:
         """Make the messages visible whose time has come, and drop those that have expired."""
         for number in self._delayed.due(now_ms):
-            self._visible[number] = None
+            self._visible.show(self._messages[number])
         for number in self._in_flight.due(now_ms):
-            self._visible[number] = None
+            self._visible.show(self._messages[number])
         for number in self._returning.due(now_ms):
             self._admit(self._returning_messages.pop(number))
         for number in self._retained.due(now_ms):
@@ -144,7 +165,7 @@ class StoredQueue:
     def has_visible(self, now_ms: int) -> bool:
         """Whether a receive would find a message."""
         self.advance(now_ms)
-        return bool(self._visible)
+        return self._visible.can_take()
 
     def next_change_ms(self) -> int | None:
         """Return when the next message becomes visible without a request, or None."""
@@ -160,8 +181,22 @@ class StoredQueue:
         attributes: dict[str, dict[str, str]],
         delay_seconds: int | None,
         now_ms: int,
+        *,
+        group: str = "",
+        dedup_id: str = "",
     ) -> StoredMessage:
-        """Add a message that becomes visible after *delay_seconds* (None: the queue's delay)."""
+        """Add a message that becomes visible after *delay_seconds* (None: the queue's delay).
+
+        To a FIFO queue, a message that was sent in the last five minutes is not added again.
+        """
+        if group:
+            check_group(group)
+        if self.is_fifo:
+            check_fifo_send(group, delay_seconds)
+            delay_seconds = None
+            dedup_id = deduplication_id(dedup_id, body, self.attributes)
+        elif dedup_id:
+            raise not_for_this_type("MessageDeduplicationId", dedup_id)
         check_body(body)
         check_message_attributes(attributes)
         limit = int(self.attributes["MaximumMessageSize"])
@@ -176,6 +211,10 @@ class StoredQueue:
         if not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
             reason = f"DelaySeconds must be >= 0 and <= {MAX_DELAY_SECONDS}"
             raise invalid("DelaySeconds", delay_seconds, reason)
+        is_by_group = self.attributes.get("DeduplicationScope") == "messageGroup"
+        key = (group if is_by_group else "", dedup_id)
+        if dedup_id and (earlier := self._deduplication.find(key, now_ms)):
+            return earlier
         message = StoredMessage(
             number=next(self._account.numbers),
             id=str(uuid.uuid4()),
@@ -184,7 +223,12 @@ class StoredQueue:
             attributes=attributes,
             attributes_md5=attributes_md5(attributes),
             sent_ms=now_ms,
+            group=group,
+            deduplication_id=dedup_id,
         )
+        if self.is_fifo:
+            message.sequence_number = str(FIRST_SEQUENCE_NUMBER + message.number)
+            self._deduplication.add(key, message)
         self._admit(message, now_ms + 1000 * delay_seconds if delay_seconds else 0)
         return message
 
@@ -194,7 +238,7 @@ class StoredQueue:
         if visible_ms:
             self._delayed.set(message.number, visible_ms)
         else:
-            self._visible[message.number] = None
+            self._visible.show(message)
 
     def _retain(self, message: StoredMessage) -> None:
         # Counted from the send, even in a dead-letter queue: AWS keeps the original timestamp.
@@ -203,7 +247,7 @@ class StoredQueue:
 
     def _forget(self, message: StoredMessage) -> None:
         del self._messages[message.number]
-        self._visible.pop(message.number, None)
+        self._visible.discard(message)
         for deadlines in (self._in_flight, self._delayed, self._retained):
             deadlines.discard(message.number)
 
@@ -220,8 +264,8 @@ class StoredQueue:
         if room <= 0:
             raise Refusal("OverLimit", "Too many messages in flight.")
         taken: list[StoredMessage] = []
-        while self._visible and len(taken) < min(limit, room):
-            message = self._messages[self._visible.popitem(last=False)[0]]
+        while len(taken) < min(limit, room) and (number := self._visible.take()) is not None:
+            message = self._messages[number]
             if not self._moves_to_dead_letters(message):
                 taken.append(message)
         if visibility_seconds is None:
@@ -238,8 +282,9 @@ class StoredQueue:
         message.first_received_ms = message.first_received_ms or now_ms
         if visibility_seconds:
             self._in_flight.set(message.number, now_ms + 1000 * visibility_seconds)
+            self._visible.hold(message)
         else:
-            self._visible[message.number] = None
+            self._visible.show(message)
 
     def _moves_to_dead_letters(self, message: StoredMessage) -> bool:
         policy = self._redrive_policy
@@ -268,12 +313,17 @@ class StoredQueue:
         number, receive = read_handle(handle, self._tag)
         self.advance(now_ms)
         message = self._messages.get(number)
-        if message is None or message.receive_count != receive:
+        if message is None:
+            return
+        if self.is_fifo and (number not in self._in_flight or message.receive_count != receive):
+            # Unlike a standard queue's answer, this one is an error.
+            raise invalid("ReceiptHandle", handle, "The receipt handle has expired")
+        if message.receive_count != receive:
             return
         if receive == message.deleted_receive:
             return  # a repeated delete with the same handle does not cancel the redelivery
         self._forget(message)
-        if not message.deleted_receive and self._account.redelivery.chooses():
+        if not self.is_fifo and not message.deleted_receive and self._account.redelivery.chooses():
             message.deleted_receive = receive
             self._returning_messages[number] = message
             self._returning.set(number, now_ms + REDELIVERY_MS)
@@ -302,7 +352,7 @@ class StoredQueue:
             self._in_flight.set(number, until_ms)
         else:
             self._in_flight.discard(number)
-            self._visible[number] = None
+            self._visible.show(message)
 
 
 class SqsAccount:
@@ -339,14 +389,7 @@ class SqsAccount:
 
         :raises Refusal: the name is invalid, or the existing queue has other attributes.
         """
-        if name.endswith(".fifo"):
-            raise Refusal("UnsupportedOperation", "The embedded SQS has no FIFO queues.")
-        if not _QUEUE_NAME.fullmatch(name):
-            raise Refusal(
-                "InvalidParameterValue",
-                "Can only include alphanumeric characters, hyphens, or underscores. "
-                "1 to 80 in length",
-            )
+        _check_name(name, is_fifo=attributes.get("FifoQueue") == "true")
         if (queue := self._queues.get(name)) is not None:
             _check_same_attributes(queue, attributes)
             return queue
@@ -358,6 +401,17 @@ class SqsAccount:
     def delete(self, name: str) -> None:
         """Delete the queue and every message in it."""
         del self._queues[self.queue(name).name]
+
+
+def _check_name(name: str, *, is_fifo: bool) -> None:
+    stem = name.removesuffix(SUFFIX) if is_fifo else name
+    if len(name) > MAX_NAME or not _QUEUE_NAME.fullmatch(stem) or (is_fifo and stem == name):
+        suffix = f", and must end with {SUFFIX} suffix" if is_fifo else ""
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Can only include alphanumeric characters, hyphens, or underscores{suffix}. "
+            f"1 to {MAX_NAME} in length",
+        )
 
 
 def _check_same_attributes(queue: StoredQueue, attributes: Mapping[str, str]) -> None:

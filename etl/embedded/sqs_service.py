@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from etl.embedded.sqs_answers import (
@@ -140,16 +139,21 @@ class Service:
         return {"Successful": successful, "Failed": failed}
 
     def _send(self, queue: StoredQueue, parameters: Parameters) -> Answer:
-        for name in ("MessageDeduplicationId", "MessageGroupId", "MessageSystemAttributes"):
-            if parameters.has(name):
-                raise Refusal("UnsupportedOperation", f"The embedded SQS does not support {name}.")
+        if parameters.has("MessageSystemAttributes"):
+            raise Refusal(
+                "UnsupportedOperation", "The embedded SQS does not support MessageSystemAttributes."
+            )
         message = queue.send(
             parameters.text("MessageBody"),
             parameters.message_attributes(),
             parameters.integer("DelaySeconds"),
             self.now_ms(),
+            group=parameters.optional_text("MessageGroupId"),
+            dedup_id=parameters.optional_text("MessageDeduplicationId"),
         )
         answer = {"MessageId": message.id, "MD5OfMessageBody": message.body_md5}
+        if message.sequence_number:
+            answer["SequenceNumber"] = message.sequence_number
         if message.attributes_md5:
             answer["MD5OfMessageAttributes"] = message.attributes_md5
         return answer
@@ -207,9 +211,12 @@ class Service:
             raise Refusal("QueueDoesNotExist", "The specified queue does not exist.")
         messages: list[StoredMessage] = []
         if receive.queue.has_visible(self.now_ms()):
-            # "When using long polling, SQS returns no error messages" (message quotas).
-            with contextlib.suppress(Refusal):
+            try:
                 messages = self._take(receive)
+            except Refusal:
+                # "When using long polling, SQS returns no error messages" (message quotas). It
+                # answers at once, and with nothing.
+                return {}
         if messages or self.now_ms() >= receive.deadline_ms:
             return render_messages(receive, messages)
         return None

@@ -20,6 +20,11 @@ from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
 
 log = logging.getLogger(__name__)
+# How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
+# are right a minute after the last change.
+UNDELIVERED_SECONDS = 60.0
+UNDELIVERED_PERIODS = 3  # of the idle time
+MAX_GROUP_SECONDS = 900.0
 
 
 class Consumer:
@@ -39,14 +44,12 @@ class Consumer:
         quota: Quota,
         max_receive_count: int | None = None,
         sent_time_column: str | None = None,
-        receives_to_leave: int = 0,
     ) -> None:
         """Prepare the threads.
 
         :param receivers: threads that receive, and threads that acknowledge when they do not
         :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
-        :param receives_to_leave: how many receives each message must have left after this one
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
@@ -61,7 +64,7 @@ class Consumer:
             stop,
             max_receive_count,
             sent_time_column,
-            receives_to_leave,
+            limits.receives_to_leave,
         )
         self._max_receive_count = max_receive_count
         self._receiver = Receiver(
@@ -157,38 +160,42 @@ def open_consumer(
     state: QueueState,
     stop: Stop,
     quota: Quota,
-    *,
-    receives_to_leave: int = 0,
+    limits: Limits | None = None,
 ) -> Consumer:
     """Make the consumer of the settings. It receives nothing yet.
 
     :param state: the queue's numbers at the start
-    :param receives_to_leave: stop if a message has fewer receives left after this one
+    :param limits: None means those of a run
     """
     return Consumer(
         queue,
         state.visibility_seconds,
-        _limits(settings),
+        limits or run_limits(settings, queue, state.visibility_seconds),
         settings.queue.receivers,
         stop,
         quota,
         state.max_receive_count,
         next((column.name for column in settings.table.columns if column.attribute), None),
-        receives_to_leave,
     )
 
 
-def _limits(settings: Settings) -> Limits:
+def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Limits:
+    """The limits of a run with these settings."""
     run = settings.run
     batch = settings.batch
-    idle_seconds = math.inf if run.forever else run.idle_seconds
+    undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
+    if queue.is_fifo:
+        # When its consumer has died, a group comes free at its visibility timeout.
+        undelivered_seconds += min(visibility_seconds, MAX_GROUP_SECONDS)
     return Limits(
         max_rows=batch.rows,
         max_bytes=batch.bytes,
         batch_seconds=batch.seconds,
-        idle_seconds=idle_seconds,
+        idle_seconds=math.inf if run.forever else run.idle_seconds,
         max_seconds=run.max_seconds,
-        # A poll longer than the idle time would only delay the end of the run.
-        wait_seconds=min(settings.queue.wait_seconds, max(1, int(min(idle_seconds, 20)))),
+        wait_seconds=settings.queue.wait_seconds,
         retry_seconds=settings.queue.retry_seconds,
+        # The next messages of a FIFO group come only after those before them are deleted.
+        quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
+        undelivered_seconds=undelivered_seconds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import time
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from typing import Protocol
@@ -20,20 +21,52 @@ class Limits:
     max_seconds: float | None  # of the run
     wait_seconds: int  # length of a long poll
     retry_seconds: float  # how long an outage of SQS may last
+    quiet_seconds: float = 1.0  # silence after which a batch closes; at 0, one empty answer
+    receives_to_leave: int = 0  # stop if a message has fewer left after this one
+    undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
 
 
 class Stop:
-    """Why the run is to stop. The first reason given stays."""
+    """Why the run is to stop, and when at the latest. The first reason given stays."""
 
-    def __init__(self) -> None:
-        self.reason: str | None = None
+    def __init__(self, ends_at: float = math.inf) -> None:
+        """Let the run last until *ends_at*, in monotonic seconds, or until somebody stops it."""
         self.release_rest = False  # release the gathered messages instead of loading them
+        self.ends_at = ends_at
+        self._reason: str | None = None
 
     def request(self, reason: str, *, release_rest: bool = False) -> None:
         """Ask for the stop. Takes no lock, so a signal handler may call it."""
-        if self.reason is None:
-            self.reason = reason
+        if self._reason is None:
+            self._reason = reason
         self.release_rest = self.release_rest or release_rest
+
+    def request_after(self, seconds: float | None) -> None:
+        """Ask for the stop in *seconds* (None: never), unless it comes earlier anyway."""
+        if seconds is not None:
+            self.ends_at = min(self.ends_at, time.monotonic() + seconds)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run is to stop; None while it is not."""
+        if self.is_time_up:
+            self.request("max_seconds")
+        return self._reason
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the time is up."""
+        return self.ends_at - time.monotonic()
+
+    @property
+    def is_time_up(self) -> bool:
+        """Whether no batch may begin any more, and no outage is waited out."""
+        return self.seconds_left <= 0
+
+    @property
+    def ends_retries(self) -> bool:
+        """Whether an outage is not waited out any more."""
+        return self.release_rest or self.is_time_up
 
 
 class Quota(Protocol):

@@ -67,6 +67,7 @@ class QueueState:
     visibility_seconds: int
     visible: int
     in_flight: int
+    delayed: int = 0
     redrive: RedrivePolicy | None = None  # None: the queue has no dead-letter queue
 
     @property
@@ -82,6 +83,11 @@ class Queue:
         self._client = client
         self.url = url
 
+    @property
+    def is_fifo(self) -> bool:
+        """Whether it is a FIFO queue, whose name always ends like this."""
+        return self.url.endswith(".fifo")
+
     def state(self) -> QueueState:
         """Ask for the visibility timeout and the approximate counts.
 
@@ -95,6 +101,7 @@ class Queue:
                 "VisibilityTimeout",
                 "ApproximateNumberOfMessages",
                 "ApproximateNumberOfMessagesNotVisible",
+                "ApproximateNumberOfMessagesDelayed",
                 "RedrivePolicy",
             ],
         )
@@ -103,6 +110,7 @@ class Queue:
             visibility_seconds=int(attributes["VisibilityTimeout"]),
             visible=int(attributes["ApproximateNumberOfMessages"]),
             in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+            delayed=int(attributes.get("ApproximateNumberOfMessagesDelayed", 0)),
             redrive=read_policy(attributes.get("RedrivePolicy")),
         )
 
@@ -132,13 +140,27 @@ class Queue:
         )
         return [read_message(entry) for entry in answer.get("Messages", [])]
 
-    def send(self, bodies: Sequence[str]) -> list[int]:
-        """Send at most ten bodies; return the positions of those that SQS did not take.
+    def deduplicates_by_content(self) -> bool:
+        """Whether this FIFO queue takes two equal bodies for one message by itself.
 
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
+        name = "ContentBasedDeduplication"
+        answer = _call(self._client.get_queue_attributes, QueueUrl=self.url, AttributeNames=[name])
+        return bool(answer.get("Attributes", {}).get(name) == "true")
+
+    def send(self, bodies: Sequence[str], fifo: Sequence[dict[str, str]] = ()) -> list[int]:
+        """Send at most ten bodies; return the positions of those that SQS did not take.
+
+        :param fifo: of each message to a FIFO queue, its ``MessageGroupId`` and, unless the queue
+            deduplicates by content, its ``MessageDeduplicationId``
+        :raises QueueRefused: no such queue, or no permission
+        :raises QueueUnavailable: SQS does not answer for now
+        """
         entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
+        for entry, parameters in zip(entries, fifo, strict=False):
+            entry.update(parameters)
         answer = _call(self._client.send_message_batch, QueueUrl=self.url, Entries=entries)
         return [int(entry["Id"]) for entry in answer.get("Failed", [])]
 

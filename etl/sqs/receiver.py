@@ -12,23 +12,20 @@ import threading
 import time
 from collections import deque
 
-from etl.backoff import Backoff
-from etl.errors import EtlError, QueueUnavailable
+from etl.errors import EtlError
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, Quota, Stop
 from etl.sqs.message import CALL_ENTRIES, Message
+from etl.sqs.polling import TICK_SECONDS, Polling
 from etl.sqs.queue import Queue
-from etl.sqs.timers import Timers
 
 # A receive takes about 0.7 ms of CPU. When answers arrive faster than this, there is no wait worth
 # filling with another receive. From a queue in the same region an answer takes 5 ms or more.
 QUICK_SECONDS = 0.003
 RECENT = 16  # receives; the quickest of them counts, since any of them may have waited for its turn
-
-TICK_SECONDS = 0.1  # how often a waiting thread checks whether it should stop
 
 
 class Receiver:
@@ -51,7 +48,6 @@ class Receiver:
         :param arrivals: releases what arrives damaged; without it, every message is taken as it is
         """
         self._arrivals = arrivals
-        self._queue = queue
         self._heartbeat = heartbeat
         self._limits = limits
         self._stop = stop
@@ -59,7 +55,7 @@ class Receiver:
         self._calls = calls
         self._changed = threading.Condition()  # guards everything below
         self._buffer = Buffer(limits.max_rows, limits.max_bytes)
-        self._timers = Timers(limits, time.monotonic())
+        self._polling = Polling(queue, limits, stop, self._changed)
         self._answer_seconds: deque[float] = deque(maxlen=RECENT)
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"receiver-{i}", daemon=True)
@@ -71,7 +67,8 @@ class Receiver:
 
     def start(self) -> None:
         """Begin to receive."""
-        self._timers = Timers(self._limits, time.monotonic())
+        self._stop.request_after(self._limits.max_seconds)
+        self._polling.start()
         self._working = len(self._threads)
         for thread in self._threads:
             thread.start()
@@ -82,13 +79,20 @@ class Receiver:
         A message that came more than once while it waited is in the batch once, with the number of
         its deliveries and its newest receipt handle.
         """
-        with self._changed:
-            while not self._is_closed():
-                self._changed.wait(TICK_SECONDS)
-                self._stop_if_due()
-            if self._stop.release_rest or not self._buffer:
-                return None
-            return self._empty()
+        while True:
+            with self._changed:
+                if self._stop.is_time_up and not self._polling.is_awaited:
+                    return None
+                self._polling.is_awaited = True
+                while not self._is_closed() and not self._is_idle():
+                    self._changed.wait(TICK_SECONDS)
+                    self._stop_if_due()
+                if not self._is_idle():
+                    self._polling.is_awaited = False
+                    if self._stop.release_rest or not self._buffer:
+                        return None
+                    return self._empty()
+            self._polling.stop_if_nothing_is_visible()
 
     def end(self) -> list[Message]:
         """Stop receiving, wait for polls in progress, and hand over the messages not yet taken."""
@@ -114,12 +118,22 @@ class Receiver:
             if isinstance(self.error, EtlError):
                 raise self.error
             raise RuntimeError("a receiving thread failed") from self.error
+        self._polling.raise_outage()
 
     def _is_closed(self) -> bool:
         if self._stop.reason is not None:
-            # Whatever the last polls bring belongs to the last batch.
-            return self._working == 0 or self._stop.release_rest or self._buffer.is_full
-        return self._buffer.is_full or self._timers.batch_is_old(time.monotonic())
+            # Whatever the last polls bring belongs to the last batch, unless the time is up.
+            is_over = self._stop.release_rest or self._stop.is_time_up
+            return self._working == 0 or is_over or self._buffer.is_full
+        if not self._buffer:
+            return False
+        is_old = self._polling.timers.batch_is_old(time.monotonic())
+        return self._buffer.is_full or is_old or self._polling.timers.is_quiet
+
+    def _is_idle(self) -> bool:
+        if self._stop.reason is not None or self._buffer or not self._polling.timers.is_idle:
+            return False
+        return self._arrivals is None or not self._arrivals.come_again(time.monotonic())
 
     def _stop_if_due(self) -> None:
         if self._stop.reason is not None:
@@ -128,16 +142,10 @@ class Receiver:
             self._stop.request("queue")
         elif self._quota.left == 0 and self._buffer.reserved == 0:
             self._stop.request("max_messages")
-        else:
-            now = time.monotonic()
-            if self._arrivals is not None and self._arrivals.come_again(now):
-                self._timers.messages_will_come(now)
-            if (reason := self._timers.reason_to_stop(now)) is not None:
-                self._stop.request(reason)
 
     def _empty(self) -> list[Message]:
         messages = self._buffer.empty()
-        self._timers.batch_was_taken(time.monotonic())
+        self._polling.timers.batch_was_taken(time.monotonic())
         self._changed.notify_all()
         return messages
 
@@ -149,7 +157,7 @@ class Receiver:
                 rows = self._reserve()
                 self._calls.do_one()
                 if rows:
-                    self._receive(rows)
+                    self._receive(rows, number)
         except BaseException as error:  # noqa: BLE001  (raised by the main thread)
             self.error = error
         finally:
@@ -178,44 +186,29 @@ class Receiver:
                 self._buffer.reserve(rows)
                 return rows
             if self._buffer.is_full:
-                self._timers.buffer_was_full()
+                self._polling.timers.buffer_was_full()
             if not self._calls.are_waiting:
                 self._changed.wait(TICK_SECONDS)
             return 0
 
-    def _receive(self, rows: int) -> None:
+    def _receive(self, rows: int, number: int) -> None:
         messages: list[Message] = []
+        began = time.monotonic()
         try:
-            messages = self._receive_patiently(rows)
+            messages = self._polling.receive(rows, number)
+            self._heartbeat.hold(messages)
             if self._arrivals is not None:
                 messages = self._arrivals.sift(messages)
         finally:
-            self._add(messages, rows)
+            self._add(messages, rows, number, time.monotonic() - began)
 
-    def _add(self, messages: list[Message], reserved: int) -> None:
+    def _add(self, messages: list[Message], reserved: int, number: int, seconds: float) -> None:
         with self._changed:
+            self._answer_seconds.append(seconds)
             self._buffer.add(messages, reserved)
             self._quota.put_back(reserved - len(messages))
             if messages:
                 self.received += len(messages)
-                self._timers.messages_came(time.monotonic())
-            if self._buffer.is_full:
+                self._polling.timers.messages_came(number, time.monotonic())
+            if self._is_closed():
                 self._changed.notify_all()
-
-    def _receive_patiently(self, rows: int) -> list[Message]:
-        """Receive, waiting out an outage of SQS for as long as the configuration allows."""
-        backoff = Backoff(self._limits.retry_seconds, lambda: self._stop.reason is not None)
-        while self._stop.reason is None:
-            began = time.monotonic()
-            try:
-                messages = self._queue.receive(rows, self._limits.wait_seconds)
-            except QueueUnavailable as error:
-                backoff.pause(error)
-                with self._changed:
-                    self._timers.queue_was_away(time.monotonic())
-                continue
-            with self._changed:
-                self._answer_seconds.append(time.monotonic() - began)
-            self._heartbeat.hold(messages)
-            return messages
-        return []

@@ -57,6 +57,12 @@ def summary(result: Summary) -> None:
             f"  dead-letter queue {escape(result.dead_letters.queue)} holds "
             f"{result.dead_letters.messages:,} messages"
         )
+    left = result.left
+    if left is not None and left.visible + left.in_flight + left.delayed:
+        out.print(
+            f"  left in the queue: {left.visible:,} visible, {left.in_flight:,} in flight "
+            f"elsewhere, {left.delayed:,} delayed"
+        )
     if result.reasons:
         reasons = pd.DataFrame(result.reasons.items(), columns=["reason", "messages"])
         frame(reasons, "failed checks")

@@ -261,8 +261,12 @@ def test_a_message_delivered_twice_within_a_batch_is_loaded_once(
     """The counts of the run include both deliveries."""
     with new_job(sqs, postgres, visibility_seconds=2) as job:
         job.send(*logins(MESSAGES))
-        deliveries = ("--forever", "--max-messages", str(2 * MESSAGES))
-        waiting = {**one_batch(3 * MESSAGES), "ETL_BATCH__SECONDS": "600"}
+        deliveries = ("--max-messages", str(2 * MESSAGES))
+        waiting = {
+            **one_batch(3 * MESSAGES),
+            "ETL_BATCH__SECONDS": "600",
+            "ETL_BATCH__QUIET_SECONDS": "600",
+        }
         with running(job, *deliveries, **waiting) as process:
             until(lambda: numbers(job) == (0, MESSAGES))
             # A stopped job extends no visibility timeout, so its messages become visible again.

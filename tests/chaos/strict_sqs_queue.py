@@ -70,9 +70,10 @@ class StrictQueue(StoredQueue):
             return self._deliver_again(sequence, limit, now_ms)
         messages = super().receive(limit, visibility_seconds, now_ms)
         for message in messages:
-            if faults.fires_for_entry("twice", -1):
+            # A FIFO queue does not do that.
+            if not self.is_fifo and faults.fires_for_entry("twice", -1):
                 self._in_flight.discard(message.number)
-                self._visible[message.number] = None
+                self._visible.show(message)
         return messages
 
     def _sequence(self) -> deque[StoredMessage]:
@@ -98,7 +99,7 @@ class StrictQueue(StoredQueue):
         for message in messages:
             if message.number not in self._messages:
                 self._admit(message)  # it was deleted, but SQS may still deliver it
-            self._visible.pop(message.number, None)
+            self._visible.discard(message)
             self._hand_out(message, int(self.attributes["VisibilityTimeout"]), now_ms)
         self._account.faults.fired["opposite_order"] += len(messages)
         return messages

@@ -1,0 +1,111 @@
+"""The receives of all threads: how long each may wait, and what its answer says about the queue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from etl.backoff import Backoff
+from etl.errors import QueueRefused, QueueUnavailable
+from etl.sqs.limits import Limits, Stop
+from etl.sqs.message import Message
+from etl.sqs.queue import Queue
+from etl.sqs.timers import Timers
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.1  # how often a waiting thread checks whether it should stop
+
+# A run whose time is up while SQS has been away for longer than this has not done its work.
+MAX_AWAY_SECONDS = 5.0
+
+
+class Polling:
+    """Receives with the waits that the timers allow, and asks the queue before the run ends."""
+
+    def __init__(
+        self, queue: Queue, limits: Limits, stop: Stop, changed: threading.Condition
+    ) -> None:
+        """Prepare to poll.
+
+        :param changed: guards everything here; the caller may hold it
+        """
+        self.timers = Timers(limits, time.monotonic())
+        self.is_awaited = False  # whether the main thread waits for a batch, or else loads one
+        self._queue = queue
+        self._limits = limits
+        self._stop = stop
+        self._changed = changed
+        self._outage: QueueUnavailable | None = None  # the newest
+
+    def start(self) -> None:
+        """Count the times from now on."""
+        self.timers = Timers(self._limits, time.monotonic())
+
+    def receive(self, rows: int, number: int) -> list[Message]:
+        """Receive, waiting out an outage of SQS for as long as the configuration allows.
+
+        Nothing comes after a stop. Messages that come are the caller's to note in the timers.
+
+        :param number: of the thread
+        :raises QueueRefused: no such queue, or no permission
+        :raises QueueUnavailable: the outage lasts too long
+        """
+        backoff = Backoff(self._limits.retry_seconds, lambda: self._stop.reason is not None)
+        while self._stop.reason is None:
+            wait_seconds = self._begin(number)
+            try:
+                messages = self._queue.receive(rows, wait_seconds)
+            except QueueUnavailable as error:
+                with self._changed:
+                    self._outage = error
+                    self.timers.queue_was_away(number, time.monotonic())
+                backoff.pause(error)
+                continue
+            if not messages:
+                with self._changed:
+                    self.timers.nothing_came(number, wait_seconds, time.monotonic())
+            return messages
+        return []
+
+    def _begin(self, number: int) -> int:
+        """Pause if the last answers came at once; return how long to poll, in whole seconds."""
+        with self._changed:
+            seconds = self._seconds()
+            pause_ends = time.monotonic() + self.timers.pause_seconds(seconds)
+            while self._stop.reason is None and (rest := pause_ends - time.monotonic()) > 0:
+                self._changed.wait(min(rest, TICK_SECONDS))
+                seconds = self._seconds()
+            self.timers.poll_began(number, time.monotonic())
+        return int(seconds)
+
+    def _seconds(self) -> float:
+        return self.timers.poll_seconds(
+            time.monotonic(), self._stop.seconds_left, is_awaited=self.is_awaited
+        )
+
+    def stop_if_nothing_is_visible(self) -> None:
+        """Ask the queue for its own numbers, and end as idle unless they are a reason to go on."""
+        visible, in_flight = 0, 0
+        try:
+            state = self._queue.state()
+            visible, in_flight = state.visible, state.in_flight
+        except QueueRefused as error:
+            log.warning("%s: the run ends without knowing what is left in the queue", error)
+        except QueueUnavailable as error:
+            log.warning("%s: cannot tell whether the queue is empty; going on", error)
+            visible = 1
+        with self._changed:
+            now = time.monotonic()
+            if self.timers.is_idle and not self.timers.goes_on(visible, in_flight, now):
+                self._stop.request("idle")
+
+    def raise_outage(self) -> None:
+        """Raise an outage that lasted until the time was up.
+
+        :raises QueueUnavailable: there was one
+        """
+        is_away = self.timers.away_seconds(time.monotonic()) > MAX_AWAY_SECONDS
+        if self._stop.reason == "max_seconds" and is_away and self._outage is not None:
+            raise self._outage
