@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
 
+log = logging.getLogger(__name__)
 # How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
 # are right a minute after the last change.
 UNDELIVERED_SECONDS = 60.0
@@ -62,7 +64,9 @@ class Consumer:
             stop,
             max_receive_count,
             sent_time_column,
+            limits.receives_to_leave,
         )
+        self._max_receive_count = max_receive_count
         self._receiver = Receiver(
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
@@ -126,11 +130,25 @@ class Consumer:
         if messages:
             release(self._queue, self._heartbeat, messages, self._pool)
             self._released += sum(message.deliveries for message in messages)
+            self._warn_of_last_receives(messages)
+
+    def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
+        maximum = self._max_receive_count
+        last = maximum and sum(message.receive_count >= maximum for message in messages)
+        if last:
+            log.warning(
+                "%d of %d released messages have been received %d times (maxReceiveCount): SQS "
+                "moves them to the dead-letter queue at the next receive",
+                last,
+                len(messages),
+                maximum,
+            )
 
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
 
         :raises NoSentTimestamp: messages come without what a column needs
+        :raises LastReceives: a message has too few receives left
         """
         self._arrivals.raise_error()
         self._receiver.raise_error()

@@ -131,10 +131,9 @@ class Receiver:
         return self._buffer.is_full or is_old or self._polling.timers.is_quiet
 
     def _is_idle(self) -> bool:
-        now = time.monotonic()
-        if self._arrivals is not None and self._arrivals.come_again(now):
-            self._polling.timers.messages_will_come(now)
-        return self._stop.reason is None and not self._buffer and self._polling.timers.is_idle
+        if self._stop.reason is not None or self._buffer or not self._polling.timers.is_idle:
+            return False
+        return self._arrivals is None or not self._arrivals.come_again(time.monotonic())
 
     def _stop_if_due(self) -> None:
         if self._stop.reason is not None:

@@ -75,10 +75,6 @@ class Timers:
             self._away_from = began
         self._interrupt_silence(now)
 
-    def messages_will_come(self, now: float) -> None:
-        """Note that released messages are about to be visible again: this is not silence."""
-        self._interrupt_silence(now)
-
     def buffer_was_full(self) -> None:
         """Note that the receivers had to wait for room: their silence is not the queue's."""
         self._was_full = True
