@@ -151,6 +151,7 @@ def prepare(
         settings.event_fields,
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
+        exact_numbers=any(column.type == "number" for column in settings.table.columns),
     )
     keys, unidentified = fingerprints.make(
         messages, raw, settings.ledger, keyring, envelope=envelope
