@@ -2,15 +2,17 @@
 
 Decoding is strict where Python's json module is not. NaN and Infinity, equal keys, nesting that
 would exhaust the stack, and integers of thousands of digits are each refused under a name of their
-own. Values are checked later, but on these same Python values, before any of them could change in
-an array of one type.
+own. A decimal number that loses digits as a double is marked. Values are checked later, but on
+these same Python values, before any of them could change in an array of one type.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, Literal
@@ -18,12 +20,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from etl.frames import ABSENT, Reject, rejects
+from etl.frames import ABSENT, Inexact, Reject, rejects
 from etl.sqs.message import Message
 
 # The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
 # the result would fit no column.
 MAX_INTEGER_DIGITS = 1000
+
+# A double holds every decimal number of 15 digits (DBL_DIG in C), and none of more than 767.
+DOUBLE_DIGITS = 15
+MAX_DOUBLE_DIGITS = 767
 
 # The depth that exhausts the parser's stack differs between Python versions; this limit does not.
 MAX_NESTING = 100
@@ -47,12 +53,15 @@ def read(
     other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
     envelope: Literal["none", "sns"] = "none",
     unknown_fields: Literal["ignore", "reject"] = "ignore",
+    exact_numbers: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode the messages.
 
     :param messages: messages with distinct ids
     :param fields: the event's fields that become columns
     :param other_names: the other names of fields, by the name that is in *fields*
+    :param exact_numbers: examine the digits of every decimal number; one that a double cannot hold
+        becomes ``Inexact``. This costs time, and matters to columns of type ``number`` only.
     :returns: the raw frame and the rejects. The raw frame has ``message_id``, ``SentTimestamp``
         (milliseconds since 1970 UTC, or ``ABSENT``), then *fields* (the decoded Python values, or
         ``ABSENT``), all object. The rejects have ``message_id``, ``column``, ``check``. Each
@@ -60,12 +69,13 @@ def read(
     """
     known = frozenset(fields).union(*other_names.values())
     fields_of_several_names = tuple(other_names.items())
+    decoder = _DECODER if exact_numbers else _FAST_DECODER
     readable: list[Message] = []
     rows: list[list[Any]] = []
     unreadable: list[Reject] = []
     for message in messages:
         try:
-            event = _event(message, envelope)
+            event = _event(message, envelope, decoder)
             if unknown_fields == "reject" and not known.issuperset(event):
                 # The name of an unknown field also comes from outside, so it is not repeated.
                 raise Unreadable("unknown field")
@@ -114,12 +124,12 @@ def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
     return pd.Series(array, dtype=object)
 
 
-def _event(message: Message, envelope: str) -> dict[str, Any]:
+def _event(message: Message, envelope: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     if not message.body:
         raise Unreadable("empty body")
     if message.is_damaged:
         raise Unreadable("MD5 of body")
-    return _decode(event_text(message.body, envelope))
+    return _decode(event_text(message.body, envelope), decoder)
 
 
 def event_text(body: str, envelope: str) -> str:
@@ -129,19 +139,19 @@ def event_text(body: str, envelope: str) -> str:
     """
     if envelope != "sns":
         return body
-    notification = _decode(body)
+    notification = _decode(body, _FAST_DECODER)
     inner = notification.get("Message")
     if notification.get("Type") != "Notification" or not isinstance(inner, str):
         raise Unreadable("SNS notification")
     return inner
 
 
-def _decode(text: str) -> dict[str, Any]:
+def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     # A body with few brackets cannot be nested deeply, so it is not examined.
     if text.count("[") + text.count("{") > MAX_NESTING and _depth(text) > MAX_NESTING:
         raise Unreadable("nesting")
     try:
-        event = _DECODER.decode(text)
+        event = decoder.decode(text)
     except json.JSONDecodeError:
         raise Unreadable("JSON") from None
     if type(event) is not dict:
@@ -167,8 +177,39 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+def _decimal(text: str) -> float:
+    value = float(text)
+    # A short text without an exponent has few digits, and is neither too large nor too small.
+    if len(text) <= DOUBLE_DIGITS + 1 and "e" not in text and "E" not in text:
+        return value
+    return value if _is_exact(text, value) else Inexact(value)
+
+
+def _is_exact(text: str, value: float) -> bool:
+    """Whether a double, written with as many digits as the text has, is the same number.
+
+    So 0.1 is exact, although its double is not a tenth: no digit is lost.
+    """
+    if math.isinf(value):
+        return True  # not a matter of digits
+    digits = text.lower().partition("e")[0].lstrip("-").replace(".", "").strip("0")
+    if not value or not digits:
+        return not digits
+    if len(digits) > MAX_DOUBLE_DIGITS:
+        return False
+    return Decimal(text) == Decimal(format(value, f".{len(digits) - 1}e"))
+
+
 def _constant(_name: str) -> float:
     raise Unreadable("NaN or Infinity")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant)
+_FAST_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant
+)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs,
+    parse_int=_integer,
+    parse_constant=_constant,
+    parse_float=_decimal,
+)

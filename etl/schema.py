@@ -188,4 +188,6 @@ def sql_type(column: Column) -> sa.types.TypeEngine[Any]:
     """The type that the database stores. A token is text, whatever it was made from."""
     if column.mask:
         return sa.String(column.max_length) if column.max_length else sa.Text()
+    if column.type == "ip" and not column.canonical and not column.max_length:
+        return sa.Text()  # inet would store every notation of an address as the same value
     return TYPES[column.type].sql(column.max_length)

@@ -104,7 +104,10 @@ def _replay(
         entry_ids = [tried[message_id].quarantine_id for message_id in ids]
         return set(ids) - superseded(connection, entry_ids, run.run_id)
 
-    stored = pipeline.store(connection, batch, settings, batch_id, len(messages), claim)
+    # Entries that are refused stay, and those of the next page get their turn.
+    stored = pipeline.store(
+        connection, batch, settings, batch_id, len(messages), claim, tries_all=True
+    )
     kept = _settle(connection, tried, stored)
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.

@@ -10,20 +10,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 
 from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
 
-# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. In these classes a row
-# is at fault: data exception, integrity constraint violation, program limit exceeded.
-ROW_CLASSES = ("22", "23", "54")
+# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. These are about a value:
+# data exception, integrity constraint violation, check option of a view, program limit exceeded.
+ROW_CLASSES = ("22", "23", "44", "54")
 # Here the server is away or overloaded, or asks to try again: connection exception, insufficient
 # resources, operator intervention, transaction rollback (serialization, deadlock), system error,
 # read-only after a failover, lock not available, idle-in-transaction timeout.
 OUTAGE_CLASSES = ("08", "53", "57", "40", "58")
 OUTAGE_CODES = ("25006", "55P03", "25P03")
+# The transaction itself is not in a state for the statement, so no part of it would do better.
+_TRANSACTION_CLASSES = ("0B", "25", "2D", "3B")
+# Access rule violation (a right, a table or a column is missing), feature not supported, invalid
+# schema name: if no function raised them, they are about the statement, not about a row.
+_STATEMENT_CLASSES = ("0A", "3F", "42")
+# A row that is in the table already is in the way of the new one.
+_CONFLICTS = ("23505", "23P01")
+# The server's function that applies row-level security. It has the SQLSTATE of a missing right.
+_ROW_SECURITY = "ExecWithCheckOptions"
+
+_NAMED = ("constraint", "column", "table")
 
 # A refused connection has no SQLSTATE, only text from libpq. These refusals are final; any other
 # may pass.
@@ -31,6 +43,44 @@ _REFUSED = re.compile(
     r"password authentication failed|no pg_hba\.conf entry|no password supplied"
     r'|database ".*" does not exist|role ".*" does not exist|permission denied for database'
 )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How the database refused rows: a SQLSTATE and names from the catalogue, never a value.
+
+    Two refusals are alike if they are equal.
+    """
+
+    sqlstate: str
+    kind: str  # the driver's name of the error
+    names: tuple[tuple[str, str], ...] = ()  # what is named, and its name: ("column", "region")
+    of_function: bool = False  # a function raised it, such as a trigger's: it may be about anything
+    of_statement: bool = False  # it cannot be about one of the rows
+
+    @property
+    def check(self) -> str:
+        """The check that a row has failed, as the quarantine shows it."""
+        if not self.sqlstate:
+            return self.kind
+        return " ".join([f"SQLSTATE {self.sqlstate}", *(f"{k} {n!r}" for k, n in self.names)])
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether another row is in the way, so that the table does take rows."""
+        return self.sqlstate in _CONFLICTS
+
+    @property
+    def is_about_a_value(self) -> bool:
+        """Whether it is about one row's values, or else whatever may refuse every row."""
+        if self.sqlstate.startswith("23"):
+            # Without a name, it is a partition that is missing, or a trigger's own error.
+            return any(what in ("constraint", "column") for what, _ in self.names)
+        return not self.sqlstate or self.sqlstate.startswith(ROW_CLASSES)
+
+
+# The statement succeeded and inserted fewer rows than it was given.
+NOT_STORED = Refusal("", "not stored by the table")
 
 
 class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
@@ -69,13 +119,56 @@ def translate(error: BaseException) -> EtlError | RowRefused:
         kind = type(cause or error).__name__
         return DatabaseRefused(f"the database driver failed with {kind!r}")
     if sqlstate.startswith(ROW_CLASSES):
-        return RowRefused(" ".join([f"SQLSTATE {sqlstate}", *_names(cause)]))
-    if sqlstate.startswith(OUTAGE_CLASSES) or sqlstate in OUTAGE_CODES:
+        return RowRefused(_refusal(cause).check)
+    if _is_outage(sqlstate):
         return DatabaseUnavailable(f"the database answered SQLSTATE {sqlstate} ({_kind(cause)})")
-    names = " ".join(_names(cause))
+    names = "".join(f" {what} {name!r}" for what, name in _names(cause))
+    if _is_missing_right(cause):
+        names = f": {cause.diag.message_primary}"
     return DatabaseRefused(
-        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}) {names}".strip()
+        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}){names}"
     )
+
+
+def refusal(error: BaseException) -> Refusal | None:
+    """How the database, or its driver, refused rows of the statement.
+
+    None if the error is an outage, or about the whole transaction: then a part of the rows would
+    fare no better.
+    """
+    cause = _psycopg2_error(error)
+    if cause is None:
+        # The driver could not write a value: UnicodeEncodeError is a ValueError.
+        return Refusal("", f"driver {_kind(error)}") if isinstance(error, ValueError) else None
+    if cause.pgcode is None:
+        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+            return None
+        return Refusal("", f"driver {_kind(cause)}")
+    if _is_outage(cause.pgcode) or cause.pgcode.startswith(_TRANSACTION_CLASSES):
+        return None
+    return _refusal(cause)
+
+
+def _refusal(error: Any) -> Refusal:
+    of_function = bool(error.diag.context)
+    is_row_security = error.diag.source_function == _ROW_SECURITY
+    of_statement = error.pgcode.startswith(_STATEMENT_CLASSES) and not is_row_security
+    return Refusal(
+        sqlstate=error.pgcode,
+        kind=_kind(error),
+        names=tuple(_names(error)),
+        of_function=of_function,
+        of_statement=of_statement and not of_function,
+    )
+
+
+def _is_missing_right(error: Any) -> bool:
+    # This text has only the kind and the name of an object. Any other may quote a value.
+    return error.diag.source_file == "aclchk.c" and not error.diag.context
+
+
+def _is_outage(sqlstate: str) -> bool:
+    return sqlstate.startswith(OUTAGE_CLASSES) or sqlstate in OUTAGE_CODES
 
 
 def _psycopg2_error(error: BaseException | None) -> psycopg2.Error | None:
@@ -101,11 +194,7 @@ def _kind(error: Any) -> str:
     return type(error).__name__
 
 
-def _names(error: Any) -> list[str]:
+def _names(error: Any) -> list[tuple[str, str]]:
     # The server reports names from its catalogue separately from its message.
-    names = []
-    for kind in ("constraint", "column", "table"):
-        name = getattr(error.diag, f"{kind}_name", None)
-        if name:
-            names.append(f"{kind} {name!r}")
-    return names
+    named = ((kind, getattr(error.diag, f"{kind}_name", None)) for kind in _NAMED)
+    return [(kind, name) for kind, name in named if name]

@@ -15,6 +15,8 @@ from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.schema import masked_columns, sql_type, table_columns
 
+STAGING = "etl_staging"
+
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
 # The newest column of each of the job's tables. If it is missing, then either the table is missing
@@ -93,6 +95,18 @@ def check_tables(engine: sa.Engine, table: Table) -> None:
                 f"column {column.name!r} of table {name!r} is {existing[column.name]}, but the "
                 f"configuration says {sql_type(column)}; change one of the two"
             )
+
+
+def staging_table(table: Table) -> sa.Table:
+    """Describe the temporary table in which a batch waits for the ledger."""
+    return sa.Table(
+        STAGING,
+        sa.MetaData(),
+        sa.Column("message_id", sa.Text),
+        *table_columns(table.columns),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
+    )
 
 
 def target_table(table: Table) -> sa.Table:

@@ -79,3 +79,17 @@ select run_id, command, started_at, finished_at, received, loaded, already_handl
 from etl.runs
 order by started_at desc
 limit :limit
+
+-- role_and_triggers --
+-- For an error: the role that runs the statements, and the triggers and rules of a table.
+select current_user as role,
+       array(
+           select cast(tgname as text)
+           from pg_trigger join pg_class on pg_class.oid = tgrelid
+           join pg_namespace on pg_namespace.oid = relnamespace
+           where nspname = :schema and relname = :name and not tgisinternal
+           union all
+           select cast(rulename as text) from pg_rules
+           where schemaname = :schema and tablename = :name
+           order by 1
+       ) as triggers

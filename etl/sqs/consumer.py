@@ -12,6 +12,7 @@ from typing import Self
 from etl.config import Settings
 from etl.sqs.acknowledge import acknowledge, release
 from etl.sqs.arrivals import Arrivals
+from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, Quota, Stop
@@ -71,6 +72,8 @@ class Consumer:
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
         self._acknowledging: Future[int] | None = None
+        self._kept: list[Message] = []
+        self.is_last = False  # no batch follows the one that was taken
 
     def __enter__(self) -> Self:
         self._heartbeat.start()
@@ -83,7 +86,7 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.release(self._receiver.end())
+        self.release([*self._kept, *self._receiver.end()])
         self._heartbeat.stop()
         self._background.shutdown()
         self._pool.shutdown()
@@ -104,8 +107,23 @@ class Consumer:
         return self._receiver.buffered
 
     def take(self) -> list[Message] | None:
-        """Wait for the next batch, as :meth:`etl.sqs.receiver.Receiver.take` does."""
-        return self._receiver.take()
+        """Wait for the next batch, as :meth:`etl.sqs.receiver.Receiver.take` does.
+
+        Messages that were kept come with it, or alone when no other batch follows.
+        """
+        taken = self._receiver.take()
+        if not self._kept or (taken is None and self.stop.release_rest):
+            return taken
+        self.is_last = taken is None
+        together = Buffer(len(self._kept), 0)
+        together.add(self._kept, 0)
+        together.add(taken or [], 0)
+        self._kept = []
+        return together.empty()
+
+    def keep(self, messages: Sequence[Message]) -> None:
+        """Keep taken messages, to take them again together with the next batch."""
+        self._kept = list(messages)
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Begin to delete the messages of a committed batch, in the background.

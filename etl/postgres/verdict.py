@@ -1,0 +1,87 @@
+"""Whose fault it is when the database refuses rows: that of the rows, or of the table and the job.
+
+It is decided by what the database did with the other rows of the batch, see
+``docs/reliability.md``. The error names what an engineer needs: the table, the role, the object,
+and the statement to run where that is clear.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from etl.config import Table
+from etl.errors import DatabaseRefused
+from etl.postgres.bisection import Trial
+from etl.postgres.queries import queries, quote_name
+from etl.postgres.sqlstate import Refusal
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """No row of a batch was accepted. Another batch may show whether that is the table's fault."""
+
+    error: DatabaseRefused  # what stops the run, if it is
+    blames_rows: bool  # if no other batch comes: each row was refused for its own values
+
+
+def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None:
+    """Return None if the rows that were refused are at fault, because another one was accepted.
+
+    :raises DatabaseRefused: it is the table's or the job's fault for certain
+    """
+    if not trial.refused or trial.has_taken_rows:
+        return None
+    refusals = Counter(trial.refused.values())
+    certain = [refusal for refusal in refusals if _is_of_statement(refusal, table)]
+    if certain:
+        raise table_refused(connection, table, certain[0])
+    # Several rows that are refused alike may be any rows.
+    differ = len(refusals) > 1 or len(trial.refused) == 1
+    return Doubt(
+        error=table_refused(connection, table, refusals.most_common(1)[0][0]),
+        blames_rows=differ and all(refusal.is_about_a_value for refusal in refusals),
+    )
+
+
+def table_refused(connection: sa.Connection, table: Table, refusal: Refusal) -> DatabaseRefused:
+    """Make the error that stops the run, with names from the catalogue."""
+    names = {"schema": table.schema_name, "name": table.name}
+    role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
+    what = f"{refusal.check} ({refusal.kind})" if refusal.sqlstate else refusal.check
+    return DatabaseRefused(
+        f"no row can be stored in table '{table.schema_name}.{table.name}': {what}; role {role!r}; "
+        f"{_advice(refusal, table, role, triggers)}"
+    )
+
+
+def _is_of_statement(refusal: Refusal, table: Table) -> bool:
+    """Whether it is about the statement, or about a column that no row has a value for."""
+    return refusal.of_statement or _column_without_value(refusal, table) is not None
+
+
+def _column_without_value(refusal: Refusal, table: Table) -> str | None:
+    if refusal.sqlstate != "23502" or refusal.of_function:
+        return None
+    column = dict(refusal.names).get("column")
+    return None if column in {column.name for column in table.columns} else column
+
+
+def _advice(refusal: Refusal, table: Table, role: str, triggers: list[str]) -> str:
+    target = quote_name(table.schema_name, table.name, for_driver=True)
+    column = _column_without_value(refusal, table)
+    if column is not None:
+        return (
+            f"column {column!r} is not in 'table.columns': add it there, or run: alter table "
+            f"{target} alter column {quote_name(column, for_driver=True)} set default ..."
+        )
+    if refusal.sqlstate == "42501" and refusal.of_statement:
+        return f"run: grant insert on {target} to {quote_name(role, for_driver=True)}"
+    if refusal.sqlstate == "42501" and not refusal.of_function:
+        return "look at the row-level security policies of the table: create one for INSERT"
+    if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):
+        return f"if a partition is missing, run: create table ... partition of {target} ..."
+    listed = f": {', '.join(map(repr, triggers))}" if triggers else ""
+    return f"look at the constraints, rules and triggers of the table{listed}"
