@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import options
+from etl.commands import options, values
 
 if TYPE_CHECKING:
     from etl.operations.forget import Matches, Search
@@ -32,6 +32,7 @@ def forget(
     config_path: Path,
     value: str | None,
     column: str,
+    quoted: bool,
     yes: bool,
     null: bool,
     reason: str,
@@ -39,19 +40,22 @@ def forget(
 ) -> None:
     """Delete the rows and quarantined messages with VALUE.
 
-    Rows are found under every key of the keyring. Quarantined messages lose their bodies and stay
-    as tombstones.
+    Rows are found under every key of the keyring. Quarantined messages with VALUE anywhere in them
+    lose their bodies and stay as tombstones. Spaces, quotes and invisible characters around VALUE
+    may be part of it or not: both are searched for.
 
     All changes are made in one transaction together with a row in etl.unmask_audit. Exit code 1
-    means that no key in this keyring opens some rows or messages, so they were not searched.
+    means that no key in this keyring opens some rows or messages, so they were not searched; 2
+    means that no row can hold VALUE, and no quarantined message has it.
     """
     settings = options.load_settings(config_path)
     from etl.operations.forget import Search, find_value, forget_value
     from etl.schema import masked_column
 
     masked = masked_column(settings.table, column)
+    text = values.read_value(value, quoted=quoted)
     engine, keyring = options.open_with_keys(settings)
-    search = Search(engine, settings, keyring, masked, options.read_value(value))
+    search = Search(engine, settings, keyring, masked, text, exact=quoted)
     if yes:
         matches = forget_value(search, "null" if null else "delete", reason)
     else:
@@ -61,6 +65,7 @@ def forget(
         click.echo(json.dumps(counts))
     else:
         _print_counts(matches, yes=yes, null=null)
+    _print_places(search, matches)
     _check_all_compared(search, matches)
 
 
@@ -74,6 +79,17 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
         click.echo(f"set the column to null in {rows} and closed {messages} that had this value")
     else:
         click.echo(f"deleted {rows} and closed {messages} that had this value")
+
+
+def _print_places(search: Search, matches: Matches) -> None:
+    """Say what was searched, so that nobody takes an answer of 0 for more than it is."""
+    table = search.settings.table
+    where = f"{matches.searched:,} open quarantined messages"
+    if search.refusal:
+        click.echo(f"looked in {where} only: {search.refusal}", err=True)
+    else:
+        click.echo(f"looked in {table.schema_name}.{table.name} and in {where}", err=True)
+    values.say_spellings(len(search.spellings))
 
 
 def _check_all_compared(search: Search, matches: Matches) -> None:

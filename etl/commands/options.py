@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,8 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _VALUE_HELP = """
     Without VALUE the command asks for it and does not show it; with - it reads the value from
-    standard input. A value given as an argument is visible in the shell's history and in process
-    lists.
+    standard input, as UTF-8 or as UTF-16 with a byte order mark. A value given as an argument is
+    visible in the shell's history and in process lists.
 """
 
 
@@ -120,25 +119,15 @@ def open_with_keys(
 
 
 def value_and_column(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument VALUE, with a paragraph of help, and the option --column."""
+    """Give a command the argument VALUE, with a paragraph of help, and two options about it."""
     command.__doc__ = f"{command.__doc__ or ''}{_VALUE_HELP}"
     column = click.option(
         "--column", required=True, help="Masked column, or the event field that it comes from."
     )
-    return click.argument("value", required=False)(column(command))
-
-
-def read_value(given: str | None) -> str:
-    """Take the value from the argument, from standard input for ``-``, or ask on the terminal.
-
-    :raises click.UsageError: standard input is empty
-    """
-    if given is None and sys.stdin.isatty():
-        return str(click.prompt("value", hide_input=True, err=True))
-    if given not in (None, "-"):
-        return str(given)
-    text_read = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    if not text_read:
-        raise click.UsageError("no value on standard input")
-    # echo adds one newline; any other newline is part of the value.
-    return text_read.removesuffix("\n")
+    quoted = click.option(
+        "--quoted",
+        is_flag=True,
+        help="VALUE is a JSON string in quotes, and is taken exactly. For a value with a line "
+        "break, or with spaces or quotes around it.",
+    )
+    return click.argument("value", required=False)(column(quoted(command)))

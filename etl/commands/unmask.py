@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import options
+from etl.commands import options, values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,12 +108,9 @@ def _columns(settings: Settings, name: str | None) -> list[Column]:
 def _lines(tokens: tuple[str, ...], columns: list[Column], request: UnmaskRequest) -> str:
     from etl.operations.unmask import unmask_values
 
-    if not tokens:
-        if sys.stdin.isatty():
-            raise click.UsageError("give TOKENs, or send them on standard input, one per line")
-        lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
-        tokens = tuple(islice((line for line in lines if line), request.max_rows + 1))
-    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, request))
+    return "".join(
+        f"{value}\n" for value in unmask_values(values.read_tokens(tokens), columns, request)
+    )
 
 
 def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:
@@ -123,10 +118,14 @@ def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.
     from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            masked = read_csv(file, request.max_rows)
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    # Keeps the line ends as they are: a cell may hold some.
+    lines = io.StringIO(values.decode(data, repr(str(path))), newline="")
+    masked = read_csv(lines, request.max_rows)
+    if masked.empty:
+        raise UsageError(f"{str(path)!r} has no rows")
     found = token_columns(list(masked.columns), columns)
     return unmask_frame(masked, found, "file", request)
 

@@ -137,6 +137,18 @@ def insert(job: Job, rows: list[dict[str, Any]]) -> None:
         connection.execute(sa.insert(target), rows)
 
 
+@pytest.mark.parametrize("source", [(), ("--in", "empty.csv")])
+def test_nothing_to_recover_is_wrong_usage(
+    ready: Job, tmp_path: Path, source: tuple[str, ...]
+) -> None:
+    """No audit row says that something was recovered."""
+    (tmp_path / "empty.csv").write_text("masked_ip\n")
+    arguments = [str(tmp_path / word) if word.endswith(".csv") else word for word in source]
+    done = ready.command("unmask", *arguments, *WHY, piped="\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert audited(ready) == []
+
+
 def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Path) -> None:
     """Columns of tokens get their fields' names; the new file is private and replaces no other."""
     (ip,) = tokens(["2001:db8::1"], keyring, "ip")
