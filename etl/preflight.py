@@ -77,9 +77,9 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
     while True:
         try:
             if settings.database.create_tables:
-                create_tables(engine, settings.table)
+                create_tables(engine, settings.table, settings.job_name)
             check_tables(engine, settings.table)
-            run.start(engine)
+            run.start(engine, settings)
         except DatabaseUnavailable as error:
             if stop.release_rest:
                 raise
