@@ -53,11 +53,24 @@ class _Section(BaseModel):
 
 
 class JobSettings(_Section):
-    """The job, which is one configuration: a queue, a table, a name."""
+    """The name that keeps this job apart from the other jobs of its database."""
 
     name: str | None = Field(
-        None, min_length=1, description="name of the job; default: `schema.name` of its table"
+        None,
+        max_length=200,
+        description="name of the job, for its messages, runs and quarantine; default: schema.table "
+        "of the target. Keep it when the table is renamed",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        # With spaces around it, two names that look alike would be two jobs.
+        if name is not None and (not name or not name.isprintable() or name != name.strip()):
+            raise ValueError(
+                "must be printable text, not blank, and without spaces before or after it"
+            )
+        return name
 
 
 class QueueSettings(_Section):
@@ -195,6 +208,13 @@ class Column(_Section):
         return self.context or self.source
 
 
+def quoted_if_needed(part: str) -> str:
+    """Quote a part of a name that has a dot, so that ``a.b`` + ``c`` is not ``a`` + ``b.c``."""
+    if "." in part or '"' in part:
+        return '"{}"'.format(part.replace('"', '""'))
+    return part
+
+
 class Table(_Section):
     """The target table."""
 
@@ -235,6 +255,26 @@ class Table(_Section):
             if column.name in readers and column.name not in (column.source, *column.fields):
                 raise ValueError(f"column {column.name!r} has the name of another column's field")
         return columns
+
+    @property
+    def masked_fields(self) -> frozenset[str]:
+        """The fields of the event of which only tokens are stored."""
+        return frozenset(field for column in self.columns if column.mask for field in column.fields)
+
+    @property
+    def plain_fields(self) -> dict[str, str]:
+        """The fields that are stored as they come, each with the column that reads it."""
+        return {
+            field: column.name
+            for column in self.columns
+            if not column.mask
+            for field in column.fields
+        }
+
+    @property
+    def job_name(self) -> str:
+        """The default name of a job that loads into this table: ``schema.table``."""
+        return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
 
 
 class LoadSettings(_Section):
@@ -425,8 +465,16 @@ class Settings(_Section):
 
     @property
     def job_name(self) -> str:
-        """The name of the job: the configured one, or that of its table."""
-        return self.job.name or f"{self.table.schema_name}.{self.table.name}"
+        """The name under which the database knows this job."""
+        return self.job.name or self.table.job_name
+
+    @property
+    def masked_fields(self) -> frozenset[str]:
+        """The fields that hold what is masked: those of the columns, and the envelope's."""
+        fields = self.table.masked_fields
+        if self.queue.envelope == "sns" and fields and "Message" not in self.table.plain_fields:
+            return fields | {"Message"}
+        return fields
 
     @property
     def event_fields(self) -> list[str]:

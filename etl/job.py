@@ -78,7 +78,7 @@ def run(
         summary = _finish(engine, this_run, result, left, dead_letters, began)
         # A stop by a signal or by the clock means that the time is needed for something else.
         if summary.exit_code == 0 and not is_hurried:
-            pruner = ledger.Pruner(engine, settings.ledger.retention_days)
+            pruner = ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days)
             pruner.remove_all(lambda: stop.release_rest)
         return summary
     finally:

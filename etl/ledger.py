@@ -1,7 +1,8 @@
 """The ledger of handled messages: it turns at-least-once delivery into exactly-once effect.
 
 An id enters the ledger in the transaction that stores the message's row or quarantine entry. So
-either both are there or neither is.
+either both are there or neither is. Ids belong to the job of the run that enters them: jobs that
+share a database do not see each other's.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CommittedBeforeError(Exception):
 def claim(
     connection: sa.Connection, message_ids: Sequence[str], run_id: str, batch: int
 ) -> set[str]:
-    """Enter the ids; return those that were not handled before.
+    """Enter the ids; return those that the run's job has not handled before.
 
     Waits for another worker that is about to commit some of the same ids.
 
@@ -81,29 +82,37 @@ def _enter(connection: sa.Connection, ids: Collection[str], run_id: str, batch: 
     return set(ordered if fresh is None else fresh)
 
 
-def free(connection: sa.Connection, keys: Collection[str]) -> None:
-    """Remove keys that were claimed in this transaction."""
-    connection.execute(queries()["free_keys"], {"keys": json.dumps(list(keys))})
+def free(connection: sa.Connection, keys: Collection[str], run_id: str) -> None:
+    """Remove keys that the run has claimed in this transaction."""
+    parameters = {"keys": json.dumps(list(keys)), "run_id": run_id}
+    connection.execute(queries()["free_keys"], parameters)
 
 
 class Pruner:
-    """Removes old ids from the ledger, in small pieces that are committed one by one.
+    """Removes a job's old ids from the ledger, in small pieces that are committed one by one.
+
+    Ids of an earlier version, which may be of any job, are removed too.
 
     An id that stays too long does no harm. So a failure is a warning, and ends the pruning of this
     run.
     """
 
-    def __init__(self, engine: sa.Engine, retention_days: int) -> None:
+    def __init__(self, engine: sa.Engine, job: str, retention_days: int) -> None:
         self._engine = engine
+        self._job = job
         self._retention_days = retention_days
         self._has_failed = False
         self.removed = 0
 
     def remove_some(self, limit: int) -> bool:
-        """Remove at most *limit* of the oldest ids; return whether there may be more of them."""
+        """Remove at most *limit* of the old ids; return whether there may be more of them."""
         if self._has_failed:
             return False
-        parameters = {"retention_days": self._retention_days, "limit": limit}
+        parameters = {
+            "job": self._job,
+            "retention_days": self._retention_days,
+            "limit": limit,
+        }
         try:
             with transaction(self._engine) as connection:
                 removed = connection.execute(queries()["prune_ledger"], parameters).rowcount

@@ -102,9 +102,11 @@ def prepare_database(
     while True:
         try:
             if settings.database.create_tables:
-                create_tables(engine, settings.table)
+                create_tables(engine, settings.table, settings.job_name)
             check_tables(engine, settings.table)
-            run.start(engine, lambda connection: first_use.record(connection, settings, keyring))
+            run.start(
+                engine, settings, lambda connection: first_use.record(connection, settings, keyring)
+            )
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)

@@ -55,7 +55,7 @@ def work(
         keyring=ready.keyring,
         schema=ready.schema,
         share=share,
-        pruner=ledger.Pruner(engine, settings.ledger.retention_days),
+        pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
     )
     try:
         with watch(lambda: _snapshot(drain, began), ready.queue) if watch else nullcontext():

@@ -38,7 +38,7 @@ def forget(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Delete the rows and quarantined messages with VALUE.
+    """Delete the job's rows and quarantined messages with VALUE.
 
     Rows are found under every key of the keyring. Quarantined messages with VALUE anywhere in them
     lose their bodies and stay as tombstones. Spaces, quotes and invisible characters around VALUE
@@ -66,6 +66,7 @@ def forget(
     else:
         _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
+    _name_other_jobs(search)
     _check_all_compared(search, matches)
 
 
@@ -90,6 +91,18 @@ def _print_places(search: Search, matches: Matches) -> None:
     else:
         click.echo(f"looked in {table.schema_name}.{table.name} and in {where}", err=True)
     values.say_spellings(len(search.spellings))
+
+
+def _name_other_jobs(search: Search) -> None:
+    from etl.postgres.jobs import other_jobs
+
+    if names := other_jobs(search.engine, search.settings.job_name):
+        others = ", ".join(map(repr, names))
+        click.echo(
+            f"other jobs of this database were not searched, so repeat this with the configuration "
+            f"of each: {others}",
+            err=True,
+        )
 
 
 def _check_all_compared(search: Search, matches: Matches) -> None:

@@ -123,7 +123,7 @@ def translate(error: BaseException) -> EtlError | RowRefused:
     if _is_outage(sqlstate):
         return DatabaseUnavailable(f"the database answered SQLSTATE {sqlstate} ({_kind(cause)})")
     names = "".join(f" {what} {name!r}" for what, name in _names(cause))
-    if _is_missing_right(cause):
+    if cause is not None and _is_missing_right(cause):
         names = f": {cause.diag.message_primary}"
     return DatabaseRefused(
         f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}){names}"
