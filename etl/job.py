@@ -100,7 +100,7 @@ def _finish(
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400
         problem = problem or str(error)
-        exit_code = exit_code or error.exit_code
+        exit_code = exit_code or 1
     return Summary(
         run_id=this_run.run_id,
         counts=result.totals.counts,

@@ -12,7 +12,7 @@ from typing import Any
 
 from etl import ledger, pipeline
 from etl.config import Settings
-from etl.errors import EtlError, NotReconciled
+from etl.errors import ConfigurationError, EtlError, NotReconciled
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import Ready, prepare_database
@@ -46,12 +46,13 @@ def work(
     """
     began = time.monotonic()
     consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
-    engine = open_engine(settings.database)
+    limit = settings.database.answer_seconds
+    engine = open_engine(settings.database, max_seconds=limit)
     drain = pipeline.Drain(
         settings=settings,
         consumer=consumer,
         engine=engine,
-        watchdog=Watchdog(engine, settings.database.answer_seconds),
+        watchdog=Watchdog(engine, limit),
         keyring=ready.keyring,
         schema=ready.schema,
         share=share,
@@ -136,5 +137,13 @@ def _result(drain: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
         stop_reason=problem.stop_reason if problem else consumer.stop.reason or "idle",
         not_acknowledged=consumer.not_acknowledged,
         problem=str(problem) if problem else None,
-        exit_code=problem.exit_code if problem else 0,
+        exit_code=_exit_code(problem),
     )
+
+
+def _exit_code(problem: EtlError | None) -> int:
+    # A configuration that became wrong after the preflight, such as a changed password: by now
+    # messages may have been received.
+    if isinstance(problem, ConfigurationError):
+        return 1
+    return problem.exit_code if problem else 0

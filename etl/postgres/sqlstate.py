@@ -15,16 +15,17 @@ from typing import Any
 
 import psycopg2
 
-from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
+from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, LoginRefused
 
 # SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. These are about a value:
 # data exception, integrity constraint violation, check option of a view, program limit exceeded.
 ROW_CLASSES = ("22", "23", "44", "54")
 # Here the server is away or overloaded, or asks to try again: connection exception, insufficient
 # resources, operator intervention, transaction rollback (serialization, deadlock), system error,
-# read-only after a failover, lock not available, idle-in-transaction timeout.
+# read-only after a failover, lock not available, and the time limits for an idle and a whole
+# transaction.
 OUTAGE_CLASSES = ("08", "53", "57", "40", "58")
-OUTAGE_CODES = ("25006", "55P03", "25P03")
+OUTAGE_CODES = ("25006", "55P03", "25P03", "25P04")
 # The transaction itself is not in a state for the statement, so no part of it would do better.
 _TRANSACTION_CLASSES = ("0B", "25", "2D", "3B")
 # Access rule violation (a right, a table or a column is missing), feature not supported, invalid
@@ -37,11 +38,35 @@ _ROW_SECURITY = "ExecWithCheckOptions"
 
 _NAMED = ("constraint", "column", "table")
 
-# A refused connection has no SQLSTATE, only text from libpq. These refusals are final; any other
-# may pass.
+# What may be behind those that do not end by themselves, or whose name says too little.
+_CAUSES = {
+    "25006": "the database is read-only: a replica, a failover, or default_transaction_read_only",
+    "25P03": "the transaction was idle for longer than idle_in_transaction_session_timeout",
+    "25P04": "the transaction took longer than database.answer_seconds, or its transaction_timeout",
+    "53100": "the server's disk is full",
+    "53300": "the server has no connection left: see max_connections, or the limit of the role",
+    "55P03": "another session holds a lock: see pg_blocking_pids",
+    "57014": "cancelled: by an administrator, or by a time limit (database.answer_seconds, the "
+    "statement_timeout of a report's role, a connection pooler's)",
+}
+
+# A refused connection has no SQLSTATE, only text from libpq, the server or a pooler. These refusals
+# are final; any other may pass.
 _REFUSED = re.compile(
-    r"password authentication failed|no pg_hba\.conf entry|no password supplied"
+    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no password supplied"
+    r"|authentication method requirement|did not complete authentication"
     r'|database ".*" does not exist|role ".*" does not exist|permission denied for database'
+    r"|is not permitted to log in|no such (?:database|user)|database does not allow connections"
+    r"|permission denied to set role|server does not support SSL|certificate|private key"
+)
+# So are these, about a parameter of the connection. They quote its value, which may be a part of a
+# secret. What is matched has no value in it. The first ones are libpq's own, before it connects.
+_MISUSED = re.compile(
+    r"^(?:invalid dsn: )?(?:invalid (?!socket|connection state)[\w ]*|could not match"
+    r"|definition of service|service file|syntax error in service file|sslmode value"
+    r"|forbidden value|could not parse network address)"
+    r'|(?:unrecognized configuration|invalid value for|permission denied to set) parameter "[\w.]*"'
+    r"|unsupported startup parameter|requires a value|invalid command-line argument"
 )
 
 
@@ -114,14 +139,18 @@ def translate(error: BaseException) -> EtlError | RowRefused:
     cause = _psycopg2_error(error)
     sqlstate = getattr(cause, "pgcode", None)
     if sqlstate is None:
-        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+        no_answer = isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
+        if cause is not None and (no_answer or _MISUSED.search(str(cause))):
             return _without_sqlstate(cause)
         kind = type(cause or error).__name__
         return DatabaseRefused(f"the database driver failed with {kind!r}")
     if sqlstate.startswith(ROW_CLASSES):
         return RowRefused(_refusal(cause).check)
     if _is_outage(sqlstate):
-        return DatabaseUnavailable(f"the database answered SQLSTATE {sqlstate} ({_kind(cause)})")
+        why = f": {_CAUSES[sqlstate]}" if sqlstate in _CAUSES else ""
+        return DatabaseUnavailable(
+            f"the database answered SQLSTATE {sqlstate} ({_kind(cause)}){why}"
+        )
     names = "".join(f" {what} {name!r}" for what, name in _names(cause))
     if cause is not None and _is_missing_right(cause):
         names = f": {cause.diag.message_primary}"
@@ -185,8 +214,13 @@ def _without_sqlstate(error: psycopg2.Error) -> EtlError:
     # Either no statement has run or the server is gone. libpq's text then names hosts and roles,
     # and nothing from a row. Its first line is enough.
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if misused := _MISUSED.search(line):
+        return LoginRefused(
+            f"a parameter of the connection cannot be used ({misused[0].strip()}); check "
+            "DATABASE_URL, the PG... variables and the service file"
+        )
     if _REFUSED.search(line):
-        return DatabaseRefused(f"the database refused the connection: {line}; check DATABASE_URL")
+        return LoginRefused(f"the database refused the connection: {line}; check DATABASE_URL")
     return DatabaseUnavailable(line)
 
 

@@ -14,6 +14,7 @@ from etl.config import Column, Table
 from etl.errors import TableError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
+from etl.postgres.storage import check_storage
 from etl.schema import masked_columns, sql_type, table_columns
 
 STAGING = "etl_staging"
@@ -86,6 +87,7 @@ def check_tables(engine: sa.Engine, table: Table) -> None:
     name = f"{table.schema_name}.{table.name}"
     with transaction(engine) as connection:
         _check_own_tables(connection)
+        check_storage(connection, table.schema_name, table.name)
         inspector = sa.inspect(connection)
         if not inspector.has_table(table.name, schema=table.schema_name):
             raise TableError(f"table {name!r} is missing; create it with: etl init")
