@@ -106,16 +106,22 @@ def open_with_keys(
         :func:`etl.postgres.first_use.check`
     """
     from etl.crypto.keyring import load_keyring
+    from etl.errors import DatabaseRefused, DatabaseUnavailable
     from etl.postgres import first_use
     from etl.postgres.engine import open_engine, transaction
 
     engine = open_engine(settings.database, connections)
     keyring = load_keyring(os.environ)
-    if record:
-        with transaction(engine) as connection:
-            first_use.record(connection, settings, keyring)
-    else:
-        first_use.check(engine, settings, keyring)
+    try:
+        if record:
+            with transaction(engine) as connection:
+                first_use.record(connection, settings, keyring)
+        else:
+            first_use.check(engine, settings, keyring)
+    except (DatabaseUnavailable, DatabaseRefused) as error:
+        raise type(error)(
+            f"nothing is shown or changed, because the keyring cannot be compared: {error}"
+        ) from None
     return engine, keyring
 
 

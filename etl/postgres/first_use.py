@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from etl.config import Settings
 from etl.crypto import seal
 from etl.crypto.keyring import Keyring
-from etl.errors import EtlError, KeyringError, TableError
+from etl.errors import DatabaseRefused, EtlError, KeyringError
 from etl.postgres import contexts, evidence, key_checks
 from etl.postgres.contexts import FirstLoad
 from etl.postgres.engine import open_engine, transaction
@@ -42,8 +42,7 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
 
     :raises KeyringError: a key id has another key than at its first use
     :raises SettingsError: a masked column has another context or canonical form, or is not masked
-    :raises TableError: the role may not read what the database remembers
-    :raises DatabaseRefused: a statement is refused
+    :raises DatabaseRefused: the role may not read what the database remembers
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
@@ -72,7 +71,7 @@ def check_if_reachable(settings: Settings, keyring: Keyring) -> None:
 def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> None:
     """Check as :func:`check` does, and record the first uses in the caller's transaction.
 
-    :raises ConfigurationError: as :func:`check`, or the role may not record; nothing is recorded
+    :raises EtlError: as :func:`check`, or the role may not record; nothing is recorded
     """
     known = _read_known(connection, settings)
     if _is_all_known(known, settings, keyring):
@@ -83,6 +82,7 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     memory = _read(connection, settings, keyring)
     _check(memory, settings, keyring)
     _check_rights(connection, "writable", "write")
+    _warn_of_replaced(memory, settings, keyring)
     _warn_of_untested(memory, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
@@ -120,10 +120,10 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
     refused = sorted(str(row["name"]) for row in rows if not row[right])
     if refused:
         role = connection.exec_driver_sql("select current_user").scalar_one()
-        raise TableError(
-            f"role {role!r} may not {verb} etl.{refused[0]}; run 'etl init --roles' again as the "
-            "owner, or: grant select, insert on etl.key_checks, etl.masked_columns to "
-            f"{quote_name(str(role), for_driver=True)}"
+        raise DatabaseRefused(
+            f"role {role!r} may not {verb} etl.{refused[0]} (SQLSTATE 42501); for a role of this "
+            "program run 'etl init --roles' again as the owner, else: grant select, insert on "
+            f"etl.key_checks, etl.masked_columns to {quote_name(str(role), for_driver=True)}"
         )
     return {str(row["name"]) for row in rows}
 
@@ -166,6 +166,17 @@ def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
         [body for _, body in entries], [message_id for message_id, _ in entries], keyring
     )
     return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
+
+
+def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+    used = sorted({first.key_id for first in memory.keys})
+    if used and not set(used) & set(keyring.key_ids):
+        log.warning(
+            "this keyring has none of the keys that were used for table %r before (%s), so equal "
+            "values get other tokens from now on; if it replaces a lost keyring, restore its copy",
+            settings.table.full_name,
+            ", ".join(used),
+        )
 
 
 def _warn_of_untested(memory: _Memory, settings: Settings) -> None:

@@ -77,8 +77,8 @@ def test_keys_new_prints_a_keyring_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     first, second = (CliRunner().invoke(main, ["keys", "new"]).stdout for _ in range(2))
     assert list(tmp_path.iterdir()) == []
-    assert Keyring.parse(first, source="test").primary == "k1"
-    assert first != second
+    ids = {Keyring.parse(text, source="test").primary for text in (first, second)}
+    assert len(ids) == 2
 
 
 def test_init_creates_the_tables(job: Job) -> None:

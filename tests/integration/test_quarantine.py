@@ -405,7 +405,7 @@ def test_show_is_audited_and_prints_the_message_as_received(
     done = job.command("quarantine", "show", "2", "--reason", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert "entry 2 does not exist" in done.stderr
-    other = Keyring.new("k1").dump()
+    other = Keyring.new("k9").dump()
     done = job.command("quarantine", "show", "1", "--reason", "x", ETL_KEYRING=other)
     assert (done.returncode, done.stdout) == (1, "")
     assert "entry 1 was not sealed by this keyring" in done.stderr
