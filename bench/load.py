@@ -23,6 +23,7 @@ from bench.services import Options
 from etl import ledger, load
 from etl.config import Settings
 from etl.postgres.engine import transaction
+from etl.runs import Run
 
 ROWS, QUICK_ROWS = 100_000, 1_000
 LEDGER_ROWS, QUICK_LEDGER_ROWS = 10_000_000, 20_000
@@ -166,6 +167,7 @@ def _stage(
     settings = target.settings.model_copy(update={"load": load_settings})
     new_frame = messages.new_ids(frame)
     run_id = str(uuid.uuid4())
+    Run(run_id, settings.config_hash).start(target.engine, settings)
 
     def work() -> None:
         for number, batch in enumerate(_batches(new_frame, settings), 1):

@@ -60,8 +60,8 @@ def fill_ledger(target: Target, rows: int, running: Services) -> None:
     """Insert ids of other messages into the ledger, until the server has no work left."""
     began = time.perf_counter()
     statement = sa.text(
-        "insert into etl.ledger (message_id, run_id, batch) "
-        "select gen_random_uuid()::text, cast(:run_id as uuid), 1 from generate_series(1, :rows)"
+        "insert into etl.ledger (message_id, run_id, batch, job_id) "
+        "select gen_random_uuid()::text, cast(:run_id as uuid), 1, 1 from generate_series(1, :rows)"
     )
     run_id = str(uuid.uuid4())
     for start in range(0, rows, FILL_ROWS):

@@ -52,6 +52,27 @@ class _Section(BaseModel):
     )
 
 
+class JobSettings(_Section):
+    """The name that keeps this job apart from the other jobs of its database."""
+
+    name: str | None = Field(
+        None,
+        max_length=200,
+        description="name of the job, for its messages, runs and quarantine; default: schema.table "
+        "of the target. Keep it when the table is renamed",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        # With spaces around it, two names that look alike would be two jobs.
+        if name is not None and (not name or not name.isprintable() or name != name.strip()):
+            raise ValueError(
+                "must be printable text, not blank, and without spaces before or after it"
+            )
+        return name
+
+
 class QueueSettings(_Section):
     """Where the messages come from."""
 
@@ -152,6 +173,11 @@ class Column(_Section):
         return self
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the event that it may be read from; none if it is from an attribute."""
+        return (self.field,) if self.field else ()
+
+    @property
     def source(self) -> str:
         """The name of its value in the raw frame: that of the field or of the attribute."""
         return self.field or self.attribute or ""
@@ -160,6 +186,13 @@ class Column(_Section):
     def masking_context(self) -> str:
         """The context that its tokens are bound to."""
         return self.context or self.source
+
+
+def quoted_if_needed(part: str) -> str:
+    """Quote a part of a name that has a dot, so that ``a.b`` + ``c`` is not ``a`` + ``b.c``."""
+    if "." in part or '"' in part:
+        return '"{}"'.format(part.replace('"', '""'))
+    return part
 
 
 class Table(_Section):
@@ -195,6 +228,26 @@ class Table(_Section):
             if column.name != column.source and column.name in sources:
                 raise ValueError(f"column {column.name!r} has the name of another column's field")
         return columns
+
+    @property
+    def masked_fields(self) -> frozenset[str]:
+        """The fields of the event of which only tokens are stored."""
+        return frozenset(field for column in self.columns if column.mask for field in column.fields)
+
+    @property
+    def plain_fields(self) -> dict[str, str]:
+        """The fields that are stored as they come, each with the column that reads it."""
+        return {
+            field: column.name
+            for column in self.columns
+            if not column.mask
+            for field in column.fields
+        }
+
+    @property
+    def job_name(self) -> str:
+        """The default name of a job that loads into this table: ``schema.table``."""
+        return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
 
 
 class LoadSettings(_Section):
@@ -323,6 +376,7 @@ class LogSettings(_Section):
 class Settings(_Section):
     """All settings of a job."""
 
+    job: JobSettings = JobSettings()
     queue: QueueSettings = QueueSettings()
     batch: BatchSettings = BatchSettings()
     event: EventSettings = EventSettings()
@@ -369,6 +423,19 @@ class Settings(_Section):
                 f"report.time is {self.report.time!r}, which is not a 'date' or 'timestamp' column"
             )
         return self
+
+    @property
+    def job_name(self) -> str:
+        """The name under which the database knows this job."""
+        return self.job.name or self.table.job_name
+
+    @property
+    def masked_fields(self) -> frozenset[str]:
+        """The fields that hold what is masked: those of the columns, and the envelope's."""
+        fields = self.table.masked_fields
+        if self.queue.envelope == "sns" and fields and "Message" not in self.table.plain_fields:
+            return fields | {"Message"}
+        return fields
 
     @property
     def event_fields(self) -> list[str]:

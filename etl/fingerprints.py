@@ -1,7 +1,8 @@
 """Fingerprints of events, for jobs whose ``ledger.key`` is more than the message id.
 
 A fingerprint is the HMAC-SHA-256 (RFC 2104) of the whole body or of one field's value, so that the
-ledger holds no value and nobody without the keyring can test values against it.
+ledger holds no value and nobody without the keyring can test values against it. The job's name is
+part of the input: order 7 of one job is not login 7 of another that shares its database.
 
 A message has one fingerprint for each key of the keyring, and is new only if all of them are new.
 Two workers therefore recognise each other's messages as long as their keyrings have one key in
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -35,9 +37,12 @@ def make(
     settings: LedgerSettings,
     keyring: Keyring,
     *,
+    job: str,
     envelope: Literal["none", "sns"] = "none",
 ) -> tuple[dict[str, Fingerprints], pd.DataFrame]:
     """Fingerprint the readable messages, if the setting asks for it.
+
+    :param job: the name of the job, within which a key identifies an event
 
     Columns in: ``message_id`` and, in the mode ``field:``, that field, as
     :func:`etl.extract.read` returns them.
@@ -56,7 +61,8 @@ def make(
     else:
         texts = [_identifier(value) for value in raw[settings.field].tolist()]
     keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]
-    head = f"{settings.key}\0".encode()
+    # JSON escapes quotes and NUL, so job, key and value cannot run into one another.
+    head = json.dumps([job, settings.key]).encode() + b"\0"
     fingerprints: dict[str, Fingerprints] = {}
     unidentified: list[Reject] = []
     for message_id, text in zip(ids, texts, strict=True):

@@ -92,7 +92,7 @@ def _finish(
     exit_code = result.exit_code
     try:
         this_run.finish(engine, result.totals, result.stop_reason)
-        _prune(engine, settings.ledger.retention_days)
+        _prune(engine, settings)
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400
         problem = problem or str(error)
@@ -112,9 +112,10 @@ def _finish(
     )
 
 
-def _prune(engine: sa.Engine, retention_days: int) -> None:
+def _prune(engine: sa.Engine, settings: Settings) -> None:
+    retention_days = settings.ledger.retention_days
     with transaction(engine) as connection:
-        removed = ledger.prune(connection, retention_days)
+        removed = ledger.prune(connection, retention_days, settings.job_name)
     if removed:
         log.info(
             "removed %d message ids older than %d days from the ledger", removed, retention_days

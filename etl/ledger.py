@@ -1,7 +1,8 @@
 """The ledger of handled messages: it turns at-least-once delivery into exactly-once effect.
 
 An id enters the ledger in the transaction that stores the message's row or quarantine entry. So
-either both are there or neither is.
+either both are there or neither is. Ids belong to the job of the run that enters them: jobs that
+share a database do not see each other's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class CommittedBeforeError(Exception):
 def claim(
     connection: sa.Connection, message_ids: Sequence[str], run_id: str, batch: int
 ) -> set[str]:
-    """Enter the ids; return those that were not handled before.
+    """Enter the ids; return those that the run's job has not handled before.
 
     Waits for another worker that is about to commit some of the same ids.
 
@@ -69,12 +70,16 @@ def _enter(connection: sa.Connection, ids: Collection[str], run_id: str, batch: 
     return set(ordered if fresh is None else fresh)
 
 
-def free(connection: sa.Connection, keys: Collection[str]) -> None:
-    """Remove keys that were claimed in this transaction."""
-    connection.execute(queries()["free_keys"], {"keys": json.dumps(list(keys))})
+def free(connection: sa.Connection, keys: Collection[str], run_id: str) -> None:
+    """Remove keys that the run has claimed in this transaction."""
+    parameters = {"keys": json.dumps(list(keys)), "run_id": run_id}
+    connection.execute(queries()["free_keys"], parameters)
 
 
-def prune(connection: sa.Connection, retention_days: int) -> int:
-    """Remove ids older than *retention_days*; return how many."""
-    result = connection.execute(queries()["prune_ledger"], {"retention_days": retention_days})
-    return result.rowcount
+def prune(connection: sa.Connection, retention_days: int, job: str) -> int:
+    """Remove the job's ids that are older than *retention_days*; return how many.
+
+    Ids of an earlier version, which may be of any job, are removed too.
+    """
+    parameters = {"retention_days": retention_days, "job": job}
+    return connection.execute(queries()["prune_ledger"], parameters).rowcount

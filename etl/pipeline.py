@@ -127,7 +127,7 @@ def prepare(
         unknown_fields=settings.event.unknown_fields,
     )
     keys, unidentified = fingerprints.make(
-        messages, raw, settings.ledger, keyring, envelope=envelope
+        messages, raw, settings.ledger, keyring, job=settings.job_name, envelope=envelope
     )
     valid, invalid = validate.split(raw, schema, settings.table.columns)
     return Batch(
@@ -170,7 +170,7 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
         claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
         stored = store(connection, batch, settings, batch_id, max_rejects, claim)
         quarantined = quarantine.store(
-            connection, stored.rejects, batch.messages, drain.keyring, run_id
+            connection, stored.rejects, batch.messages, drain.keyring, run_id, settings
         )
         loaded = len(stored.loaded)
         counts = Counts(
@@ -238,7 +238,8 @@ def _merge(
         refused = set(frames[-1]["message_id"])
         loaded += [message_id for message_id in new if message_id not in refused]
         freed = {batch.fingerprints[message_id] for message_id in refused}
-        ledger.free(connection, [key for keys in freed for key in keys])
+        free_keys = [key for keys in freed for key in keys]
+        ledger.free(connection, free_keys, batch_id.run_id)
         # Another message with the key of a refused row may be good, so it gets its turn.
         ids = [i for i in ids if i not in refused and batch.fingerprints[i] in freed]
     return loaded, pd.concat(frames, ignore_index=True)

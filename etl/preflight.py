@@ -95,9 +95,9 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
     while True:
         try:
             if settings.database.create_tables:
-                create_tables(engine, settings.table)
+                create_tables(engine, settings.table, settings.job_name)
             check_tables(engine, settings.table)
-            run.start(engine)
+            run.start(engine, settings)
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)

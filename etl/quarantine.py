@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from etl.config import QuarantineSettings
+from etl.config import QuarantineSettings, Settings
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal
 from etl.errors import QuarantineBudget
@@ -27,8 +27,11 @@ def store(
     messages: Mapping[str, Message],
     keyring: Keyring,
     run_id: str,
+    settings: Settings,
 ) -> int:
     """Store the rejects, in the caller's transaction; return how many messages they are.
+
+    Each entry belongs to the job of the settings, and names the fields that they mask.
 
     Columns in: ``message_id``, ``column``, ``check``, one row for each failed check. Each message
     becomes one entry with all of its reasons, in the order of its first row.
@@ -37,15 +40,18 @@ def store(
         return 0
     reasons = by_message(rejects)
     rejected = [messages[message_id] for message_id in reasons]
+    masked = sorted(settings.masked_fields)
     bodies = seal([m.body for m in rejected], [m.message_id for m in rejected], keyring)
     connection.execute(
         queries()["store_reject"],
         [
             {
                 "message_id": message.message_id,
+                "job": settings.job_name,
                 "run_id": run_id,
                 "sent_at": None if message.sent_ms is None else utc(message.sent_ms),
                 "reasons": json.dumps(reasons[message.message_id]),
+                "masked_fields": masked,
                 "body": body,
             }
             for message, body in zip(rejected, bodies, strict=True)

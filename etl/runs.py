@@ -13,7 +13,9 @@ from dataclasses import asdict, astuple, dataclass, field
 import pandas as pd
 import sqlalchemy as sa
 
+from etl.config import Settings
 from etl.errors import EtlError
+from etl.postgres import jobs
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
 from etl.postgres.tables import query_frame
@@ -159,13 +161,18 @@ class Run:
     config_hash: str
     command: str = "run"
 
-    def start(self, engine: sa.Engine) -> None:
-        """Enter the run. Raises as :func:`etl.postgres.engine.transaction` does."""
+    def start(self, engine: sa.Engine, settings: Settings) -> None:
+        """Enter the run, and its job if it is new.
+
+        Raises as :func:`etl.postgres.engine.transaction` does.
+        """
         with transaction(engine) as connection:
+            jobs.register(connection, settings)
             connection.execute(
                 queries()["start_run"],
                 {
                     "run_id": self.run_id,
+                    "job": settings.job_name,
                     "command": self.command,
                     "version": __version__,
                     "config_hash": self.config_hash,
@@ -208,6 +215,9 @@ class Share:
         return batches * self.workers + self.index + 1
 
 
-def recent_runs(engine: sa.Engine, limit: int) -> pd.DataFrame:
-    """The newest runs, newest first: the columns of ``etl.runs``, one row per run."""
-    return query_frame(engine, "list_runs", {"limit": limit})
+def recent_runs(engine: sa.Engine, limit: int, job: str | None = None) -> pd.DataFrame:
+    """The newest runs, newest first: the columns of ``etl.runs``, one row per run.
+
+    :param job: only the runs of this job; None: of all jobs
+    """
+    return query_frame(engine, "list_runs", {"limit": limit, "job": job})

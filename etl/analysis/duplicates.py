@@ -146,14 +146,15 @@ def token_keys(source: Source) -> pd.DataFrame:
 
 
 def deliveries(source: Source) -> pd.DataFrame:
-    """Sum up what happened to all deliveries of the queue, according to ``etl.runs``.
+    """Sum up what happened to all deliveries to this job, according to ``etl.runs``.
 
     Columns: ``runs``, ``received``, ``loaded``, ``already_handled`` (redeliveries, which are not
-    loaded again), ``quarantined``. Empty if there is no ``etl.runs``, or no right to read it.
+    loaded again), ``quarantined``. Empty if there is no ``etl.runs``, if it is from an earlier
+    version, or without the right to read it.
     """
     if source.ask("runs_readable").empty:
         return pd.DataFrame(columns=DELIVERIES)
-    return source.ask("deliveries")
+    return source.ask("deliveries", job=source.settings.job_name)
 
 
 def _by_column(source: Source, by: str | None, query: str, **parameters: Any) -> pd.DataFrame:

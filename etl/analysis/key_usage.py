@@ -6,7 +6,7 @@ rows to the primary key. So check before comparing rows that their tokens are al
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
 from etl.crypto.tokens import MIN_SEALED_CHARACTERS
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
-from etl.postgres.tables import query_frame, target_table
+from etl.postgres.tables import query_frame
 from etl.schema import masked_columns
 
 # The same as etl.crypto.tokens.TOKEN, in parts: Postgres takes 56 us a value for the counted
@@ -33,12 +33,17 @@ def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
     :raises DatabaseRefused: the table is missing, or a privilege
     :raises DatabaseUnavailable: an outage
     """
-    masked = masked_columns(table)
-    if not masked:
+    masked = [column.name for column in masked_columns(table)]
+    return usage_of(engine, table.schema_name, table.name, masked)
+
+
+def usage_of(engine: sa.Engine, schema: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Count the tokens of any table's columns by key, as :func:`key_usage` does."""
+    if not columns:
         return pd.DataFrame(columns=["column", "key_id", "rows"])
-    target = target_table(table)
+    target = sa.table(name, *(sa.column(column, sa.Text) for column in columns), schema=schema)
     names = (sa.column("column", sa.Text), sa.column("token", sa.Text))
-    pairs = [(column.name, target.c[column.name]) for column in masked]
+    pairs = [(column, target.c[column]) for column in columns]
     cells = sa.values(*names, name="cells").data(pairs).lateral()
     query = (
         sa.select(
@@ -75,7 +80,7 @@ def _key_id(value: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
 
 
 def quarantine_usage(engine: sa.Engine) -> pd.DataFrame:
-    """Count the quarantined bodies by the key that sealed them: ``key_id``, ``entries``.
+    """Count the quarantined bodies of all jobs by key: ``job``, ``key_id``, ``entries``.
 
     :raises TableError: the job's tables do not exist
     :raises DatabaseRefused: a privilege is missing

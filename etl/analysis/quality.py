@@ -1,4 +1,4 @@
-"""How the runs went and which checks their messages failed, as tidy frames for notebooks.
+"""How the job's runs went and which checks their messages failed, as tidy frames for notebooks.
 
 Postgres does the counting and sends only the result. Runs are numbered from 1, starting with the
 oldest of those asked for. A share, from 0 to 1, is of the messages that a run loaded or
@@ -26,7 +26,7 @@ def runs(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
     (deliveries), ``quarantined_share`` (null for a run without messages), ``adds_up``,
     ``stop_reason``.
     """
-    return source.ask("quality_runs", max_runs=max_runs)
+    return _ask(source, "quality_runs", max_runs)
 
 
 def checks(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def checks(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
     Columns: ``column``, ``check``, ``messages``, ``runs`` (how many runs had such messages),
     ``latest_run_at`` (UTC, when the latest of these runs started).
     """
-    return source.ask("quality_checks", max_runs=max_runs)
+    return _ask(source, "quality_checks", max_runs)
 
 
 def checks_by_run(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
@@ -45,7 +45,11 @@ def checks_by_run(source: Source, *, max_runs: int = MAX_RUNS) -> pd.DataFrame:
     messages). There is a row for each run and each check failed in any of the runs, even if the
     count is 0.
     """
-    return source.ask("quality_checks_by_run", max_runs=max_runs)
+    return _ask(source, "quality_checks_by_run", max_runs)
+
+
+def _ask(source: Source, query: str, max_runs: int) -> pd.DataFrame:
+    return source.ask(query, max_runs=max_runs, job=source.settings.job_name)
 
 
 def surges(

@@ -38,7 +38,7 @@ def forget(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Delete the rows and quarantined messages with VALUE.
+    """Delete the job's rows and quarantined messages with VALUE.
 
     Rows are found under every key of the keyring. Quarantined messages lose their bodies and stay
     as tombstones.
@@ -68,6 +68,7 @@ def forget(
         click.echo(json.dumps(counts))
     else:
         _print_counts(matches, yes=yes, null=null)
+    _name_other_jobs(search)
     _check_all_compared(search, matches)
 
 
@@ -81,6 +82,18 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
         click.echo(f"set the column to null in {rows} and closed {messages} that had this value")
     else:
         click.echo(f"deleted {rows} and closed {messages} that had this value")
+
+
+def _name_other_jobs(search: Search) -> None:
+    from etl.postgres.jobs import other_jobs
+
+    if names := other_jobs(search.engine, search.settings.job_name):
+        others = ", ".join(map(repr, names))
+        click.echo(
+            f"other jobs of this database were not searched, so repeat this with the configuration "
+            f"of each: {others}",
+            err=True,
+        )
 
 
 def _check_all_compared(search: Search, matches: Matches) -> None:

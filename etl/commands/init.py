@@ -32,17 +32,19 @@ def init(config_path: Path, with_roles: bool) -> None:
     missing indexes, but is not changed otherwise.
     """
     settings = options.load_settings(config_path)
-    from etl.postgres import roles
-    from etl.postgres.engine import open_engine
+    from etl.postgres import jobs, roles
+    from etl.postgres.engine import open_engine, transaction
     from etl.postgres.tables import check_tables, create_indexes, create_tables
 
     engine = open_engine(settings.database)
-    create_tables(engine, settings.table)
+    create_tables(engine, settings.table, settings.job_name)
     check_tables(engine, settings.table)
     create_indexes(engine, settings.table)
+    with transaction(engine) as connection:
+        jobs.register(connection, settings)
     click.echo(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
-        "etl.runs, etl.unmask_audit",
+        f"etl.runs, etl.unmask_audit, for the job {settings.job_name!r}",
         err=True,
     )
     if with_roles:

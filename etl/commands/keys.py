@@ -107,22 +107,29 @@ Examples:
 def keys_list(config_path: Path, as_json: bool) -> None:
     """Show how many rows and bodies need each key.
 
+    All jobs that share the database are counted. Of a table that this role cannot read, the numbers
+    are unknown, so any key may be in use there.
+
     The list includes key ids that are in the database but not in the keyring; this keyring cannot
     recover the tokens and quarantined bodies of those keys. No key is printed. The command reads
-    the whole table once; without DATABASE_URL it shows the keyring alone.
+    each whole table once; without DATABASE_URL it shows the keyring alone.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
-    from etl.operations.key_list import key_list, usage_by_place
+    from etl.operations.key_list import Place, key_list, key_places
     from etl.postgres.engine import open_engine
     from etl.terminal import output
 
     keyring = load_keyring(os.environ)
+    places: list[Place] = []
     if settings.database.url is None:
         click.echo(
             "DATABASE_URL is not set, so key usage in the database cannot be counted", err=True
         )
-        usage = {}
     else:
-        usage = usage_by_place(open_engine(settings.database), settings.table)
-    output.table(key_list(keyring, usage), "keys", as_json=as_json)
+        places = key_places(open_engine(settings.database), settings)
+    output.table(key_list(keyring, places), "keys", as_json=as_json)
+    for place in places:
+        if place.counts is None:
+            jobs = ", ".join(map(repr, place.jobs))
+            click.echo(f"{place.name} (of {jobs}) is unknown: {place.problem}", err=True)

@@ -65,6 +65,7 @@ def limit(default: int, text: str) -> Decorator:
     )
 
 
+all_jobs = click.option("--all-jobs", is_flag=True, help="Include the other jobs of this database.")
 json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 

@@ -48,6 +48,7 @@ Examples:
     help="With --entries, start after the entry with this id.",
 )
 @options.limit(50, "With --entries, list at most N, oldest first.")
+@options.all_jobs
 @options.json_lines
 def quarantine_list(
     config_path: Path,
@@ -55,10 +56,11 @@ def quarantine_list(
     closed: bool,
     after: int,
     limit: int,
+    all_jobs: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Count the entries by reason, or list them.
+    """Count the job's entries by reason, or list them.
 
     Bodies are never shown.
     """
@@ -68,13 +70,17 @@ def quarantine_list(
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    selected = selection.from_options(**choices)
+    selected = selection.from_options(None if all_jobs else settings.job_name, **choices)
+    entries.check_job(engine, selected)
     if not list_them:
         counts = entries.count_by_reason(engine, selected, closed=closed)
+        if not all_jobs:
+            counts = counts.drop(columns="job")
         output.table(counts, "quarantine by reason", as_json=as_json)
         return
     listed = entries.list_entries(engine, selected, limit, closed=closed, after=after)
-    listed = listed.drop(columns="sealed_bytes" if closed else entries.CLOSING_COLUMNS)
+    listed = listed.drop(columns=["sealed_bytes"] if closed else entries.CLOSING_COLUMNS)
+    listed = listed.drop(columns=["masked_fields"] if all_jobs else ["job", "masked_fields"])
     output.table(listed, "entries in quarantine", as_json=as_json)
 
 
@@ -103,7 +109,7 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
 
     engine = open_engine(settings.database)
     keyring = load_keyring(os.environ)
-    entry, body = open_entry(engine, keyring, settings.table, quarantine_id, reason)
+    entry, body = open_entry(engine, keyring, settings, quarantine_id, reason)
     if as_json:
         click.echo(json.dumps({**entry.facts, "body": body}))
         return
@@ -129,13 +135,13 @@ Examples:
 def quarantine_replay(
     config_path: Path, ids: tuple[int, ...], everything: bool, as_json: bool, **choices: Any
 ) -> None:
-    """Check and load entries again, after a correction.
+    """Check and load the job's entries again, after a correction.
 
     Correct the configuration, the table or the producer first. Entries that fail again stay, with
     their new reasons. The command can be stopped and started again at any time; two at once share
     the work. Needs the keyring.
     """
-    selected = selection.selection_or_all(ids, everything, choices)
+    selection.check_selected(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
@@ -143,6 +149,7 @@ def quarantine_replay(
     from etl.terminal import output
 
     engine = open_engine(settings.database)
+    selected = selection.from_options(settings.job_name, **choices, ids=ids)
     summary = replay(settings, engine, load_keyring(os.environ), selected)
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
@@ -165,16 +172,17 @@ Examples:
 def quarantine_discard(
     config_path: Path, reason: str, ids: tuple[int, ...], everything: bool, **choices: Any
 ) -> None:
-    """Delete the bodies of entries for good.
+    """Delete the bodies of the job's entries for good.
 
     Each entry stays as a tombstone that records --reason.
     """
-    selected = selection.selection_or_all(ids, everything, choices)
+    selection.check_selected(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine
 
     engine = open_engine(settings.database)
+    selected = selection.from_options(settings.job_name, **choices, ids=ids)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
     click.echo(f"discarded {count:,} entries", err=True)
 
@@ -190,7 +198,7 @@ Example:
 @selection.conditions
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
-    """Write entries to a new FILE, with their bodies sealed.
+    """Write the job's entries to a new FILE, with their bodies sealed.
 
     The entries stay in the quarantine. Only the file's owner can read it, and `etl quarantine
     import` reads it back. Needs the keyring.
@@ -202,24 +210,30 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
 
     engine = open_engine(settings.database)
     keyring = load_keyring(os.environ)
-    selected = selection.from_options(**choices)
-    count = export_entries(engine, keyring, selected, file, settings.batch.bytes)
+    selected = selection.from_options(settings.job_name, **choices)
+    count = export_entries(engine, keyring, settings, selected, file)
     click.echo(f"wrote {count:,} entries to {file}", err=True)
 
 
 @quarantine.command(
     "import",
     epilog="""\b
-Example:
+Examples:
   etl quarantine import rejects.jsonl
+  etl quarantine import rejects.jsonl --from-job public.orders
 """,
 )
 @options.config
+@click.option(
+    "--from-job",
+    metavar="NAME",
+    help="Import a file that the job NAME exported. Without it, a file of another job is refused.",
+)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def quarantine_import(config_path: Path, file: Path) -> None:
-    """Add the entries of an exported FILE to the quarantine.
+def quarantine_import(config_path: Path, from_job: str | None, file: Path) -> None:
+    """Add the entries of an exported FILE to the job's quarantine.
 
-    Entries whose messages this database has handled or quarantined before are skipped. Needs the
+    Entries whose messages this job has handled or quarantined before are skipped. Needs the
     keyring.
     """
     settings = options.load_settings(config_path)
@@ -227,5 +241,6 @@ def quarantine_import(config_path: Path, file: Path) -> None:
     from etl.operations.transfer import import_entries
     from etl.postgres.engine import open_engine
 
-    new, seen = import_entries(open_engine(settings.database), load_keyring(os.environ), file)
+    engine = open_engine(settings.database)
+    new, seen = import_entries(engine, load_keyring(os.environ), settings, file, from_job)
     click.echo(f"imported {new:,} of {seen:,} entries", err=True)

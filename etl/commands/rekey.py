@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Exit codes:
-  0  everything is under the primary key
+  0  everything of this job is under the primary key
   1  some values are not: no key opens them, or jobs were still writing them
 \b
 Examples:
@@ -30,11 +30,12 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON line.")
 @click.pass_context
 def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
-    """Re-encrypt all tokens and quarantined bodies with the primary key.
+    """Re-encrypt the job's tokens and quarantined bodies with the primary key.
 
     The work is done in many small transactions. The command can be stopped and started again at any
     time, and can run during a load. A value that no key of
-    the keyring opens is left unchanged and counted.
+    the keyring opens is left unchanged and counted. Other jobs that share the database, and still
+    use an older key, are named: run it with the configuration of each.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -58,6 +59,8 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
     click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
     for problem in _problems(outcome):
         click.echo(f"error: {problem}", err=True)
+    if outcome.elsewhere:
+        click.echo(_elsewhere(outcome), err=True)
     context.exit(outcome.exit_code)
 
 
@@ -66,6 +69,14 @@ def _sentence(outcome: RekeyResult) -> str:
         f"re-encrypted {outcome.rows:,} rows and {outcome.entries:,} quarantined bodies with key "
         f"{outcome.key_id!r} in {outcome.seconds:.1f} s"
     )
+
+
+def _elsewhere(outcome: RekeyResult) -> str:
+    places = ", ".join(
+        f"{place} {'unknown' if count is None else format(count, ',')}"
+        for place, count in outcome.elsewhere.items()
+    )
+    return f"older keys are still in use elsewhere in this database, so keep them: {places}"
 
 
 def _problems(outcome: RekeyResult) -> list[str]:

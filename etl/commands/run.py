@@ -175,17 +175,20 @@ def _stop_on_signals() -> Iterator[Stop]:
 Examples:
   etl history
   etl history --limit 5 --json
+  etl history --all-jobs
 """
 )
 @options.config
 @options.limit(20, "Show N runs, newest first.")
+@options.all_jobs
 @options.json_lines
-def history(config_path: Path, limit: int, as_json: bool) -> None:
-    """Show what earlier runs did, and why they stopped."""
+def history(config_path: Path, limit: int, all_jobs: bool, as_json: bool) -> None:
+    """Show what earlier runs of this job did, and why they stopped."""
     settings = options.load_settings(config_path)
     from etl.postgres.engine import open_engine
     from etl.runs import recent_runs
     from etl.terminal import output
 
-    newest = recent_runs(open_engine(settings.database), limit)
+    job = None if all_jobs else settings.job_name
+    newest = recent_runs(open_engine(settings.database), limit, job)
     output.table(newest, "runs", as_json=as_json)

@@ -43,25 +43,32 @@ def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def ids_or_all(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ids of entries as arguments, and the option --all."""
-    everything = click.option("--all", "everything", is_flag=True, help="Select every entry.")
+    everything = click.option(
+        "--all", "everything", is_flag=True, help="Select every entry of the job."
+    )
     return click.argument("ids", metavar="[ID]...", nargs=-1, type=ENTRY_ID)(everything(command))
 
 
 def from_options(
+    job: str | None,
     run_id: UUID | None,
     check: str | None,
     older_than: float | None,
     newer_than: float | None,
     ids: tuple[int, ...] = (),
 ) -> Selection:
-    """Make the selection from the values of the options."""
+    """Make the selection from the values of the options.
+
+    :param job: the name of the job; None selects entries of every job
+    """
     from etl.operations.entries import Selection
 
-    return Selection(ids, str(run_id) if run_id else None, check, older_than, newer_than)
+    run = str(run_id) if run_id else None
+    return Selection(ids, run, check, older_than, newer_than, job=job)
 
 
-def selection_or_all(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> Selection:
-    """Make the selection for a command that must not work on all entries by mistake.
+def check_selected(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> None:
+    """Check what was given to a command that must not work on all entries by mistake.
 
     :param values: the values of the options
     :raises click.UsageError: neither ids nor options nor --all are given, or --all and others
@@ -69,4 +76,3 @@ def selection_or_all(ids: tuple[int, ...], everything: bool, values: dict[str, A
     has_conditions = bool(ids) or any(value is not None for value in values.values())
     if has_conditions == everything:
         raise click.UsageError("say which entries: give IDs or options, or --all")
-    return from_options(**values, ids=ids)

@@ -1,5 +1,8 @@
 """Stored entries of the quarantine: find, read, unseal and close them.
 
+Every entry belongs to a job. Jobs may share a database, and no command works on entries of another
+job than its own.
+
 An entry is open while it has its body. A closed entry stays as a tombstone, which says whether it
 was replayed, already handled, discarded or forgotten.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
@@ -17,6 +20,7 @@ import sqlalchemy as sa
 
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import unseal_each
+from etl.errors import UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import filled, queries
 from etl.postgres.tables import query_frame
@@ -38,6 +42,7 @@ ClosedAs = Literal["replayed", "already handled", "discarded", "forgotten"]
 class Selection:
     """Which entries to work on: those that meet every given condition; by default all."""
 
+    job: str | None = field(default=None, kw_only=True)  # its name; None: entries of every job
     ids: tuple[int, ...] = ()
     run_id: str | None = None
     check: str | None = None  # a check, or "column: check"
@@ -52,6 +57,7 @@ class Selection:
             column, separator, check = self.check.partition(": ")
             reasons = [{"column": column, "check": check} if separator else {"check": self.check}]
         return {
+            "job": self.job,
             "ids": list(self.ids) or None,
             "run_id": self.run_id,
             "reasons": json.dumps(reasons),
@@ -65,11 +71,13 @@ class QuarantineEntry:
     """An open entry with its sealed body."""
 
     quarantine_id: int
+    job: str
     message_id: str
     run_id: str
     sent_at: dt.datetime | None
     quarantined_at: dt.datetime
     reasons: list[dict[str, str]]
+    masked_fields: list[str]  # of the event, as configured when it was quarantined
     body: bytes
 
     @property
@@ -77,20 +85,46 @@ class QuarantineEntry:
         """Everything except the body, for JSON."""
         return {
             "quarantine_id": self.quarantine_id,
+            "job": self.job,
             "message_id": self.message_id,
             "run_id": str(self.run_id),
             "sent_at": self.sent_at and self.sent_at.isoformat(),
             "quarantined_at": self.quarantined_at.isoformat(),
             "reasons": self.reasons,
+            "masked_fields": self.masked_fields,
         }
+
+
+def check_job(engine: sa.Engine, selection: Selection) -> None:
+    """Check that the entries or the run that are asked for by id are those of the job.
+
+    :raises UsageError: one of them belongs to another job; names it and the job
+    """
+    parameters = {**selection.parameters, "ids": list(selection.ids)}
+    if selection.job is None or not (selection.ids or selection.run_id):
+        return
+    others = query_frame(engine, "entries_of_other_jobs", parameters)
+    if not others.empty:
+        what, job = others.iloc[0]
+        raise UsageError(
+            f"{what} belongs to the job {job!r}, and this is the configuration of "
+            f"{selection.job!r}; nothing was done; use the configuration of that job"
+        )
 
 
 def count_by_reason(
     engine: sa.Engine, selection: Selection, *, closed: bool = False
 ) -> pd.DataFrame:
-    """Count entries by reason: ``column``, ``check``, ``messages``, ``oldest``, ``newest``."""
+    """Count entries: ``job``, ``column``, ``check``, ``messages``, ``oldest``, ``newest``."""
     parameters = {**selection.parameters, "closed": closed}
     return query_frame(engine, _selecting_query("quarantine_reasons"), parameters)
+
+
+def count_masked(engine: sa.Engine, selection: Selection, fields: Sequence[str]) -> dict[str, int]:
+    """Count the open entries by each of these fields that was masked when they were quarantined."""
+    parameters = {**selection.parameters, "fields": list(fields)}
+    counts = query_frame(engine, _selecting_query("entries_with_masked_fields"), parameters)
+    return dict(zip(counts["field"], counts["entries"], strict=True))
 
 
 def list_entries(
@@ -188,7 +222,9 @@ def discard(engine: sa.Engine, selection: Selection, reason: str, max_bytes: int
     """Discard entries, page by page, and wait for those that another command has locked.
 
     :returns: the number of entries discarded
+    :raises UsageError: an entry belongs to another job; nothing is discarded
     """
+    check_job(engine, selection)
     discarded = 0
     for page in id_pages(engine, selection, max_bytes):
         with transaction(engine) as connection:

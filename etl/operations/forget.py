@@ -1,5 +1,6 @@
 """Finds a person's rows and quarantined messages by one value, and removes them.
 
+Only the job's own table and entries are searched, because each job has its own fields and contexts.
 Rows are found by the value's token under every key. In the quarantine the value is as it was sent,
 valid or not, so every body is opened and searched.
 """
@@ -131,7 +132,8 @@ def _find_entries(search: Search) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Find the open entries that have the value, and those that cannot be opened, by id."""
     matching: list[int] = []
     unopened: list[int] = []
-    for page in id_pages(search.engine, Selection(), search.settings.batch.bytes):
+    own = Selection(job=search.settings.job_name)
+    for page in id_pages(search.engine, own, search.settings.batch.bytes):
         with transaction(search.engine) as connection:
             entries = read_open(connection, page)
         messages: list[tuple[int, Message]] = []

@@ -1,48 +1,159 @@
-"""Lists the keys of the keyring and of the database, and how much needs each of them."""
+"""Lists the keys of the keyring and of the database, and how much needs each of them.
+
+Jobs that share a database often share a keyring. So a key counts as used wherever a job has stored
+something under it: in its quarantine, and in every column that it has masked, now or earlier.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from etl.analysis.key_usage import key_usage, quarantine_usage
-from etl.config import Table
+from etl.analysis.key_usage import quarantine_usage, usage_of
+from etl.config import Settings, quoted_if_needed
 from etl.crypto.keyring import Keyring
+from etl.errors import DatabaseRefused
+from etl.postgres.tables import query_frame
 from etl.schema import masked_columns
 
+UNKNOWN = "unknown"
+QUARANTINE = "etl.quarantine"
 
-def key_list(keyring: Keyring, usage: Mapping[str, Mapping[Any, int]]) -> pd.DataFrame:
+_FORBIDDEN = "this role may not read it"
+_WHY_UNKNOWN = {
+    "missing": "it does not exist; if it was renamed, run 'etl init' with the new name in the "
+    "configuration; once nothing of it is left, delete its row from etl.job_columns",
+    "forbidden": _FORBIDDEN,
+    "filtered": "row-level security hides rows from this role",
+}
+
+Counts = Mapping[str | None, int]  # values by key id; None: values that are not tokens
+
+
+@dataclass(frozen=True)
+class Place:
+    """A column, or a job's part of the quarantine, and what is stored there under each key."""
+
+    name: str
+    jobs: tuple[str, ...]  # whose it is
+    is_own: bool  # rekey with this configuration reaches it
+    counts: Counts | None  # None: unknown
+    problem: str = ""  # why it is unknown
+
+    def older(self, primary: str) -> int | None:
+        """Count the values of other keys than the primary one; None if that is unknown."""
+        if self.counts is None:
+            return None
+        return sum(n for key_id, n in self.counts.items() if key_id not in (primary, None))
+
+
+def key_list(keyring: Keyring, places: Iterable[Place]) -> pd.DataFrame:
     """List the keys of the keyring and of the database: ``key_id``, ``status``, then each place.
 
-    :param usage: by place, the number of values under each key id; the key id of values that are
-        not tokens is None
+    The quarantine is one place, whichever jobs have entries. A place that cannot be read has
+    "unknown" in place of its numbers.
     """
-    used = {key_id for counts in usage.values() for key_id in counts}
-    unknown = sorted(used - {*keyring.key_ids, None})
+    bodies = Counter[str | None]()
+    usage: dict[str, Counts | None] = {}
+    for place in places:
+        if place.name == QUARANTINE:
+            bodies.update(place.counts or {})
+            usage[QUARANTINE] = bodies
+        else:
+            usage[place.name] = place.counts
+    used = {key_id for counts in usage.values() for key_id in counts or {}}
+    unknown = sorted(key_id for key_id in used if key_id and key_id not in keyring.key_ids)
     ids = [*keyring.key_ids, *unknown, *([None] if None in used else [])]
-    status = {
+    status: dict[str | None, str] = {
         **dict.fromkeys(keyring.key_ids, "older key"),
         **dict.fromkeys(unknown, "not in the keyring"),
         None: "not a token",
         keyring.primary: "primary",
     }
-    numbers = {place: [counts.get(key_id, 0) for key_id in ids] for place, counts in usage.items()}
+    numbers = {
+        name: [UNKNOWN if counts is None else counts.get(key_id, 0) for key_id in ids]
+        for name, counts in usage.items()
+    }
     return pd.DataFrame({"key_id": ids, "status": [status[key_id] for key_id in ids], **numbers})
 
 
-def usage_by_place(engine: sa.Engine, table: Table) -> dict[str, dict[Any, int]]:
-    """Count the values under each key, by place: for :func:`key_list`."""
-    places: dict[str, dict[Any, int]] = {
-        f"{table.name}.{column.name}": {} for column in masked_columns(table)
+def key_places(engine: sa.Engine, settings: Settings) -> list[Place]:
+    """Count what all jobs of the database have stored under each key, this job's columns first.
+
+    Reads every table with masked columns once.
+
+    :raises TableError: the job's tables do not exist
+    :raises DatabaseRefused: the job's own table is missing, or a privilege for it
+    :raises DatabaseUnavailable: an outage
+    """
+    registered = query_frame(engine, "masked_places")
+    table = settings.table
+    schema_and_name = (table.schema_name, table.name)
+    masked = [column.name for column in masked_columns(table)]
+    is_own = (
+        (registered["schema"] == table.schema_name)
+        & (registered["table"] == table.name)
+        & registered["column"].isin(masked)
+    )
+    # Counted whether it is registered or not, and whatever its state: it must be readable.
+    filtered = {*registered["column"][is_own & (registered["state"] == "filtered")]}
+    own = [(column, "filtered" if column in filtered else "readable") for column in masked]
+    job = (settings.job_name,)
+    places = list(_of_table(engine, schema_and_name, own, dict.fromkeys(masked, job), is_own=True))
+    others: Iterable[Any] = registered[~is_own].itertuples(index=False)
+    for (schema, name), rows in groupby(others, lambda row: (row.schema, row.table)):
+        of_table = list(rows)
+        states = [(str(row.column), str(row.state)) for row in of_table]
+        jobs = {str(row.column): tuple(row.jobs) for row in of_table}
+        places += _of_table(engine, (str(schema), str(name)), states, jobs, is_own=False)
+    return [*places, *_of_quarantine(engine, settings.job_name)]
+
+
+def _of_table(
+    engine: sa.Engine,
+    schema_and_name: tuple[str, str],
+    states: list[tuple[str, str]],
+    jobs: Mapping[str, tuple[str, ...]],
+    *,
+    is_own: bool,
+) -> Iterator[Place]:
+    counts: dict[str, dict[str | None, int]] = {
+        column: {} for column, state in states if state == "readable"
     }
-    for column, key_id, count in key_usage(engine, table).itertuples(index=False):
-        places[f"{table.name}.{column}"][_none_for_null(key_id)] = count
-    entries = quarantine_usage(engine).itertuples(index=False)
-    places["etl.quarantine"] = {_none_for_null(key_id): count for key_id, count in entries}
-    return places
+    problem = ""
+    try:
+        usage = usage_of(engine, *schema_and_name, list(counts))
+    except DatabaseRefused:
+        # A view or a foreign table may be refused in spite of the rights on itself.
+        if is_own:
+            raise
+        problem = _FORBIDDEN
+    else:
+        for column, key_id, count in usage.itertuples(index=False):
+            counts[column][_none_for_null(key_id)] = count
+    shown = schema_and_name[1:] if is_own else schema_and_name
+    for column, state in states:
+        yield Place(
+            name=".".join([*map(quoted_if_needed, shown), column]),
+            jobs=jobs[column],
+            is_own=is_own,
+            counts=None if problem else counts.get(column),
+            problem=problem or _WHY_UNKNOWN.get(state, ""),
+        )
+
+
+def _of_quarantine(engine: sa.Engine, own_job: str) -> Iterator[Place]:
+    counts: dict[str, dict[str | None, int]] = {own_job: {}}
+    for job, key_id, count in quarantine_usage(engine).itertuples(index=False):
+        counts.setdefault(job, {})[_none_for_null(key_id)] = count
+    for job, by_key in counts.items():
+        yield Place(QUARANTINE, (job,), job == own_job, by_key)
 
 
 def _none_for_null(key_id: Any) -> str | None:

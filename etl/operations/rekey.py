@@ -1,4 +1,4 @@
-"""Brings every stored token and every sealed body under the primary key.
+"""Brings every stored token and every sealed body of a job under the primary key.
 
 The rows themselves are the only state. Each batch is one transaction, which reads the values that
 are still under another key and replaces exactly those. A kill at any moment therefore loses the
@@ -25,6 +25,7 @@ from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable
 from etl.operations import remask, reseal
+from etl.operations.key_list import key_places
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
@@ -76,10 +77,13 @@ class RekeyResult:
     remaining: int  # values of other keys that other jobs wrote during the last pass
     passes: int
     seconds: float
+    # Values of older keys that belong to other jobs, or to columns that this job masked earlier;
+    # None where this role cannot count them.
+    elsewhere: dict[str, int | None]
 
     @property
     def exit_code(self) -> int:
-        """0 if everything is under the primary key."""
+        """0 if everything of this job is under the primary key."""
         return 1 if self.unopened or self.remaining else 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,10 +96,11 @@ OnProgress = Callable[[RekeyProgress], None]
 
 @dataclass(frozen=True)
 class _Work:
-    """The engine, table, keyring and retry limit that all batches share."""
+    """The engine, table, job, keyring and retry limit that all batches share."""
 
     engine: sa.Engine
     table: Table
+    job: str
     keyring: Keyring
     retry_seconds: float
     given_up: Event  # a batch has failed for good, so the others must not wait out an outage
@@ -128,7 +133,7 @@ def rekey_database(
     keyring: Keyring,
     on_progress: OnProgress = lambda _: None,
 ) -> RekeyResult:
-    """Mask every token and seal every quarantined body that is not under the primary key.
+    """Mask every token and seal every body of the job that is not under the primary key.
 
     :param engine: should keep MAX_BATCHES_AT_ONCE connections open
     :param on_progress: called with the progress after each step
@@ -139,7 +144,14 @@ def rekey_database(
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
-    work = _Work(engine, settings.table, keyring, settings.database.retry_seconds, Event())
+    work = _Work(
+        engine=engine,
+        table=settings.table,
+        job=settings.job_name,
+        keyring=keyring,
+        retry_seconds=settings.database.retry_seconds,
+        given_up=Event(),
+    )
     done = Tally()
     remaining = 0
     number = 0
@@ -156,6 +168,7 @@ def rekey_database(
         remaining=remaining,
         passes=number,
         seconds=round(time.monotonic() - began, 3),
+        elsewhere=_older_keys_elsewhere(engine, settings, keyring),
     )
 
 
@@ -192,7 +205,7 @@ def _reseal(work: _Work) -> Tally:
     after = 0
     while True:
         entries, unopened, last = work.batch(
-            partial(reseal.reseal_entries, after=after, keyring=work.keyring)
+            partial(reseal.reseal_entries, job=work.job, after=after, keyring=work.keyring)
         )
         if last is None:
             return done
@@ -202,4 +215,15 @@ def _reseal(work: _Work) -> Tally:
 
 def _count_remaining(work: _Work, connection: sa.Connection) -> int:
     tokens = remask.count_tokens_of_other_keys(connection, work.table, work.keyring)
-    return tokens + reseal.count_bodies_of_other_keys(connection, work.keyring)
+    return tokens + reseal.count_bodies_of_other_keys(connection, work.job, work.keyring)
+
+
+def _older_keys_elsewhere(
+    engine: sa.Engine, settings: Settings, keyring: Keyring
+) -> dict[str, int | None]:
+    elsewhere: dict[str, int | None] = {}
+    for place in key_places(engine, settings):
+        older = place.older(keyring.primary)
+        if not place.is_own and older != 0:
+            elsewhere[f"{place.name} of {', '.join(map(repr, place.jobs))}"] = older
+    return elsewhere

@@ -12,7 +12,8 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -20,11 +21,14 @@ from etl import ledger, pipeline, quarantine
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
+from etl.errors import UsageError
 from etl.operations.entries import (
     QuarantineEntry,
     Selection,
     as_message,
+    check_job,
     close,
+    count_masked,
     id_pages,
     read_open,
     superseded,
@@ -46,22 +50,29 @@ def replay(
 ) -> Summary:
     """Load the messages that pass now; those that fail again stay, with their new reasons.
 
-    Each entry is tried once. Entries that another replay has locked are left to it.
+    Each entry of this job is tried once. Entries that another replay has locked are left to it.
 
-    :raises ConfigurationError: nothing was tried
+    :raises ConfigurationError: nothing was tried: an entry belongs to another job, or a field that
+        was masked when the entry was quarantined would be stored as it came
     :raises DatabaseRefused: the database refuses a statement
     :raises DatabaseUnavailable: an outage; committed pages stay, the other entries are unchanged
     """
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
+    selection = replace(selection, job=settings.job_name)
+    check_job(engine, selection)
+    _check_masking(settings, count_masked(engine, selection, list(settings.table.plain_fields)))
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
-    run.start(engine)
+    run.start(engine, settings)
     schema = frame_schema(settings.table.columns)
     reasons = Counter[str]()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:
             entries = read_open(connection, page, lock=True)
+            # Again, for entries that came since, from a run with another configuration.
+            fields = Counter(field for entry in entries for field in entry.masked_fields)
+            _check_masking(settings, fields)
             reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
     # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
     counts, batches = run.committed(engine)
@@ -74,6 +85,20 @@ def replay(
         seconds=round(time.monotonic() - began, 3),
         batches=batches,
     )
+
+
+def _check_masking(settings: Settings, masked: Mapping[str, int]) -> None:
+    """Check that no field is stored as it came that was masked before.
+
+    :param masked: the number of entries by each field that was masked when they were quarantined
+    """
+    for field, column in settings.table.plain_fields.items():
+        if masked.get(field):
+            raise UsageError(
+                f"the field {field!r} of {masked[field]:,} entries was masked when they were "
+                f"quarantined, and column {column!r} would store it as it came; set 'mask: true' "
+                "for this column, or select other entries"
+            )
 
 
 def _replay(
@@ -107,7 +132,7 @@ def _replay(
     kept = _settle(connection, tried, stored)
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.
-    ledger.free(connection, claimed & kept)
+    ledger.free(connection, claimed & kept, run.run_id)
     quarantined = len(kept) + len(entries) - len(tried)
     loaded = len(stored.loaded)
     handled = len(entries) - loaded - quarantined

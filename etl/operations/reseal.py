@@ -20,15 +20,16 @@ _BATCH = sa.table("etl_reseal")
 
 
 def reseal_entries(
-    connection: sa.Connection, after: int, keyring: Keyring
+    connection: sa.Connection, job: str, after: int, keyring: Keyring
 ) -> tuple[int, int, int | None]:
-    """Bring the next bodies under the primary key, in the caller's transaction.
+    """Bring the job's next bodies under the primary key, in the caller's transaction.
 
     :param after: id of the last entry that was visited before, 0 for the first call
     :returns: the number of entries changed, the number that no key opens, and the id of the last
         entry visited, which is None if there was none
     """
     parameters = {
+        "job": job,
         "header": seal.header(keyring.primary),
         "after": after,
         "entries": MAX_ENTRIES,
@@ -61,7 +62,7 @@ def _replace_bodies(connection: sa.Connection, ids: Sequence[int], sealed: Seque
     connection.execute(queries()["put_sealed_bodies"])
 
 
-def count_bodies_of_other_keys(connection: sa.Connection, keyring: Keyring) -> int:
-    """Count the bodies that are not sealed under the primary key."""
-    header = {"header": seal.header(keyring.primary)}
-    return int(connection.execute(queries()["count_bodies_of_other_keys"], header).scalar_one())
+def count_bodies_of_other_keys(connection: sa.Connection, job: str, keyring: Keyring) -> int:
+    """Count the job's bodies that are not sealed under the primary key."""
+    parameters = {"job": job, "header": seal.header(keyring.primary)}
+    return int(connection.execute(queries()["count_bodies_of_other_keys"], parameters).scalar_one())

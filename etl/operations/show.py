@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from etl.config import Table
+from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import UnmaskError, UsageError
 from etl.operations import audit
 from etl.operations.entries import (
     QuarantineEntry,
     Selection,
+    check_job,
     list_entries,
     read_open,
     unseal_entries,
 )
 from etl.postgres.engine import transaction
-from etl.schema import masked_columns
 
 
 def open_entry(
-    engine: sa.Engine, keyring: Keyring, table: Table, quarantine_id: int, reason: str
+    engine: sa.Engine, keyring: Keyring, settings: Settings, quarantine_id: int, reason: str
 ) -> tuple[QuarantineEntry, str]:
     """Return the entry, and its body as it was received.
 
-    :raises UsageError: no entry has this id, or its body is gone
+    :raises UsageError: no entry has this id, it belongs to another job, or its body is gone
     :raises UnmaskError: the keyring cannot open it
     :raises EtlError: the audit row could not be written
     """
+    check_job(engine, Selection((quarantine_id,), job=settings.job_name))
     with transaction(engine) as connection:
         entries = read_open(connection, [quarantine_id])
     if not entries:
         raise UsageError(_why_not_open(engine, quarantine_id))
-    fields = [column.source for column in masked_columns(table)]
+    fields = sorted(settings.table.masked_fields.union(entries[0].masked_fields))
     audited = audit.AuditEntry("quarantine show", reason, f"entry {quarantine_id}", fields, 1)
     audit.write(engine, audited, [entries[0].message_id], keyring)
     ((entry, body),) = unseal_entries(entries, keyring)

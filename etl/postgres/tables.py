@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,27 +21,35 @@ NO_TABLES = "the job's tables are missing; create them with: etl init"
 # The newest column of each of the job's tables. If it is missing, then either the table is missing
 # or an earlier version of this program created it.
 _NEWEST = {
-    "ledger": "handled_at",
-    "quarantine": "closed_as",
-    "runs": "command",
+    "jobs": "registered_at",
+    "job_columns": "registered_at",
+    "ledger": "job_id",
+    "quarantine": "masked_fields",
+    "runs": "job",
     "unmask_audit": "fingerprint",
-    "broken_checks": "messages",
+    "broken_checks": "job",
 }
 
 
-def create_tables(engine: sa.Engine, table: Table) -> None:
+def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> None:
     """Create the job's own tables and the target where they are missing.
 
     Tables of an earlier version get the columns that they lack. An existing target is not altered.
     When nothing is missing, no privilege is needed.
 
+    :param job: the job that the rows of an earlier version belong to; by default that of the table
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
         # Two runs that start at the same time would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
-        if _outdated_tables(connection):
+        if _outdated_tables(_own_columns(connection)):
+            parameters = {
+                "job": job or table.job_name,
+                "masked_fields": json.dumps(sorted(table.masked_fields)),
+            }
+            connection.execute(queries()["configure_tables"], parameters)
             connection.exec_driver_sql(sql_file("tables.sql"))
         target = target_table(table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
@@ -112,20 +121,23 @@ def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
 
 
 def _check_own_tables(connection: sa.Connection) -> None:
-    outdated = _outdated_tables(connection)
-    if len(outdated) == len(_NEWEST):
+    existing = _own_columns(connection)
+    if not any(table in _NEWEST for table, _ in existing):
         raise TableError(NO_TABLES)
-    if outdated:
+    if outdated := _outdated_tables(existing):
         raise TableError(
             f"table 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
             "etl init"
         )
 
 
-def _outdated_tables(connection: sa.Connection) -> list[str]:
+def _outdated_tables(existing: set[tuple[str, str]]) -> list[str]:
     """The job's own tables that are missing or from an earlier version."""
-    existing = {tuple(pair) for pair in connection.execute(queries()["own_columns"])}
     return [table for table, column in _NEWEST.items() if (table, column) not in existing]
+
+
+def _own_columns(connection: sa.Connection) -> set[tuple[str, str]]:
+    return {(table, column) for table, column in connection.execute(queries()["own_columns"])}
 
 
 def _can_hold(existing: sa.types.TypeEngine[Any], column: Column) -> bool:

@@ -152,7 +152,8 @@ def _redelivery_note(deliveries: pd.DataFrame) -> str:
     if deliveries.empty:
         return (
             "A message that SQS delivers twice is loaded once. The number of such redeliveries is "
-            "unknown here: etl.runs does not exist, or this role may not read it."
+            "unknown here: etl.runs does not exist, is from an earlier version, or may not be read "
+            "by this role."
         )
     counts = deliveries.iloc[0]
     return (

@@ -103,20 +103,22 @@ order by rows desc, first, cast(entity as text) collate "C", {aliases}
 limit cast(:top as bigint)
 
 -- runs_readable --
--- One row if etl.runs exists and this role may read it. It is looked up in the catalogue, because a
--- query of a table that does not exist is an error.
+-- One row if etl.runs exists, has jobs, and this role may read it. It is looked up in the catalogue,
+-- because a query of a column that does not exist is an error.
 select true as readable
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-where nspname = 'etl' and relname = 'runs'
+     join pg_attribute on attrelid = pg_class.oid
+where nspname = 'etl' and relname = 'runs' and attname = 'job'
   and has_schema_privilege(pg_namespace.oid, 'usage') and has_table_privilege(pg_class.oid, 'select')
 
 -- deliveries --
--- What happened to all deliveries; those already handled were not loaded again.
+-- What happened to all deliveries of the job; those already handled were not loaded again.
 select count(*) as runs, coalesce(sum(received), 0)::bigint as received,
        coalesce(sum(loaded), 0)::bigint as loaded,
        coalesce(sum(already_handled), 0)::bigint as already_handled,
        coalesce(sum(quarantined), 0)::bigint as quarantined
 from etl.runs
+where job = :job
 
 -- pairs --
 -- Part of the queries below: which user has which values of one column, given by its position.

@@ -2,13 +2,14 @@
 
 -- store_reject --
 -- Store one reject with its sealed body.
-insert into etl.quarantine (message_id, run_id, sent_at, reasons, body)
-values (:message_id, :run_id, :sent_at, cast(:reasons as jsonb), :body)
+insert into etl.quarantine (job, message_id, run_id, sent_at, reasons, masked_fields, body)
+values (:job, :message_id, :run_id, :sent_at, cast(:reasons as jsonb), :masked_fields, :body)
 
 -- selected_entries --
 -- The condition that selects entries, for the queries below. Every list of reasons contains the empty
 -- list, so that one selects all entries.
 reasons @> cast(:reasons as jsonb)
+and (cast(:job as text) is null or job = :job)
 and (cast(:ids as bigint[]) is null or quarantine_id = any(cast(:ids as bigint[])))
 and (cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid))
 and (cast(:older_days as float) is null
@@ -16,18 +17,38 @@ and (cast(:older_days as float) is null
 and (cast(:newer_days as float) is null
      or quarantined_at > now() - cast(:newer_days as float) * interval '1 day')
 
+-- entries_of_other_jobs --
+-- Those of the entries that belong to another job, and a run of another job.
+select 'entry ' || quarantine_id as what, job
+from etl.quarantine where quarantine_id = any(cast(:ids as bigint[])) and job <> :job
+union all
+select 'run ' || run_id, job
+from etl.runs where run_id = cast(:run_id as uuid) and job <> :job and not exists (
+    select from etl.quarantine
+    where quarantine.run_id = runs.run_id and quarantine.job = :job
+)
+order by 1
+
+-- entries_with_masked_fields --
+-- Count the open entries whose job masked one of these fields when it quarantined them.
+select field, count(*) as entries
+from etl.quarantine, unnest(masked_fields) as field
+where body is not null and field = any(:fields) and {selected}
+group by 1
+order by 1
+
 -- quarantine_reasons --
--- Count the messages in quarantine for each reason, with the times of the oldest and the newest.
-select reason ->> 'column' as "column", reason ->> 'check' as "check",
+-- Count the messages in quarantine for each job and reason, with the times of the oldest and newest.
+select job, reason ->> 'column' as "column", reason ->> 'check' as "check",
        count(*) as messages, min(quarantined_at) as oldest, max(quarantined_at) as newest
 from etl.quarantine, jsonb_array_elements(reasons) as reason
 where (body is null) = :closed and {selected}
-group by 1, 2
-order by messages desc, 1, 2
+group by 1, 2, 3
+order by messages desc, 1, 2, 3
 
 -- quarantine_entries --
 -- The next entries, without their bodies.
-select quarantine_id, message_id, run_id, sent_at, quarantined_at, reasons,
+select quarantine_id, job, message_id, run_id, sent_at, quarantined_at, reasons, masked_fields,
        octet_length(body) as sealed_bytes, closed_at, closed_as, closed_by, note
 from etl.quarantine
 where (body is null) = :closed and quarantine_id > :after and {selected}
@@ -36,16 +57,18 @@ limit :limit
 
 -- quarantine_bodies --
 -- Entries that are still open, with their bodies.
-select quarantine_id, message_id, run_id, sent_at, quarantined_at, reasons, body
+select quarantine_id, job, message_id, run_id, sent_at, quarantined_at, reasons, masked_fields, body
 from etl.quarantine
 where quarantine_id = any(:ids) and body is not null
 order by quarantine_id
 
 -- superseded_entries --
--- The messages that another run has handled since, after their ids were removed from the ledger.
+-- The messages that another run of the job has handled since, after their ids were removed from the
+-- ledger.
 select message_id
 from etl.quarantine join etl.ledger using (message_id)
 where quarantine_id = any(:ids)
+  and ledger.job_id in (0, (select job_id from etl.jobs where jobs.job = quarantine.job))
   and ledger.run_id not in (quarantine.run_id, cast(:run_id as uuid))
 
 -- update_reasons --
@@ -70,20 +93,28 @@ where entry.quarantine_id = locked.quarantine_id
 returning entry.quarantine_id
 
 -- import_entries --
--- Store the entries of a file whose messages are not in the ledger. Runs count batches from 1, so
--- batch 0 marks an import.
+-- Store the entries of a file whose messages the job does not have in the ledger. Runs count batches
+-- from 1, so batch 0 marks an import. A file of an earlier version does not say what was masked.
 with listed as (
     select *
     from jsonb_to_recordset(cast(:entries as jsonb)) as entry (
         message_id text, run_id uuid, sent_at timestamptz, quarantined_at timestamptz,
-        reasons jsonb, body text
+        reasons jsonb, masked_fields text[], body text
     )
 ), fresh as (
-    insert into etl.ledger (message_id, run_id, batch)
-    select message_id, run_id, 0 from listed order by message_id collate "C"
-    on conflict (message_id) do nothing
+    insert into etl.ledger (message_id, run_id, batch, job_id)
+    select message_id, run_id, 0, (select job_id from etl.jobs where job = :job)
+    from listed
+    where not exists (
+        select from etl.ledger as earlier
+        where earlier.message_id = listed.message_id and earlier.job_id = 0
+    )
+    order by message_id collate "C"
+    on conflict (message_id, job_id) do nothing
     returning message_id
 )
-insert into etl.quarantine (message_id, run_id, sent_at, quarantined_at, reasons, body)
-select message_id, run_id, sent_at, quarantined_at, reasons, decode(body, 'base64')
+insert into etl.quarantine
+    (job, message_id, run_id, sent_at, quarantined_at, reasons, masked_fields, body)
+select :job, message_id, run_id, sent_at, quarantined_at, reasons,
+       coalesce(masked_fields, cast(:masked_fields as text[])), decode(body, 'base64')
 from listed join fresh using (message_id)

@@ -7,23 +7,63 @@ from pg_attribute a join pg_class c on c.oid = a.attrelid
 where c.relnamespace = to_regnamespace('etl') and c.relkind in ('r', 'v') and a.attnum > 0
   and not a.attisdropped
 
+-- configure_tables --
+-- Tell tables.sql, for this transaction, which configuration it runs for.
+select set_config('etl.job', :job, true), set_config('etl.masked_fields', :masked_fields, true)
+
+-- is_known_job --
+-- Whether a job is registered.
+select exists (select from etl.jobs where job = :job)
+
+-- lock_jobs --
+-- Let other new jobs wait until this transaction has ended.
+select pg_advisory_xact_lock(hashtext('etl.jobs'))
+
+-- register_job --
+-- Give a job that is not registered the next number.
+insert into etl.jobs (job_id, job)
+select coalesce(max(job_id), 0) + 1, :job from etl.jobs
+having coalesce(bool_and(job <> :job), true)
+
+-- register_columns --
+-- Remember that these columns of a table may hold tokens of these fields.
+insert into etl.job_columns (job, schema_name, table_name, column_name, field)
+select :job, :schema, :table, * from unnest(cast(:columns as text[]), cast(:fields as text[]))
+on conflict do nothing
+
+-- other_jobs --
+-- The other jobs of this database, in order.
+select job from etl.jobs where job <> :job order by job
+
+-- registered_fields --
+-- The fields that a job masks, or has masked earlier.
+select distinct field from etl.job_columns where job = :job
+
 -- claim_messages --
--- Enter the ids that are new to the ledger, and return them. Returns null if all of them are new: in
--- the usual case no id has to travel back. The ids arrive sorted, so that two workers with the same
--- messages wait for each other instead of deadlocking.
+-- Enter the ids that are new to the run's job, and return them. Returns null if all of them are new:
+-- in the usual case no id has to travel back. The ids arrive sorted, so that two workers with the same
+-- messages wait for each other instead of deadlocking. Ids of job 0 are from an earlier version and
+-- count for every job; while there are none, no id is looked for among them.
 with fresh as (
-    insert into etl.ledger (message_id, run_id, batch)
-    select message_id, cast(:run_id as uuid), :batch
+    insert into etl.ledger (message_id, run_id, batch, job_id)
+    select message_id, cast(:run_id as uuid), :batch, coalesce(
+        (select job_id from etl.jobs join etl.runs using (job) where run_id = cast(:run_id as uuid)), 0
+    )
     from jsonb_array_elements_text(cast(:message_ids as jsonb)) as ids (message_id)
-    on conflict (message_id) do nothing
+    where not (select exists (select from etl.ledger where job_id = 0)) or not exists (
+        select from etl.ledger as earlier
+        where earlier.message_id = ids.message_id and earlier.job_id = 0
+    )
+    on conflict (message_id, job_id) do nothing
     returning message_id
 )
 select case when count(*) < :id_count then coalesce(array_agg(message_id), '{}') end from fresh
 
 -- free_keys --
--- Remove keys that were claimed in this transaction and whose rows were refused.
+-- Remove keys that the run has claimed in this transaction and whose rows were refused.
 delete from etl.ledger
 where message_id in (select jsonb_array_elements_text(cast(:keys as jsonb)))
+  and run_id = cast(:run_id as uuid)
 
 -- committed_before --
 -- Whether an earlier attempt at this same batch was committed after all.
@@ -34,13 +74,14 @@ select exists (
 )
 
 -- prune_ledger --
--- Remove ids that are older than the retention.
+-- Remove the job's ids that are older than its retention, and those of an earlier version.
 delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
+  and job_id in (0, (select job_id from etl.jobs where job = :job))
 
 -- start_run --
 -- Enter a run. Entering it again, after a lost reply to COMMIT, changes nothing.
-insert into etl.runs (run_id, command, version, config_hash, host)
-values (:run_id, :command, :version, :config_hash, :host)
+insert into etl.runs (run_id, job, command, version, config_hash, host)
+values (:run_id, :job, :command, :version, :config_hash, :host)
 on conflict do nothing
 
 -- add_to_run --
@@ -67,9 +108,10 @@ set received = :received, loaded = :loaded, already_handled = :already_handled,
 where run_id = :run_id
 
 -- list_runs --
--- The newest runs.
-select run_id, command, started_at, finished_at, received, loaded, already_handled, quarantined,
+-- The newest runs of a job, or of all jobs.
+select run_id, job, command, started_at, finished_at, received, loaded, already_handled, quarantined,
        released, batches, stop_reason, version, config_hash, host
 from etl.runs
+where cast(:job as text) is null or job = :job
 order by started_at desc
 limit :limit

@@ -30,6 +30,7 @@ grant insert on {target} to etl_loader;
 grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
 grant select, insert, update on etl.runs to etl_loader;
+grant select, insert on etl.jobs, etl.job_columns to etl_loader;
 
 -- The analyst reads tokens, the results of the runs, and how many messages failed each check.
 grant select on {target} to etl_analyst;
@@ -44,6 +45,7 @@ grant select, insert, delete on etl.ledger to etl_officer;
 grant select, insert on etl.quarantine to etl_officer;
 grant update (reasons, body, closed_at, closed_as, closed_by, note) on etl.quarantine to etl_officer;
 grant select, insert, update on etl.runs to etl_officer;
+grant select, insert on etl.jobs, etl.job_columns to etl_officer;
 -- The officer may fill in all columns but the time and the database user, which come from the
 -- database, and may not change or delete a row.
 grant select on etl.unmask_audit to etl_officer;

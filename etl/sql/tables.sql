@@ -1,15 +1,40 @@
--- The job's own tables. Every statement can run again on a database that has them already.
+-- The tables of all jobs of this database. Every statement can run again on a database that has them
+-- already. Two settings of the transaction say which configuration creates or updates them: etl.job,
+-- the job's name, and etl.masked_fields, a JSON array of the fields that it masks.
 
 create schema if not exists etl;
 
--- Ids of handled messages: loaded, or in quarantine. The collation "C" sorts them as Python does.
--- run_id and batch show whether a COMMIT whose reply was lost took place. If ledger.key is not
--- message_id, fingerprints are stored in addition to the ids: see etl/fingerprints.py.
+-- The jobs that load into this database. The number stands for the name in the ledger, which is large.
+create table if not exists etl.jobs (
+    job_id        smallint    primary key,  -- from 1
+    job           text        collate "C" not null unique,
+    registered_at timestamptz not null default now()
+);
+
+-- Every column that a job has masked, now or earlier, with the field of the event that it reads: where
+-- tokens may be, whichever job asks.
+create table if not exists etl.job_columns (
+    job           text        collate "C" not null,
+    schema_name   text        not null,
+    table_name    text        not null,
+    column_name   text        not null,
+    field         text        not null,
+    registered_at timestamptz not null default now(),
+    primary key (job, schema_name, table_name, column_name, field)
+);
+
+-- Ids of handled messages, by job: loaded, or in quarantine. The collation "C" sorts them as Python
+-- does. run_id and batch show whether a COMMIT whose reply was lost took place. If ledger.key is not
+-- message_id, fingerprints are stored in addition to the ids: see etl/fingerprints.py. The id comes
+-- first in the key, because most comparisons then end within it. The order of the columns wastes no
+-- byte on alignment.
 create table if not exists etl.ledger (
-    message_id text collate "C" primary key,
+    message_id text        collate "C" not null,
     run_id     uuid        not null,
     batch      integer     not null,
-    handled_at timestamptz not null default now()
+    job_id     smallint    not null default 0,
+    handled_at timestamptz not null default now(),
+    primary key (message_id, job_id)
 );
 
 -- Rows arrive in the order of handled_at. So a block range index is enough for pruning, and it costs
@@ -63,7 +88,60 @@ alter table etl.quarantine add constraint quarantine_open_or_closed check (
     (body is null) = (closed_as is not null) and (body is null) = (closed_at is not null)
 );
 
-create index if not exists quarantine_open on etl.quarantine (quarantine_id) where body is not null;
+-- The ids of an earlier version do not say whose they are. They have the number 0 and count for every
+-- job until they are older than the retention. The small index says at once that there are none.
+alter table etl.ledger add column if not exists job_id smallint not null default 0;
+do $$
+begin
+    if not exists (
+        select from pg_index
+        where indrelid = 'etl.ledger'::regclass and indisprimary and indnkeyatts = 2
+    ) then
+        -- Builds an index, but does not rewrite the table.
+        alter table etl.ledger drop constraint ledger_pkey, add primary key (message_id, job_id);
+    end if;
+end
+$$;
+create index if not exists ledger_of_any_job on etl.ledger (job_id) where job_id = 0;
+
+-- Each run and each entry belongs to a job. An entry also names the fields of the event that its job
+-- masked at that time, so that no replay stores one of them as it came. Rows of an earlier version
+-- belong to the job that updates the tables. As defaults of new columns they cost nothing, however
+-- many rows there are.
+do $$
+declare
+    job text := quote_literal(current_setting('etl.job'));
+    fields text := quote_literal(cast(array(
+        select jsonb_array_elements_text(cast(current_setting('etl.masked_fields') as jsonb))
+    ) as text));
+begin
+    execute 'alter table etl.runs add column if not exists job text not null default ' || job;
+    execute 'alter table etl.quarantine add column if not exists job text not null default ' || job;
+    execute 'alter table etl.quarantine add column if not exists masked_fields text[] not null default '
+        || fields;
+end
+$$;
+alter table etl.runs alter column job drop default;
+alter table etl.quarantine alter column job drop default, alter column masked_fields drop default;
+
+create index if not exists quarantine_open_of_job on etl.quarantine (job, quarantine_id)
+    where body is not null;
+drop index if exists etl.quarantine_open;
+
+-- Whoever could enter runs before there were jobs must now be able to enter jobs too.
+do $$
+declare
+    role_name text;
+begin
+    for role_name in
+        select distinct case grantee when 'PUBLIC' then 'public' else quote_ident(grantee) end
+        from information_schema.role_table_grants
+        where table_schema = 'etl' and table_name = 'runs' and privilege_type = 'INSERT'
+    loop
+        execute 'grant select, insert on etl.jobs, etl.job_columns to ' || role_name;
+    end loop;
+end
+$$;
 
 -- run, or replay of the quarantine. A replay counts what it took out of the quarantine as received,
 -- and what stayed there as quarantined.
@@ -73,9 +151,9 @@ alter table etl.runs add column if not exists command text not null default 'run
 -- later. To read this view, a role needs no right on the quarantine itself.
 create or replace view etl.broken_checks as
 select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",
-       count(*) as messages
+       count(*) as messages, job
 from etl.quarantine, jsonb_array_elements(reasons) as reason
-group by 1, 2, 3;
+group by 1, 2, 3, 5;
 
 -- Who saw or removed plain values. The row is committed before the first value is shown. The database
 -- itself fills in the time and its user; no role may write these two columns.

@@ -92,8 +92,8 @@ def filled(job: Job) -> Job:
             list(rows),
         )
         connection.exec_driver_sql(
-            "insert into etl.quarantine (message_id, run_id, reasons, body) "
-            "values (%s, gen_random_uuid(), '[]', %s)",
+            "insert into etl.quarantine (job, masked_fields, message_id, run_id, reasons, body) "
+            "values ('public.user_logins', '{}', %s, gen_random_uuid(), '[]', %s)",
             list(zip(ids, seal(BODIES, ids, KEYRING), strict=True)),
         )
     return job

@@ -58,8 +58,8 @@ class LoadedDatabase:
         """Store the quarantine entry of a message."""
         (body,) = seal([MESSAGES.body(number)], [f"m{number}"], KEYRING)
         self.execute(
-            "insert into etl.quarantine (message_id, run_id, reasons, body) "
-            "values (%s, gen_random_uuid(), '[]', %s)",
+            "insert into etl.quarantine (job, masked_fields, message_id, run_id, reasons, body) "
+            "values ('public.user_logins', '{}', %s, gen_random_uuid(), '[]', %s)",
             f"m{number}",
             body,
         )

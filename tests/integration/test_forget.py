@@ -21,7 +21,7 @@ from etl.postgres.engine import transaction
 from etl.schema import masked_column
 from tests.acceptance.job_processes import until
 from tests.conftest import Job
-from tests.integration.test_quarantine import BYTES, QuarantineDatabase
+from tests.integration.test_quarantine import QuarantineDatabase
 from tests.unit.builders import event
 
 IP = "2001:db8::1"
@@ -253,9 +253,12 @@ def test_what_is_forgotten_cannot_come_back(database: QuarantineDatabase, tmp_pa
     """Neither a replay nor the import of an earlier export brings it back."""
     database.add(event(ip=IP))
     path = tmp_path / "before.jsonl"
-    transfer.export_entries(database.engine, database.keyring, Selection(), path, BYTES)
+    transfer.export_entries(database.engine, database.keyring, database.settings, Selection(), path)
     forget_value(search(database), "delete", "x")
-    assert transfer.import_entries(database.engine, database.keyring, path) == (0, 1)
+    assert transfer.import_entries(database.engine, database.keyring, database.settings, path) == (
+        0,
+        1,
+    )
     assert database.replay().counts.received == 0
     with transaction(database.engine) as connection:
         assert entries.close(connection, [1], "discarded", "x") == []

@@ -230,6 +230,7 @@ def test_rekey_leaves_the_old_key_unused(job: Job) -> None:
         "unopened": {},
         "remaining": 0,
         "passes": 1,
+        "elsewhere": {},
     }
     used = lines(job.command("keys", "list", "--json", **rotated))
     assert [list(line.values())[2:] for line in used] == [[0, 0, 0], [2, 0, 1]]

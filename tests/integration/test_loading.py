@@ -268,7 +268,7 @@ def test_old_ids_are_removed(ready: Settings, engine: sa.Engine) -> None:
                 "where message_id = 'old'"
             )
         )
-        assert ledger.prune(connection, 35) == 1
+        assert ledger.prune(connection, 35, ready.job_name) == 1
     assert rows(engine, "select message_id from etl.ledger") == [("new",)]
 
 
@@ -283,7 +283,7 @@ def test_a_reject_is_stored_once_with_all_its_reasons(
     )
     messages = {f"m{i}": message(body, i) for i in (1, 2)}
     with transaction(engine) as connection:
-        assert quarantine.store(connection, rejects, messages, keyring, RUN) == 2
+        assert quarantine.store(connection, rejects, messages, keyring, RUN, ready) == 2
     got = rows(engine, "select message_id, reasons, body from etl.quarantine order by 1")
     assert [(row[0], row[1]) for row in got] == [
         ("m1", [{"column": "ip", "check": "IP address"}, {"column": "locale", "check": "length"}]),
@@ -305,7 +305,7 @@ def test_reasons_are_counted_by_message(
     )
     messages = {f"m{i}": message("{}", i) for i in (1, 2)}
     with transaction(engine) as connection:
-        quarantine.store(connection, rejects, messages, keyring, RUN)
+        quarantine.store(connection, rejects, messages, keyring, RUN, ready)
     counted = entries.count_by_reason(engine, Selection())[["column", "check", "messages"]]
     assert counted.to_numpy().tolist() == [["ip", "IP address", 2], ["locale", "length", 1]]
     assert entries.count_by_reason(engine, Selection(run_id=OTHER)).empty
@@ -314,7 +314,7 @@ def test_reasons_are_counted_by_message(
 def test_a_run_has_one_row_that_ends_with_its_counts(ready: Settings, engine: sa.Engine) -> None:
     """The numbers are absolute, so a repeated update counts nothing twice."""
     run = Run(RUN, "hash")
-    run.start(engine)
+    run.start(engine, ready)
     totals = Totals(Counts(5, 1, 1, 2, 1), batches=1)
     run.finish(engine, totals, "idle")
     run.finish(engine, totals, "idle")

@@ -128,11 +128,12 @@ def test_quarantine_usage_counts_the_bodies_of_each_key(engine: sa.Engine, table
     with engine.begin() as connection:
         connection.execute(
             sa.text(
-                "insert into etl.quarantine (message_id, run_id, reasons, body) "
-                "values ('m', gen_random_uuid(), '[]', :body)"
+                "insert into etl.quarantine "
+                "(job, masked_fields, message_id, run_id, reasons, body) "
+                "values ('a job', '{}', 'm', gen_random_uuid(), '[]', :body)"
             ),
             [{"body": body} for body in bodies],
         )
     used = quarantine_usage(engine)
     found = used.astype(object).where(used.notna(), None).to_numpy().tolist()
-    assert found == [["new", 1], ["old", 2], [None, 3]]
+    assert found == [["a job", "new", 1], ["a job", "old", 2], ["a job", None, 3]]

@@ -21,6 +21,7 @@ from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 
 CHECKS = [("ip", "type"), ("ip", "missing"), ("message", "JSON"), ("locale", "length")]
+JOB = "public.user_logins"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -44,12 +45,14 @@ def add_run(engine: sa.Engine, number: int, loaded: int, reasons: list[Any], **m
         "config_hash": "x",
         "host": "h",
         "command": "run",
+        "job": JOB,
         **more,
     }
     rejects = [
         {
             "message_id": f"{number} {nth}",
             "run_id": run["run_id"],
+            "job": run["job"],
             "reasons": json.dumps([{"column": column, "check": check} for column, check in broken]),
         }
         for nth, broken in enumerate(reasons)
@@ -61,8 +64,9 @@ def add_run(engine: sa.Engine, number: int, loaded: int, reasons: list[Any], **m
         if rejects:
             connection.execute(
                 sa.text(
-                    "insert into etl.quarantine (message_id, run_id, reasons, body) "
-                    "values (:message_id, :run_id, cast(:reasons as jsonb), '')"
+                    "insert into etl.quarantine "
+                    "(job, masked_fields, message_id, run_id, reasons, body) "
+                    "values (:job, '{}', :message_id, :run_id, cast(:reasons as jsonb), '')"
                 ),
                 rejects,
             )

@@ -57,7 +57,9 @@ class QuarantineDatabase:
                     sa.text("insert into etl.ledger values (:id, :run, 1)"),
                     {"id": message_id, "run": run},
                 )
-            quarantine.store(connection, rejects(rows), messages, keyring or self.keyring, run)
+            quarantine.store(
+                connection, rejects(rows), messages, keyring or self.keyring, run, self.settings
+            )
         return list(messages)
 
     def replay(self, selection: Selection = ALL, settings: Settings | None = None) -> Summary:
@@ -206,8 +208,8 @@ def test_a_message_that_came_again_after_the_ledger_forgot_it_loads_once(
     first, second = database.add(event(user_id="a"), event(user_id="b"))
     database.do("delete from etl.ledger")
     database.do(
-        f"insert into etl.quarantine (message_id, run_id, reasons, body) "
-        f"select message_id, '{OTHER}', reasons, body from etl.quarantine "
+        f"insert into etl.quarantine (job, masked_fields, message_id, run_id, reasons, body) "
+        f"select job, masked_fields, message_id, '{OTHER}', reasons, body from etl.quarantine "
         f"where message_id = '{first}'"
     )
     database.do(f"insert into etl.ledger values ('{second}', '{OTHER}', 1)")
@@ -297,13 +299,25 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
     """Another database imports and replays it once; the first one has the messages already."""
     ids = database.add(event(user_id="a"), event(user_id="b", ip="192.0.2.7 "))
     path = tmp_path / "rejects.jsonl"
-    assert transfer.export_entries(database.engine, database.keyring, ALL, path, BYTES) == 2
+    assert (
+        transfer.export_entries(database.engine, database.keyring, database.settings, ALL, path)
+        == 2
+    )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"192.0.2" not in path.read_bytes()
-    assert transfer.import_entries(database.engine, database.keyring, path) == (0, 2)
+    assert transfer.import_entries(database.engine, database.keyring, database.settings, path) == (
+        0,
+        2,
+    )
     elsewhere = QuarantineDatabase(postgres_databases(), database.keyring, database.settings)
-    assert transfer.import_entries(elsewhere.engine, database.keyring, path) == (2, 2)
-    assert transfer.import_entries(elsewhere.engine, database.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, database.keyring, database.settings, path) == (
+        2,
+        2,
+    )
+    assert transfer.import_entries(elsewhere.engine, database.keyring, database.settings, path) == (
+        0,
+        2,
+    )
     columns = "message_id, run_id, sent_at, quarantined_at, reasons, body"
     query = f"select {columns} from etl.quarantine order by message_id"
     imported = elsewhere.rows(query)
@@ -312,7 +326,10 @@ def test_an_export_holds_sealed_bodies_and_comes_back(
     assert [row[:-1] for row in imported] == [row[:-1] for row in exported]
     assert {row[0] for row in imported} == set(ids)
     assert elsewhere.replay().counts == Counts(received=2, loaded=1, quarantined=1)
-    assert transfer.import_entries(elsewhere.engine, database.keyring, path) == (0, 2)
+    assert transfer.import_entries(elsewhere.engine, database.keyring, database.settings, path) == (
+        0,
+        2,
+    )
     assert elsewhere.users() == ["a"]
 
 
@@ -344,7 +361,7 @@ def test_a_changed_file_is_refused_whole(
     database.add(event(), event())
     path = tmp_path / "rejects.jsonl"
     keyring = database.keyring
-    transfer.export_entries(database.engine, keyring, ALL, path, BYTES)
+    transfer.export_entries(database.engine, keyring, database.settings, ALL, path)
     database.do("truncate etl.quarantine, etl.ledger")
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
@@ -360,10 +377,13 @@ def test_a_changed_file_is_refused_whole(
         }.get(change, data)
     )
     with pytest.raises((UsageError, UnmaskError)):
-        transfer.import_entries(database.engine, keyring, path)
+        transfer.import_entries(database.engine, keyring, database.settings, path)
     assert database.rows("select * from etl.quarantine") == []
     path.write_bytes(data)
-    assert transfer.import_entries(database.engine, database.keyring, path) == (2, 2)
+    assert transfer.import_entries(database.engine, database.keyring, database.settings, path) == (
+        2,
+        2,
+    )
 
 
 def test_show_is_audited_and_prints_the_message_as_received(
@@ -436,7 +456,7 @@ def test_the_sent_time_of_an_entry_is_that_of_the_message(database: QuarantineDa
         rows = rejects([(rejected.message_id, "ip", "null")])
         messages = {rejected.message_id: rejected}
         with transaction(database.engine) as connection:
-            quarantine.store(connection, rows, messages, database.keyring, RUN)
+            quarantine.store(connection, rows, messages, database.keyring, RUN, database.settings)
     with database.engine.connect() as connection:
         found = entries.read_open(connection, [1, 2, 3])
     assert [entries.as_message(entry, "x").sent_ms for entry in found] == [

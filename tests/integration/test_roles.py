@@ -21,7 +21,15 @@ from etl.postgres.tables import check_tables, create_tables, target_table
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import EVENT, event
 
-TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
+TABLES = (
+    "user_logins",
+    "etl.ledger",
+    "etl.quarantine",
+    "etl.runs",
+    "etl.jobs",
+    "etl.job_columns",
+    "etl.unmask_audit",
+)
 VERBS = ("select", "insert", "update", "delete", "truncate")
 
 # Every other right is refused.
@@ -31,6 +39,8 @@ ALLOWED = {
         "etl.ledger": {"select", "insert", "delete"},
         "etl.quarantine": {"insert"},
         "etl.runs": {"select", "insert", "update"},
+        "etl.jobs": {"select", "insert"},
+        "etl.job_columns": {"select", "insert"},
         "etl.unmask_audit": set(),
     },
     "etl_analyst": {
@@ -38,6 +48,8 @@ ALLOWED = {
         "etl.ledger": set(),
         "etl.quarantine": set(),
         "etl.runs": {"select"},
+        "etl.jobs": set(),
+        "etl.job_columns": set(),
         "etl.unmask_audit": set(),
     },
     "etl_officer": {
@@ -45,6 +57,8 @@ ALLOWED = {
         "etl.ledger": {"select", "insert", "delete"},
         "etl.quarantine": {"select", "insert", "update"},
         "etl.runs": {"select", "insert", "update"},
+        "etl.jobs": {"select", "insert"},
+        "etl.job_columns": {"select", "insert"},
         "etl.unmask_audit": {"select", "insert"},
     },
 }
@@ -55,6 +69,8 @@ UPDATED = {
     "etl.ledger": "batch",
     "etl.quarantine": "body",
     "etl.runs": "loaded",
+    "etl.jobs": "job",
+    "etl.job_columns": "field",
     "etl.unmask_audit": "reason",
 }
 
@@ -223,7 +239,9 @@ def test_tables_of_the_first_version_get_what_they_lack(
     table = settings().table
     with engine.begin() as connection:
         connection.exec_driver_sql(FIRST_VERSION)
-    with pytest.raises(TableError, match=r"etl\.quarantine.*earlier version.*etl init"):
+    with pytest.raises(
+        TableError, match=r"etl\.\w+' is missing or from an earlier version.*etl init"
+    ):
         check_tables(engine, table)
     create_tables(engine, table)
     check_tables(engine, table)
@@ -281,7 +299,7 @@ def test_the_job_runs_as_the_loader(
     with with_roles.begin() as connection:
         connection.execute(
             sa.text(
-                "insert into etl.ledger values "
+                "insert into etl.ledger (message_id, run_id, batch, handled_at) values "
                 "('old', '00000000-0000-4000-8000-000000000001', 1, now() - interval '1 year')"
             )
         )

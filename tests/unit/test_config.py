@@ -198,3 +198,42 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
     settings: Any = load(tmp_path, table())
     with pytest.raises(ValueError, match="frozen"):
         settings.batch.rows = 3
+
+
+def test_a_job_is_named_by_its_table_unless_it_has_a_name(tmp_path: Path) -> None:
+    """The name may come from the environment too."""
+    assert load(tmp_path, table()).job_name == "public.user_logins"
+    text = table().replace("columns", "schema: sales, name: orders, columns")
+    assert load(tmp_path, text).job_name == "sales.orders"
+    assert load(tmp_path, text + "job: {name: nightly orders}").job_name == "nightly orders"
+    assert load(tmp_path, text, ETL_JOB__NAME="é").job_name == "é"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("a.b", "c"), ("a", "b.c")), (('"a"', "b"), ("a", "b")), (("a", "a.a"), ("a.a", "a"))],
+)
+def test_different_tables_have_different_job_names(
+    one: tuple[str, str], other: tuple[str, str], tmp_path: Path
+) -> None:
+    """A dot or a quote in a name does not make two tables one job."""
+    names = []
+    for schema, name in (one, other):
+        text = f"table: {{schema: '{schema}', name: '{name}', columns: [{COLUMN}]}}"
+        names.append(load(tmp_path, text).job_name)
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["''", "' '", "' a'", "'a '", '"a\\tb"', '"a\\0"', '"\\e[2J"', '"\\u202e"']
+)
+def test_a_job_name_is_printable_text(name: str, tmp_path: Path) -> None:
+    """It is shown on terminals, and names that look alike are the same."""
+    said = problem(tmp_path, table() + f"job: {{name: {name}}}")
+    assert said.startswith("setting 'job.name': must be printable text")
+
+
+def test_a_job_name_has_a_limit(tmp_path: Path) -> None:
+    """It is part of every row of etl.runs and etl.quarantine."""
+    assert load(tmp_path, table() + f"job: {{name: {'x' * 200}}}").job_name == "x" * 200
+    assert "200" in problem(tmp_path, table() + f"job: {{name: {'x' * 201}}}")

@@ -21,14 +21,18 @@ ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new().key("k1")}
 
 
 def fingerprints_of(
-    key: str, *bodies: str, keyring: Keyring = KEYRING, envelope: Any = "none"
+    key: str,
+    *bodies: str,
+    keyring: Keyring = KEYRING,
+    envelope: Any = "none",
+    job: str = "public.orders",
 ) -> tuple[list[fingerprints.Fingerprints | None], list[list[str]]]:
     """The fingerprints of the bodies, in order, and the rejects."""
     settings = LedgerSettings(key=key)
     messages = [message(body, number) for number, body in enumerate(bodies)]
     fields = [settings.field] if settings.field else []
     raw, _ = extract.read(messages, fields, envelope=envelope)
-    keys, rejected = fingerprints.make(messages, raw, settings, keyring, envelope=envelope)
+    keys, rejected = fingerprints.make(messages, raw, settings, keyring, job=job, envelope=envelope)
     return [keys.get(message.message_id) for message in messages], rejected.to_numpy().tolist()
 
 
@@ -100,12 +104,48 @@ def test_each_mode_and_field_has_fingerprints_of_its_own() -> None:
     assert text not in str(fingerprints)
 
 
+def test_each_job_has_fingerprints_of_its_own() -> None:
+    """Order 7 of one job is not login 7 of another that shares its database."""
+    for key in ("field:order", "body"):
+        made = [
+            fingerprints_of(key, identified("a"), job=job)[0][0]
+            for job in ("public.orders", "public.logins", "public.orders")
+        ]
+        assert made[0] == made[2] != made[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a", "b", "c"), ("a b", "", "c")),
+        (("a.b", "c", "d"), ("a", "b.c", "d")),
+        (('a", "field:b', "c", "d"), ("a", "b", 'c", "d')),
+        (("a", "b", "c\0d"), ("a", "b\0c", "d")),
+        (("a", "b", "0tc"), ("a", "b\0t0", "c")),
+        (("a\0", "b", "c"), ("a", "\0b", "c")),
+    ],
+)
+def test_job_key_and_value_do_not_run_into_one_another(
+    one: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    """Wherever the border between them is, the fingerprint is another."""
+    made = []
+    for job, name, value in (one, other):
+        settings = LedgerSettings(key=f"field:{name}" if name else "field: ")
+        body = json.dumps({settings.field: value})
+        messages = [message(body)]
+        raw, _ = extract.read(messages, [str(settings.field)])
+        keys, _ = fingerprints.make(messages, raw, settings, KEYRING, job=job)
+        made.append(keys["m0"])
+    assert made[0] != made[1]
+
+
 def test_a_fingerprint_is_an_hmac_under_a_derived_key() -> None:
     """Another library computes the same one, even for a value with a lone surrogate."""
     value = "\ud800 order"
     info = b"etl:v1:k1:ledger"
     derived = HKDF(SHA512(), 64, salt=None, info=info).derive(KEYRING.key("k1"))
-    data = b"field:order\0t" + value.encode("utf-8", "surrogatepass")
+    data = b'["public.orders", "field:order"]\0t' + value.encode("utf-8", "surrogatepass")
     digest = base64.urlsafe_b64encode(hmac.digest(derived, data, "sha256")).decode().rstrip("=")
     assert fingerprints_of("field:order", identified(value))[0] == [(f"k1:{digest}",)]
 

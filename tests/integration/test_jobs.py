@@ -1,0 +1,798 @@
+"""Several jobs share a database, and each sees only its own messages, runs and quarantine."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from click.testing import CliRunner
+
+from etl import config, job, ledger
+from etl.analysis import duplicates, quality
+from etl.analysis.source import Source
+from etl.cli import main
+from etl.config import Settings
+from etl.crypto.keyring import Keyring
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.embedded.sqs import EmbeddedSqs
+from etl.errors import EtlError
+from etl.postgres import roles
+from etl.postgres.engine import driver_url, open_engine, transaction
+from etl.postgres.tables import check_tables, create_tables
+from etl.runs import Run, Summary
+from tests.conftest import KEYRING, ROOT
+
+SECOND = KEYRING.with_new("k2")
+COLUMNS = {
+    "user_logins": [
+        {"name": "id", "field": "id", "type": "integer"},
+        {"name": "masked_ip", "field": "ip", "type": "ip", "mask": True},
+    ],
+    "orders": [
+        {"name": "id", "field": "id", "type": "integer"},
+        {"name": "masked_email", "field": "email", "type": "text", "mask": True},
+        {"name": "amount", "field": "amount", "type": "integer", "nullable": True,
+         "required": False},
+    ],
+}  # fmt: skip
+
+
+@dataclass
+class Answer:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """Its JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class OneJob:
+    """A job with a queue, a table and a configuration file of its own."""
+
+    path: Path
+    tree: dict[str, Any]
+    environment: dict[str, str]
+    queue_url: str
+    client: Any
+    engine: sa.Engine
+    sent: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.changed({})
+
+    def changed(self, more: dict[str, Any]) -> Settings:
+        """Write the configuration with sections changed, and return the settings."""
+        tree = {**self.tree}
+        for section, keys in more.items():
+            tree[section] = {**tree.get(section, {}), **keys}
+        self.path.write_text(yaml.safe_dump(tree))
+        return config.load(self.path, self.environment)
+
+    def send(self, *events: dict[str, Any]) -> None:
+        """Send events."""
+        for event in events:
+            self.send_text(json.dumps(event))
+
+    def send_text(self, body: str) -> None:
+        """Send the body of a message."""
+        self.client.send_message(QueueUrl=self.queue_url, MessageBody=body)
+
+    def run(self, keyring: Keyring = KEYRING, **more: dict[str, Any]) -> Summary:
+        """Drain the queue in this process."""
+        settings = self.changed(more)
+        environment = {**self.environment, "ETL_KEYRING": keyring.dump()}
+        summary = job.run(settings, environment)
+        assert summary.exit_code == 0, summary.problem
+        return summary
+
+    def command(self, *arguments: str, **more: str) -> Answer:
+        """Run a command in this process, with the configuration as it was last written."""
+        environment = {**self.environment, "ETL_CONFIG": str(self.path), **more}
+        done = CliRunner().invoke(main, list(arguments), env=environment)
+        error = done.exception
+        if isinstance(error, EtlError):
+            return Answer(error.exit_code, done.stdout, f"{done.stderr}error: {error}")
+        if error is not None and not isinstance(error, SystemExit):
+            raise error
+        return Answer(done.exit_code, done.stdout, done.stderr)
+
+    def rows(self, statement: str) -> list[Any]:
+        """Query the database."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+    def ids(self) -> list[int]:
+        """The ids in its table."""
+        name = self.tree["table"]["name"]
+        return [row for (row,) in self.rows(f"select id from {name} order by 1")]
+
+
+MakeJob = Callable[..., OneJob]
+
+
+@pytest.fixture
+def make_job(
+    environment: dict[str, str],
+    sqs: EmbeddedSqs,
+    engine: sa.Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeJob:
+    """Return a function that makes a job on the test's database."""
+    for name, value in sqs.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def make(table: str, **sections: dict[str, Any]) -> OneJob:
+        queue_url = sqs.create_queue(f"jobs-{uuid.uuid4().hex[:12]}", max_receive_count=100)
+        tree: dict[str, Any] = {
+            "table": {"name": table, "columns": COLUMNS[table]},
+            "run": {"idle_seconds": 0.2},
+            "queue": {"wait_seconds": 0},
+            "quarantine": {"max_fraction": 1},
+        }
+        for section, keys in sections.items():
+            tree[section] = {**tree.get(section, {}), **keys}
+        own = {**environment, "ETL_QUEUE__URL": queue_url}
+        del own["ETL_QUEUE__WAIT_SECONDS"]
+        made = OneJob(tmp_path / f"{table}.yaml", tree, own, queue_url, sqs.client(), engine)
+        made.changed({})
+        return made
+
+    return make
+
+
+def login(number: Any, **more: Any) -> dict[str, Any]:
+    return {"id": number, "ip": "198.51.100.7", **more}
+
+
+def order(number: Any, **more: Any) -> dict[str, Any]:
+    return {"id": number, "email": "a@example.com", **more}
+
+
+@pytest.fixture
+def logins(make_job: MakeJob) -> OneJob:
+    return make_job("user_logins")
+
+
+@pytest.fixture
+def orders(make_job: MakeJob) -> OneJob:
+    return make_job("orders")
+
+
+# The same event, or the same id, in two jobs.
+
+
+def test_equal_ids_of_two_jobs_are_two_events(logins: OneJob, orders: OneJob) -> None:
+    """Orders 6 to 10 are not logins 6 to 10, in either order of the runs."""
+    by_id = {"ledger": {"key": "field:id"}}
+    logins.send(*(login(n) for n in range(1, 11)))
+    orders.send(*(order(n) for n in range(6, 16)), order(6))
+    assert logins.run(**by_id).counts.loaded == 10
+    second = orders.run(**by_id).counts
+    assert (second.loaded, second.already_handled) == (10, 1)
+    logins.send(*(login(n) for n in range(6, 13)))
+    again = logins.run(**by_id).counts
+    assert (again.loaded, again.already_handled) == (2, 5)
+    assert (logins.ids(), orders.ids()) == (list(range(1, 13)), list(range(6, 16)))
+
+
+def test_one_topic_fills_two_tables(logins: OneJob, orders: OneJob) -> None:
+    """One SNS topic feeds two queues, and bodies are compared within each job."""
+    sns = {"ledger": {"key": "body"}, "queue": {"envelope": "sns"}}
+    for number in range(5):
+        text = json.dumps({**login(number), **order(number)})
+        for one in (logins, orders):
+            body = {"Type": "Notification", "MessageId": f"{number}", "Message": text}
+            one.send_text(json.dumps(body))
+            one.send_text(json.dumps({**body, "MessageId": "another"}))
+    for one in (logins, orders):
+        counts = one.run(**sns).counts
+        assert (counts.loaded, counts.already_handled) == (5, 5)
+    assert logins.ids() == orders.ids() == list(range(5))
+
+
+def test_two_queues_into_one_table_with_one_name_are_one_job(make_job: MakeJob) -> None:
+    """The name decides: with two names, each queue is a job of its own."""
+    one = make_job("user_logins", ledger={"key": "field:id"})
+    one.send(login(1))
+    one.run()
+    one.send(login(1))
+    assert one.run().counts.already_handled == 1
+    one.send(login(1))
+    assert one.run(job={"name": "another"}).counts.loaded == 1
+    one.send(login(1))
+    assert one.run(job={"name": "another"}).counts.already_handled == 1
+
+
+def start(engine: sa.Engine, settings: Settings, number: int) -> str:
+    """Enter a run; returns its id."""
+    run_id = f"00000000-0000-4000-8000-{number:012d}"
+    create_tables(engine, settings.table, settings.job_name)
+    Run(run_id, "hash").start(engine, settings)
+    return run_id
+
+
+def test_each_job_claims_a_message_id_once(
+    logins: OneJob, orders: OneJob, engine: sa.Engine
+) -> None:
+    """A tool or an emulator may give two jobs the same id; each run of a job knows the other's."""
+    runs = [
+        start(engine, one.settings, number)
+        for number, one in enumerate((logins, orders, logins, orders))
+    ]
+    claimed = []
+    for run_id in runs:
+        with transaction(engine) as connection:
+            claimed.append(ledger.claim(connection, ["a", "b"], run_id, 1))
+    assert claimed == [{"a", "b"}, {"a", "b"}, set(), set()]
+
+
+def test_a_lost_commit_and_a_freed_key_are_those_of_the_run(
+    logins: OneJob, orders: OneJob, engine: sa.Engine
+) -> None:
+    """What one job takes back stays with the other."""
+    first = start(engine, logins.settings, 1)
+    second = start(engine, orders.settings, 2)
+    for run_id in (first, second):
+        with transaction(engine) as connection:
+            assert ledger.claim(connection, ["a"], run_id, 1) == {"a"}
+    with pytest.raises(ledger.CommittedBeforeError), transaction(engine) as connection:
+        ledger.claim(connection, ["a"], second, 1)
+    with transaction(engine) as connection:
+        ledger.free(connection, ["a"], second)
+    assert logins.rows("select run_id::text from etl.ledger") == [(first,)]
+
+
+def test_each_job_prunes_by_its_own_retention(
+    logins: OneJob, orders: OneJob, engine: sa.Engine
+) -> None:
+    """A short retention of one job takes nothing from another that needs a long one."""
+    for number, one in enumerate((logins, orders)):
+        with transaction(engine) as connection:
+            ledger.claim(connection, [f"of {number}"], start(engine, one.settings, number), 1)
+    with transaction(engine) as connection:
+        connection.execute(sa.text("update etl.ledger set handled_at = now() - interval '9 days'"))
+    orders.run(ledger={"retention_days": 1})
+    assert logins.rows("select message_id from etl.ledger") == [("of 0",)]
+
+
+# Commands.
+
+
+@pytest.fixture
+def quarantined(logins: OneJob, orders: OneJob) -> tuple[OneJob, OneJob]:
+    """Both jobs have quarantined messages that would pass in the other job's table too."""
+    both = {**login(1), **order(1)}
+    logins.send(login(50), {**both, "ip": "no address"}, {**both, "ip": None})
+    orders.send(order(60), {**both, "email": 7}, {**both, "email": None})
+    for one in (logins, orders):
+        counts = one.run().counts
+        assert (counts.loaded, counts.quarantined) == (1, 2)
+    return logins, orders
+
+
+def entry_ids(one: OneJob) -> list[str]:
+    name = one.settings.job_name
+    found = one.rows(f"select quarantine_id from etl.quarantine where job = '{name}' order by 1")
+    return [str(entry_id) for (entry_id,) in found]
+
+
+def test_list_shows_the_own_entries_or_all(quarantined: tuple[OneJob, OneJob]) -> None:
+    """With --all-jobs each entry names its job."""
+    logins, orders = quarantined
+    for one in quarantined:
+        listed = one.command("quarantine", "list", "--entries", "--json").lines
+        assert [str(line["quarantine_id"]) for line in listed] == entry_ids(one)
+        reasons = one.command("quarantine", "list", "--json").lines
+        assert sum(line["messages"] for line in reasons) == 2
+    every = logins.command("quarantine", "list", "--entries", "--all-jobs", "--json").lines
+    assert {line["job"] for line in every} == {"public.user_logins", "public.orders"}
+    reasons = orders.command("quarantine", "list", "--all-jobs", "--json").lines
+    assert sum(line["messages"] for line in reasons) == 4
+
+
+def test_replay_all_leaves_the_entries_of_other_jobs(quarantined: tuple[OneJob, OneJob]) -> None:
+    """They are neither loaded nor closed."""
+    logins, orders = quarantined
+    logins.changed({"table": {"columns": [{"name": "id", "field": "id", "type": "integer"}]}})
+    with logins.engine.begin() as connection:
+        connection.execute(sa.text("alter table user_logins drop masked_ip"))
+    summary = logins.command("quarantine", "replay", "--all", "--json").lines[0]
+    assert (summary["received"], summary["loaded"]) == (2, 2)
+    assert logins.ids() == [1, 1, 50]
+    assert orders.rows(
+        "select count(*) from etl.quarantine where job = 'public.orders' and body is not null"
+    ) == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("quarantine", "replay"),
+        ("quarantine", "discard", "--reason", "a test"),
+        ("quarantine", "show", "--reason", "a test"),
+    ],
+)
+def test_an_entry_of_another_job_is_refused_by_its_id(
+    command: tuple[str, ...], quarantined: tuple[OneJob, OneJob]
+) -> None:
+    """The error names the job, and nothing is done, not even to the job's own entries."""
+    logins, orders = quarantined
+    other = entry_ids(orders)[0]
+    own = [] if "show" in command else entry_ids(logins)
+    before = logins.rows("select quarantine_id, closed_as, reasons from etl.quarantine order by 1")
+    done = logins.command(*command, *own, other)
+    assert done.code == 2
+    assert f"entry {other} belongs to the job 'public.orders'" in done.err
+    assert before == logins.rows(
+        "select quarantine_id, closed_as, reasons from etl.quarantine order by 1"
+    )
+    assert logins.rows("select count(*) from etl.unmask_audit") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("quarantine", "replay"),
+        ("quarantine", "discard", "--reason", "a test"),
+        ("quarantine", "list"),
+        ("quarantine", "list", "--entries"),
+        ("quarantine", "export", "FILE"),
+    ],
+)
+def test_a_run_of_another_job_is_refused_by_its_id(
+    command: tuple[str, ...], quarantined: tuple[OneJob, OneJob], tmp_path: Path
+) -> None:
+    """Otherwise the answer would be that the run has no entries."""
+    logins, orders = quarantined
+    ((run_id,),) = orders.rows("select run_id::text from etl.runs where job = 'public.orders'")
+    arguments = [str(tmp_path / "file") if text == "FILE" else text for text in command]
+    done = logins.command(*arguments, "--run", run_id)
+    assert done.code == 2
+    assert f"run {run_id} belongs to the job 'public.orders'" in done.err
+    assert not (tmp_path / "file").exists()
+    assert logins.rows("select count(*) from etl.quarantine where body is null") == [(0,)]
+
+
+def test_discard_takes_the_own_entries_only(quarantined: tuple[OneJob, OneJob]) -> None:
+    """With --all too."""
+    logins, _ = quarantined
+    assert logins.command("quarantine", "discard", "--all", "--reason", "a test").code == 0
+    assert logins.rows("select job, closed_as from etl.quarantine order by 1, 2") == [
+        *[("public.orders", None)] * 2,
+        *[("public.user_logins", "discarded")] * 2,
+    ]
+
+
+def test_export_writes_the_own_entries_and_import_refuses_another_jobs_file(
+    quarantined: tuple[OneJob, OneJob], tmp_path: Path
+) -> None:
+    """Unless it is told so; each job then imports each message once."""
+    logins, orders = quarantined
+    path = tmp_path / "orders.jsonl"
+    assert orders.command("quarantine", "export", str(path)).code == 0
+    assert len(path.read_text().splitlines()) == 2 + 2
+    refused = logins.command("quarantine", "import", str(path))
+    assert refused.code == 2
+    assert "entries of the job 'public.orders'" in refused.err
+    assert "--from-job public.orders" in refused.err
+    wrong = logins.command("quarantine", "import", str(path), "--from-job", "public.else")
+    assert wrong.code == 2
+    assert logins.rows("select count(*) from etl.quarantine") == [(4,)]
+    for imported in ("2 of 2", "0 of 2"):
+        told = logins.command("quarantine", "import", str(path), "--from-job", "public.orders")
+        assert (told.code, told.err) == (0, f"imported {imported} entries\n")
+    assert "0 of 2" in orders.command("quarantine", "import", str(path)).err
+    assert len(entry_ids(logins)) == 4
+    assert len(entry_ids(orders)) == 2
+    fields = "select distinct masked_fields from etl.quarantine where job = 'public.user_logins'"
+    assert sorted(logins.rows(fields)) == [(["email"],), (["ip"],)]
+
+
+def test_forget_closes_the_own_entries_and_names_the_other_jobs(
+    quarantined: tuple[OneJob, OneJob],
+) -> None:
+    """An erasure request is not answered by one job for all of them."""
+    logins, orders = quarantined
+    for one in quarantined:
+        one.send_text("no JSON, but 198.51.100.7 and a@example.com are in it")
+        one.run()
+    arguments = ("forget", "198.51.100.7", "--column", "ip", "--json")
+    done = logins.command(*arguments, "--yes")
+    assert done.lines == [{"rows": 1, "quarantined": 1, "done": True}]
+    assert "other jobs of this database were not searched" in done.err
+    assert "'public.orders'" in done.err
+    assert logins.rows("select job from etl.quarantine where closed_as = 'forgotten'") == [
+        ("public.user_logins",)
+    ]
+    assert "public.user_logins" in orders.command("forget", "x", "--column", "email").err
+
+
+def test_history_shows_the_own_runs_or_all(quarantined: tuple[OneJob, OneJob]) -> None:
+    """Each with its job."""
+    logins, _ = quarantined
+    assert [run["job"] for run in logins.command("history", "--json").lines] == [
+        "public.user_logins"
+    ]
+    every = logins.command("history", "--all-jobs", "--json").lines
+    assert {run["job"] for run in every} == {"public.user_logins", "public.orders"}
+
+
+def test_the_report_and_the_quality_count_the_own_runs(
+    quarantined: tuple[OneJob, OneJob], engine: sa.Engine
+) -> None:
+    """Also where another job has imported entries of this job's run."""
+    logins, orders = quarantined
+    path = logins.path.with_suffix(".jsonl")
+    assert logins.command("quarantine", "export", str(path)).code == 0
+    name = "public.user_logins"
+    assert orders.command("quarantine", "import", str(path), "--from-job", name).code == 0
+    source = Source(open_engine(logins.settings.database), logins.settings)
+    deliveries = duplicates.deliveries(source).iloc[0]
+    assert (deliveries["runs"], deliveries["received"]) == (1, 3)
+    assert len(quality.runs(source)) == 1
+    assert sorted(quality.checks(source)["check"]) == ["IP address", "null"]
+    assert quality.checks(source)["messages"].tolist() == [1, 1]
+    assert quality.checks_by_run(source)["messages"].tolist() == [1, 1]
+
+
+def test_the_report_of_a_database_without_jobs_says_that_deliveries_are_unknown(
+    logins: OneJob, engine: sa.Engine
+) -> None:
+    """The table itself can still be analysed."""
+    create_tables(engine, logins.settings.table)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("drop schema etl cascade")
+        connection.exec_driver_sql(EARLIER_TABLES)
+    source = Source(open_engine(logins.settings.database), logins.settings)
+    assert duplicates.deliveries(source).empty
+
+
+# Keys.
+
+
+def as_superuser(postgres: EmbeddedPostgres, one: OneJob) -> str:
+    """The URL of the job's database for the superuser."""
+    name = sa.make_url(one.environment["DATABASE_URL"]).database
+    return (
+        sa.make_url(postgres.superuser_url).set(database=name).render_as_string(hide_password=False)
+    )
+
+
+def key_counts(answer: Answer) -> dict[str, dict[str, Any]]:
+    """What `keys list --json` printed, by key."""
+    assert answer.code == 0, answer.err
+    return {line.pop("key_id"): line for line in answer.lines}
+
+
+def test_keys_list_counts_the_tables_and_entries_of_all_jobs(
+    quarantined: tuple[OneJob, OneJob],
+) -> None:
+    """Otherwise a key would be taken for unused that another job needs."""
+    logins, orders = quarantined
+    rotated = {"ETL_KEYRING": SECOND.dump()}
+    assert logins.command("rekey", **rotated).code == 0
+    listed = key_counts(logins.command("keys", "list", "--json", **rotated))
+    assert listed["k1"] == {
+        "status": "older key",
+        "user_logins.masked_ip": 0,
+        "public.orders.masked_email": 1,
+        "etl.quarantine": 2,
+    }
+    assert orders.command("rekey", **rotated).code == 0
+    listed = key_counts(orders.command("keys", "list", "--json", **rotated))
+    assert set(listed["k1"].values()) == {"older key", 0}
+
+
+def test_rekey_leaves_other_jobs_alone_and_names_them(quarantined: tuple[OneJob, OneJob]) -> None:
+    """It is done with its own job, so that each job can be rekeyed in turn."""
+    logins, orders = quarantined
+    rotated = {"ETL_KEYRING": SECOND.dump()}
+    done = logins.command("rekey", "--json", **rotated)
+    assert done.code == 0
+    (outcome,) = done.lines
+    assert (outcome["rows"], outcome["entries"], outcome["remaining"]) == (1, 2, 0)
+    assert outcome["elsewhere"] == {
+        "public.orders.masked_email of 'public.orders'": 1,
+        "etl.quarantine of 'public.orders'": 2,
+    }
+    assert "keep them" in done.err
+    assert "public.orders" in done.err
+    assert orders.rows("select count(*) from orders where masked_email like 'k1.%'") == [(1,)]
+    assert orders.command("rekey", "--json", **rotated).lines[0]["elsewhere"] == {}
+
+
+def test_a_column_that_is_no_longer_masked_and_a_table_left_behind_still_count(
+    logins: OneJob, engine: sa.Engine
+) -> None:
+    """A job's own older tokens are found too."""
+    logins.send(login(1))
+    logins.run()
+    create_tables(engine, logins.settings.table)
+    renamed = {**logins.tree["table"], "name": "logins_2"}
+    logins.tree = {**logins.tree, "table": renamed, "job": {"name": "public.user_logins"}}
+    logins.changed({})
+    assert logins.command("init").code == 0
+    listed = key_counts(logins.command("keys", "list", "--json"))
+    assert listed["k1"]["logins_2.masked_ip"] == 0
+    assert listed["k1"]["public.user_logins.masked_ip"] == 1
+    logins.changed({"table": {"columns": [{"name": "id", "field": "id", "type": "integer"}]}})
+    assert (
+        key_counts(logins.command("keys", "list", "--json"))["k1"]["public.user_logins.masked_ip"]
+        == 1
+    )
+
+
+HIDE = (
+    "create schema hidden; alter table orders set schema hidden; "
+    "update etl.job_columns set schema_name = 'hidden' where table_name = 'orders'"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("alter table orders rename to orders_old", "does not exist"),
+        ("alter table orders drop column masked_email", "does not exist"),
+        ("revoke select on orders from etl_officer", "may not read it"),
+        ("revoke select on orders from etl_officer; grant select (id) on orders to etl_officer",
+         "may not read it"),
+        ("alter table orders enable row level security", "row-level security"),
+        (HIDE, "may not read it"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_unknown_and_named(
+    change: str, words: str, logins: OneJob, orders: OneJob, postgres: EmbeddedPostgres
+) -> None:
+    """Unknown is not unused, in `keys list` and after `rekey`."""
+    text = as_superuser(postgres, logins)
+    for one in (logins, orders):
+        one.environment["DATABASE_URL"] = text
+        one.send(login(1) if one is logins else order(1))
+        one.run()
+    superuser = sa.create_engine(driver_url(text))
+    for one in (logins, orders):
+        roles.create(superuser, one.settings.table)
+    with superuser.begin() as connection:
+        connection.exec_driver_sql(change)
+    superuser.dispose()
+    officer = {
+        "DATABASE_URL": f"{text}?options=-c%20role%3Detl_officer",
+        "ETL_KEYRING": SECOND.dump(),
+    }
+    done = logins.command("keys", "list", "--json", **officer)
+    for counts in key_counts(done).values():
+        assert counts.pop("status")
+        (others,) = (count for place, count in counts.items() if "orders" in place)
+        assert others == "unknown"
+    assert "orders.masked_email (of 'public.orders') is unknown" in done.err
+    assert words in done.err
+    rekeyed = logins.command("rekey", "--json", **officer)
+    assert rekeyed.code == 0
+    assert list(rekeyed.lines[0]["elsewhere"].values()) == [None]
+    assert "unknown" in rekeyed.err
+
+
+# Replay under another configuration.
+
+
+@pytest.mark.parametrize("command", ["replay", "import"])
+@pytest.mark.parametrize(
+    "name", ["masked_ip", "ip", "plain"], ids=["same column", "as the field", "another column"]
+)
+def test_replay_stores_no_field_as_it_came_that_was_masked(
+    name: str, command: str, logins: OneJob, tmp_path: Path
+) -> None:
+    """Not even into another column, and not after an export and an import."""
+    logins.send(login(1, id="not a number"))
+    logins.run()
+    columns = [
+        {"name": "id", "field": "id", "type": "text"},
+        {"name": name, "field": "ip", "type": "text"},
+    ]
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"drop table user_logins; create table public.user_logins (id text, {name} text)"
+        )
+    path = str(tmp_path / "file")
+    if command == "import":
+        assert logins.command("quarantine", "export", path).code == 0
+        with logins.engine.begin() as connection:
+            connection.exec_driver_sql("truncate etl.ledger, etl.quarantine, etl.job_columns")
+    logins.changed({"table": {"columns": columns}})
+    if command == "import":
+        assert logins.command("quarantine", "import", path).code == 0
+    done = logins.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "the field 'ip' of 1 entries was masked" in done.err
+    assert f"column {name!r}" in done.err
+    assert logins.rows("select count(*) from user_logins") == [(0,)]
+    assert logins.rows("select count(*) from etl.runs where command = 'replay'") == [(0,)]
+    # With the field masked again, or left out, it is loaded.
+    logins.changed({"table": {"columns": [columns[0], {**columns[1], "mask": True}]}})
+    assert logins.command("quarantine", "replay", "--all", "--json").lines[0]["loaded"] == 1
+
+
+def test_a_field_that_was_never_masked_may_be_replayed(logins: OneJob) -> None:
+    """Only what was masked when it was quarantined is refused."""
+    logins.send(login(1, id="x"))
+    columns = [
+        {"name": "id", "field": "id", "type": "integer"},
+        {"name": "masked_ip", "field": "ip", "type": "text"},
+    ]
+    logins.run(table={"columns": columns})
+    columns[0]["type"] = "text"
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins alter id type text")
+    logins.changed({"table": {"columns": columns}})
+    assert logins.command("quarantine", "replay", "--all", "--json").lines[0]["loaded"] == 1
+
+
+def test_the_envelope_of_a_masked_field_is_not_stored_either(logins: OneJob) -> None:
+    """Without the envelope, its Message is a field that holds all others."""
+    body = {"Type": "Notification", "Message": json.dumps(login(1, id="x"))}
+    logins.send_text(json.dumps(body))
+    logins.run(queue={"envelope": "sns"})
+    columns = [
+        {"name": "id", "field": "Message", "type": "text"},
+        {"name": "masked_ip", "field": "ip", "type": "ip", "mask": True, "nullable": True,
+         "required": False},
+    ]  # fmt: skip
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins alter id type text")
+    logins.changed({"table": {"columns": columns}})
+    done = logins.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "'Message'" in done.err
+    assert logins.ids() == []
+
+
+def version_1(path: Path, keyring: Keyring) -> None:
+    """Rewrite an exported file as the earlier version wrote it."""
+    import hmac
+
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0] = {"format": "etl-quarantine", "version": 1, "key_id": lines[0]["key_id"]}
+    for line in lines[1:-1]:
+        del line["masked_fields"]
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines[:-1])
+    digest = hmac.new(keyring.derive("export", "k1"), data, "sha256").hexdigest()
+    last = {"entries": len(lines) - 2, "hmac": digest}
+    path.write_bytes(data + json.dumps(last).encode() + b"\n")
+
+
+def test_a_file_of_an_earlier_version_counts_as_masked_where_the_job_masks(
+    logins: OneJob, tmp_path: Path
+) -> None:
+    """Now or earlier; and the user says whose it is, since the file does not."""
+    logins.send(login(1, id="x"))
+    logins.run()
+    path = tmp_path / "file"
+    assert logins.command("quarantine", "export", str(path)).code == 0
+    version_1(path, KEYRING)
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql("truncate etl.ledger, etl.quarantine")
+    columns = [
+        {"name": "id", "field": "id", "type": "text"},
+        {"name": "masked_ip", "field": "ip", "type": "text"},
+    ]
+    logins.changed({"table": {"columns": columns}})
+    refused = logins.command("quarantine", "import", str(path))
+    assert refused.code == 2
+    assert "--from-job public.user_logins" in refused.err
+    told = logins.command("quarantine", "import", str(path), "--from-job", "public.user_logins")
+    assert told.code == 0
+    assert logins.rows("select masked_fields from etl.quarantine") == [(["ip"],)]
+
+
+# An earlier version.
+
+EARLIER_TABLES = (ROOT / "tests" / "integration" / "tables_of_0_1.sql").read_text()
+EARLIER_ROWS = """
+insert into etl.ledger select m, '00000000-0000-4000-8000-000000000001', 1
+    from unnest(array['a', 'b', 'k1:fingerprint']) as m;
+insert into etl.quarantine (message_id, run_id, reasons, body)
+    values ('b', '00000000-0000-4000-8000-000000000001', '[]', 'x');
+insert into etl.runs (run_id, version, config_hash, host)
+    values ('00000000-0000-4000-8000-000000000001', '0.1.0', 'x', 'y');
+"""
+
+
+@pytest.fixture
+def earlier(engine: sa.Engine) -> sa.Engine:
+    """A database that an earlier version has used."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(EARLIER_TABLES)
+        connection.exec_driver_sql(EARLIER_ROWS)
+    return engine
+
+
+def test_rows_of_an_earlier_version_get_the_job_that_updates_the_tables(
+    earlier: sa.Engine, make_job: MakeJob
+) -> None:
+    """Once: a second job that comes later changes nothing."""
+    logins = make_job("user_logins", job={"name": "nightly logins"})
+    assert logins.command("init").code == 0
+    assert make_job("orders").command("init").code == 0
+    assert logins.rows("select job from etl.runs") == [("nightly logins",)]
+    assert logins.rows("select job, masked_fields from etl.quarantine") == [
+        ("nightly logins", ["ip"])
+    ]
+    assert logins.rows("select job_id, job from etl.jobs order by 1") == [
+        (1, "nightly logins"),
+        (2, "public.orders"),
+    ]
+    check_tables(earlier, logins.settings.table)
+
+
+def test_ids_of_an_earlier_version_count_for_every_job(
+    earlier: sa.Engine, logins: OneJob, orders: OneJob
+) -> None:
+    """They do not say whose they are, and what was loaded must not be loaded again."""
+    runs = [start(earlier, one.settings, n) for n, one in ((2, logins), (3, orders))]
+    for run_id in runs:
+        with transaction(earlier) as connection:
+            assert ledger.claim(connection, ["a", "b", "c"], run_id, 1) == {"c"}
+    assert logins.rows("select message_id, job_id from etl.ledger order by 1, 2") == [
+        ("a", 0), ("b", 0), ("c", 1), ("c", 2), ("k1:fingerprint", 0),
+    ]  # fmt: skip
+
+
+def test_the_tables_are_updated_without_being_rewritten(earlier: sa.Engine, logins: OneJob) -> None:
+    """So that a large ledger or quarantine is updated in seconds."""
+    files = "select relname, relfilenode from pg_class where relname in ('ledger', 'quarantine')"
+    before = logins.rows(files)
+    assert logins.command("init").code == 0
+    assert logins.rows(files) == before
+
+
+def test_a_role_that_could_run_the_earlier_version_can_still_run(
+    earlier: sa.Engine, logins: OneJob, postgres: EmbeddedPostgres
+) -> None:
+    """Whoever may enter runs may enter jobs, without another `init --roles`."""
+    role = f"loader {uuid.uuid4().hex[:8]}"
+    superuser = sa.create_engine(driver_url(as_superuser(postgres, logins)))
+    with superuser.begin() as connection:
+        connection.exec_driver_sql(f'create role "{role}" nologin')
+        connection.exec_driver_sql(f'grant insert on etl.runs to "{role}"')
+    assert logins.command("init").code == 0
+    for table in ("jobs", "job_columns"):
+        may = f"select has_table_privilege('{role}', 'etl.{table}', 'insert')"
+        assert logins.rows(may) == [(True,)]
+    with superuser.begin() as connection:
+        connection.exec_driver_sql(f'drop owned by "{role}"; drop role "{role}"')
+    superuser.dispose()
+
+
+def test_a_new_database_looks_like_an_updated_one(earlier: sa.Engine, logins: OneJob) -> None:
+    """Columns, types, indexes and constraints are the same."""
+    columns = (
+        "select table_name, column_name, data_type, is_nullable, column_default "
+        "from information_schema.columns where table_schema = 'etl' order by 1, 2"
+    )
+    indexes = (
+        "select pg_get_indexdef(indexrelid) from pg_index join pg_class on pg_class.oid = indrelid "
+        "where relnamespace = 'etl'::regnamespace order by 1"
+    )
+    facts = (columns, indexes)
+    assert logins.command("init").code == 0
+    updated = [logins.rows(statement) for statement in facts]
+    with earlier.begin() as connection:
+        connection.exec_driver_sql("drop schema etl cascade")
+    assert logins.command("init").code == 0
+    assert [logins.rows(statement) for statement in facts] == updated
