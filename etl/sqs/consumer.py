@@ -27,6 +27,13 @@ UNDELIVERED_SECONDS = 60.0
 UNDELIVERED_PERIODS = 3  # of the idle time
 MAX_GROUP_SECONDS = 900.0
 
+# Reasons to stop that reach all workers of a run at the same time.
+RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
+
+# What stops one worker stops the others soon. Until then they would receive what it releases, and
+# release it again.
+STOP_SECONDS = 2
+
 
 class Consumer:
     """The receiver, the heartbeat and the threads that acknowledge, as one context manager.
@@ -55,6 +62,7 @@ class Consumer:
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
         self._released = 0  # deliveries
+        self._limits = limits
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
         self._pool = ThreadPoolExecutor(receivers, "acknowledge")
@@ -86,7 +94,7 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.release([*self._kept, *self._receiver.end()])
+        self.release([])
         self._heartbeat.stop()
         self._background.shutdown()
         self._pool.shutdown()
@@ -144,11 +152,19 @@ class Consumer:
             self._acknowledging = None
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Release messages that this consumer will not handle."""
+        """Stop receiving, and release these messages and those that were not taken."""
+        # First stop: a poll in progress would receive the released messages at once, and each
+        # receive is one of those after which SQS moves a message to the dead-letter queue.
+        messages = [*messages, *self._kept, *self._receiver.end()]
+        self._kept = []
         if messages:
-            release(self._queue, self._heartbeat, messages, self._pool)
+            release(self._queue, self._heartbeat, messages, self._pool, self._hide_seconds())
             self._released += sum(message.deliveries for message in messages)
             self._warn_of_last_receives(messages)
+
+    def _hide_seconds(self) -> int:
+        """How long the released messages stay hidden from the other workers of a failed run."""
+        return 0 if self.stop.reason in RELEASE_AT_ONCE else self._limits.hide_seconds
 
     def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
         maximum = self._max_receive_count
@@ -216,4 +232,5 @@ def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Lim
         # The next messages of a FIFO group come only after those before them are deleted.
         quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
         undelivered_seconds=undelivered_seconds,
+        hide_seconds=settings.queue.wait_seconds + STOP_SECONDS if run.workers > 1 else 0,
     )

@@ -22,6 +22,7 @@ class Limits:
     wait_seconds: int  # length of a long poll
     retry_seconds: float  # how long an outage of SQS may last
     quiet_seconds: float = 1.0  # silence after which a batch closes; at 0, one empty answer
+    hide_seconds: int = 0  # how long messages stay hidden when a failed run releases them
     receives_to_leave: int = 0  # stop if a message has fewer left after this one
     undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
 

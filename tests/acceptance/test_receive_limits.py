@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.embedded.postgres import EmbeddedPostgres
-from tests.acceptance.job_processes import logins, new_job, numbers, visible
+from tests.acceptance.job_processes import logins, new_job, numbers, until, visible
 from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import Job
 
@@ -123,11 +123,11 @@ def receives(sqs: StrictSqs, postgres: EmbeddedPostgres, maximum: int) -> Iterat
         yield job
 
 
-def fail(job: Job) -> None:
+def fail(job: Job, *arguments: str) -> None:
     """Let a run receive everything and fail, which releases it."""
     with job.engine.begin() as connection:
         connection.execute(sa.text("revoke insert on user_logins from etl"))
-    job.run(code=1)
+    job.run(*arguments, code=1)
     with job.engine.begin() as connection:
         connection.execute(sa.text("grant insert on user_logins to etl"))
 
@@ -219,3 +219,15 @@ def test_an_empty_queue_shows_its_dead_letters(
         # Draining it: the same job on the other queue.
         drained = job.run(ETL_QUEUE__URL=f"{job.queue_url}-dead")
         assert (drained["loaded"], dead_letters(job)) == (4, 0)
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_a_run_that_fails_uses_one_receive_of_each_message(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres, workers: str
+) -> None:
+    """Neither its own polls in progress nor its other workers receive what it has released."""
+    with receives(strict_sqs, postgres, 10) as job:
+        job.send(*logins(60))
+        fail(job, "--workers", workers)
+        until(lambda: visible(job) == 60)
+        assert look(job)["receive_count"] == 2

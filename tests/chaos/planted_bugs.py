@@ -100,7 +100,8 @@ BUGS = (
     Bug(
         "does not release the messages that it could not load",
         "etl/sqs/consumer.py",
-        "            release(self._queue, self._heartbeat, messages, self._pool)\n",
+        "            release(self._queue, self._heartbeat, messages, self._pool, "
+        "self._hide_seconds())\n",
         "",
         (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
     ),
