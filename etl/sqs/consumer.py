@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from etl.config import Settings
 from etl.sqs.acknowledge import acknowledge, release
 from etl.sqs.arrivals import Arrivals
-from etl.sqs.call_queue import CallQueue
+from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Quota, Stop
+from etl.sqs.limits import Limits, Phase, Quota, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
+
+log = logging.getLogger(__name__)
 
 # How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
 # are right a minute after the last change.
 UNDELIVERED_SECONDS = 60.0
 UNDELIVERED_PERIODS = 3  # of the idle time
 MAX_GROUP_SECONDS = 900.0
+
+
+# A release of more messages is announced, and one that takes longer.
+MANY_MESSAGES = 300
+SILENT_SECONDS = 1.0
 
 
 class Consumer:
@@ -45,18 +56,18 @@ class Consumer:
     ) -> None:
         """Prepare the threads.
 
-        :param receivers: threads that receive, and threads that acknowledge when they do not
+        :param receivers: threads that receive
         :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
+        self.left = 0  # messages that were not released, because a person did not want to wait
         self._released = 0  # deliveries
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
-        self._pool = ThreadPoolExecutor(receivers, "acknowledge")
         self._background = ThreadPoolExecutor(1, "background")
-        self._calls = CallQueue(self._pool, receivers)
+        self._calls = CallQueue(MAX_CALL_THREADS, lambda: stop.leave_rest)
         self._arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
             stop,
@@ -80,9 +91,8 @@ class Consumer:
         _traceback: TracebackType | None,
     ) -> None:
         self.release(self._receiver.end())
-        self._heartbeat.stop()
+        self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
-        self._pool.shutdown()
 
     @property
     def received(self) -> int:
@@ -112,8 +122,19 @@ class Consumer:
         self.wait_for_acknowledgements()
         handles = [message.handle for message in messages]
         self._acknowledging = self._background.submit(
-            acknowledge, self._queue, self._heartbeat, handles, self._calls
+            acknowledge,
+            self._queue,
+            self._heartbeat,
+            handles,
+            self._calls,
+            lambda: self.stop.leave_rest,
         )
+
+    def finish(self) -> None:
+        """Wait for the last deletes."""
+        self.stop.enter(Phase.ACKNOWLEDGING)
+        self.wait_for_acknowledgements()
+        self.stop.enter(Phase.WORKING)
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -122,10 +143,25 @@ class Consumer:
             self._acknowledging = None
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Release messages that this consumer will not handle."""
-        if messages:
-            release(self._queue, self._heartbeat, messages, self._pool)
-            self._released += sum(message.deliveries for message in messages)
+        """Release messages that this consumer will not handle, or leave them if asked to."""
+        if not messages:
+            return
+        self.stop.enter(Phase.RELEASING)
+        with _said(f"giving {len(messages):,} messages back{self.stop.leave_hint}", len(messages)):
+            not_released = self._release(messages)
+        self.stop.enter(Phase.WORKING)
+        self._released += sum(message.deliveries for message in messages)
+        if self.stop.leave_rest:
+            self.left += not_released
+
+    def _release(self, messages: Sequence[Message]) -> int:
+        return release(
+            self._queue,
+            self._heartbeat,
+            messages,
+            AtOnce(self._calls),
+            is_left=lambda: self.stop.leave_rest,
+        )
 
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
@@ -134,6 +170,21 @@ class Consumer:
         """
         self._arrivals.raise_error()
         self._receiver.raise_error()
+
+
+@contextmanager
+def _said(line: str, messages: int) -> Iterator[None]:
+    """Log what is done with so many messages: at once if they are many, else if it takes long."""
+    timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
+    timer.daemon = True
+    if messages > MANY_MESSAGES:
+        log.info("%s", line)
+    else:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def open_consumer(
@@ -149,10 +200,11 @@ def open_consumer(
     :param state: the queue's numbers at the start
     :param limits: None means those of a run
     """
+    limits = limits or run_limits(settings, queue, state.visibility_seconds)
     return Consumer(
         queue,
         state.visibility_seconds,
-        limits or run_limits(settings, queue, state.visibility_seconds),
+        replace(limits, max_receive_count=state.max_receive_count),
         settings.queue.receivers,
         stop,
         quota,
