@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -13,14 +16,15 @@ from etl.config import Settings
 from etl.sqs.acknowledge import acknowledge, release
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
-from etl.sqs.call_queue import CallQueue
+from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Quota, Stop
+from etl.sqs.limits import Limits, Phase, Quota, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
 
 log = logging.getLogger(__name__)
+
 # How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
 # are right a minute after the last change.
 UNDELIVERED_SECONDS = 60.0
@@ -33,6 +37,11 @@ RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
 # What stops one worker stops the others soon. Until then they would receive what it releases, and
 # release it again.
 STOP_SECONDS = 2
+
+
+# A release of more messages is announced, and one that takes longer.
+MANY_MESSAGES = 300
+SILENT_SECONDS = 1.0
 
 
 class Consumer:
@@ -55,19 +64,19 @@ class Consumer:
     ) -> None:
         """Prepare the threads.
 
-        :param receivers: threads that receive, and threads that acknowledge when they do not
+        :param receivers: threads that receive
         :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
+        self.left = 0  # messages that were not released, because a person did not want to wait
         self._released = 0  # deliveries
         self._limits = limits
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
-        self._pool = ThreadPoolExecutor(receivers, "acknowledge")
         self._background = ThreadPoolExecutor(1, "background")
-        self._calls = CallQueue(self._pool, receivers)
+        self._calls = CallQueue(MAX_CALL_THREADS, lambda: stop.leave_rest)
         self._arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
             stop,
@@ -95,9 +104,8 @@ class Consumer:
         _traceback: TracebackType | None,
     ) -> None:
         self.release([])
-        self._heartbeat.stop()
+        self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
-        self._pool.shutdown()
 
     @property
     def received(self) -> int:
@@ -142,8 +150,19 @@ class Consumer:
         self.wait_for_acknowledgements()
         handles = [message.handle for message in messages]
         self._acknowledging = self._background.submit(
-            acknowledge, self._queue, self._heartbeat, handles, self._calls
+            acknowledge,
+            self._queue,
+            self._heartbeat,
+            handles,
+            self._calls,
+            lambda: self.stop.leave_rest,
         )
+
+    def finish(self) -> None:
+        """Wait for the last deletes."""
+        self.stop.enter(Phase.ACKNOWLEDGING)
+        self.wait_for_acknowledgements()
+        self.stop.enter(Phase.WORKING)
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -152,15 +171,34 @@ class Consumer:
             self._acknowledging = None
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Stop receiving, and release these messages and those that were not taken."""
+        """Stop receiving, and release these messages and those that were not taken.
+
+        They are left to their visibility timeout instead if a person does not want to wait.
+        """
         # First stop: a poll in progress would receive the released messages at once, and each
         # receive is one of those after which SQS moves a message to the dead-letter queue.
         messages = [*messages, *self._kept, *self._receiver.end()]
         self._kept = []
-        if messages:
-            release(self._queue, self._heartbeat, messages, self._pool, self._hide_seconds())
-            self._released += sum(message.deliveries for message in messages)
-            self._warn_of_last_receives(messages)
+        if not messages:
+            return
+        self.stop.enter(Phase.RELEASING)
+        with _said(f"giving {len(messages):,} messages back{self.stop.leave_hint}", len(messages)):
+            not_released = self._release(messages)
+        self.stop.enter(Phase.WORKING)
+        self._released += sum(message.deliveries for message in messages)
+        if self.stop.leave_rest:
+            self.left += not_released
+        self._warn_of_last_receives(messages)
+
+    def _release(self, messages: Sequence[Message]) -> int:
+        return release(
+            self._queue,
+            self._heartbeat,
+            messages,
+            AtOnce(self._calls),
+            after_seconds=self._hide_seconds(),
+            is_left=lambda: self.stop.leave_rest,
+        )
 
     def _hide_seconds(self) -> int:
         """How long the released messages stay hidden from the other workers of a failed run."""
@@ -188,6 +226,21 @@ class Consumer:
         self._receiver.raise_error()
 
 
+@contextmanager
+def _said(line: str, messages: int) -> Iterator[None]:
+    """Log what is done with so many messages: at once if they are many, else if it takes long."""
+    timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
+    timer.daemon = True
+    if messages > MANY_MESSAGES:
+        log.info("%s", line)
+    else:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def open_consumer(
     settings: Settings,
     queue: Queue,
@@ -201,10 +254,11 @@ def open_consumer(
     :param state: the queue's numbers at the start
     :param limits: None means those of a run
     """
+    limits = limits or run_limits(settings, queue, state.visibility_seconds)
     return Consumer(
         queue,
         state.visibility_seconds,
-        limits or run_limits(settings, queue, state.visibility_seconds),
+        replace(limits, max_receive_count=state.max_receive_count),
         settings.queue.receivers,
         stop,
         quota,

@@ -1,4 +1,4 @@
-"""The steps of "A producer renamed a field" in docs/operations.md, carried out as they are written."""
+"""The steps of "A producer renamed a field" in docs/operations.md, carried out as written."""
 
 from __future__ import annotations
 
