@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,18 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.commands import options, values
+from etl.commands.groups import ValueCommand
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.operations.forget import Matches, Search
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl forget --column ip
   etl forget - --column ip --yes --reason "request 4711" < value.txt
   etl forget --column device_id --null --yes
-"""
+""",
 )
 @options.config
 @options.value_and_column
@@ -66,7 +68,7 @@ def forget(
         matches = find_value(search)
     if as_json:
         counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
-        click.echo(json.dumps(counts))
+        lines.json_line(counts)
     else:
         _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
@@ -77,12 +79,12 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
     rows = f"{matches.rows:,} rows"
     messages = f"{len(matches.entries):,} quarantined messages"
     if not yes:
-        click.echo(f"{rows} and {messages} have this value")
-        click.echo("nothing was changed; add --yes to make the change", err=True)
+        lines.line(f"{rows} and {messages} have this value")
+        lines.say("nothing was changed; add --yes to make the change")
     elif null:
-        click.echo(f"set the column to null in {rows} and closed {messages} that had this value")
+        lines.line(f"set the column to null in {rows} and closed {messages} that had this value")
     else:
-        click.echo(f"deleted {rows} and closed {messages} that had this value")
+        lines.line(f"deleted {rows} and closed {messages} that had this value")
 
 
 def _print_places(search: Search, matches: Matches) -> None:
@@ -90,9 +92,9 @@ def _print_places(search: Search, matches: Matches) -> None:
     table = search.settings.table
     where = f"{matches.searched:,} open quarantined messages"
     if search.refusal:
-        click.echo(f"looked in {where} only: {search.refusal}", err=True)
+        lines.say(f"looked in {where} only: {search.refusal}")
     else:
-        click.echo(f"looked in {table.schema_name}.{table.name} and in {where}", err=True)
+        lines.say(f"looked in {table.schema_name}.{table.name} and in {where}")
     values.say_spellings(len(search.spellings))
 
 

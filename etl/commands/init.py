@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 
 @click.command(
@@ -40,11 +41,10 @@ def init(config_path: Path, with_roles: bool) -> None:
     create_tables(engine, settings.table)
     check_tables(engine, settings.table)
     create_indexes(engine, settings.table)
-    click.echo(
+    lines.say(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
-        "etl.runs, etl.unmask_audit",
-        err=True,
+        "etl.runs, etl.unmask_audit"
     )
     if with_roles:
         roles.create(engine, settings.table)
-        click.echo(f"roles: {', '.join(roles.ROLES)}", err=True)
+        lines.say(f"roles: {', '.join(roles.ROLES)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from etl.commands import options, selection
 from etl.commands.groups import Group
+from etl.terminal import lines
 
 
 @click.group(cls=Group)
@@ -94,23 +94,24 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
 
     Before the body is shown, a row in etl.unmask_audit records who asked, when and why. If that
     row cannot be written, nothing is shown. Needs the keyring.
+
+    The body is one line: line breaks and other characters that cannot be seen are escapes. The
+    exact text is in the output of --json.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.show import open_entry
     from etl.postgres.engine import open_engine
-    from etl.terminal import output
 
     engine = open_engine(settings.database)
     keyring = load_keyring(os.environ)
     entry, body = open_entry(engine, keyring, settings.table, quarantine_id, reason)
     if as_json:
-        click.echo(json.dumps({**entry.facts, "body": body}))
+        lines.json_line({**entry.facts, "body": body})
         return
     for name, value in entry.facts.items():
-        click.echo(f"{name}: {value}", err=True)
-    # A lone surrogate cannot be written as UTF-8.
-    click.echo(output.visible(body.encode(errors="backslashreplace").decode()))
+        lines.say(f"{name}: {value}")
+    lines.line(body)
 
 
 @quarantine.command(
@@ -145,7 +146,7 @@ def quarantine_replay(
     engine = open_engine(settings.database)
     summary = replay(settings, engine, load_keyring(os.environ), selected)
     if as_json:
-        click.echo(json.dumps(summary.as_dict()))
+        lines.json_line(summary.as_dict())
     else:
         output.summary(summary)
 
@@ -176,7 +177,7 @@ def quarantine_discard(
 
     engine = open_engine(settings.database)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
-    click.echo(f"discarded {count:,} entries", err=True)
+    lines.say(f"discarded {count:,} entries")
 
 
 @quarantine.command(
@@ -204,7 +205,7 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     keyring = load_keyring(os.environ)
     selected = selection.from_options(**choices)
     count = export_entries(engine, keyring, selected, file, settings.batch.bytes)
-    click.echo(f"wrote {count:,} entries to {file}", err=True)
+    lines.say(f"wrote {count:,} entries to {file}")
 
 
 @quarantine.command(
@@ -228,4 +229,4 @@ def quarantine_import(config_path: Path, file: Path) -> None:
     from etl.postgres.engine import open_engine
 
     new, seen = import_entries(open_engine(settings.database), load_keyring(os.environ), file)
-    click.echo(f"imported {new:,} of {seen:,} entries", err=True)
+    lines.say(f"imported {new:,} of {seen:,} entries")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.operations.rekey import RekeyProgress, RekeyResult
@@ -55,9 +55,12 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
             )
 
         outcome = rekey_database(settings, engine, keyring, show_progress)
-    click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
+    if as_json:
+        lines.json_line(outcome.as_dict())
+    else:
+        lines.line(_sentence(outcome))
     for problem in _problems(outcome):
-        click.echo(f"error: {problem}", err=True)
+        lines.say(f"error: {problem}")
     context.exit(outcome.exit_code)
 
 
