@@ -6,6 +6,7 @@ pandas would have loaded.
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -25,6 +26,7 @@ from etl.commands.run import history, run
 from etl.commands.send import send
 from etl.commands.unmask import unmask
 from etl.errors import EtlError
+from etl.terminal import lines
 from etl.version import __version__
 
 EXIT_CODES = """\b
@@ -41,11 +43,23 @@ def start() -> None:
     from etl import logs
 
     logs.hide_values_in_tracebacks()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that does not speak UTF-8 gets an escape in place of an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main(standalone_mode=True)
+        code = main(standalone_mode=False)
     except EtlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        lines.say(f"error: {error}")
+        code = error.exit_code
+    except click.ClickException as error:
+        message = io.StringIO()
+        error.show(message)
+        lines.block(message.getvalue(), err=True)
+        code = error.exit_code
+    except click.Abort:
+        lines.say("Aborted!")
+        code = 1
+    sys.exit(code)
 
 
 @click.group(

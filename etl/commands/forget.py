@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.commands import options, values
+from etl.commands.groups import ValueCommand
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.operations.forget import Matches, Search
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl forget --column ip
   etl forget - --column ip --yes --reason "request 4711" < value.txt
   etl forget --column device_id --null --yes
-"""
+""",
 )
 @options.config
 @options.value_and_column
@@ -62,7 +64,7 @@ def forget(
         matches = find_value(search)
     if as_json:
         counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
-        click.echo(json.dumps(counts))
+        lines.json_line(counts)
     else:
         _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
@@ -74,12 +76,12 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
     rows = f"{matches.rows:,} rows"
     messages = f"{len(matches.entries):,} quarantined messages"
     if not yes:
-        click.echo(f"{rows} and {messages} have this value")
-        click.echo("nothing was changed; add --yes to make the change", err=True)
+        lines.line(f"{rows} and {messages} have this value")
+        lines.say("nothing was changed; add --yes to make the change")
     elif null:
-        click.echo(f"set the column to null in {rows} and closed {messages} that had this value")
+        lines.line(f"set the column to null in {rows} and closed {messages} that had this value")
     else:
-        click.echo(f"deleted {rows} and closed {messages} that had this value")
+        lines.line(f"deleted {rows} and closed {messages} that had this value")
 
 
 def _print_places(search: Search, matches: Matches) -> None:
@@ -87,9 +89,9 @@ def _print_places(search: Search, matches: Matches) -> None:
     table = search.settings.table
     where = f"{matches.searched:,} open quarantined messages"
     if search.refusal:
-        click.echo(f"looked in {where} only: {search.refusal}", err=True)
+        lines.say(f"looked in {where} only: {search.refusal}")
     else:
-        click.echo(f"looked in {table.schema_name}.{table.name} and in {where}", err=True)
+        lines.say(f"looked in {table.schema_name}.{table.name} and in {where}")
     values.say_spellings(len(search.spellings))
 
 
@@ -98,10 +100,9 @@ def _name_other_jobs(search: Search) -> None:
 
     if names := other_jobs(search.engine, search.settings.job_name):
         others = ", ".join(map(repr, names))
-        click.echo(
-            f"other jobs of this database were not searched, so repeat this with the configuration "
-            f"of each: {others}",
-            err=True,
+        lines.say(
+            "other jobs of this database were not searched, so repeat this with the configuration "
+            f"of each: {others}"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 
 @click.command(
@@ -42,11 +43,10 @@ def init(config_path: Path, with_roles: bool) -> None:
     create_indexes(engine, settings.table)
     with transaction(engine) as connection:
         jobs.register(connection, settings)
-    click.echo(
+    lines.say(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
-        f"etl.runs, etl.unmask_audit, for the job {settings.job_name!r}",
-        err=True,
+        f"etl.runs, etl.unmask_audit, for the job {settings.job_name!r}"
     )
     if with_roles:
         roles.create(engine, settings.table)
-        click.echo(f"roles: {', '.join(roles.ROLES)}", err=True)
+        lines.say(f"roles: {', '.join(roles.ROLES)}")

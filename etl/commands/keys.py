@@ -10,6 +10,7 @@ import click
 from etl.commands import options
 from etl.commands.groups import Group
 from etl.errors import KeyringError
+from etl.terminal import lines
 
 STORAGE_ADVICE = (
     "keep the keyring where only the job and the officer can read it, and keep a copy away from "
@@ -43,8 +44,8 @@ def keys_new(key_id: str | None) -> None:
     """
     from etl.crypto.keyring import Keyring
 
-    click.echo(Keyring.new(key_id).dump())
-    click.echo(STORAGE_ADVICE, err=True)
+    lines.line(Keyring.new(key_id).dump())
+    lines.say(STORAGE_ADVICE)
 
 
 @keys.command(
@@ -81,9 +82,9 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
         advice = "copy the new keyring to where its copy is kept"
     else:
         keyring = load_keyring(os.environ).with_new(key_id)
-        click.echo(keyring.dump())
+        lines.line(keyring.dump())
         advice = STORAGE_ADVICE
-    click.echo(f"new primary key {keyring.primary!r}; {advice}", err=True)
+    lines.say(f"new primary key {keyring.primary!r}; {advice}")
 
 
 def _check_in_place() -> None:
@@ -123,9 +124,7 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     places: list[Place] = []
     if settings.database.url is None:
         keyring = load_keyring(os.environ)
-        click.echo(
-            "DATABASE_URL is not set, so key usage in the database cannot be counted", err=True
-        )
+        lines.say("DATABASE_URL is not set, so key usage in the database cannot be counted")
     else:
         engine, keyring = options.open_with_keys(settings)
         places = key_places(engine, settings)
@@ -133,4 +132,4 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     for place in places:
         if place.counts is None:
             jobs = ", ".join(map(repr, place.jobs))
-            click.echo(f"{place.name} (of {jobs}) is unknown: {place.problem}", err=True)
+            lines.say(f"{place.name} (of {jobs}) is unknown: {place.problem}")

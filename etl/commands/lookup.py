@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import click
 
 from etl.commands import options, values
+from etl.commands.groups import ValueCommand
+from etl.terminal import lines
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl token --column ip
   etl token - --column ip < value.txt
-"""
+""",
 )
 @options.config
 @options.value_and_column
@@ -37,16 +39,19 @@ def token(config_path: Path, value: str | None, column: str, quoted: bool, as_js
     first_use.check_if_reachable(settings, keyring)
     text = values.read_value(value, quoted=quoted)
     for key_id, token_text in tokens_of_one(text, masked, keyring, exact=quoted).items():
-        line = json.dumps({"key_id": key_id, "token": token_text}) if as_json else token_text
-        click.echo(line)
+        if as_json:
+            lines.json_line({"key_id": key_id, "token": token_text})
+        else:
+            lines.line(token_text)
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl rows --column ip
   etl rows - --column device_id --json < value.txt
-"""
+""",
 )
 @options.config
 @options.value_and_column
@@ -76,7 +81,7 @@ def rows(
     output.table(found, f"rows with this {masked.source}", as_json=as_json)
     values.say_spellings(len({spelling for _, spelling in tokens}))
     if len(found) == limit:
-        click.echo(f"showing {limit:,} rows; there may be more, raise --limit", err=True)
+        lines.say(f"showing {limit:,} rows; there may be more, raise --limit")
     not_compared = incomparable(key_usage(engine, settings.table), masked, keyring.key_ids)
     if not_compared:
         raise UnmaskError(

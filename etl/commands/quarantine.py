@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from etl.commands import options, selection
 from etl.commands.groups import Group
+from etl.terminal import lines
 
 
 @click.group(cls=Group)
@@ -99,20 +99,21 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
 
     Before the body is shown, a row in etl.unmask_audit records who asked, when and why. If that
     row cannot be written, nothing is shown. Needs the keyring.
+
+    The body is one line: line breaks and other characters that cannot be seen are escapes. The
+    exact text is in the output of --json.
     """
     settings = options.load_settings(config_path)
     from etl.operations.show import open_entry
-    from etl.terminal import output
 
     engine, keyring = options.open_with_keys(settings)
     entry, body = open_entry(engine, keyring, settings, quarantine_id, reason)
     if as_json:
-        click.echo(json.dumps({**entry.facts, "body": body}))
+        lines.json_line({**entry.facts, "body": body})
         return
     for name, value in entry.facts.items():
-        click.echo(f"{name}: {value}", err=True)
-    # A lone surrogate cannot be written as UTF-8.
-    click.echo(output.visible(body.encode(errors="backslashreplace").decode()))
+        lines.say(f"{name}: {value}")
+    lines.line(body)
 
 
 @quarantine.command(
@@ -146,7 +147,7 @@ def quarantine_replay(
     selected = selection.from_options(settings.job_name, **choices, ids=ids)
     summary = replay(settings, engine, keyring, selected)
     if as_json:
-        click.echo(json.dumps(summary.as_dict()))
+        lines.json_line(summary.as_dict())
     else:
         output.summary(summary)
 
@@ -178,7 +179,7 @@ def quarantine_discard(
     engine = open_engine(settings.database)
     selected = selection.from_options(settings.job_name, **choices, ids=ids)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
-    click.echo(f"discarded {count:,} entries", err=True)
+    lines.say(f"discarded {count:,} entries")
 
 
 @quarantine.command(
@@ -203,7 +204,7 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(settings.job_name, **choices)
     count = export_entries(engine, keyring, settings, selected, file)
-    click.echo(f"wrote {count:,} entries to {file}", err=True)
+    lines.say(f"wrote {count:,} entries to {file}")
 
 
 @quarantine.command(
@@ -232,4 +233,4 @@ def quarantine_import(config_path: Path, from_job: str | None, file: Path) -> No
 
     engine, keyring = options.open_with_keys(settings, record=True)
     new, seen = import_entries(engine, keyring, settings, file, from_job)
-    click.echo(f"imported {new:,} of {seen:,} entries", err=True)
+    lines.say(f"imported {new:,} of {seen:,} entries")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.operations.rekey import RekeyProgress, RekeyResult
@@ -52,11 +52,14 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
             )
 
         outcome = rekey_database(settings, engine, keyring, show_progress)
-    click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
+    if as_json:
+        lines.json_line(outcome.as_dict())
+    else:
+        lines.line(_sentence(outcome))
     for problem in _problems(outcome):
-        click.echo(f"error: {problem}", err=True)
+        lines.say(f"error: {problem}")
     if outcome.elsewhere:
-        click.echo(_elsewhere(outcome), err=True)
+        lines.say(_elsewhere(outcome))
     context.exit(outcome.exit_code)
 
 

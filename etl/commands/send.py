@@ -12,6 +12,7 @@ import click
 from etl.commands import options
 from etl.demo.samples import BAD, BAD_SHARE
 from etl.errors import EtlError
+from etl.terminal import lines
 
 MAX_NUMBERS = 10  # of refused messages, in the error
 
@@ -110,7 +111,7 @@ def send(
         settings.queue.retry_seconds,
         group,
     )
-    click.echo(f"sent {sent:,} messages", err=True)
+    lines.say(f"sent {sent:,} messages")
     if refused:
         numbers = ", ".join(map(str, refused[:MAX_NUMBERS]))
         rest = ", ..." if len(refused) > MAX_NUMBERS else ""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from etl.operations.spellings import innermost, stripped
+from etl.terminal import lines
 
 # UTF-32 comes before UTF-16, whose mark is the beginning of its own.
 _MARKS = {
@@ -53,10 +54,9 @@ def read_value(given: str | None, *, quoted: bool = False) -> str:
 def say_spellings(count: int) -> None:
     """Say on standard error that a search was for more than the value as given."""
     if count > 1:
-        click.echo(
+        lines.say(
             f"searched for {count} spellings of the value: as given, without spaces, quotes or "
-            "invisible characters around it, and in both Unicode forms",
-            err=True,
+            "invisible characters around it, and in both Unicode forms"
         )
 
 

@@ -41,11 +41,14 @@ def test_tokens_are_recovered_in_order(ready: Job, keyring: Keyring) -> None:
     (ip,) = tokens(["198.51.100.7"], keyring, "ip")
     (device,) = tokens(["5\n9"], keyring, "device_id")
     done = ready.command("unmask", ip, device, *WHY)
-    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\n9\n")
+    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\\n9\n")
+    done = ready.command("unmask", device, "--json", *WHY)
+    assert json.loads(done.stdout) == {"token": device, "value": "5\n9"}
     done = ready.command("unmask", "--column", "masked_ip", *WHY, piped=f"{ip}\n\n {ip} \n")
     assert (done.returncode, done.stdout) == (0, "198.51.100.7\n" * 2)
     assert audited(ready) == [
         ("unmask", "ticket 4711", ["ip", "device_id"], 2),
+        ("unmask", "ticket 4711", ["ip", "device_id"], 1),
         ("unmask", "ticket 4711", ["ip"], 2),
     ]
 
