@@ -21,7 +21,15 @@ from etl.postgres.tables import check_tables, create_tables, target_table
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import EVENT, event
 
-TABLES = ("user_logins", "etl.ledger", "etl.quarantine", "etl.runs", "etl.unmask_audit")
+TABLES = (
+    "user_logins",
+    "etl.ledger",
+    "etl.quarantine",
+    "etl.runs",
+    "etl.unmask_audit",
+    "etl.key_checks",
+    "etl.masked_columns",
+)
 VERBS = ("select", "insert", "update", "delete", "truncate")
 
 # Every other right is refused.
@@ -32,6 +40,8 @@ ALLOWED = {
         "etl.quarantine": {"insert"},
         "etl.runs": {"select", "insert", "update"},
         "etl.unmask_audit": set(),
+        "etl.key_checks": {"select", "insert"},
+        "etl.masked_columns": {"select", "insert"},
     },
     "etl_analyst": {
         "user_logins": {"select"},
@@ -39,6 +49,8 @@ ALLOWED = {
         "etl.quarantine": set(),
         "etl.runs": {"select"},
         "etl.unmask_audit": set(),
+        "etl.key_checks": set(),
+        "etl.masked_columns": set(),
     },
     "etl_officer": {
         "user_logins": {"select", "insert", "update", "delete"},
@@ -46,6 +58,8 @@ ALLOWED = {
         "etl.quarantine": {"select", "insert", "update"},
         "etl.runs": {"select", "insert", "update"},
         "etl.unmask_audit": {"select", "insert"},
+        "etl.key_checks": {"select", "insert"},
+        "etl.masked_columns": {"select", "insert"},
     },
 }
 
@@ -56,6 +70,8 @@ UPDATED = {
     "etl.quarantine": "body",
     "etl.runs": "loaded",
     "etl.unmask_audit": "reason",
+    "etl.key_checks": "check_value",
+    "etl.masked_columns": "context",
 }
 
 
