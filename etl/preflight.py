@@ -1,4 +1,4 @@
-"""What is checked before the first receive: keys, queue, columns, tables.
+"""What is checked before the first receive: keys, contexts, queue, columns, tables.
 
 Every receive counts towards the queue's ``maxReceiveCount``. So a run that would fail anyway must
 fail here.

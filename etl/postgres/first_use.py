@@ -59,9 +59,11 @@ def check_if_reachable(settings: Settings, keyring: Keyring) -> None:
         return
     try:
         engine = open_engine(settings.database)
-        with transaction(engine) as connection:
-            memory = _read(connection, settings, keyring)
-        engine.dispose()
+        try:
+            with transaction(engine) as connection:
+                memory = _read(connection, settings, keyring)
+        finally:
+            engine.dispose()
     except EtlError as error:
         log.warning("keys and contexts were not compared with the database: %s", error)
         return

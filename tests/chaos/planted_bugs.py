@@ -15,6 +15,7 @@ KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
 RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
+FIRST_USE = "tests/integration/test_first_use.py"
 
 
 @dataclass(frozen=True)
@@ -243,5 +244,26 @@ BUGS = (
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",
         ("tests/integration/test_pruning.py::test_old_ids_are_removed",),
+    ),
+    Bug(
+        "takes another key for the one that its id had before",
+        "etl/postgres/key_checks.py",
+        "        if hmac.compare_digest(first.check_value, check_value(keyring, first.key_id)):\n",
+        "        if first.check_value:\n",
+        (f"{FIRST_USE}::test_jobs_that_share_a_table_or_a_name_must_have_the_same_keys",),
+    ),
+    Bug(
+        "masks a column under another context than before",
+        "etl/postgres/contexts.py",
+        "    if column.masking_context != first.context:\n",
+        "    if first.context is None:\n",
+        ("tests/unit/test_contexts.py::test_the_lines_of_the_error_repair_the_configuration",),
+    ),
+    Bug(
+        "loads one of two different values of a field",
+        "etl/extract.py",
+        '        raise Unreadable("two values", field)\n',
+        "        values = values[:1]\n",
+        ("tests/unit/test_field_names.py::test_different_values_are_a_reject",),
     ),
 )

@@ -29,6 +29,8 @@ TABLES = (
     "etl.jobs",
     "etl.job_columns",
     "etl.unmask_audit",
+    "etl.key_checks",
+    "etl.masked_columns",
 )
 VERBS = ("select", "insert", "update", "delete", "truncate")
 
@@ -42,6 +44,8 @@ ALLOWED = {
         "etl.jobs": {"select", "insert"},
         "etl.job_columns": {"select", "insert"},
         "etl.unmask_audit": set(),
+        "etl.key_checks": {"select", "insert"},
+        "etl.masked_columns": {"select", "insert"},
     },
     "etl_analyst": {
         "user_logins": {"select"},
@@ -51,6 +55,8 @@ ALLOWED = {
         "etl.jobs": set(),
         "etl.job_columns": set(),
         "etl.unmask_audit": set(),
+        "etl.key_checks": set(),
+        "etl.masked_columns": set(),
     },
     "etl_officer": {
         "user_logins": {"select", "insert", "update", "delete"},
@@ -60,6 +66,8 @@ ALLOWED = {
         "etl.jobs": {"select", "insert"},
         "etl.job_columns": {"select", "insert"},
         "etl.unmask_audit": {"select", "insert"},
+        "etl.key_checks": {"select", "insert"},
+        "etl.masked_columns": {"select", "insert"},
     },
 }
 
@@ -72,6 +80,8 @@ UPDATED = {
     "etl.jobs": "job",
     "etl.job_columns": "field",
     "etl.unmask_audit": "reason",
+    "etl.key_checks": "check_value",
+    "etl.masked_columns": "context",
 }
 
 
