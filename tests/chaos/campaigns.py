@@ -24,6 +24,7 @@ from tests.chaos.injected_faults import (
     slow_loads,
     wait_until_all_commit,
 )
+from tests.chaos.jobs_campaign import jobs
 from tests.chaos.messages import Messages
 from tests.chaos.services import open_testbed
 from tests.chaos.testbed import TICK_SECONDS, Result, Size, fail_unless
@@ -166,6 +167,7 @@ def clock(seed: int, size: Size) -> Result:
 CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "kills": kills,
     "database": database,
+    "jobs": jobs,
     "sqs": sqs,
     "order": order,
     "bad-input": bad_input,

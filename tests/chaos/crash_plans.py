@@ -1,4 +1,4 @@
-"""Plans of workers that are killed: at a named point of the program, or at a random moment."""
+"""How the workers of a campaign are killed: at each named point in turn, and at random moments."""
 
 from __future__ import annotations
 
