@@ -1,4 +1,8 @@
-"""A run that changes nothing: receive, check, mask, show, release."""
+"""A look at the queue: receive, check, mask, show, release.
+
+Each look counts towards the queue's ``maxReceiveCount``, and at the end of it SQS moves a message
+to the dead-letter queue, whoever received it. So a look leaves enough receives for the run.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,17 @@ import pandas as pd
 
 from etl import pipeline
 from etl.config import Settings
-from etl.preflight import Ready, check_keys_and_queue
+from etl.errors import UsageError
+from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary, ask_what_is_left
 from etl.sqs.consumer import Consumer, open_consumer, run_limits
 from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
 
+# After a look a message has this many receives left: one for a run that fails, and one for the run
+# that loads it.
+RECEIVES_TO_LEAVE = 2
 # A long poll of this length asks all servers of SQS. Then the queue's own count decides.
 IDLE_SECONDS = 1.0
 
@@ -39,6 +47,11 @@ class _Findings:
     first_rows: list[pd.DataFrame] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
 
+    @property
+    def receive_count(self) -> int | None:
+        """How often a message was received, at the most; None if SQS did not say."""
+        return max((message.receive_count for message in self.messages), default=0) or None
+
 
 def dry_run(
     settings: Settings,
@@ -46,23 +59,40 @@ def dry_run(
     *,
     stop: Stop | None = None,
     show_rows: int = 10,
+    use_last_receives: bool = False,
 ) -> DryRun:
     """Receive, check and mask, then release everything. Writes nothing and needs no database.
 
     Stops after one batch unless ``run.max_messages`` is set, and as soon as the queue says that it
-    is empty, even if ``run.forever`` is set. Each receive still counts towards the queue's
-    ``maxReceiveCount``.
+    is empty, even if ``run.forever`` is set.
 
+    :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
+    :raises LastReceives: the look was given up at its first messages
+    :raises LeftMessages: somebody ended the release early
     """
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
+    warn_of_dead_letters(ready)
+    maximum = ready.queue_state.max_receive_count
+    to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE
+    if maximum is not None and 1 + to_leave > maximum:
+        raise UsageError(
+            f"the queue's maxReceiveCount is {maximum}, so a look leaves a message too few "
+            "receives: SQS would move it to the dead-letter queue after one failed run; to look "
+            "all the same, add --use-last-receives"
+        )
+    # One thread: it must not receive more messages before it has seen the counts of the first.
+    one_receiver = {"queue": settings.queue.model_copy(update={"receivers": 1})}
+    settings = settings.model_copy(update=one_receiver)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
     limits = run_limits(settings, ready.queue, ready.queue_state.visibility_seconds)
     limits = replace(
         limits,
         idle_seconds=min(settings.run.idle_seconds, IDLE_SECONDS),
+        receives_to_leave=to_leave,
+        grows=False,
         # What a FIFO queue does not deliver are the next messages of the groups held here.
         undelivered_seconds=0 if ready.queue.is_fifo else settings.run.idle_seconds,
     )
@@ -75,6 +105,8 @@ def dry_run(
         finally:
             consumer.release(findings.messages)
     consumer.raise_error()
+    if consumer.left is not None:
+        raise consumer.left
     reason = stop.reason or "idle"
     summary = Summary(
         run_id="",
@@ -83,6 +115,9 @@ def dry_run(
         reasons=dict(findings.reasons.most_common()),
         stop_reason=reason,
         seconds=round(time.monotonic() - began, 3),
+        receive_count=findings.receive_count,
+        max_receive_count=maximum,
+        dead_letters=None if consumer.received else ready.dead_letters(),
         left=None if stop.release_rest else ask_what_is_left(ready.queue, reason),
     )
     frames = findings.first_rows

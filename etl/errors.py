@@ -13,6 +13,7 @@
     │   ├── DatabaseRefused         the database refuses the job itself          exit code 1
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
     │   ├── NoSentTimestamp         messages come without what a column needs    exit code 1
+    │   ├── LastReceives            a dry run would use a message's last receives exit code 1
     │   ├── QuarantineBudget        too many messages failed a check             exit code 3
     │   ├── LeftMessages            not released, on request                     exit code 1
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
@@ -89,6 +90,12 @@ class NoSentTimestamp(Stopped):
     """Messages come without the attribute that a column is made from."""
 
     stop_reason = "no SentTimestamp"
+
+
+class LastReceives(Stopped):
+    """A dry run would leave messages too few receives for the run that loads them."""
+
+    stop_reason = "last receives"
 
 
 class QuarantineBudget(Stopped):

@@ -17,8 +17,9 @@ from etl import ledger, worker
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
-from etl.preflight import check_keys_and_queue, prepare_database
+from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
+from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop, open_quota
 from etl.sqs.queue import QueueState
 from etl.workers.pool import run_workers
@@ -50,6 +51,7 @@ def run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
+    warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
@@ -72,7 +74,9 @@ def run(
         # After a problem or a signal, SQS may be away or the process may have little time.
         is_quick = result.exit_code or stop.release_rest
         left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
-        return _finish(settings, engine, this_run, result, left, began)
+        # An empty queue may be so because its messages have become dead letters.
+        dead_letters = ready.dead_letters() if left is not None and not left.visible else None
+        return _finish(settings, engine, this_run, result, left, dead_letters, began)
     finally:
         engine.dispose()
 
@@ -83,6 +87,7 @@ def _finish(
     this_run: Run,
     result: WorkerResult,
     left: QueueState | None,
+    dead_letters: DeadLetters | None,
     began: float,
 ) -> Summary:
     problem = result.problem
@@ -105,6 +110,7 @@ def _finish(
         problem=problem,
         not_acknowledged=result.not_acknowledged,
         left=left,
+        dead_letters=dead_letters,
     )
 
 

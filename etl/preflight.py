@@ -6,6 +6,7 @@ fail here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,11 @@ from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
+from etl.sqs.dead_letters import DeadLetters, count_dead_letters
 from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Ready:
     queue: Queue
     queue_state: QueueState  # at the start
     schema: Any  # pandera's DataFrameSchema
+
+    def dead_letters(self) -> DeadLetters | None:
+        """Count the dead letters; None if there is no such queue, or it cannot be asked."""
+        return count_dead_letters(self.queue, self.queue_state.redrive)
 
 
 def check_keys_and_queue(settings: Settings, environment: Mapping[str, str]) -> Ready:
@@ -66,6 +74,15 @@ def _queue_state(queue: Queue) -> QueueState:
             "set it to 30 s or more"
         )
     return state
+
+
+def warn_of_dead_letters(ready: Ready) -> None:
+    """Say how many messages wait in the dead-letter queue, if any do."""
+    dead_letters = ready.dead_letters()
+    if dead_letters is not None and dead_letters.messages:
+        log.warning(
+            "dead-letter queue %s holds %d messages", dead_letters.queue, dead_letters.messages
+        )
 
 
 def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop) -> None:

@@ -17,6 +17,7 @@ from etl.errors import EtlError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
 from etl.postgres.tables import query_frame
+from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.queue import Queue, QueueState
 from etl.version import __version__
 
@@ -107,12 +108,18 @@ class Summary:
     not_acknowledged: int = 0  # handled, but still in the queue; the ledger knows them
     left: QueueState | None = None  # in the queue at the end, approximately; None: not known
     would: Counts | None = None  # of a dry run: what a run would have done
+    # Of a dry run: how often its messages were received, at the most, this look included.
+    receive_count: int | None = None
+    max_receive_count: int | None = None  # of the queue, for a dry run
+    dead_letters: DeadLetters | None = None  # if the queue was empty at the end
 
     def as_dict(self) -> dict[str, object]:
         """The summary as ``run --json`` prints it."""
         values = asdict(self)
         counts = values.pop("counts")
         would = values.pop("would")
+        if self.dead_letters is not None:
+            values["dead_letters"] = self.dead_letters.messages
         left = values.pop("left")
         if would is not None:
             counts["would_load"] = would["loaded"]

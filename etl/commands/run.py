@@ -65,13 +65,24 @@ Examples:
     "--dry-run",
     is_flag=True,
     help="Receive, check and mask one batch, or --max-messages messages; show the first masked "
-    "rows; release everything. Writes nothing and needs no database, but each receive counts "
-    "towards the queue's maxReceiveCount.",
+    "rows; release everything. Writes nothing and needs no database, but each look uses one of the "
+    "receives after which SQS moves a message to the dead-letter queue (maxReceiveCount).",
+)
+@click.option(
+    "--use-last-receives",
+    is_flag=True,
+    help="With --dry-run, look also at messages that are left with fewer than two receives.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 @click.pass_context
 def run(
-    context: click.Context, /, config_path: Path, dry_run: bool, as_json: bool, **limits: Any
+    context: click.Context,
+    /,
+    config_path: Path,
+    dry_run: bool,
+    use_last_receives: bool,
+    as_json: bool,
+    **limits: Any,
 ) -> None:
     """Drain the queue into the database, once.
 
@@ -79,6 +90,8 @@ def run(
     everything else is released. A second signal ends the run at once, also during the
     release; its messages come back after the queue's visibility timeout.
     """
+    if use_last_receives and not dry_run:
+        raise click.UsageError("--use-last-receives goes with --dry-run")
     _check_options(dry_run=dry_run, **limits)
     if limits["idle_seconds"] is not None:
         limits["forever"] = False  # whatever the configuration says
@@ -92,7 +105,9 @@ def run(
     tune_interpreter()
     with stop_on_signals() as stop:
         if dry_run:
-            summary = _try_a_batch(settings, stop, show_rows=not as_json)
+            summary = _try_a_batch(
+                settings, stop, show_rows=not as_json, use_last_receives=use_last_receives
+            )
         else:
             summary = _drain(settings, stop)
     if as_json:
@@ -119,11 +134,13 @@ def _drain(settings: Settings, stop: Stop) -> Summary:
     return job.run(settings, os.environ, stop=stop, watch=progress.watch)
 
 
-def _try_a_batch(settings: Settings, stop: Stop, *, show_rows: bool) -> Summary:
+def _try_a_batch(
+    settings: Settings, stop: Stop, *, show_rows: bool, use_last_receives: bool
+) -> Summary:
     from etl.dry_run import dry_run
     from etl.terminal import output
 
-    trial = dry_run(settings, os.environ, stop=stop)
+    trial = dry_run(settings, os.environ, stop=stop, use_last_receives=use_last_receives)
     if show_rows:
         output.frame(trial.masked, "first masked rows, as they would be loaded")
     return trial.summary

@@ -1,4 +1,4 @@
-"""Tells a delivery that arrived damaged from a message that is bad, and releases it.
+"""Looks at each delivery: whether it is whole, and whether the message may be received at all.
 
 A damaged delivery is the fault of the network or of a proxy, and the copy in the queue is whole. So
 the message is received again. Only when it arrives damaged several times, or must not be received
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from etl.errors import NoSentTimestamp
+from etl.errors import LastReceives, NoSentTimestamp, Stopped
 from etl.sqs.limits import Stop
 from etl.sqs.message import Message
 
@@ -42,20 +42,23 @@ class Arrivals:
         stop: Stop,
         max_receive_count: int | None = None,
         sent_time_column: str | None = None,
+        receives_to_leave: int = 0,
     ) -> None:
-        """Start with none.
+        """Start with no delivery seen.
 
         :param release: releases messages, which stay hidden for a number of seconds
         :param max_receive_count: of the queue; after so many receives a message is not released
         :param sent_time_column: a column that is made from the messages' SentTimestamp
+        :param receives_to_leave: how many receives each message must have left after this one
         """
         self.released = 0  # deliveries
         self._release = release
         self._stop = stop
         self._max_receive_count = max_receive_count
         self._sent_time_column = sent_time_column
+        self._receives_to_leave = receives_to_leave
         self._has_sent_time = False  # whether any message came with one
-        self._error: NoSentTimestamp | None = None
+        self._error: Stopped | None = None
         self._expected_until = -math.inf  # monotonic seconds
         self._damaged: dict[str, int] = {}  # deliveries by message id
         self._lock = threading.Lock()  # guards everything above
@@ -63,11 +66,14 @@ class Arrivals:
     def sift(self, messages: list[Message]) -> list[Message]:
         """Release the messages that arrived damaged; return the others.
 
-        If no message comes with what a column needs, this asks for the stop of the run, and all
-        messages are returned, to be released with the rest.
+        If no message comes with what a column needs, or one may not be received, this asks for the
+        stop of the run, and all messages are returned, to be released with the rest.
         """
         with self._lock:
-            if self._lacks_sent_time(messages):
+            error = self._problem(messages)
+            if error is not None:
+                self._error = self._error or error
+                self._stop.request(error.stop_reason, release_rest=True)
                 return messages
             damaged = [message for message in messages if self._comes_again(message)]
             if not damaged:
@@ -90,26 +96,35 @@ class Arrivals:
         """Raise what ended the run, if something did.
 
         :raises NoSentTimestamp: no message came with what a column needs
+        :raises LastReceives: a message has too few receives left
         """
         if self._error is not None:
             raise self._error
 
-    def _lacks_sent_time(self, messages: Sequence[Message]) -> bool:
-        """Whether to give up, since no message so far came with its SentTimestamp.
-
-        Decided at the first receive: every message received would be released again in the end.
-        """
-        if not messages or self._sent_time_column is None or self._has_sent_time:
-            return False
-        self._has_sent_time = any(message.sent_ms is not None for message in messages)
-        if not self._has_sent_time:
-            self._error = NoSentTimestamp(
-                f"messages come without SentTimestamp, and column {self._sent_time_column!r} is "
-                "made from it; the SQS emulator or proxy must answer with the system attributes "
-                "that a receive asks for"
+    def _problem(self, messages: Sequence[Message]) -> Stopped | None:
+        """Why the run must not go on, if so; decided at each receive, before many were received."""
+        if not messages:
+            return None
+        receives = max(message.receive_count for message in messages)
+        maximum = self._max_receive_count
+        to_leave = self._receives_to_leave
+        if to_leave and maximum is not None and receives + to_leave > maximum:
+            return LastReceives(
+                f"SQS moves a message to the dead-letter queue after {maximum} receives "
+                f"(maxReceiveCount), and this look is receive {receives}; so it was given up at "
+                f"its first messages and everything was released, for a run to load; to look all "
+                "the same, add --use-last-receives"
             )
-            self._stop.request(self._error.stop_reason, release_rest=True)
-        return not self._has_sent_time
+        if self._sent_time_column is None or self._has_sent_time:
+            return None
+        self._has_sent_time = any(message.sent_ms is not None for message in messages)
+        if self._has_sent_time:
+            return None
+        return NoSentTimestamp(
+            f"messages come without SentTimestamp, and column {self._sent_time_column!r} is made "
+            "from it; the SQS emulator or proxy must answer with the system attributes that a "
+            "receive asks for"
+        )
 
     def _comes_again(self, message: Message) -> bool:
         lacks_time = self._sent_time_column is not None and message.sent_ms is None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from etl.config import Settings
-from etl.sqs.acknowledge import acknowledge, release
+from etl.errors import LeftMessages
+from etl.sqs.acknowledge import acknowledge, announced, release
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
@@ -29,11 +28,6 @@ log = logging.getLogger(__name__)
 UNDELIVERED_SECONDS = 60.0
 UNDELIVERED_PERIODS = 3  # of the idle time
 MAX_GROUP_SECONDS = 900.0
-
-
-# A release of more messages is announced, and one that takes longer.
-MANY_MESSAGES = 300
-SILENT_SECONDS = 1.0
 
 
 class Consumer:
@@ -62,7 +56,7 @@ class Consumer:
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
-        self.left = 0  # messages that were not released, because a person did not want to wait
+        self.left: LeftMessages | None = None  # a release was ended early
         self._released = 0  # deliveries
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
@@ -73,7 +67,9 @@ class Consumer:
             stop,
             max_receive_count,
             sent_time_column,
+            limits.receives_to_leave,
         )
+        self._max_receive_count = max_receive_count
         self._receiver = Receiver(
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
@@ -134,7 +130,6 @@ class Consumer:
         """Wait for the last deletes."""
         self.stop.enter(Phase.ACKNOWLEDGING)
         self.wait_for_acknowledgements()
-        self.stop.enter(Phase.WORKING)
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -147,12 +142,15 @@ class Consumer:
         if not messages:
             return
         self.stop.enter(Phase.RELEASING)
-        with _said(f"giving {len(messages):,} messages back{self.stop.leave_hint}", len(messages)):
+        with announced(len(messages), self.stop.leave_hint):
             not_released = self._release(messages)
-        self.stop.enter(Phase.WORKING)
         self._released += sum(message.deliveries for message in messages)
-        if self.stop.leave_rest:
-            self.left += not_released
+        if self.stop.leave_rest and not_released:
+            self.left = LeftMessages(
+                f"interrupted again: {not_released:,} of {len(messages):,} messages were not given "
+                "back; they come back after the visibility timeout"
+            )
+        self._warn_of_last_receives(messages)
 
     def _release(self, messages: Sequence[Message]) -> int:
         return release(
@@ -163,28 +161,26 @@ class Consumer:
             is_left=lambda: self.stop.leave_rest,
         )
 
+    def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
+        maximum = self._max_receive_count
+        last = maximum and sum(message.receive_count >= maximum for message in messages)
+        if last:
+            log.warning(
+                "%d of %d released messages have been received %d times (maxReceiveCount): SQS "
+                "moves them to the dead-letter queue at the next receive",
+                last,
+                len(messages),
+                maximum,
+            )
+
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
 
         :raises NoSentTimestamp: messages come without what a column needs
+        :raises LastReceives: a message has too few receives left
         """
         self._arrivals.raise_error()
         self._receiver.raise_error()
-
-
-@contextmanager
-def _said(line: str, messages: int) -> Iterator[None]:
-    """Log what is done with so many messages: at once if they are many, else if it takes long."""
-    timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
-    timer.daemon = True
-    if messages > MANY_MESSAGES:
-        log.info("%s", line)
-    else:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def open_consumer(

@@ -25,8 +25,10 @@ class Limits:
     wait_seconds: int  # length of a long poll
     retry_seconds: float  # how long an outage of SQS may last
     quiet_seconds: float = 1.0  # silence after which a batch closes; at 0, one empty answer
+    receives_to_leave: int = 0  # stop if a message has fewer left after this one
     undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
     max_receive_count: int | None = None  # of the queue
+    grows: bool = True  # from small batches to large ones; or else each has max_rows
 
 
 class Phase(enum.Enum):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 CALL_ENTRIES = 10  # SQS takes at most ten entries in a batch call, and returns at most ten messages
+
+MAX_SENT_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can hold
+MAX_RECEIVES = 2**31 - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +59,28 @@ class Handle:
 
     message_id: str
     receipt_handle: str = field(repr=False)
+
+
+def read_message(entry: Any) -> Message:
+    """Make a message of an entry of SQS's answer."""
+    attributes = entry.get("Attributes") or {}
+    body = entry.get("Body")
+    return Message(
+        message_id=entry["MessageId"],
+        body=body if isinstance(body, str) else "",
+        receipt_handle=entry["ReceiptHandle"],
+        sent_ms=_number(attributes.get("SentTimestamp"), MAX_SENT_MS),
+        md5=entry.get("MD5OfBody"),
+        receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
+    )
+
+
+def _number(text: Any, maximum: int) -> int | None:
+    """Read an attribute; what is not a number in range counts as absent."""
+    digits = str(text)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(maximum))):
+        return None
+    return int(digits) if int(digits) <= maximum else None
 
 
 def body_md5(body: str) -> str:

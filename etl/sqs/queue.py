@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import QueueRefused, QueueUnavailable
-from etl.sqs.message import Handle, Message, in_tens
+from etl.sqs.message import Handle, Message, in_tens, read_message
 from etl.sqs.redrive import RedrivePolicy, read_policy
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ REFUSALS = frozenset(
 CLOCK_SKEW = ("Signature expired", "Signature not yet current")
 # Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
 SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
-MAX_SENT_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can hold
-MAX_RECEIVES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,15 @@ class Queue:
             redrive=read_policy(attributes.get("RedrivePolicy")),
         )
 
+    def neighbour(self, name: str, account: str) -> Queue:
+        """Find another queue of this region.
+
+        :raises QueueRefused: no such queue, or no permission
+        :raises QueueUnavailable: SQS does not answer for now
+        """
+        answer = _call(self._client.get_queue_url, QueueName=name, QueueOwnerAWSAccountId=account)
+        return Queue(self._client, answer["QueueUrl"])
+
     def receive(self, limit: int, wait_seconds: int) -> list[Message]:
         """Wait for messages by a long poll. An empty answer does not mean an empty queue.
 
@@ -131,7 +138,7 @@ class Queue:
             MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
             AttributeNames=SYSTEM_ATTRIBUTES,
         )
-        return [_message(entry) for entry in answer.get("Messages", [])]
+        return [read_message(entry) for entry in answer.get("Messages", [])]
 
     def deduplicates_by_content(self) -> bool:
         """Whether this FIFO queue takes two equal bodies for one message by itself.
@@ -194,27 +201,6 @@ class Queue:
                 for entry in answer.get("Failed", [])
             ]
         return failed
-
-
-def _message(entry: Any) -> Message:
-    attributes = entry.get("Attributes") or {}
-    body = entry.get("Body")
-    return Message(
-        message_id=entry["MessageId"],
-        body=body if isinstance(body, str) else "",
-        receipt_handle=entry["ReceiptHandle"],
-        sent_ms=_number(attributes.get("SentTimestamp"), MAX_SENT_MS),
-        md5=entry.get("MD5OfBody"),
-        receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
-    )
-
-
-def _number(text: Any, maximum: int) -> int | None:
-    """Read an attribute; what is not a number in range counts as absent."""
-    digits = str(text)
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(maximum))):
-        return None
-    return int(digits) if int(digits) <= maximum else None
 
 
 def _call(call: Callable[..., Any], **arguments: Any) -> Any:

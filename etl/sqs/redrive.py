@@ -13,6 +13,16 @@ class RedrivePolicy:
     dead_letter_arn: str
     max_receive_count: int
 
+    @property
+    def dead_letter_queue(self) -> str:
+        """The name of the dead-letter queue."""
+        return self.dead_letter_arn.rpartition(":")[2]
+
+    @property
+    def dead_letter_account(self) -> str:
+        """The AWS account of the dead-letter queue."""
+        return self.dead_letter_arn.rpartition(":")[0].rpartition(":")[2]
+
 
 def read_policy(text: str | None) -> RedrivePolicy | None:
     """Read the attribute RedrivePolicy; None if the queue has none, or it cannot be read."""

@@ -47,6 +47,16 @@ def summary(result: Summary) -> None:
             f"  {result.not_acknowledged:,} handled messages could not be deleted from the queue; "
             "SQS will deliver them again"
         )
+    if result.receive_count and result.max_receive_count:
+        out.print(
+            f"  this look is receive {result.receive_count} of {result.max_receive_count} for "
+            "these messages; after the last one SQS moves them to the dead-letter queue"
+        )
+    if result.dead_letters:
+        out.print(
+            f"  dead-letter queue {escape(result.dead_letters.queue)} holds "
+            f"{result.dead_letters.messages:,} messages"
+        )
     left = result.left
     if left is not None and left.visible + left.in_flight + left.delayed:
         out.print(

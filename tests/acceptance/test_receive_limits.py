@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from etl.embedded.postgres import EmbeddedPostgres
 from tests.acceptance.job_processes import logins, new_job, numbers, visible
@@ -99,3 +102,120 @@ def test_messages_that_come_without_the_time_now_and_then_are_loaded(
     summary = strict_job.run()
     assert (summary["loaded"], summary["quarantined"]) == (200, 0)
     assert summary["released"] == strict_sqs.fired()["no_sent_timestamp"] > 0
+
+
+def look(job: Job, *arguments: str) -> dict[str, Any]:
+    """Look at the queue by a dry run; return its summary."""
+    return job.run("--dry-run", *arguments)
+
+
+def refused(job: Job, code: int = 1) -> str:
+    """Look at the queue; the dry run is refused with an exit code. Returns its error."""
+    completed = job.command("run", "--dry-run", *job.arguments)
+    assert completed.returncode == code, completed.stderr
+    return completed.stderr.splitlines()[-1]
+
+
+@contextmanager
+def receives(sqs: StrictSqs, postgres: EmbeddedPostgres, maximum: int) -> Iterator[Job]:
+    """A job on a queue with this maxReceiveCount."""
+    with new_job(sqs, postgres, max_receive_count=maximum) as job:
+        yield job
+
+
+def fail(job: Job) -> None:
+    """Let a run receive everything and fail, which releases it."""
+    with job.engine.begin() as connection:
+        connection.execute(sa.text("revoke insert on user_logins from etl"))
+    job.run(code=1)
+    with job.engine.begin() as connection:
+        connection.execute(sa.text("grant insert on user_logins to etl"))
+
+
+@pytest.mark.parametrize("count", [25, 300])
+def test_looks_leave_the_messages_to_a_run(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres, count: int
+) -> None:
+    """After a run that failed, looks go on until few receives are left; then they are refused."""
+    with receives(strict_sqs, postgres, 5) as job:
+        job.send(*logins(count))
+        fail(job)
+        for number in (2, 3):
+            summary = look(job)
+            assert (summary["receive_count"], summary["max_receive_count"]) == (number, 5)
+        for _ in range(2):
+            problem = refused(job)
+            assert "after 5 receives" in problem
+            assert "--use-last-receives" in problem
+        assert visible(job) == count
+        assert job.run()["loaded"] == count
+        assert dead_letters(job) == 0
+
+
+def test_a_look_says_which_receive_it_is(strict_sqs: StrictSqs, postgres: EmbeddedPostgres) -> None:
+    """Whoever looks sees how many looks are left."""
+    with receives(strict_sqs, postgres, 7) as job:
+        job.send(*logins(15))
+        for number in (1, 2):
+            completed = job.command("run", "--dry-run", "--idle-seconds", "1")
+            assert completed.returncode == 0, completed.stderr
+            assert f"this look is receive {number} of 7 for these messages" in completed.stdout
+
+
+@pytest.mark.parametrize("maximum", [1, 2])
+def test_a_look_that_could_only_use_the_last_receives_receives_nothing(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres, maximum: int
+) -> None:
+    """It is refused before the first receive, unless it is told to."""
+    with receives(strict_sqs, postgres, maximum) as job:
+        job.send(*logins(30))
+        for _ in range(3):
+            assert f"maxReceiveCount is {maximum}" in refused(job, code=2)
+        summary = look(job, "--use-last-receives")
+        assert (summary["receive_count"], summary["released"]) == (1, 30)
+        assert job.run()["loaded"] == (30 if maximum == 2 else 0)
+
+
+def test_a_queue_without_a_dead_letter_queue_sets_no_limit(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres
+) -> None:
+    """There a message may be received any number of times."""
+    with new_job(strict_sqs, postgres, dead_letter=False) as job:
+        job.send(*logins(12))
+        for number in range(1, 8):
+            summary = look(job)
+            assert (summary["receive_count"], summary["max_receive_count"]) == (number, None)
+            assert summary["dead_letters"] is None
+        assert job.run()["loaded"] == 12
+
+
+def test_a_run_warns_of_messages_that_it_must_release_on_their_last_receive(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres
+) -> None:
+    """Nothing can keep them from becoming dead letters then, but it is said at once."""
+    with receives(strict_sqs, postgres, 2) as job:
+        job.send(*logins(20))
+        fail(job)
+        with job.engine.begin() as connection:
+            connection.execute(sa.text("revoke insert on user_logins from etl"))
+        completed = job.command("run", *job.arguments)
+        assert completed.returncode == 1
+        assert "20 of 20 released messages have been received 2 times" in completed.stderr
+
+
+def test_an_empty_queue_shows_its_dead_letters(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres
+) -> None:
+    """Whoever misses messages sees where they are: before and after a run, and in a look."""
+    with receives(strict_sqs, postgres, 3) as job:
+        name = f"{job.queue_url.rpartition('/')[2]}-dead"
+        assert job.run()["dead_letters"] == 0
+        replace(job, queue_url=f"{job.queue_url}-dead").send(*logins(4))
+        assert job.run()["dead_letters"] == 4
+        for arguments in ((), ("--dry-run",)):
+            completed = job.command("run", "--idle-seconds", "1", *arguments)
+            assert f"dead-letter queue {name} holds 4 messages" in completed.stdout
+            assert f"dead-letter queue {name} holds 4 messages" in completed.stderr
+        # Draining it: the same job on the other queue.
+        drained = job.run(ETL_QUEUE__URL=f"{job.queue_url}-dead")
+        assert (drained["loaded"], dead_letters(job)) == (4, 0)

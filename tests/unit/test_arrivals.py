@@ -12,8 +12,7 @@ from etl.errors import NoSentTimestamp
 from etl.sqs import arrivals
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.limits import Stop
-from etl.sqs.message import body_md5
-from etl.sqs.queue import _message
+from etl.sqs.message import body_md5, read_message
 from tests.unit.builders import event, message
 
 DAMAGED = {
@@ -143,7 +142,7 @@ def test_a_single_message_without_a_time_is_received_again() -> None:
 def test_an_attribute_that_is_no_time_counts_as_absent(text: str | None) -> None:
     """It must not end the receiving thread."""
     attributes = {"SentTimestamp": text, "ApproximateReceiveCount": text}
-    received = _message({"MessageId": "m", "ReceiptHandle": "h", "Attributes": attributes})
+    received = read_message({"MessageId": "m", "ReceiptHandle": "h", "Attributes": attributes})
     assert (received.sent_ms, received.receive_count, received.body) == (None, 0, "")
 
 
@@ -151,5 +150,5 @@ def test_the_attributes_of_a_message_are_read() -> None:
     """SQS sends numbers as text."""
     attributes = {"SentTimestamp": "1700000000000", "ApproximateReceiveCount": "3"}
     entry = {"MessageId": "m", "ReceiptHandle": "h", "Body": "{}", "Attributes": attributes}
-    received = _message(entry)
+    received = read_message(entry)
     assert (received.sent_ms, received.receive_count, received.body) == (1_700_000_000_000, 3, "{}")
