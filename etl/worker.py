@@ -159,11 +159,7 @@ def _result(drain: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
             "nothing is lost, since only handled messages are deleted"
         )
         log.error("%s", problem)
-    elif problem is None and consumer.left:
-        problem = LeftMessages(
-            f"interrupted again: {consumer.left:,} messages were not given back; they come back "
-            "after the visibility timeout"
-        )
+    problem = problem or consumer.left
     return WorkerResult(
         totals=replace(drain.totals, counts=counts),
         stop_reason=_stop_reason(consumer.stop, problem),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -27,6 +29,10 @@ MAX_SILENCE_SECONDS = 15.0
 # After this many calls in a row without an answer (boto3 tries each three times), the remaining
 # calls wait for the next round.
 MAX_UNANSWERED = 5
+
+# A release of more messages is announced, and one that takes longer.
+MANY_MESSAGES = 300
+SILENT_SECONDS = 1.0
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -82,6 +88,25 @@ def release(
             "%d messages could not be released; they come back after the visibility timeout", left
         )
     return left
+
+
+@contextmanager
+def announced(messages: int, hint: str) -> Iterator[None]:
+    """Say that so many messages are released: before it, if they are many, or if it takes long.
+
+    :param hint: how a person can end it
+    """
+    line = f"giving {messages:,} messages back{hint}"
+    timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
+    timer.daemon = True
+    if messages > MANY_MESSAGES:
+        log.info("%s", line)
+    else:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Calls:

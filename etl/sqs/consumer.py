@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from etl.config import Settings
-from etl.sqs.acknowledge import acknowledge, release
+from etl.errors import LeftMessages
+from etl.sqs.acknowledge import acknowledge, announced, release
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
@@ -37,11 +36,6 @@ RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
 # What stops one worker stops the others soon. Until then they would receive what it releases, and
 # release it again.
 STOP_SECONDS = 2
-
-
-# A release of more messages is announced, and one that takes longer.
-MANY_MESSAGES = 300
-SILENT_SECONDS = 1.0
 
 
 class Consumer:
@@ -70,7 +64,7 @@ class Consumer:
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
-        self.left = 0  # messages that were not released, because a person did not want to wait
+        self.left: LeftMessages | None = None  # a release was ended early
         self._released = 0  # deliveries
         self._limits = limits
         self._queue = queue
@@ -162,7 +156,6 @@ class Consumer:
         """Wait for the last deletes."""
         self.stop.enter(Phase.ACKNOWLEDGING)
         self.wait_for_acknowledgements()
-        self.stop.enter(Phase.WORKING)
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -182,12 +175,14 @@ class Consumer:
         if not messages:
             return
         self.stop.enter(Phase.RELEASING)
-        with _said(f"giving {len(messages):,} messages back{self.stop.leave_hint}", len(messages)):
+        with announced(len(messages), self.stop.leave_hint):
             not_released = self._release(messages)
-        self.stop.enter(Phase.WORKING)
         self._released += sum(message.deliveries for message in messages)
-        if self.stop.leave_rest:
-            self.left += not_released
+        if self.stop.leave_rest and not_released:
+            self.left = LeftMessages(
+                f"interrupted again: {not_released:,} of {len(messages):,} messages were not given "
+                "back; they come back after the visibility timeout"
+            )
         self._warn_of_last_receives(messages)
 
     def _release(self, messages: Sequence[Message]) -> int:
@@ -224,21 +219,6 @@ class Consumer:
         """
         self._arrivals.raise_error()
         self._receiver.raise_error()
-
-
-@contextmanager
-def _said(line: str, messages: int) -> Iterator[None]:
-    """Log what is done with so many messages: at once if they are many, else if it takes long."""
-    timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
-    timer.daemon = True
-    if messages > MANY_MESSAGES:
-        log.info("%s", line)
-    else:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def open_consumer(

@@ -29,6 +29,7 @@ class Limits:
     receives_to_leave: int = 0  # stop if a message has fewer left after this one
     undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
     max_receive_count: int | None = None  # of the queue
+    grows: bool = True  # from small batches to large ones; or else each has max_rows
 
 
 class Phase(enum.Enum):

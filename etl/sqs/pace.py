@@ -60,17 +60,21 @@ class Pace:
         visibility_seconds: float,
         heartbeat_threads: int,
         max_receive_count: int | None = None,
+        *,
+        grows: bool = True,
     ) -> None:
         """Start with a small batch.
 
         :param max_rows: ``batch.rows``
         :param heartbeat_threads: extensions that can be in progress at once
         :param max_receive_count: of the queue; None if it has no dead-letter queue
+        :param grows: whether the batches grow; or else each has *max_rows*
         """
         self._max_rows = max_rows
         self._visibility_seconds = visibility_seconds
         self._heartbeat_threads = heartbeat_threads
         self._max_receive_count = max_receive_count
+        self._grows = grows
         self._seconds = min(BATCH_SECONDS, visibility_seconds * VISIBILITY_SHARE)
         self._loaded = 0  # rows of this process
         self._loading = 0  # rows of the batch that was taken last
@@ -83,7 +87,7 @@ class Pace:
     def messages_came(self, messages: Iterable[Message]) -> None:
         """Close the batch earlier if it holds messages that have few receives left."""
         caution = min((self._caution_for(message) for message in messages), default=FRESH)
-        if caution < self._caution:
+        if caution < self._caution and self._grows:
             self._caution = caution
             self.rows = min(self.rows, self._cautious_rows())
 
@@ -123,6 +127,8 @@ class Pace:
         self._by_speed = max(self._by_speed, fitting)
 
     def _next_rows(self, call_seconds: float) -> int:
+        if not self._grows:
+            return self._max_rows
         held = HELD_PER_SECOND * self._visibility_seconds
         if call_seconds:
             calls = self._heartbeat_threads * self._visibility_seconds * EXTENDING_SHARE

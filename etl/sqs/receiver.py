@@ -61,6 +61,7 @@ class Receiver:
             heartbeat.visibility_seconds,
             MAX_HEARTBEAT_THREADS,
             limits.max_receive_count,
+            grows=limits.grows,
         )
         self._buffer = Buffer(self._pace.rows, limits.max_bytes)
         self._polling = Polling(queue, limits, stop, self._changed)

@@ -53,7 +53,7 @@ class Producer:
         bodies = [history.messages.body(number) for number in numbers]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
         if history.messages.groups:
-            for number, entry in enumerate(entries, first):
+            for number, entry in zip(numbers, entries, strict=True):
                 entry["MessageGroupId"] = history.messages.group(number)
                 entry["MessageDeduplicationId"] = str(number)
         answer = self.call("SendMessageBatch", Entries=entries)

@@ -151,3 +151,11 @@ def test_a_batch_that_closed_for_another_reason_does_not_change_the_pace() -> No
         job.pace.batch_was_taken(rows, job.now + 30, 0.02)
         job.now += 30
     assert job.pace.rows == before
+
+
+def test_a_pace_that_does_not_grow_takes_whole_batches() -> None:
+    """A look at the queue holds all that it has received to its end anyway."""
+    pace = Pace(10_000, 30, THREADS, 3, grows=False)
+    pace.messages_came([message(3)])
+    pace.batch_was_taken(10_000, 100.0, 5.0)
+    assert pace.rows == 10_000
