@@ -63,7 +63,8 @@ _REFUSED = re.compile(
 # secret. What is matched has no value in it. The first ones are libpq's own, before it connects.
 _MISUSED = re.compile(
     r"^(?:invalid dsn: )?(?:invalid (?!socket|connection state)[\w ]*|could not match"
-    r"|definition of service|service file|syntax error in service file|sslmode value"
+    r"|definition of service|service file|(?:syntax error|line \d+ too long) in service file"
+    r"|sslmode value"
     r"|forbidden value|could not parse network address)"
     r'|(?:unrecognized configuration|invalid value for|permission denied to set) parameter "[\w.]*"'
     r"|unsupported startup parameter|requires a value|invalid command-line argument"
