@@ -73,7 +73,7 @@ def dry_run(
         try:
             _try_batches(consumer, settings, ready, findings, show_rows)
         finally:
-            consumer.release(findings.messages)
+            consumer.release_at_end(findings.messages)
     consumer.raise_error()
     reason = stop.reason or "idle"
     summary = Summary(

@@ -102,7 +102,7 @@ def _load_next(drain: Drain) -> bool:
         batch = prepare(messages, drain.settings, drain.schema, drain.keyring)
         totals = _load_patiently(drain, batch)
     except BaseException:
-        drain.consumer.release(messages)
+        drain.consumer.release_at_end(messages)
         raise
     drain.totals = drain.totals.plus(totals)
     drain.consumer.acknowledge(messages)

@@ -56,6 +56,7 @@ class Consumer:
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls
         )
         self._acknowledging: Future[int] | None = None
+        self._release_at_end: list[Message] = []
 
     def __enter__(self) -> Self:
         self._heartbeat.start()
@@ -68,7 +69,8 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.release(self._receiver.end())
+        rest = self._receiver.end()
+        self.release([*self._release_at_end, *rest])
         self._heartbeat.stop()
         self._background.shutdown()
         self._pool.shutdown()
@@ -110,6 +112,14 @@ class Consumer:
         if messages:
             release(self._queue, self._heartbeat, messages, self._pool)
             self.released += sum(message.deliveries for message in messages)
+
+    def release_at_end(self, messages: Sequence[Message]) -> None:
+        """Release messages as soon as nothing is received any more.
+
+        Released before, they could come again at once, and each receive counts towards the queue's
+        ``maxReceiveCount``.
+        """
+        self._release_at_end += messages
 
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`."""
