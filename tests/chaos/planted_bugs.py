@@ -17,6 +17,7 @@ LOADING = "tests/integration/test_loading.py"
 RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
 FIRST_USE = "tests/integration/test_first_use.py"
+ENDING = "tests/integration/test_ending.py"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,27 @@ BUGS = (
         "            not_released = self._release(messages)\n",
         "            not_released = 0\n",
         (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
+    ),
+    Bug(
+        "is idle while a poll has not been answered",
+        "etl/sqs/timers.py",
+        "self._silent_until >= end and all(began >= end for began in self._polls.values())",
+        "self._silent_until >= end",
+        (f"{ENDING}::test_a_poll_without_an_answer_is_waited_for",),
+    ),
+    Bug(
+        "ends as idle although messages are visible",
+        "etl/sqs/timers.py",
+        "        if visible == 0:\n",
+        "        if True:\n",
+        (f"{ENDING}::test_messages_that_are_visible_but_come_late_are_waited_for",),
+    ),
+    Bug(
+        "begins a batch after max_seconds",
+        "etl/sqs/receiver.py",
+        "if self._stop.is_time_up and not self._polling.is_awaited:",
+        "if False:",
+        (f"{ENDING}::test_no_batch_begins_when_the_time_is_up",),
     ),
     Bug(
         "counts a message that was delivered twice only once",
