@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from etl import ledger, worker, worker_pool
+from etl import ledger, quarantine, worker, worker_pool
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
@@ -116,6 +116,7 @@ def _prune(engine: sa.Engine, settings: Settings) -> None:
     retention_days = settings.ledger.retention_days
     with transaction(engine) as connection:
         removed = ledger.prune(connection, retention_days, settings.job_name)
+        quarantine.remove_samples(connection, settings.job_name, settings.quarantine.sample_days)
     if removed:
         log.info(
             "removed %d message ids older than %d days from the ledger", removed, retention_days

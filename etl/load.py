@@ -134,7 +134,8 @@ def _bisect(
         if len(refusals) > max_rejects:
             raise QuarantineBudget(
                 f"the database refused more than {max_rejects} rows of a batch, the last one with "
-                f"{refusal}; look at the constraints and triggers of the target table"
+                f"{refusal}; look at the constraints and triggers of the target table",
+                rejects(refusals),
             )
     return refusals
 

@@ -16,7 +16,7 @@ from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseUnavailable
+from etl.errors import DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
@@ -73,12 +73,8 @@ class Drain:
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
     share: Share
+    budget: quarantine.Budget
     totals: Totals = field(default_factory=Totals)
-    budget: quarantine.Budget = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start with the budget of the settings."""
-        self.budget = quarantine.Budget(self.settings.quarantine)
 
 
 def run(drain: Drain) -> None:
@@ -151,6 +147,16 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             # The commit had succeeded and only its reply was lost. Ids of this batch can only come
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
+        except QuarantineBudget as error:
+            raise quarantine.with_sample(
+                error,
+                drain.engine,
+                batch.rejects,
+                batch.messages,
+                drain.keyring,
+                drain.share.run.run_id,
+                drain.settings,
+            ) from None
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)
@@ -179,11 +185,10 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
             quarantined=quarantined,
             already_handled=batch.deliveries - loaded - quarantined,
         )
-        reasons = quarantine.reason_counts(stored.rejects)
-        rejected = set(stored.rejects["message_id"])
-        drain.budget.check(quarantine.outcomes(batch.messages, stored.loaded, rejected), reasons)
+        outcomes = quarantine.outcomes(batch.messages, stored.loaded, stored.rejects)
+        drain.budget.check(outcomes, stored.rejects)
         drain.share.run.add(connection, counts)
-        note(Totals(counts, Counter(reasons), batches=1))
+        note(Totals(counts, Counter(quarantine.reason_counts(stored.rejects)), batches=1))
 
 
 def store(

@@ -16,6 +16,7 @@ from etl.errors import EtlError, NotReconciled
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import Ready
+from etl.quarantine import Budget
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
 from etl.sqs.limits import Quota, Stop
@@ -55,6 +56,7 @@ def work(
         keyring=ready.keyring,
         schema=ready.schema,
         share=share,
+        budget=Budget(settings.quarantine),
     )
     try:
         with watch(lambda: _snapshot(drain, began), ready.queue) if watch else nullcontext():

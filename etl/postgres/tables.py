@@ -24,7 +24,7 @@ _NEWEST = {
     "jobs": "registered_at",
     "job_columns": "registered_at",
     "ledger": "job_id",
-    "quarantine": "masked_fields",
+    "quarantine": "is_sample",
     "runs": "job",
     "unmask_audit": "fingerprint",
     "broken_checks": "job",
