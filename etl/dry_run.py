@@ -69,6 +69,7 @@ def dry_run(
     :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
     :raises LastReceives: the look was given up at its first messages
+    :raises LeftMessages: somebody ended the release early
     """
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
@@ -91,6 +92,7 @@ def dry_run(
         limits,
         idle_seconds=min(settings.run.idle_seconds, IDLE_SECONDS),
         receives_to_leave=to_leave,
+        grows=False,
         # What a FIFO queue does not deliver are the next messages of the groups held here.
         undelivered_seconds=0 if ready.queue.is_fifo else settings.run.idle_seconds,
     )
@@ -103,6 +105,8 @@ def dry_run(
         finally:
             consumer.release(findings.messages)
     consumer.raise_error()
+    if consumer.left is not None:
+        raise consumer.left
     reason = stop.reason or "idle"
     summary = Summary(
         run_id="",

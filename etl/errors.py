@@ -15,6 +15,7 @@
     │   ├── NoSentTimestamp         messages come without what a column needs    exit code 1
     │   ├── LastReceives            a dry run would use a message's last receives exit code 1
     │   ├── QuarantineBudget        too many messages failed a check             exit code 3
+    │   ├── LeftMessages            not released, on request                     exit code 1
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
     ├── NotebookError               a cell of a notebook failed, so its page was not written
     ├── UnmaskError                 a token or sealed body that this keyring cannot open
@@ -119,6 +120,10 @@ class NotReconciled(Stopped):
     """The run's counts do not add up."""
 
     stop_reason = "not reconciled"
+
+
+class LeftMessages(Stopped):
+    """Messages were not released, since whoever stopped the run did not want to wait for it."""
 
 
 class NotebookError(EtlError):

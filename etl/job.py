@@ -13,15 +13,16 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from etl import ledger, quarantine, worker, worker_pool
+from etl import ledger, quarantine, worker
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
-from etl.sqs.limits import Stop, open_quota
+from etl.sqs.limits import Phase, Stop, open_quota
 from etl.sqs.queue import QueueState
+from etl.workers.pool import run_workers
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def run(
         if settings.run.workers == 1:
             result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
         else:
-            result = worker_pool.run_workers(
+            result = run_workers(
                 settings,
                 ready.queue,
                 this_run,
@@ -69,6 +70,7 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
+        stop.enter(Phase.WORKING)
         # After a problem or a signal, SQS may be away or the process may have little time.
         is_quick = result.exit_code or stop.release_rest
         left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)

@@ -87,7 +87,7 @@ def run(drain: Drain) -> None:
         while _load_next(drain):
             pass
     finally:
-        drain.consumer.wait_for_acknowledgements()
+        drain.consumer.finish()
     drain.consumer.raise_error()
 
 

@@ -206,13 +206,14 @@ class Share:
     index: int = 0
     workers: int = 1
     ends_at: float = math.inf  # monotonic seconds; this clock is the same in all processes
+    first_batch: int = 0  # more than any worker committed before this one replaced another
 
     def batch_number(self, batches: int) -> int:
-        """The number of the next batch after *batches*; no other worker uses it.
+        """The number of the next batch after *batches*; no other worker uses or used it.
 
         The ledger needs it to tell whether this very batch was committed before.
         """
-        return batches * self.workers + self.index + 1
+        return (self.first_batch + batches) * self.workers + self.index + 1
 
 
 def recent_runs(engine: sa.Engine, limit: int, job: str | None = None) -> pd.DataFrame:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
 
 from etl import pipeline
+from etl.backoff import Backoff
 from etl.config import Settings
-from etl.errors import EtlError, NotReconciled
+from etl.errors import EtlError, LeftMessages, NotReconciled, Outage, QueueUnavailable
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
-from etl.preflight import Ready
+from etl.preflight import Ready, check_keys_and_queue
 from etl.quarantine import Budget
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
@@ -66,10 +67,31 @@ def work(
     return _result(drain, problem)
 
 
-def work_in_own_process(*arguments: Any) -> WorkerResult:
-    """Do :func:`work` in a process that does nothing else."""
+def work_in_own_process(
+    settings: Settings, share: Share, quota: Quota, stop: Stop, watch: ProgressDisplay
+) -> WorkerResult:
+    """Do :func:`work` in a process that does nothing else, and has checked nothing yet.
+
+    :raises ConfigurationError: nothing was received
+    :raises QueueUnavailable: SQS was away for longer than the configuration allows
+    """
     tune_interpreter()
-    return work(*arguments)
+    return work(settings, _check_patiently(settings, stop), share, quota, stop, watch)
+
+
+def _check_patiently(settings: Settings, stop: Stop) -> Ready:
+    """Check keys and queue as the parent did, and wait out an outage that has begun since.
+
+    A worker that replaces another one may start during an outage that the others wait out.
+    """
+    backoff = Backoff(settings.queue.retry_seconds, lambda: stop.reason is not None)
+    while True:
+        try:
+            return check_keys_and_queue(settings, os.environ)
+        except QueueUnavailable as error:
+            if stop.reason is not None:
+                raise
+            backoff.pause(error)
 
 
 def tune_interpreter() -> None:
@@ -106,6 +128,7 @@ def _run(drain: pipeline.Drain) -> EtlError | None:
         except EtlError as error:
             # The message is ours and complete; a traceback would add nothing.
             log.error("%s", error)  # noqa: TRY400
+            drain.consumer.stop.request(error.stop_reason, release_rest=True)
             return error
     return None
 
@@ -120,10 +143,18 @@ def _result(drain: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
             "nothing is lost, since only handled messages are deleted"
         )
         log.error("%s", problem)
+    problem = problem or consumer.left
     return WorkerResult(
         totals=replace(drain.totals, counts=counts),
-        stop_reason=problem.stop_reason if problem else consumer.stop.reason or "idle",
+        stop_reason=_stop_reason(consumer.stop, problem),
         not_acknowledged=consumer.not_acknowledged,
         problem=str(problem) if problem else None,
         exit_code=problem.exit_code if problem else 0,
     )
+
+
+def _stop_reason(stop: Stop, problem: EtlError | None) -> str:
+    """What ended the run. An outage did not, if the run would have waited it out but for a stop."""
+    if problem is None or isinstance(problem, LeftMessages | Outage):
+        return str(stop.reason)
+    return problem.stop_reason

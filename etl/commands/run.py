@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +87,8 @@ def run(
     """Drain the queue into the database, once.
 
     SIGTERM or Ctrl-C ends the run cleanly: the batch that is being loaded is finished, and
-    everything else is released. A second signal ends the run at once; its messages come
-    back after the queue's visibility timeout.
+    everything else is released. A second signal ends the run at once, also during the
+    release; its messages come back after the queue's visibility timeout.
     """
     if use_last_receives and not dry_run:
         raise click.UsageError("--use-last-receives goes with --dry-run")
@@ -101,11 +98,12 @@ def run(
     settings = options.load_settings(
         config_path, {f"run.{name}": value for name, value in limits.items()}
     )
+    from etl.commands.signals import stop_on_signals
     from etl.terminal import output
     from etl.worker import tune_interpreter
 
     tune_interpreter()
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         if dry_run:
             summary = _try_a_batch(
                 settings, stop, show_rows=not as_json, use_last_receives=use_last_receives
@@ -146,28 +144,6 @@ def _try_a_batch(
     if show_rows:
         output.frame(trial.masked, "first masked rows, as they would be loaded")
     return trial.summary
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Stop]:
-    """Let SIGTERM and Ctrl-C request the stop; a second signal has its usual effect."""
-    from etl.sqs.limits import Stop
-
-    stop = Stop()
-
-    def request_stop(number: int, _frame: object) -> None:
-        stop.request(signal.Signals(number).name, release_rest=True)
-        for caught in previous:
-            signal.signal(caught, signal.SIG_DFL)
-
-    previous = {
-        number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @click.command(

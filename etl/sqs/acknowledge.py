@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -28,6 +30,10 @@ MAX_SILENCE_SECONDS = 15.0
 # calls wait for the next round.
 MAX_UNANSWERED = 5
 
+# A release of more messages is announced, and one that takes longer.
+MANY_MESSAGES = 300
+SILENT_SECONDS = 1.0
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -35,15 +41,24 @@ Answer = TypeVar("Answer")
 class CallMaker(Protocol):
     """What makes the calls: a pool, or the receiving threads."""
 
-    def map(self, call: Callable[[Item], Answer], items: Sequence[Item], /) -> Iterable[Answer]:
-        """Make a call for each item; the answers come in order."""
+    def map(
+        self, call: Callable[[Item], Answer], items: Sequence[Item], /
+    ) -> Iterable[Answer | None]:
+        """Make a call for each item; the answers come in order. None: it was left."""
 
 
 def acknowledge(
-    queue: Queue, heartbeat: Heartbeat, handles: Sequence[Handle], call_maker: CallMaker
+    queue: Queue,
+    heartbeat: Heartbeat,
+    handles: Sequence[Handle],
+    call_maker: CallMaker,
+    is_left: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Delete handled messages from the queue; return how many stay in it."""
-    left = _Calls(queue.acknowledge, heartbeat).for_all(handles, call_maker)
+    """Delete handled messages from the queue; return how many stay in it.
+
+    :param is_left: whether the rest is no longer to be deleted
+    """
+    left = _Calls(queue.acknowledge, heartbeat, is_left).for_all(handles, call_maker)
     if left:
         log.warning(
             "%d handled messages could not be deleted; SQS will deliver them again, and the ledger "
@@ -59,13 +74,15 @@ def release(
     messages: Sequence[Message],
     call_maker: CallMaker,
     after_seconds: int = 0,
+    is_left: Callable[[], bool] = lambda: False,
 ) -> int:
     """Show messages to other consumers; return how many wait for their timeout instead.
 
     :param after_seconds: hide them for that long first; by default they are visible at once
+    :param is_left: whether the rest is no longer to be released
     """
     call = partial(queue.extend, seconds=after_seconds) if after_seconds else queue.release
-    left = _Calls(call, heartbeat).for_all(messages, call_maker)
+    left = _Calls(call, heartbeat, is_left).for_all(messages, call_maker)
     if left:
         log.warning(
             "%d messages could not be released; they come back after the visibility timeout", left
@@ -73,14 +90,37 @@ def release(
     return left
 
 
+@contextmanager
+def announced(messages: int, hint: str) -> Iterator[None]:
+    """Say that so many messages are released: before it, if they are many, or if it takes long.
+
+    :param hint: how a person can end it
+    """
+    line = f"giving {messages:,} messages back{hint}"
+    timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
+    timer.daemon = True
+    if messages > MANY_MESSAGES:
+        log.info("%s", line)
+    else:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class _Calls:
     """One kind of call for many messages, ten at a time; what SQS does not take is tried again."""
 
     def __init__(
-        self, call: Callable[[Sequence[Handle]], list[FailedEntry]], heartbeat: Heartbeat
+        self,
+        call: Callable[[Sequence[Handle]], list[FailedEntry]],
+        heartbeat: Heartbeat,
+        is_left: Callable[[], bool],
     ) -> None:
         self._call = call
         self._heartbeat = heartbeat
+        self._is_left = is_left
         self._unanswered_since: float | None = None  # monotonic seconds
         self._unanswered = 0  # calls in a row, in this round
         self._is_refused = False  # SQS refuses the call as such, whatever its entries
@@ -96,7 +136,11 @@ class _Calls:
                 time.sleep(pause)
                 pause *= 2
             self._unanswered = 0
-            answers = list(call_maker.map(self._call_for_ten, list(in_tens(waiting))))
+            tens = list(in_tens(waiting))
+            answers = [
+                (ten, 0) if answer is None else answer
+                for ten, answer in zip(tens, call_maker.map(self._call_for_ten, tens), strict=True)
+            ]
             given_up += sum(final for _, final in answers)
             waiting = [handle for again, _ in answers for handle in again]
             if not waiting or self._is_hopeless():
@@ -108,6 +152,7 @@ class _Calls:
         """Call; return the handles worth another try, and how many will never work."""
         if self._is_hopeless() or self._unanswered >= MAX_UNANSWERED:
             return handles, 0
+        began = time.monotonic()
         try:
             failed = self._call(handles)
         except QueueUnavailable:
@@ -118,6 +163,7 @@ class _Calls:
             self._is_refused = True
             log.warning("%s", error)
             return handles, 0
+        self._heartbeat.note_call(time.monotonic() - began)
         self._unanswered = 0
         self._unanswered_since = None
         # What SQS calls the sender's fault stays refused, however often it is sent.
@@ -129,6 +175,8 @@ class _Calls:
 
     def _is_hopeless(self) -> bool:
         since = self._unanswered_since
-        return self._is_refused or (
-            since is not None and time.monotonic() - since > MAX_SILENCE_SECONDS
+        return (
+            self._is_refused
+            or self._is_left()
+            or (since is not None and time.monotonic() - since > MAX_SILENCE_SECONDS)
         )

@@ -11,12 +11,13 @@ class Buffer:
     """Messages with distinct ids, bounded in rows and in bytes of their bodies.
 
     A receive reserves room before it asks SQS, because the messages that it brings must fit. The
-    bound in rows is exact. The size of a message is known only when it has arrived, so receives
-    that were in progress can exceed the bound in bytes.
+    bound in rows is exact, unless it is lowered below what is here already. The size of a message
+    is known only when it has arrived, so receives that were in progress can exceed the bound in
+    bytes.
     """
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
-        self._max_rows = max_rows
+        self.max_rows = max_rows  # may be changed at any time
         self._max_bytes = max_bytes
         self._messages: dict[str, Message] = {}
         self._bytes = 0
@@ -33,14 +34,14 @@ class Buffer:
     @property
     def is_full(self) -> bool:
         """Whether the batch has reached its rows or its bytes."""
-        return len(self._messages) >= self._max_rows or self._bytes >= self._max_bytes
+        return len(self._messages) >= self.max_rows or self._bytes >= self._max_bytes
 
     @property
     def room(self) -> int:
         """Rows that a further receive may bring; 0 when there is no room for now."""
         if self._bytes >= self._max_bytes:
             return 0
-        return max(self._max_rows - len(self._messages) - self._reserved, 0)
+        return max(self.max_rows - len(self._messages) - self._reserved, 0)
 
     def reserve(self, rows: int) -> None:
         """Keep room for a receive that may bring *rows* messages, at most :attr:`room`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from etl.config import QueueSettings
 from etl.errors import SettingsError
-from etl.sqs.heartbeat import HEARTBEAT_THREADS
+from etl.sqs.call_queue import MAX_CALL_THREADS
+from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
 from etl.sqs.queue import Queue
 from etl.version import __version__
 
@@ -33,8 +34,9 @@ def open_queue(settings: QueueSettings) -> Queue:
         # Longer than a long poll.
         read_timeout=settings.wait_seconds + ANSWER_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 3},
-        # One connection for each receiver, acknowledging thread and heartbeat thread.
-        max_pool_connections=2 * settings.receivers + 1 + HEARTBEAT_THREADS,
+        # One connection for each receiver, heartbeat thread and thread that acknowledges, and for
+        # the questions about the queue.
+        max_pool_connections=settings.receivers + MAX_CALL_THREADS + MAX_HEARTBEAT_THREADS + 2,
     )
     try:
         return Queue(boto3.client("sqs", config=config), settings.url)

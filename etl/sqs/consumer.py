@@ -6,20 +6,23 @@ import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from etl.config import Settings
-from etl.sqs.acknowledge import acknowledge, release
+from etl.errors import LeftMessages
+from etl.sqs.acknowledge import acknowledge, announced, release
 from etl.sqs.arrivals import Arrivals
-from etl.sqs.call_queue import CallQueue
+from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Quota, Stop
+from etl.sqs.limits import Limits, Phase, Quota, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
 
 log = logging.getLogger(__name__)
+
 # How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
 # are right a minute after the last change.
 UNDELIVERED_SECONDS = 60.0
@@ -54,19 +57,19 @@ class Consumer:
     ) -> None:
         """Prepare the threads.
 
-        :param receivers: threads that receive, and threads that acknowledge when they do not
+        :param receivers: threads that receive
         :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
         """
         self.stop = stop
         self.not_acknowledged = 0  # handled messages that are still in the queue
+        self.left: LeftMessages | None = None  # a release was ended early
         self._released = 0  # deliveries
         self._limits = limits
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
-        self._pool = ThreadPoolExecutor(receivers, "acknowledge")
         self._background = ThreadPoolExecutor(1, "background")
-        self._calls = CallQueue(self._pool, receivers)
+        self._calls = CallQueue(MAX_CALL_THREADS, lambda: stop.leave_rest)
         self._arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
             stop,
@@ -92,9 +95,8 @@ class Consumer:
         _traceback: TracebackType | None,
     ) -> None:
         self.release([])
-        self._heartbeat.stop()
+        self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
-        self._pool.shutdown()
 
     @property
     def received(self) -> int:
@@ -124,8 +126,18 @@ class Consumer:
         self.wait_for_acknowledgements()
         handles = [message.handle for message in messages]
         self._acknowledging = self._background.submit(
-            acknowledge, self._queue, self._heartbeat, handles, self._calls
+            acknowledge,
+            self._queue,
+            self._heartbeat,
+            handles,
+            self._calls,
+            lambda: self.stop.leave_rest,
         )
+
+    def finish(self) -> None:
+        """Wait for the last deletes."""
+        self.stop.enter(Phase.ACKNOWLEDGING)
+        self.wait_for_acknowledgements()
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -134,14 +146,32 @@ class Consumer:
             self._acknowledging = None
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Stop receiving, and release these messages and those that were not taken."""
+        """Stop receiving; release these messages and those that were not taken, or leave them."""
         # First stop: a poll in progress would receive the released messages at once, and each
         # receive is one of those after which SQS moves a message to the dead-letter queue.
         messages = [*messages, *self._receiver.end()]
-        if messages:
-            release(self._queue, self._heartbeat, messages, self._pool, self._hide_seconds())
-            self._released += sum(message.deliveries for message in messages)
-            self._warn_of_last_receives(messages)
+        if not messages:
+            return
+        self.stop.enter(Phase.RELEASING)
+        with announced(len(messages), self.stop.leave_hint):
+            not_released = self._release(messages)
+        self._released += sum(message.deliveries for message in messages)
+        if self.stop.leave_rest and not_released:
+            self.left = LeftMessages(
+                f"interrupted again: {not_released:,} of {len(messages):,} messages were not given "
+                "back; they come back after the visibility timeout"
+            )
+        self._warn_of_last_receives(messages)
+
+    def _release(self, messages: Sequence[Message]) -> int:
+        return release(
+            self._queue,
+            self._heartbeat,
+            messages,
+            AtOnce(self._calls),
+            self._hide_seconds(),
+            is_left=lambda: self.stop.leave_rest,
+        )
 
     def _hide_seconds(self) -> int:
         """How long the released messages stay hidden from the other workers of a failed run."""
@@ -182,10 +212,11 @@ def open_consumer(
     :param state: the queue's numbers at the start
     :param limits: None means those of a run
     """
+    limits = limits or run_limits(settings, queue, state.visibility_seconds)
     return Consumer(
         queue,
         state.visibility_seconds,
-        limits or run_limits(settings, queue, state.visibility_seconds),
+        replace(limits, max_receive_count=state.max_receive_count),
         settings.queue.receivers,
         stop,
         quota,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import multiprocessing
 import time
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from typing import Protocol
+
+OUT_OF_TIME = "max_seconds"
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,56 @@ class Limits:
     hide_seconds: int = 0  # how long messages stay hidden when a failed run releases them
     receives_to_leave: int = 0  # stop if a message has fewer left after this one
     undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
+    max_receive_count: int | None = None  # of the queue
+    grows: bool = True  # from small batches to large ones; or else each has max_rows
+
+
+class Phase(enum.Enum):
+    """What a worker is doing, as far as it decides what a further signal ends."""
+
+    WORKING = enum.auto()
+    ACKNOWLEDGING = enum.auto()  # the last deletes
+    RELEASING = enum.auto()
 
 
 class Stop:
-    """Why the run is to stop, and when at the latest. The first reason given stays."""
+    """Why the run is to stop, and when at the latest.
+
+    The first reason given stays, except that a request to release the rest comes before the end of
+    the work (``idle``, ``max_messages``): from then on, it is what ends the run.
+    """
+
+    # What ends a release early, in words for the log. Only a program that handles signals has it.
+    leave_hint = ""
 
     def __init__(self, ends_at: float = math.inf) -> None:
         """Let the run last until *ends_at*, in monotonic seconds, or until somebody stops it."""
-        self.release_rest = False  # release the gathered messages instead of loading them
         self.ends_at = ends_at
-        self._reason: str | None = None
+        self.leave_rest = False  # do not even release the rest; its visibility timeout does
+        self.phase = Phase.WORKING
+        # Two variables, since a signal handler may run between any two steps of request().
+        self._end: str | None = None
+        self._interruption: str | None = None
 
     def request(self, reason: str, *, release_rest: bool = False) -> None:
-        """Ask for the stop. Takes no lock, so a signal handler may call it."""
-        if self._reason is None:
-            self._reason = reason
-        self.release_rest = self.release_rest or release_rest
+        """Ask for the stop. Takes no lock, so a signal handler may call it.
+
+        :param release_rest: release the gathered messages instead of loading them
+        """
+        if not release_rest:
+            self._end = self._end or reason
+        elif self._interruption is None:
+            out_of_time = self.is_time_up and self._end in (None, OUT_OF_TIME)
+            self._interruption = OUT_OF_TIME if out_of_time else reason
+
+    def enter(self, phase: Phase) -> None:
+        """Note what the worker is doing from now on."""
+        self.phase = phase
+
+    @property
+    def release_rest(self) -> bool:
+        """Whether to release the gathered messages instead of loading them."""
+        return self._interruption is not None
 
     def request_after(self, seconds: float | None) -> None:
         """Ask for the stop in *seconds* (None: never), unless it comes earlier anyway."""
@@ -51,8 +88,8 @@ class Stop:
     def reason(self) -> str | None:
         """Why the run is to stop; None while it is not."""
         if self.is_time_up:
-            self.request("max_seconds")
-        return self._reason
+            self.request(OUT_OF_TIME)
+        return self._interruption or self._end
 
     @property
     def seconds_left(self) -> float:

@@ -2,8 +2,9 @@
 
 Several threads long-poll into one buffer, which is the next batch. While a batch is being loaded,
 the buffer fills up to the batch's own limits; then the threads wait. So at most two batches are in
-memory, and in flight. Where SQS answers at once, only the first thread works: the others could not
-receive meanwhile, and would only compete with it for the GIL.
+memory, and in flight; :class:`etl.sqs.pace.Pace` says how many rows that is. Where SQS answers at
+once, only the first thread works: the others could not receive meanwhile, and would only compete
+with it for the GIL.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from etl.errors import EtlError
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import CallQueue
-from etl.sqs.heartbeat import Heartbeat
+from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS, Heartbeat
 from etl.sqs.limits import Limits, Quota, Stop
 from etl.sqs.message import CALL_ENTRIES, Message
+from etl.sqs.pace import Pace
 from etl.sqs.polling import TICK_SECONDS, Polling
 from etl.sqs.queue import Queue
 
@@ -54,7 +56,14 @@ class Receiver:
         self._quota = quota
         self._calls = calls
         self._changed = threading.Condition()  # guards everything below
-        self._buffer = Buffer(limits.max_rows, limits.max_bytes)
+        self._pace = Pace(
+            limits.max_rows,
+            heartbeat.visibility_seconds,
+            MAX_HEARTBEAT_THREADS,
+            limits.max_receive_count,
+            grows=limits.grows,
+        )
+        self._buffer = Buffer(self._pace.rows, limits.max_bytes)
         self._polling = Polling(queue, limits, stop, self._changed)
         self._answer_seconds: deque[float] = deque(maxlen=RECENT)
         self._threads = [
@@ -79,6 +88,8 @@ class Receiver:
         A message that came more than once while it waited is in the batch once, with the number of
         its deliveries and its newest receipt handle.
         """
+        with self._changed:
+            self._pace.loader_is_free(time.monotonic())
         while True:
             with self._changed:
                 if self._stop.is_time_up and not self._polling.is_awaited:
@@ -144,8 +155,11 @@ class Receiver:
             self._stop.request("max_messages")
 
     def _empty(self) -> list[Message]:
+        now = time.monotonic()
         messages = self._buffer.empty()
-        self._polling.timers.batch_was_taken(time.monotonic())
+        self._polling.timers.batch_was_taken(now)
+        self._pace.batch_was_taken(len(messages), now, self._heartbeat.call_seconds)
+        self._buffer.max_rows = self._pace.rows
         self._changed.notify_all()
         return messages
 
@@ -210,5 +224,7 @@ class Receiver:
             if messages:
                 self.received += len(messages)
                 self._polling.timers.messages_came(number, time.monotonic())
+                self._pace.messages_came(messages)
+                self._buffer.max_rows = self._pace.rows
             if self._is_closed():
                 self._changed.notify_all()

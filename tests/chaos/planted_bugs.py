@@ -75,19 +75,18 @@ BUGS = (
     ),
     Bug(
         "keeps the oldest receipt handle of a message",
-        "etl/sqs/heartbeat.py",
-        "            for message in messages:\n                self._put(message.handle",
-        "            for message in messages:\n"
-        "                if message.message_id in self._held:\n"
-        "                    continue\n"
-        "                self._put(message.handle",
+        "etl/sqs/schedule.py",
+        "        self._enter(handle.message_id, _Held(",
+        "        if handle.message_id in self._held:\n"
+        "            return\n"
+        "        self._enter(handle.message_id, _Held(",
         (f"{RECEIVING}::test_a_redelivery_while_held_is_one_message_with_two_deliveries",),
     ),
     Bug(
         "never extends the visibility timeout",
         "etl/sqs/heartbeat.py",
-        "            thread.start()\n",
-        "            pass\n",
+        "        self._watcher.start()\n",
+        "        pass\n",
         (f"{CRASHES}::test_a_load_slower_than_the_visibility_timeout_keeps_its_messages",),
     ),
     Bug(
@@ -100,9 +99,8 @@ BUGS = (
     Bug(
         "does not release the messages that it could not load",
         "etl/sqs/consumer.py",
-        "            release(self._queue, self._heartbeat, messages, self._pool, "
-        "self._hide_seconds())\n",
-        "",
+        "            not_released = self._release(messages)\n",
+        "            not_released = 0\n",
         (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
     ),
     Bug(

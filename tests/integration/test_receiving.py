@@ -53,10 +53,9 @@ def queue(make_queue: Callable[..., Queue]) -> Queue:
 
 
 @pytest.fixture
-def calls() -> Iterator[CallQueue]:
-    """No calls besides the receives; a pool would make them."""
-    with ThreadPoolExecutor(1) as pool:
-        yield CallQueue(pool, 1)
+def calls() -> CallQueue:
+    """No calls besides the receives; a thread of its own would make them."""
+    return CallQueue(1)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ LAYERS = (
     "postgres",
     "extract validate mask load ledger fingerprints quarantine runs analysis",
     "report preflight pipeline",
-    "worker worker_pool job dry_run operations",
+    "worker workers job dry_run operations",
     "terminal demo",
     "commands cli",
 )

@@ -1,0 +1,150 @@
+"""How many rows the next batch may have: as many as the load needs, and no more.
+
+What is held when the process is killed comes again after the visibility timeout, and has used up
+one of the receives that the queue allows. So the first batch is small, and the batches grow while
+they are loaded. Larger batches cost less for each row, so they grow until one takes
+``BATCH_SECONDS``. A process never holds much more than it has already loaded: a crash loop thus
+moves on, instead of receiving the same messages again and again.
+
+The caller passes the time in, in monotonic seconds, so these rules need no clock of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from etl.sqs.message import CALL_ENTRIES, Message
+
+# The fixed cost of a batch is 20 to 50 ms. At this length it is 1 to 3 % of the batch.
+BATCH_SECONDS = 2.0
+# A batch is gathered while the one before it is loaded. In this share of the visibility timeout the
+# two need no extension.
+VISIBILITY_SHARE = 1 / 5
+
+# Messages held for each second of the visibility timeout, by both batches together. An extension
+# costs 0.1 to 0.2 ms of CPU a message, twice in each visibility timeout.
+HELD_PER_SECOND = 700
+# When every message is due at once, the calls may take this share of the visibility timeout.
+EXTENDING_SHARE = 1 / 4
+
+MIN_ROWS = 100  # a load that takes long is not made longer by the cost of ever smaller batches
+MAX_GROWTH = 2  # from one batch to the next
+# The loader that waited for this share of the time had to wait for the receivers, not they for it.
+WAIT_SHARE = 0.1
+
+
+class Caution(NamedTuple):
+    """How many rows a batch may have, by the receives that its messages have left."""
+
+    first_rows: int  # as long as little has been loaded
+    share: float  # of the rows that this process has loaded
+    max_rows: float
+
+
+FRESH = Caution(500, 1, float("inf"))
+# Somebody held the message and did not handle it. A process that crashes does so soon.
+REDELIVERED = Caution(500, 1 / 4, float("inf"))
+# One receive after this one, and then none: the next crash would move it to the dead-letter queue.
+NEARLY_LAST = Caution(200, 1 / 16, 4_000)
+LAST = Caution(20, 1 / 64, 1_000)
+FEW_LEFT = 2  # receives; with fewer a message is nearly lost
+
+
+class Pace:
+    """The number of rows of the batch that is being gathered."""
+
+    def __init__(
+        self,
+        max_rows: int,
+        visibility_seconds: float,
+        heartbeat_threads: int,
+        max_receive_count: int | None = None,
+        *,
+        grows: bool = True,
+    ) -> None:
+        """Start with a small batch.
+
+        :param max_rows: ``batch.rows``
+        :param heartbeat_threads: extensions that can be in progress at once
+        :param max_receive_count: of the queue; None if it has no dead-letter queue
+        :param grows: whether the batches grow; or else each has *max_rows*
+        """
+        self._max_rows = max_rows
+        self._visibility_seconds = visibility_seconds
+        self._heartbeat_threads = heartbeat_threads
+        self._max_receive_count = max_receive_count
+        self._grows = grows
+        self._seconds = min(BATCH_SECONDS, visibility_seconds * VISIBILITY_SHARE)
+        self._loaded = 0  # rows of this process
+        self._loading = 0  # rows of the batch that was taken last
+        self._taken_at = 0.0
+        self._free_at = 0.0  # when that batch was loaded
+        self._caution = FRESH
+        self._by_speed = float(FRESH.first_rows)
+        self.rows = self._next_rows(call_seconds=0)
+
+    def messages_came(self, messages: Iterable[Message]) -> None:
+        """Close the batch earlier if it holds messages that have few receives left."""
+        caution = min((self._caution_for(message) for message in messages), default=FRESH)
+        if caution < self._caution and self._grows:
+            self._caution = caution
+            self.rows = min(self.rows, self._cautious_rows())
+
+    def loader_is_free(self, now: float) -> None:
+        """Note that the batch taken last is loaded, and the next one is wanted."""
+        self._loaded += self._loading
+        self._free_at = now
+        seconds = now - self._taken_at
+        if self._loading and seconds > self._seconds:
+            self._by_speed = min(self._by_speed, self._loading / seconds * self._seconds)
+
+    def batch_was_taken(self, rows: int, now: float, call_seconds: float) -> None:
+        """Set the rows of the next batch.
+
+        :param rows: of the batch that was taken
+        :param call_seconds: what a call to SQS with ten messages takes
+        """
+        if rows >= self.rows:  # else it closed for another reason, and tells nothing of the speed
+            self._grow_to(rows, now)
+        self._taken_at = now
+        self._loading = rows
+        self._caution = FRESH
+        self.rows = self._next_rows(call_seconds)
+
+    def _grow_to(self, rows: int, now: float) -> None:
+        """Let the next batch have more rows, if both loading and receiving are quick enough."""
+        fitting = float(rows * MAX_GROWTH)
+        if self._loading:
+            load_seconds = self._free_at - self._taken_at
+            fitting = min(fitting, self._loading * self._seconds / max(load_seconds, 1e-6))
+            seconds = now - self._taken_at
+            if now - self._free_at > seconds * WAIT_SHARE:
+                by_receiving = rows * self._seconds / seconds
+                fitting = min(fitting, by_receiving)
+                if seconds > self._seconds:
+                    self._by_speed = min(self._by_speed, by_receiving)
+        self._by_speed = max(self._by_speed, fitting)
+
+    def _next_rows(self, call_seconds: float) -> int:
+        if not self._grows:
+            return self._max_rows
+        held = HELD_PER_SECOND * self._visibility_seconds
+        if call_seconds:
+            calls = self._heartbeat_threads * self._visibility_seconds * EXTENDING_SHARE
+            held = min(held, calls / call_seconds * CALL_ENTRIES)
+        self._by_speed = max(self._by_speed, MIN_ROWS)
+        return max(1, int(min(self._by_speed, held / 2, self._cautious_rows())))
+
+    def _cautious_rows(self) -> int:
+        caution = self._caution
+        rows = min(max(caution.first_rows, self._loaded * caution.share), caution.max_rows)
+        return int(min(rows, self._max_rows))
+
+    def _caution_for(self, message: Message) -> Caution:
+        left = FEW_LEFT  # receives after this one
+        if message.receive_count and self._max_receive_count is not None:
+            left = self._max_receive_count - message.receive_count
+        if left < FEW_LEFT:
+            return LAST if left <= 0 else NEARLY_LAST
+        return REDELIVERED if message.receive_count > 1 else FRESH

@@ -1,0 +1,195 @@
+"""The parent of the workers: starts them, forwards a stop to all of them, and hears how they end.
+
+The parent receives nothing itself. A worker that dies is reported. Its messages come back by
+themselves, and the ledger knows what it had committed. In a run that goes on forever it is
+replaced, since nobody else would do so. A bounded run ends with exit code 1, and its schedule
+starts the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any
+
+import sqlalchemy as sa
+
+from etl.config import Settings
+from etl.errors import EtlError
+from etl.runs import ProgressDisplay, Run, Share, Snapshot, WorkerResult
+from etl.sqs.limits import Phase, Quota, Stop
+from etl.sqs.queue import Queue
+from etl.workers.process import REPORT_SECONDS, Order, Work, run_worker
+from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
+from etl.workers.results import DIED, Worker, sum_results, sum_snapshots
+
+log = logging.getLogger(__name__)
+
+
+def run_workers(
+    settings: Settings,
+    queue: Queue,
+    run: Run,
+    quota: Quota,
+    stop: Stop,
+    watch: ProgressDisplay | None,
+    engine: sa.Engine,
+    work_alone: Work,
+) -> WorkerResult:
+    """Drain the queue with ``settings.run.workers`` processes; return how they ended together.
+
+    :param watch: as of :func:`etl.job.run`
+    :param work_alone: what each process does
+    """
+    began = time.monotonic()
+    pool = _Pool(settings, run, quota, stop, engine, work_alone)
+    for index in range(settings.run.workers):
+        pool.start(index)
+    with watch(lambda: sum_snapshots(pool.all, began), queue) if watch else nullcontext():
+        pool.listen()
+    return sum_results(pool.ended, run, engine, stop, pool.gave_up)
+
+
+def first_batch(committed: int, replaced: int) -> int:
+    """Where a worker that replaces another one begins to count its batches.
+
+    Each worker that died may have one more batch on its way, which is committed only later.
+
+    :param committed: batches of the run so far
+    :param replaced: workers that were replaced before this one
+    """
+    return committed + replaced + 1
+
+
+@dataclass
+class _Pool:
+    """The workers of a run, and those that will replace dead ones."""
+
+    settings: Settings
+    run: Run
+    quota: Quota
+    stop: Stop
+    engine: sa.Engine
+    work_alone: Work
+    all: list[Worker] = field(default_factory=list)  # that were ever started
+    ended: list[Worker] = field(default_factory=list)
+    gave_up: str | None = None  # why no more workers are started
+    _open: dict[Any, Worker] = field(default_factory=dict)  # by pipe
+    _due: dict[int, float] = field(default_factory=dict)  # indexes to start again, and when
+    _told: Order | None = None
+    _replaced: int = 0  # workers so far
+
+    def __post_init__(self) -> None:
+        # Spawned, not forked: the libraries have threads of their own, which a fork would lose.
+        self._context = multiprocessing.get_context("spawn")
+        self._restarts = Restarts(self.settings.run.workers)
+
+    def start(self, index: int, first_batch: int = 0) -> None:
+        """Start a worker."""
+        parent_end, worker_end = self._context.Pipe()
+        share = Share(self.run, index, self.settings.run.workers, self.stop.ends_at, first_batch)
+        process = self._context.Process(
+            target=run_worker,
+            args=(self.settings, share, self.quota, worker_end, self.work_alone),
+            name=f"worker-{index}",
+        )
+        process.start()
+        worker_end.close()
+        worker = Worker(index, process, parent_end)
+        self.all.append(worker)
+        self._open[parent_end] = worker
+
+    def listen(self) -> None:
+        """Read the workers' reports until all have ended; forward a stop in both directions."""
+        while self._open or self._due:
+            self._forward_stop()
+            self._start_due()
+            for pipe in wait(list(self._open), REPORT_SECONDS):
+                worker = self._open[pipe]
+                try:
+                    report = worker.pipe.recv()
+                except (EOFError, OSError):
+                    del self._open[pipe]
+                    self._note_end(worker)
+                    continue
+                if isinstance(report, Snapshot):
+                    worker.snapshot = report
+                else:
+                    worker.result = report
+                    if report.exit_code:
+                        # What stopped one worker would stop the others, batch by batch.
+                        self.stop.request(report.stop_reason, release_rest=True)
+
+    def _forward_stop(self) -> None:
+        stop = self.stop
+        if stop.reason is None:
+            return
+        self._due.clear()
+        if stop.release_rest and stop.phase is Phase.WORKING:
+            stop.enter(Phase.RELEASING)
+        order = Order(stop.reason, stop.release_rest, stop.leave_rest, stop.leave_hint)
+        if order != self._told:
+            self._told = order
+            for worker in self._open.values():
+                try:
+                    worker.pipe.send(order)
+                except OSError:
+                    log.debug("worker %d has ended already", worker.index)
+
+    def _note_end(self, worker: Worker) -> None:
+        worker.process.join()
+        self.ended.append(worker)
+        is_wanted = self.settings.run.forever and self.stop.reason is None
+        if worker.result is not None:
+            # A worker that got a signal of its own has ended cleanly, and is missing all the same.
+            if is_wanted and worker.result.stop_reason == "SIGTERM":
+                self._replace(worker, "was ended by SIGTERM")
+            return
+        if self.stop.leave_rest:
+            log.warning("worker %d was ended at once", worker.index)
+        elif is_wanted:
+            self._replace(worker, f"died {worker.how_it_died}")
+        else:
+            log.error(
+                "worker %d died %s; SQS will deliver its messages again",
+                worker.index,
+                worker.how_it_died,
+            )
+
+    def _replace(self, worker: Worker, what: str) -> None:
+        now = time.monotonic()
+        pause = self._restarts.died(now)
+        if pause is None:
+            self.gave_up = (
+                f"{len(self._restarts)} workers died within {WINDOW_SECONDS / 60:g} minutes, and "
+                f"the last one {what}"
+            )
+            log.error("%s; the run ends", self.gave_up)
+            self.stop.request(DIED, release_rest=True)
+            return
+        worker.is_replaced = True
+        self._due[worker.index] = now + pause
+        log.error(
+            "worker %d %s and is replaced in %g s; what it held comes back after the visibility "
+            "timeout",
+            worker.index,
+            what,
+            pause,
+        )
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for index in [index for index, due_at in self._due.items() if due_at <= now]:
+            try:
+                _, batches = self.run.committed(self.engine)
+            except EtlError as error:
+                log.warning("cannot replace worker %d yet: %s", index, error)
+                self._due[index] = now + MAX_PAUSE_SECONDS
+                continue
+            del self._due[index]
+            self.start(index, first_batch(batches, self._replaced))
+            self._replaced += 1
