@@ -29,12 +29,13 @@ FETCH_ROWS = 5000
 CHUNK_BYTES = 1 << 20
 MAX_EXAMPLES = 5  # message numbers kept of each kind of finding
 
+TABLE = "public.user_logins"
 _ROWS = (
     "select user_id, device_type, masked_ip, masked_device_id, locale, app_version, create_date "
-    "from user_logins"
+    "from {table}"
 )
 # A tombstone has no body any more, but no campaign creates one.
-_QUARANTINE = "select message_id, body from etl.quarantine"
+_QUARANTINE = "select message_id, body from etl.quarantine where job = '{table}'"
 _TABLES = (
     "select format('%I.%I', schemaname, tablename) from pg_tables "
     "where schemaname not in ('pg_catalog', 'information_schema')"
@@ -58,6 +59,17 @@ class Findings:
         """Whether nothing was found."""
         problems = self.lost + self.duplicated + self.unexpected + self.wrong
         return problems + self.leaked + self.left == 0
+
+    def plus(self, other: Findings) -> Findings:
+        """Add the findings of another job."""
+        counts = [name for name in vars(self) if name != "examples"]
+        examples = {**self.examples}
+        for kind, found in other.examples.items():
+            examples[kind] = [*examples.get(kind, []), *found][:MAX_EXAMPLES]
+        return Findings(
+            **{name: getattr(self, name) + getattr(other, name) for name in counts},
+            examples=examples,
+        )
 
     def add(self, kind: str, example: Any) -> None:
         """Count one finding."""
@@ -95,18 +107,21 @@ class TokenOpener:
         return value.decode() if genuine else None
 
 
-def check(history: History, database_url: str, keyring: str, days: set[dt.date]) -> Findings:
+def check(
+    history: History, database_url: str, keyring: str, days: set[dt.date], table: str = TABLE
+) -> Findings:
     """Compare what was sent with what the database holds.
 
     :param days: the days, in UTC, on which the messages were sent
+    :param table: schema and name of the job's table, which are also the job's name
     """
     findings = Findings()
     # How often each message was handled, by its number; a campaign stays far below 255 times.
     times = bytearray(history.sent)
     with closing(psycopg2.connect(database_url)) as connection:
-        rows = _stream(connection, _ROWS)
+        rows = _stream(connection, _ROWS.format(table=table))
         surplus = _check_rows(history, rows, TokenOpener(keyring), days, times, findings)
-        entries = _stream(connection, _QUARANTINE)
+        entries = _stream(connection, _QUARANTINE.format(table=table))
         _check_quarantine(history, entries, keyring, times, findings)
     for number, count in enumerate(times):
         _check_count(history, number, count, surplus, findings)

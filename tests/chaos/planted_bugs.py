@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 CRASHES = "tests/acceptance/test_crashes.py"
 FAULTS = "tests/chaos/test_database_faults.py"
+JOBS = "tests/integration/test_jobs.py"
 KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
 RECEIVING = "tests/integration/test_receiving.py"
@@ -243,5 +244,41 @@ BUGS = (
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",
         (f"{LOADING}::test_old_ids_are_removed",),
+    ),
+    Bug(
+        "takes an event of one job for an event of another",
+        "etl/fingerprints.py",
+        'json.dumps([job, settings.key]).encode() + b"\\0"',
+        'f"{settings.key}\\0".encode()',
+        (f"{JOBS}::test_an_event_of_an_earlier_version_is_not_taken_for_another_jobs",),
+    ),
+    Bug(
+        "takes a message id of one job for that of another",
+        "etl/sql/queries.sql",
+        "        (select job_id from etl.jobs join etl.runs using (job) "
+        "where run_id = cast(:run_id as uuid)), 0\n",
+        "        cast(null as smallint), 0\n",
+        (f"{JOBS}::test_each_job_claims_a_message_id_once",),
+    ),
+    Bug(
+        "forgets at an update which ids an earlier version had handled",
+        "etl/sql/queries.sql",
+        "where earlier.message_id = ids.message_id and earlier.job_id = 0",
+        "where false",
+        (f"{JOBS}::test_ids_of_an_earlier_version_count_for_every_job",),
+    ),
+    Bug(
+        "replays the entries of all jobs",
+        "etl/operations/entries.py",
+        '            "job": self.job,\n            "ids"',
+        '            "job": None,\n            "ids"',
+        (f"{JOBS}::test_replay_all_leaves_the_entries_of_other_jobs",),
+    ),
+    Bug(
+        "stores a field as it came that was masked when it was quarantined",
+        "etl/operations/replay.py",
+        "        if masked.get(field):\n",
+        "        if False:\n",
+        (f"{JOBS}::test_replay_stores_no_field_as_it_came_that_was_masked",),
     ),
 )

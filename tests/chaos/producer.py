@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,15 +41,22 @@ class Producer:
             self._send_batch(history, min(MAX_BATCH_ENTRIES, end - history.sent))
 
     def _send_batch(self, history: History, count: int) -> None:
-        first = history.sent
-        bodies = [history.messages.body(number) for number in range(first, first + count)]
+        self._send_numbers(history, range(history.sent, history.sent + count))
+        history.sent += count
+
+    def send_again(self, history: History, numbers: Sequence[int]) -> None:
+        """Send messages of the history once more, as new messages of equal content."""
+        for start in range(0, len(numbers), MAX_BATCH_ENTRIES):
+            self._send_numbers(history, numbers[start : start + MAX_BATCH_ENTRIES])
+
+    def _send_numbers(self, history: History, numbers: Sequence[int]) -> None:
+        bodies = [history.messages.body(number) for number in numbers]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
         answer = self.call("SendMessageBatch", Entries=entries)
         if answer.get("Failed"):
             raise RuntimeError(f"SQS did not accept {len(answer['Failed'])} messages")
         for entry in answer["Successful"]:
-            history.numbers[entry["MessageId"]] = first + int(entry["Id"])
-        history.sent += count
+            history.numbers[entry["MessageId"]] = numbers[int(entry["Id"])]
 
     def visible(self) -> int:
         """Messages that a consumer could receive now."""

@@ -94,8 +94,8 @@ def _new_database(postgres: EmbeddedPostgres) -> str:
     return database_url
 
 
-def make_tables(database_url: str) -> None:
-    """Create the tables, as ``init`` does."""
+def make_tables(database_url: str, name: str | None = None) -> None:
+    """Create the tables, as ``init`` does, with another name for the target if one is given."""
     engine = sa.create_engine(driver_url(database_url), poolclass=sa.NullPool)
-    create_tables(engine, config.load(ROOT / "config.yaml", {}).table)
+    create_tables(engine, config.load(ROOT / "config.yaml", {}, {"table.name": name}).table)
     engine.dispose()

@@ -48,6 +48,7 @@ class Rates:
     slow_seconds: float = 1.0
     in_flight: int = 120_000  # messages; a receive beyond them is OverLimit, long poll or not
     opposite_chunk: int = 0  # messages; above 0 each is delivered three times: strict_sqs_queue
+    same_ids: bool = False  # queues count their messages, and give equal numbers equal ids
     dead_letter_new_ids: bool = True  # a message moved to the dead-letter queue gets a new id
 
     @classmethod

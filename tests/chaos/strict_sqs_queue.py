@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
+from typing import Any
 
 from etl.embedded.sqs_messages import StoredMessage
 from etl.embedded.sqs_model import Redelivery, SqsAccount, StoredQueue
@@ -41,14 +42,23 @@ class StrictAccount(SqsAccount):
 
 
 class StrictQueue(StoredQueue):
-    """A queue with a limit in flight, double deliveries, new ids, and opposite orders."""
+    """A queue with a limit in flight, double deliveries, new or equal ids, and opposite orders."""
 
     _account: StrictAccount
+
+    def send(self, *arguments: Any) -> StoredMessage:
+        """Add a message, with the id that its place in the queue has in every queue if asked to."""
+        message = super().send(*arguments)
+        if self._account.faults.rates.same_ids:
+            message.id = str(uuid.uuid5(uuid.NAMESPACE_OID, str(self._sent)))
+            self._sent += 1
+        return message
 
     def purge(self) -> None:
         """Forget every message, in flight or not."""
         super().purge()
         self._sequences: list[deque[StoredMessage]] = []
+        self._sent = 0  # while ids are to be the same
 
     def check_in_flight(self, now_ms: int) -> None:
         """Refuse a receive beyond the limit, which AWS does not do to a long poll: it waits.

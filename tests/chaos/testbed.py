@@ -49,6 +49,15 @@ class Size:
         return max(minimum, -int(-full * self.share // 1))
 
 
+@dataclass(frozen=True)
+class OtherJob:
+    """Another job on the campaign's database: its queue, what was sent there, and its table."""
+
+    history: History
+    producer: Producer
+    table: str  # schema and name, which are also the name of the job
+
+
 @dataclass
 class Testbed:
     """Everything that a campaign works with."""
@@ -65,6 +74,7 @@ class Testbed:
     workers: Workers
     proxy: Proxy  # between the workers and the database
     folder: Path
+    other_jobs: list[OtherJob] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     days: set[dt.date] = field(default_factory=set)
     fired: Counter[str] = field(default_factory=Counter)  # the faults that the campaign injected
@@ -132,15 +142,19 @@ class Testbed:
             step()
             self.report_progress()
             now = time.monotonic()
-            if not all_sent() or self.producer.left():
+            if not all_sent() or self.left():
                 empty_since = None
                 if now > end:
-                    raise NotDrained(f"the queue still holds {self.producer.left()} messages")
+                    raise NotDrained(f"the queue still holds {self.left()} messages")
             else:
                 empty_since = empty_since or now
                 if now - empty_since > QUIET_SECONDS:
                     return
             time.sleep(TICK_SECONDS)
+
+    def left(self) -> int:
+        """Messages in the queues of all jobs: visible, in flight or delayed."""
+        return self.producer.left() + sum(job.producer.left() for job in self.other_jobs)
 
     def report_progress(self) -> None:
         """Print the state of the campaign on standard error, from time to time."""
@@ -150,7 +164,7 @@ class Testbed:
             fired = ", ".join(f"{kind} {count}" for kind, count in sorted(self.fired.items()))
             sys.stderr.write(
                 f"{self.name}: {now - self.started:.0f} s, {self.history.sent:,} sent, "
-                f"{self.producer.left():,} in the queue; injected so far: {fired or 'nothing'}\n"
+                f"{self.left():,} in the queue; injected so far: {fired or 'nothing'}\n"
             )
 
     def result(self, planned: dict[str, int]) -> Result:
@@ -167,7 +181,7 @@ class Testbed:
         return {
             "campaign": self.name,
             "seed": self.history.messages.seed,
-            "sent": self.history.sent,
+            "sent": self.history.sent + sum(job.history.sent for job in self.other_jobs),
             "faults": dict(sorted(self.fired.items())),
             "lost": findings.lost,
             "duplicated": findings.duplicated,
@@ -187,7 +201,16 @@ class Testbed:
     def _findings(self) -> checker.Findings:
         keyring = self.environment["ETL_KEYRING"]
         findings = checker.check(self.history, self.database_url, keyring, self.days)
-        findings.left = self.producer.left()
+        for job in self.other_jobs:
+            findings = findings.plus(
+                checker.check(job.history, self.database_url, keyring, self.days, job.table)
+            )
+        jobs = ", ".join(f"'{job}'" for job in [checker.TABLE, *(j.table for j in self.other_jobs)])
+        for (message_id,) in self.sql(
+            f"select message_id from etl.quarantine where job not in ({jobs})"
+        ):
+            findings.add("unexpected", message_id)
+        findings.left = self.left()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         leaks = checker.leaks(
             self.history.messages.canary.values,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import uuid
 from collections.abc import Callable
@@ -664,8 +666,6 @@ def test_the_envelope_of_a_masked_field_is_not_stored_either(logins: OneJob) -> 
 
 def version_1(path: Path, keyring: Keyring) -> None:
     """Rewrite an exported file as the earlier version wrote it."""
-    import hmac
-
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[0] = {"format": "etl-quarantine", "version": 1, "key_id": lines[0]["key_id"]}
     for line in lines[1:-1]:
@@ -751,6 +751,24 @@ def test_ids_of_an_earlier_version_count_for_every_job(
     assert logins.rows("select message_id, job_id from etl.ledger order by 1, 2") == [
         ("a", 0), ("b", 0), ("c", 1), ("c", 2), ("k1:fingerprint", 0),
     ]  # fmt: skip
+
+
+def test_an_event_of_an_earlier_version_is_not_taken_for_another_jobs(
+    earlier: sa.Engine, logins: OneJob, orders: OneJob
+) -> None:
+    """Its fingerprint does not say whose it is; a message that it belongs to is known by its id."""
+    data = b"field:id\0i7"
+    digest = hmac.digest(KEYRING.derive("ledger", "k1"), data, "sha256")
+    earlier_fingerprint = f"k1:{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+    with earlier.begin() as connection:
+        run_id = "00000000-0000-4000-8000-000000000001"
+        connection.exec_driver_sql(
+            "insert into etl.ledger values (%s, %s, 1)", (earlier_fingerprint, run_id)
+        )
+    orders.send(order(7))
+    assert orders.run(ledger={"key": "field:id"}).counts.loaded == 1
+    logins.send(login(7))
+    assert logins.run(ledger={"key": "field:id"}).counts.loaded == 1
 
 
 def test_the_tables_are_updated_without_being_rewritten(earlier: sa.Engine, logins: OneJob) -> None:
