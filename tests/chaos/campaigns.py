@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from tests.chaos.clock import jumping_clock
 from tests.chaos.crash_plans import COPY, crashing_plans
 from tests.chaos.database_campaign import database
+from tests.chaos.fifo_campaign import fifo
 from tests.chaos.injected_faults import (
     SQS_RATES,
     CommitFaults,
@@ -170,6 +171,7 @@ CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "sqs": sqs,
     "order": order,
     "bad-input": bad_input,
+    "fifo": fifo,
     "clock": clock,
     "million": million,
 }

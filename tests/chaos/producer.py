@@ -52,6 +52,10 @@ class Producer:
     def _send_numbers(self, history: History, numbers: Sequence[int]) -> None:
         bodies = [history.messages.body(number) for number in numbers]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+        if history.messages.groups:
+            for number, entry in zip(numbers, entries, strict=True):
+                entry["MessageGroupId"] = history.messages.group(number)
+                entry["MessageDeduplicationId"] = str(number)
         answer = self.call("SendMessageBatch", Entries=entries)
         if answer.get("Failed"):
             raise RuntimeError(f"SQS did not accept {len(answer['Failed'])} messages")
@@ -61,6 +65,10 @@ class Producer:
     def visible(self) -> int:
         """Messages that a consumer could receive now."""
         return self._counts()[0]
+
+    def in_flight(self) -> int:
+        """Messages that a consumer has received and not deleted."""
+        return self._counts()[1]
 
     def left(self) -> int:
         """Messages in the queue: visible, in flight or delayed."""

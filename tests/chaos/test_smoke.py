@@ -16,6 +16,7 @@ SMOKE = {
     "order": 0.02,
     "bad-input": 0.01,
     "jobs": 0.02,
+    "fifo": 0.02,
 }
 
 
