@@ -339,6 +339,14 @@ class QuarantineSettings(_Section):
         description="max_fraction also applies to every N messages in a row that a worker loads or "
         "quarantines (but at least min_messages); null: only to the whole run",
     )
+    sample_messages: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="when max_fraction stops a run, keep up to N of the refused messages, sealed, "
+        "to look at; each stop replaces them",
+    )
+    sample_days: int = Field(14, ge=1, description="age in days at which these are removed")
 
 
 class UnmaskSettings(_Section):

@@ -107,7 +107,7 @@ def dry_run(
         try:
             _try_batches(consumer, settings, ready, findings, show_rows)
         finally:
-            consumer.release_at_end(findings.messages)
+            consumer.release(findings.messages)
     consumer.raise_error()
     if consumer.left is not None:
         raise consumer.left

@@ -25,6 +25,10 @@
 Their messages never carry a value from an event, only ids, column names, check names and counts.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class EtlError(Exception):
     """Any error that this program raises on purpose."""
@@ -106,10 +110,17 @@ class LastReceives(Stopped):
 
 
 class QuarantineBudget(Stopped):
-    """More of the run's messages failed a check than the configuration allows."""
+    """More of the run's messages failed a check than the configuration allows.
+
+    :param rejects: the rejects of the batch, as a frame; None if they are not known
+    """
 
     exit_code = 3
     stop_reason = "quarantine budget"
+
+    def __init__(self, message: str, rejects: Any = None) -> None:
+        super().__init__(message)
+        self.rejects = rejects
 
 
 class NotReconciled(Stopped):

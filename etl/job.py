@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from etl import ledger, worker
 from etl.config import Settings
 from etl.errors import EtlError
-from etl.postgres.engine import open_engine
+from etl.postgres.engine import open_engine, transaction
+from etl.postgres.sqlstate import RowRefused
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
@@ -80,11 +81,23 @@ def run(
         summary = _finish(engine, this_run, result, left, dead_letters, began)
         # A stop by a signal or by the clock means that the time is needed for something else.
         if summary.exit_code == 0 and not is_hurried:
-            pruner = ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days)
-            pruner.remove_all(lambda: stop.release_rest)
+            _remove_old(settings, engine, stop)
         return summary
     finally:
         engine.dispose()
+
+
+def _remove_old(settings: Settings, engine: sa.Engine, stop: Stop) -> None:
+    """Remove what is older than its retention. After a failure, the next run tries again."""
+    pruner = ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days)
+    pruner.remove_all(lambda: stop.release_rest)
+    try:
+        with transaction(engine) as connection:
+            quarantine.remove_samples(
+                connection, settings.job_name, settings.quarantine.sample_days
+            )
+    except (EtlError, RowRefused) as error:
+        log.warning("could not remove old samples of refused messages: %s", error)
 
 
 def _finish(

@@ -19,7 +19,7 @@ from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, DatabaseUnavailable
+from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
 from etl.postgres import verdict
 from etl.postgres.bisection import Trial
@@ -90,12 +90,8 @@ class Drain:
     schema: Any  # pandera's DataFrameSchema
     share: Share
     pruner: ledger.Pruner
+    budget: quarantine.Budget
     totals: Totals = field(default_factory=Totals)
-    budget: quarantine.Budget = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start with the budget of the settings."""
-        self.budget = quarantine.Budget(self.settings.quarantine)
 
 
 def run(drain: Drain) -> None:
@@ -189,6 +185,16 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             # The commit had succeeded and only its reply was lost. Ids of this batch can only come
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
+        except QuarantineBudget as error:
+            raise quarantine.with_sample(
+                error,
+                drain.engine,
+                batch.rejects,
+                batch.messages,
+                drain.keyring,
+                drain.share.run.run_id,
+                drain.settings,
+            ) from None
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)
@@ -222,11 +228,10 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
             quarantined=quarantined,
             already_handled=batch.deliveries - loaded - quarantined,
         )
-        reasons = quarantine.reason_counts(stored.rejects)
-        rejected = set(stored.rejects["message_id"])
-        drain.budget.check(quarantine.outcomes(batch.messages, stored.loaded, rejected), reasons)
+        outcomes = quarantine.outcomes(batch.messages, stored.loaded, stored.rejects)
+        drain.budget.check(outcomes, stored.rejects)
         drain.share.run.add(connection, counts)
-        note(Totals(counts, Counter(reasons), batches=1))
+        note(Totals(counts, Counter(quarantine.reason_counts(stored.rejects)), batches=1))
 
 
 def store(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -15,10 +16,13 @@ import sqlalchemy as sa
 from etl.config import QuarantineSettings, Settings
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import seal
-from etl.errors import QuarantineBudget
+from etl.errors import EtlError, QuarantineBudget
 from etl.fieldtypes import utc
+from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
 from etl.sqs.message import Message
+
+log = logging.getLogger(__name__)
 
 
 def store(
@@ -28,6 +32,8 @@ def store(
     keyring: Keyring,
     run_id: str,
     settings: Settings,
+    *,
+    is_sample: bool = False,
 ) -> int:
     """Store the rejects, in the caller's transaction; return how many messages they are.
 
@@ -35,6 +41,8 @@ def store(
 
     Columns in: ``message_id``, ``column``, ``check``, one row for each failed check. Each message
     becomes one entry with all of its reasons, in the order of its first row.
+
+    :param is_sample: the messages stay in the queue, and these entries only show them
     """
     if rejects.empty:
         return 0
@@ -53,11 +61,55 @@ def store(
                 "reasons": json.dumps(reasons[message.message_id]),
                 "masked_fields": masked,
                 "body": body,
+                "is_sample": is_sample,
             }
             for message, body in zip(rejected, bodies, strict=True)
         ],
     )
     return len(rejected)
+
+
+def with_sample(
+    error: QuarantineBudget,
+    engine: sa.Engine,
+    rejects: pd.DataFrame,
+    messages: Mapping[str, Message],
+    keyring: Keyring,
+    run_id: str,
+    settings: Settings,
+) -> QuarantineBudget:
+    """Replace the job's sample of refused messages, in a transaction of its own.
+
+    The messages are released, and each further look at them would cost one of their receives.
+
+    :param rejects: of the batch, besides those of the error; columns as of :func:`store`
+    :returns: the error that says how to look at the sample, if it could be stored
+    """
+    refused = pd.concat([rejects, error.rejects], ignore_index=True).drop_duplicates()
+    chosen = _choose(refused, settings.quarantine.sample_messages)
+    sample = refused[refused["message_id"].isin(chosen)]
+    try:
+        with transaction(engine) as connection:
+            remove_samples(connection, settings.job_name)
+            kept = store(connection, sample, messages, keyring, run_id, settings, is_sample=True)
+    except EtlError as problem:
+        log.warning("no sample of the refused messages was kept: %s", problem)
+        return error
+    look = f"; {kept} of them are kept, see: etl quarantine list --samples --entries"
+    return QuarantineBudget(f"{error}{look if kept else ''}")
+
+
+def _choose(rejects: pd.DataFrame, maximum: int) -> set[str]:
+    """Choose message ids so that every reason is there, if there is room, and then a second one."""
+    turn = rejects.groupby(["column", "check"], sort=False).cumcount()
+    in_turn = rejects.loc[turn.sort_values(kind="stable").index, "message_id"]
+    return set(in_turn.drop_duplicates().head(maximum))
+
+
+def remove_samples(connection: sa.Connection, job: str, older_than_days: int = 0) -> None:
+    """Remove the job's samples of that age, in the caller's transaction."""
+    parameters = {"job": job, "older_than_days": older_than_days}
+    connection.execute(queries()["remove_samples"], parameters)
 
 
 def by_message(rejects: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
@@ -78,13 +130,13 @@ def reason_counts(rejects: pd.DataFrame) -> dict[str, int]:
 
 
 def outcomes(
-    message_ids: Iterable[str], loaded: Collection[str], rejected: Collection[str]
+    message_ids: Iterable[str], loaded: Collection[str], rejects: pd.DataFrame
 ) -> list[bool]:
     """Say of each new message of a batch, in order, whether it is rejected.
 
-    Messages that are in neither collection were handled before, so they say nothing.
+    Messages that are neither loaded nor rejected were handled before, so they say nothing.
     """
-    bad = frozenset(rejected)
+    bad = frozenset(rejects["message_id"])
     new = bad.union(loaded)
     return [message_id in bad for message_id in message_ids if message_id in new]
 
@@ -128,21 +180,21 @@ class Budget:
             allowed = min(allowed, full_windows * self._allowed(self._window) + in_rest)
         return max(allowed, 0)
 
-    def check(self, batch: Sequence[bool], reasons: Mapping[str, int]) -> None:
+    def check(self, batch: Sequence[bool], rejects: pd.DataFrame) -> None:
         """Stop before a producer's mistake moves the whole queue into quarantine.
 
         :param batch: of each message that the batch loads or rejects, whether it is rejected
-        :param reasons: of the batch, most frequent first
+        :param rejects: of the batch; columns as of :func:`store`
         :raises QuarantineBudget: too many messages of the run, or in a row, failed a check
         """
         seen = self._seen + len(batch)
         quarantined = self._quarantined + sum(batch)
         if seen >= self._settings.min_messages and quarantined > self._allowed(seen):
-            raise self._exceeded(f"{quarantined} of {seen} messages", reasons)
+            raise self._exceeded(f"{quarantined} of {seen} messages", rejects)
         if self._window is not None:
             worst = _most_in_a_row([*self._recent, *batch], self._window)
             if worst > self._allowed(self._window):
-                raise self._exceeded(f"{worst} of {self._window} messages in a row", reasons)
+                raise self._exceeded(f"{worst} of {self._window} messages in a row", rejects)
         self._checked = list(batch)
 
     def settle(self) -> None:
@@ -157,12 +209,14 @@ class Budget:
     def _allowed(self, messages: int) -> int:
         return math.floor(messages * self._max_fraction)
 
-    def _exceeded(self, share: str, reasons: Mapping[str, int]) -> QuarantineBudget:
-        often = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:5])
+    def _exceeded(self, share: str, rejects: pd.DataFrame) -> QuarantineBudget:
+        reasons = list(reason_counts(rejects).items())
+        often = ", ".join(f"{reason} ({count})" for reason, count in reasons[:5])
         return QuarantineBudget(
             f"{share} failed a check, more than quarantine.max_fraction "
             f"({self._settings.max_fraction:g}) allows; this batch was released; most frequent: "
-            f"{often}"
+            f"{often}",
+            rejects,
         )
 
 

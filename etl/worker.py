@@ -24,6 +24,7 @@ from etl.errors import (
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import Ready, check_keys_and_queue, prepare_database
+from etl.quarantine import Budget
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
 from etl.sqs.limits import Quota, Stop
@@ -65,6 +66,7 @@ def work(
         schema=ready.schema,
         share=share,
         pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
+        budget=Budget(settings.quarantine),
     )
     try:
         with watch(lambda: _snapshot(drain, began), ready.queue) if watch else nullcontext():

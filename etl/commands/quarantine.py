@@ -24,10 +24,12 @@ Examples:
   etl quarantine list
   etl quarantine list --entries --check "ip: IP address" --newer-than 7
   etl quarantine list --entries --closed
+  etl quarantine list --entries --samples
 """,
 )
 @options.config
 @selection.conditions
+@selection.samples
 @click.option(
     "--entries",
     "list_them",
@@ -56,6 +58,7 @@ def quarantine_list(
     after: int,
     limit: int,
     all_jobs: bool,
+    samples: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
@@ -69,7 +72,8 @@ def quarantine_list(
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    selected = selection.from_options(None if all_jobs else settings.job_name, **choices)
+    job = None if all_jobs else settings.job_name
+    selected = selection.from_options(job, **choices, samples=samples)
     entries.check_job(engine, selected)
     if not list_them:
         counts = entries.count_by_reason(engine, selected, closed=closed)
@@ -177,7 +181,7 @@ def quarantine_discard(
     from etl.postgres.engine import open_engine
 
     engine = open_engine(settings.database)
-    selected = selection.from_options(settings.job_name, **choices, ids=ids)
+    selected = selection.from_options(settings.job_name, **choices, ids=ids, samples=None)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
     lines.say(f"discarded {count:,} entries")
 

@@ -41,6 +41,15 @@ def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def samples(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --samples."""
+    return click.option(
+        "--samples",
+        is_flag=True,
+        help="Select what was kept to look at when quarantine.max_fraction stopped a run.",
+    )(command)
+
+
 def ids_or_all(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ids of entries as arguments, and the option --all."""
     everything = click.option(
@@ -56,15 +65,18 @@ def from_options(
     older_than: float | None,
     newer_than: float | None,
     ids: tuple[int, ...] = (),
+    *,
+    samples: bool | None = False,
 ) -> Selection:
     """Make the selection from the values of the options.
 
     :param job: the name of the job; None selects entries of every job
+    :param samples: select what a budget stop has kept to look at, and nothing else; None: too
     """
     from etl.operations.entries import Selection
 
     run = str(run_id) if run_id else None
-    return Selection(ids, run, check, older_than, newer_than, job=job)
+    return Selection(ids, run, check, older_than, newer_than, job=job, samples=samples)
 
 
 def check_selected(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> None:

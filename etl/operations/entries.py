@@ -48,6 +48,8 @@ class Selection:
     check: str | None = None  # a check, or "column: check"
     older_days: float | None = None
     newer_days: float | None = None
+    # Only samples of what a budget stop refused, or only entries that are none; None: both.
+    samples: bool | None = field(default=None, kw_only=True)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Selection:
             reasons = [{"column": column, "check": check} if separator else {"check": self.check}]
         return {
             "job": self.job,
+            "samples": self.samples,
             "ids": list(self.ids) or None,
             "run_id": self.run_id,
             "reasons": json.dumps(reasons),

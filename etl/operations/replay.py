@@ -61,7 +61,8 @@ def replay(
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
-    selection = replace(selection, job=settings.job_name)
+    # The message of a sample is still in the queue, and a run will load it from there.
+    selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)
     _check_masking(settings, count_masked(engine, selection, list(settings.table.plain_fields)))
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")

@@ -14,6 +14,7 @@ import psycopg2
 import sqlalchemy as sa
 
 from etl.errors import QuarantineBudget
+from etl.frames import rejects
 from etl.postgres.sqlstate import NOT_STORED, Refusal, refusal, translate
 
 # So many rows are refused one by one, and then so many others are tried, before it is concluded
@@ -87,7 +88,8 @@ def insert_rows(
         if refused > max_rejects:
             raise QuarantineBudget(
                 f"the database refused more than {max_rejects} rows of a batch, the last one with "
-                f"{found.check}; look at the constraints and triggers of the target table"
+                f"{found.check}; look at the constraints and triggers of the target table",
+                rejects((row, "row", why.check) for row, why in trial.refused.items()),
             )
         if refused >= PROBES and not (is_probed or trial.tries_all or trial.has_taken_rows):
             is_probed = True

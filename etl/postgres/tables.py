@@ -27,7 +27,7 @@ _NEWEST = {
     "jobs": "registered_at",
     "job_columns": "registered_at",
     "ledger": "job_id",
-    "quarantine": "masked_fields",
+    "quarantine": "is_sample",
     "runs": "job",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",

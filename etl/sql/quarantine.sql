@@ -2,14 +2,22 @@
 
 -- store_reject --
 -- Store one reject with its sealed body.
-insert into etl.quarantine (job, message_id, run_id, sent_at, reasons, masked_fields, body)
-values (:job, :message_id, :run_id, :sent_at, cast(:reasons as jsonb), :masked_fields, :body)
+insert into etl.quarantine
+    (job, message_id, run_id, sent_at, reasons, masked_fields, body, is_sample)
+values (
+    :job, :message_id, :run_id, :sent_at, cast(:reasons as jsonb), :masked_fields, :body, :is_sample
+)
+
+-- remove_samples --
+-- Delete the job's samples of refused messages that are at least this old.
+select etl.remove_samples(:job, :older_than_days)
 
 -- selected_entries --
 -- The condition that selects entries, for the queries below. Every list of reasons contains the empty
 -- list, so that one selects all entries.
 reasons @> cast(:reasons as jsonb)
 and (cast(:job as text) is null or job = :job)
+and (cast(:samples as boolean) is null or is_sample = :samples)
 and (cast(:ids as bigint[]) is null or quarantine_id = any(cast(:ids as bigint[])))
 and (cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid))
 and (cast(:older_days as float) is null

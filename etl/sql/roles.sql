@@ -20,6 +20,7 @@ $$;
 
 revoke all on schema etl from public, etl_loader, etl_analyst, etl_officer;
 revoke all on all tables in schema etl from public, etl_loader, etl_analyst, etl_officer;
+revoke all on function etl.remove_samples(text, integer) from public;
 revoke all on {target} from etl_loader, etl_analyst, etl_officer;
 
 grant usage on schema etl, {target_schema} to etl_loader, etl_analyst, etl_officer;
@@ -29,6 +30,7 @@ grant usage on schema etl, {target_schema} to etl_loader, etl_analyst, etl_offic
 grant insert on {target} to etl_loader;
 grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
+grant execute on function etl.remove_samples(text, integer) to etl_loader;
 grant select, insert, update on etl.runs to etl_loader;
 grant select, insert on etl.key_checks, etl.masked_columns to etl_loader;
 grant select, insert on etl.jobs, etl.job_columns to etl_loader;

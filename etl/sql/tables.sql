@@ -147,12 +147,31 @@ $$;
 -- and what stayed there as quarantined.
 alter table etl.runs add column if not exists command text not null default 'run';
 
+-- Entries that are only a sample: some messages of the batch that the quarantine's budget refused. The
+-- messages themselves are still in the queue. Each budget stop of a job replaces the job's sample. The
+-- job's role may not delete from the quarantine, so this function deletes with its owner's rights.
+alter table etl.quarantine add column if not exists is_sample boolean not null default false;
+
+create index if not exists quarantine_samples on etl.quarantine (job) where is_sample;
+
+create or replace function etl.remove_samples(of_job text, older_than_days integer) returns bigint
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    with removed as (
+        delete from etl.quarantine
+        where is_sample and job = of_job
+          and quarantined_at <= now() - make_interval(days => older_than_days)
+        returning quarantine_id
+    )
+    select count(*) from removed
+$$;
+
 -- The checks that the messages of each run failed, including messages that were replayed or discarded
 -- later. To read this view, a role needs no right on the quarantine itself.
 create or replace view etl.broken_checks as
 select run_id, reason ->> 'column' as "column", reason ->> 'check' as "check",
        count(*) as messages, job
 from etl.quarantine, jsonb_array_elements(reasons) as reason
+where not is_sample
 group by 1, 2, 3, 5;
 
 -- Who saw or removed plain values. The row is committed before the first value is shown. The database

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from etl.embedded.postgres import EmbeddedPostgres
-from tests.acceptance.job_processes import logins, new_job, numbers, until, visible
+from tests.acceptance.job_processes import logins, make_tables, new_job, numbers, until, visible
 from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import Job
+from tests.unit.builders import event
 
 MAX_RECEIVES = 3
 
@@ -46,6 +48,33 @@ def test_good_messages_of_the_past_do_not_pay_for_bad_ones(job: Job, rows: str) 
     assert summary["quarantined"] <= 500
     assert job.left() == 2900 - summary["loaded"] - summary["quarantined"]
     assert numbers(job)[1] == 0
+
+
+@pytest.mark.parametrize("cause", ["checks", "database"])
+def test_a_budget_stop_keeps_what_it_refused_to_look_at(job: Job, cause: str) -> None:
+    """No second look at the queue is needed, and the messages are still there."""
+    if cause == "database":
+        make_tables(job)
+        with job.engine.begin() as connection:
+            connection.execute(
+                sa.text("alter table user_logins add constraint no_x check (locale <> 'X')")
+            )
+    bad = event(locale="X") if cause == "database" else event(ip="no address")
+    job.send(*logins(40), *[bad] * 110)
+    problem = job.run(code=3)["problem"]
+    assert "20 of them are kept, see: etl quarantine list --samples --entries" in problem
+    listed = job.command("quarantine", "list", "--samples", "--entries", "--json")
+    samples = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert len(samples) == 20
+    shown = job.command(
+        "quarantine", "show", str(samples[0]["quarantine_id"]), "--reason", "test", "--json"
+    )
+    assert json.loads(shown.stdout)["body"] == bad
+    assert job.command("quarantine", "list", "--entries", "--json").stdout == ""
+    assert job.command("quarantine", "replay", "--all").returncode == 0
+    assert numbers(job) == (150, 0)
+    counted = job.rows("select quarantined, released from etl.runs where command = 'run'")
+    assert counted == [(0, 150)]
 
 
 @pytest.mark.parametrize("damaged_receives", [1, 2])

@@ -15,8 +15,8 @@ SMOKE = {
     "sqs": 0.02,
     "order": 0.02,
     "bad-input": 0.01,
-    "fifo": 0.02,
     "jobs": 0.02,
+    "fifo": 0.02,
 }
 
 

@@ -294,6 +294,38 @@ def as_role(database_url: str, role: str) -> str:
     return f"{database_url}?options=-c%20role%3D{role}"
 
 
+def test_only_the_loader_may_remove_samples(with_roles: sa.Engine) -> None:
+    """It may still not delete what is quarantined, and the others delete nothing at all."""
+    entry = (
+        "insert into etl.quarantine (job, message_id, run_id, reasons, masked_fields, body, "
+        "is_sample) values ('j', 'm', '00000000-0000-4000-8000-000000000001', '[]', '{}', 'x', "
+    )
+    remove = "select etl.remove_samples('j', 0)"
+    with with_roles.begin() as connection:
+        connection.execute(sa.text(f"{entry} true)"))
+        connection.execute(sa.text(f"{entry} false)"))
+    assert not permitted(with_roles, "etl_analyst", remove)
+    assert not permitted(with_roles, "etl_officer", remove)
+    with with_roles.begin() as connection:
+        connection.execute(sa.text("set local role etl_loader"))
+        assert connection.execute(sa.text(remove)).scalar_one() == 1
+    with with_roles.begin() as connection:
+        kept = connection.execute(sa.text("select is_sample from etl.quarantine")).scalars()
+        assert list(kept) == [False]
+
+
+def test_the_loader_keeps_a_sample_of_what_a_budget_stop_refused(
+    job: Job, with_roles: sa.Engine, postgres: EmbeddedPostgres
+) -> None:
+    """Each stop replaces the sample of the one before."""
+    url = as_superuser(postgres, job.environment["DATABASE_URL"])
+    job.send(*["{"] * 110)
+    for _ in range(2):
+        summary = job.run(code=3, DATABASE_URL=as_role(url, "etl_loader"))
+        assert "quarantine list --samples" in summary["problem"]
+        assert job.rows("select is_sample, count(*) from etl.quarantine group by 1") == [(True, 20)]
+
+
 @pytest.mark.parametrize("create_tables", ["true", "false"])
 @pytest.mark.parametrize("method", ["multi", "copy"])
 def test_the_job_runs_as_the_loader(

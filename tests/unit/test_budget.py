@@ -8,9 +8,10 @@ import pytest
 
 from etl.config import QuarantineSettings
 from etl.errors import QuarantineBudget
+from etl.frames import rejects
 from etl.quarantine import Budget, outcomes
 
-REASONS = {"ip: IP address": 3}
+REJECTS = rejects((f"m{number}", "ip", "IP address") for number in range(3))
 
 
 def budget(**changes: object) -> Budget:
@@ -23,7 +24,7 @@ def load(spent: Budget, *batches: list[bool]) -> int:
     through = 0
     for batch in batches:
         try:
-            spent.check(batch, REASONS)
+            spent.check(batch, REJECTS)
         except QuarantineBudget:
             return through
         spent.settle()
@@ -83,7 +84,7 @@ def test_a_batch_that_is_tried_again_counts_once() -> None:
     spent = budget(window_messages=100)
     half = [True] * 50 + [False] * 60
     for _ in range(3):
-        spent.check(half, REASONS)
+        spent.check(half, REJECTS)
     spent.settle()
     # Counted three times, the batch would have filled the window.
     assert load(spent, [False] * 40 + [True] * 50) == 90
@@ -102,7 +103,11 @@ def test_a_batch_that_was_refused_does_not_count() -> None:
 
 def test_what_was_handled_before_says_nothing() -> None:
     """Only messages that this batch loads or rejects are outcomes, in the order they came."""
-    assert outcomes(["a", "b", "c", "d"], loaded=["d", "a"], rejected={"c"}) == [False, True, False]
+    assert outcomes(["a", "b", "c", "d"], ["d", "a"], rejects([("c", "ip", "null")])) == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_the_error_names_the_rule_that_was_broken() -> None:
@@ -110,9 +115,9 @@ def test_the_error_names_the_rule_that_was_broken() -> None:
     spent = budget()
     load(spent, [False] * 5000)
     with pytest.raises(QuarantineBudget, match=r"600 of 1000 messages in a row.*IP address \(3\)"):
-        spent.check([True] * 600, REASONS)
+        spent.check([True] * 600, REJECTS)
     with pytest.raises(QuarantineBudget, match=r"^101 of 200 messages failed"):
-        budget().check([True, False] * 99 + [True] * 2, REASONS)
+        budget().check([True, False] * 99 + [True] * 2, REJECTS)
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -130,7 +135,7 @@ def test_no_sequence_of_batches_gets_more_through(seed: int) -> None:
         limit = spent.max_rejects(len(batch) + draw.choice([0, 4]))
         kept = keeps_the_rules([*settled, *batch], len(settled), fraction, window, minimum)
         try:
-            spent.check(batch, REASONS)
+            spent.check(batch, REJECTS)
         except QuarantineBudget:
             assert not kept
             continue
