@@ -99,8 +99,9 @@ begin
 end
 $$;
 
--- For pruning, and to see at once that no id has the number 0. A block range index would cost less, but once the space of removed ids has been used
--- again, every block holds old ids and new ones, and such an index would answer with the whole table.
+-- For pruning, and to see at once that no id has the number 0. A block range index would cost less, but
+-- once the space of removed ids has been used again, every block holds old ids and new ones, and such
+-- an index would answer with the whole table.
 create index if not exists ledger_by_time on etl.ledger (job_id, handled_at);
 drop index if exists etl.ledger_handled_at;
 
