@@ -17,7 +17,8 @@ from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, QueueRefused
-from etl.postgres.tables import check_tables, create_tables
+from etl.postgres.tables import create_tables
+from etl.postgres.target import check_target
 from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
@@ -78,7 +79,7 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
         try:
             if settings.database.create_tables:
                 create_tables(engine, settings.table)
-            check_tables(engine, settings.table)
+            check_target(engine, settings.table)
             run.start(engine)
         except DatabaseUnavailable as error:
             if stop.release_rest:

@@ -32,6 +32,7 @@ from etl.operations.lookup import tokens_of
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import target_table
+from etl.postgres.target import check_changes
 from etl.schema import convert
 from etl.sqs.message import Message
 
@@ -88,6 +89,7 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
     holds.
 
     :raises UsageError: the column does not allow null
+    :raises TableError: the rows are replicated and cannot be changed
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the change
     :raises DatabaseUnavailable: an outage; check whether the change was made
     """
@@ -95,6 +97,7 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
         raise UsageError(
             f"column {search.column.name!r} is not nullable; leave --null out to delete the rows"
         )
+    check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
     matching, unopened = _find_entries(search)
     try:
         with transaction(search.engine) as connection:

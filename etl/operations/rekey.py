@@ -28,6 +28,7 @@ from etl.operations import remask, reseal
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
+from etl.postgres.target import check_changes
 
 # One batch is masked while the server updates the other.
 MAX_BATCHES_AT_ONCE = 2
@@ -139,6 +140,7 @@ def rekey_database(
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
+    check_changes(engine, settings.table, "update")
     work = _Work(engine, settings.table, keyring, settings.database.retry_seconds, Event())
     done = Tally()
     remaining = 0

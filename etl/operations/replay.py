@@ -34,7 +34,7 @@ from etl.operations.entries import (
 from etl.pipeline import BatchId, Stored
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
-from etl.postgres.tables import check_tables
+from etl.postgres.target import check_target
 from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
 
@@ -54,7 +54,7 @@ def replay(
     """
     began = time.monotonic()
     siv.check_vectors()
-    check_tables(engine, settings.table)
+    check_target(engine, settings.table)
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
     run.start(engine)
     schema = frame_schema(settings.table.columns)
