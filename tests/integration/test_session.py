@@ -483,7 +483,7 @@ def test_a_table_that_a_crash_would_empty_is_refused(
     check_tables(engine, made.table)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"alter table {table} set unlogged")
-    with pytest.raises(TableError, match=f"empty '{table}'.*set logged"):
+    with pytest.raises(TableError, match=f"'{table}' is unlogged.*set logged"):
         check_tables(engine, made.table)
 
 
