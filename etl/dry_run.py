@@ -118,7 +118,7 @@ def dry_run(
         receive_count=findings.receive_count,
         max_receive_count=maximum,
         dead_letters=None if consumer.received else ready.dead_letters(),
-        left=None if stop.release_rest else ask_what_is_left(ready.queue, reason),
+        left=None if stop.release_rest else ask_what_is_left(ready.queue),
     )
     frames = findings.first_rows
     return DryRun(summary, pd.concat(frames).head(show_rows) if frames else pd.DataFrame())
@@ -139,5 +139,5 @@ def _try_batches(
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end
         if settings.run.max_messages is None:
+            # Not a break: what is being received now must be held too, or it would come again.
             consumer.stop.request("one batch")
-            return

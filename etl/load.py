@@ -101,7 +101,10 @@ def merge(
         part = ids[start:stop]
         # Nearly always all staged rows are new, and then no id needs to be looked up.
         is_all = len(part) == staged
-        rows = wanted if is_all else wanted.where(sa.column("message_id").in_(listed))
+        rows = wanted
+        if not is_all:
+            # In the order of their arrival, which a hash join would lose.
+            rows = wanted.where(sa.column("message_id").in_(listed)).order_by(sa.column("ctid"))
         statement = sa.insert(target_table(table)).from_select(names, rows)
         connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
 

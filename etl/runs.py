@@ -129,8 +129,8 @@ class Summary:
         return {"run_id": values.pop("run_id"), **counts, **values}
 
 
-def ask_what_is_left(queue: Queue, stop_reason: str) -> QueueState | None:
-    """Ask a queue, after the run, for what is in it; None if it does not tell. Log what is."""
+def ask_what_is_left(queue: Queue, stop_reason: str = "") -> QueueState | None:
+    """Ask a queue, after a run, for what is in it; None if it does not tell. Log what is."""
     try:
         left = queue.state()
     except EtlError as error:

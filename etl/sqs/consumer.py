@@ -58,6 +58,7 @@ class Consumer:
         self.not_acknowledged = 0  # handled messages that are still in the queue
         self.left: LeftMessages | None = None  # a release was ended early
         self._released = 0  # deliveries
+        self._to_release: list[Message] = []  # taken before
         self._queue = queue
         self._heartbeat = Heartbeat(queue, visibility_seconds)
         self._background = ThreadPoolExecutor(1, "background")
@@ -86,7 +87,7 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.release(self._receiver.end())
+        self._release_all([*self._to_release, *self._receiver.end()])
         self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
 
@@ -138,7 +139,14 @@ class Consumer:
             self._acknowledging = None
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Release messages that this consumer will not handle, or leave them if asked to."""
+        """Release messages that this consumer will not handle, when the block ends.
+
+        Not at once: a poll in progress would receive them again, and use up one more receive.
+        """
+        self._to_release += messages
+
+    def _release_all(self, messages: Sequence[Message]) -> None:
+        """Release messages, or leave them if asked to."""
         if not messages:
             return
         self.stop.enter(Phase.RELEASING)

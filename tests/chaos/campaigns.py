@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from tests.chaos import crash_points
 from tests.chaos.clock import jumping_clock
+from tests.chaos.crash_plans import COPY, crashing_plans
 from tests.chaos.database_campaign import database
+from tests.chaos.fifo_campaign import fifo
 from tests.chaos.injected_faults import (
     SQS_RATES,
     CommitFaults,
@@ -26,16 +27,14 @@ from tests.chaos.injected_faults import (
 from tests.chaos.messages import Messages
 from tests.chaos.services import open_testbed
 from tests.chaos.testbed import TICK_SECONDS, Result, Size, fail_unless
-from tests.chaos.workers import WorkerPlan
 
-COPY = {"ETL_LOAD__METHOD": "copy"}
 MAX_MB = 350  # resident memory of a worker, however many messages it has processed
 
 
 def kills(seed: int, size: Size) -> Result:
     """Kill four workers with SIGKILL, at each named point in turn and at random moments."""
     planned = {"sigkill": size.of(200, 6), "different named points": size.of(12, 3)}
-    plans = _crashing_plans(random.Random(f"kills {seed}"))
+    plans = crashing_plans(random.Random(f"kills {seed}"))
     messages = Messages(seed, bad_share=0.01)
     settings = {"ETL_BATCH__ROWS": "500", "ETL_BATCH__SECONDS": "1"}
     with open_testbed("kills", messages, visibility_seconds=6, settings=settings) as testbed:
@@ -57,31 +56,6 @@ def kills(seed: int, size: Size) -> Result:
             time.sleep(TICK_SECONDS / 2)
         testbed.drain()
         return testbed.result(planned)
-
-
-def _crashing_plans(draw: random.Random) -> Iterator[WorkerPlan]:
-    """Two workers with a named point for each one that is killed at a random moment."""
-    while True:
-        points = list(crash_points.POINTS)
-        draw.shuffle(points)
-        for number, point in enumerate(points):
-            yield _plan_with_crash_point(point, draw)
-            if number % 2:
-                yield WorkerPlan(kill_after_seconds=draw.uniform(0.5, 8))
-
-
-def _plan_with_crash_point(point: str, draw: random.Random) -> WorkerPlan:
-    """A worker that kills itself at the point, or is killed if it does not get there."""
-    name, _, _ = point.partition(" ")
-    variables: tuple[tuple[str, str], ...] = ()
-    if name == "copy" or draw.random() < 0.3:
-        variables = tuple(COPY.items())
-    if name == "extend":
-        # It happens only to a batch that gathers for longer than half the visibility timeout.
-        variables = (("ETL_BATCH__ROWS", "20000"), ("ETL_BATCH__SECONDS", "6"))
-    max_passes = 40 if name in ("receive", "hold", "delete") else 3
-    nth = draw.randint(1, max_passes)
-    return WorkerPlan(variables=variables, crash_point=point, nth=nth, kill_after_seconds=25)
 
 
 def sqs(seed: int, size: Size) -> Result:
@@ -195,6 +169,7 @@ CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "sqs": sqs,
     "order": order,
     "bad-input": bad_input,
+    "fifo": fifo,
     "clock": clock,
     "million": million,
 }

@@ -62,6 +62,7 @@ class Messages:
     bad_share: float = 0.0
     mutated: bool = False
     device_count: int = 5000
+    groups: int = 0  # of a FIFO queue, by turns; 0 for a standard queue
 
     @cached_property
     def canary(self) -> Canary:
@@ -71,6 +72,10 @@ class Messages:
     def user(self, number: int) -> str:
         """The user of a good message; no other message has the same one."""
         return f"{self.canary.word[7:]}-{number:08d}"
+
+    def group(self, number: int) -> str:
+        """The FIFO group of a message."""
+        return f"group-{number % self.groups}"
 
     def event(self, number: int) -> Event:
         """A good event with the message's own user."""

@@ -43,6 +43,10 @@ class Producer:
         first = history.sent
         bodies = [history.messages.body(number) for number in range(first, first + count)]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+        if history.messages.groups:
+            for number, entry in enumerate(entries, first):
+                entry["MessageGroupId"] = history.messages.group(number)
+                entry["MessageDeduplicationId"] = str(number)
         answer = self.call("SendMessageBatch", Entries=entries)
         if answer.get("Failed"):
             raise RuntimeError(f"SQS did not accept {len(answer['Failed'])} messages")
@@ -53,6 +57,10 @@ class Producer:
     def visible(self) -> int:
         """Messages that a consumer could receive now."""
         return self._counts()[0]
+
+    def in_flight(self) -> int:
+        """Messages that a consumer has received and not deleted."""
+        return self._counts()[1]
 
     def left(self) -> int:
         """Messages in the queue: visible, in flight or delayed."""

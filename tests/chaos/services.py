@@ -48,7 +48,9 @@ def open_testbed(
         proxy = stack.enter_context(Proxy(postgres.port, policy))
         database_url = _new_database(postgres)
         queue_url = sqs.create_queue(
-            "chaos", max_receive_count=1000, visibility_seconds=visibility_seconds
+            "chaos.fifo" if messages.groups else "chaos",
+            max_receive_count=1000,
+            visibility_seconds=visibility_seconds,
         )
         worker_url = via_proxy(database_url, proxy.port)
         environment = _worker_environment(folder, sqs, worker_url, queue_url) | (settings or {})

@@ -1,0 +1,299 @@
+"""When receiving ends, on queues that answer late, wrongly or not at all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from etl.errors import QueueRefused, QueueUnavailable
+from etl.sqs.call_queue import CallQueue
+from etl.sqs.heartbeat import Heartbeat
+from etl.sqs.limits import Limits, Stop, open_quota
+from etl.sqs.message import Handle, Message
+from etl.sqs.queue import FailedEntry, QueueState
+from etl.sqs.receiver import Receiver
+from etl.sqs.timers import MAX_IN_FLIGHT
+
+LIMITS = Limits(
+    max_rows=100,
+    max_bytes=1_000_000,
+    batch_seconds=60,
+    idle_seconds=0.5,
+    max_seconds=None,
+    wait_seconds=5,
+    retry_seconds=60,
+    quiet_seconds=0.2,
+    undelivered_seconds=2,
+)
+
+
+class StandInQueue:
+    """A queue that follows a plan: what each receive does, and what the queue says of itself."""
+
+    def __init__(self, messages: int = 0) -> None:
+        self.left = messages
+        self.waits: list[float] = []
+        self.asked = 0
+        self.state_error: Exception | None = None
+        self.in_flight = 0
+        self.before_answer: Callable[[int], None] = lambda _: None
+        self._lock = threading.Lock()
+
+    def receive(self, limit: int, wait_seconds: int) -> list[Message]:
+        """Do what the plan says, then deliver what is left, or wait."""
+        with self._lock:
+            number = len(self.waits)
+            self.waits.append(wait_seconds)
+        self.before_answer(number)
+        with self._lock:
+            came = min(limit, self.left)
+            self.left -= came
+        if not came:
+            time.sleep(wait_seconds)
+        return [Message(f"m{number}-{i}", "x", "handle", 0, None) for i in range(came)]
+
+    def state(self) -> QueueState:
+        """Say what is visible, or fail."""
+        self.asked += 1
+        if self.state_error is not None:
+            raise self.state_error
+        return QueueState(30, visible=self.left, in_flight=self.in_flight)
+
+    def extend(self, _handles: list[Handle], _seconds: int) -> list[FailedEntry]:
+        """Extend, for the heartbeat."""
+        return []
+
+
+Open = Callable[..., tuple[Receiver, Stop]]
+
+
+@pytest.fixture
+def start() -> Iterator[Open]:
+    """Start receivers on a queue, which end with the test."""
+    started: list[Receiver] = []
+
+    def begin(
+        queue: StandInQueue, threads: int = 1, max_messages: int | None = None, **changes: Any
+    ) -> tuple[Receiver, Stop]:
+        stop = Stop()
+        calls = CallQueue(pool, 1)
+        receiver = Receiver(
+            queue,  # type: ignore[arg-type]
+            Heartbeat(queue, 30),  # type: ignore[arg-type]
+            replace(LIMITS, **changes),
+            threads,
+            stop,
+            open_quota(max_messages),
+            calls,
+        )
+        started.append(receiver)
+        receiver.start()
+        return receiver, stop
+
+    with ThreadPoolExecutor(1) as pool:
+        yield begin
+        for receiver in started:
+            receiver.end()
+
+
+def drained(receiver: Receiver) -> int:
+    """Take all batches; return how many messages there were."""
+    total = 0
+    while (batch := receiver.take()) is not None:
+        total += len(batch)
+    return total
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_answers_slower_than_the_idle_time_do_not_end_the_run(start: Open, threads: int) -> None:
+    """All messages are received, although each answer takes longer than the idle time."""
+    queue = StandInQueue(55)
+    queue.before_answer = lambda _: time.sleep(0.6)
+    receiver, stop = start(queue, threads)
+    assert drained(receiver) == 55
+    assert stop.reason == "idle"
+
+
+def test_a_poll_without_an_answer_is_waited_for(start: Open) -> None:
+    """One thread is told that the queue is empty, while another still waits to hear."""
+    queue = StandInQueue()
+    answer = threading.Event()
+
+    def hang(number: int) -> None:
+        time.sleep(0.01)  # or one thread would receive alone
+        if number == 1:
+            answer.wait(60)
+            queue.left = 7
+
+    queue.before_answer = hang
+    receiver, stop = start(queue, threads=2)
+    with ThreadPoolExecutor(1) as pool:
+        total = pool.submit(drained, receiver)
+        while len(queue.waits) < 8:
+            time.sleep(0.01)
+        assert stop.reason is None
+        answer.set()
+        assert total.result() == 7
+    assert stop.reason == "idle"
+
+
+def test_an_outage_is_not_silence(start: Open) -> None:
+    """It lasts longer than the idle time, and then the messages come."""
+    queue = StandInQueue(5)
+
+    def fail(number: int) -> None:
+        if number < 4:
+            time.sleep(0.2)
+            raise QueueUnavailable("away")
+
+    queue.before_answer = fail
+    receiver, stop = start(queue)
+    assert drained(receiver) == 5
+    assert stop.reason == "idle"
+
+
+def test_polls_are_no_longer_than_the_idle_time(start: Open) -> None:
+    """All together, and the run asks the queue once before it ends."""
+    queue = StandInQueue()
+    receiver, stop = start(queue, idle_seconds=2.5)
+    assert drained(receiver) == 0
+    assert stop.reason == "idle"
+    assert sum(queue.waits) <= 2.5
+    assert len(queue.waits) < 15
+    assert queue.asked == 1
+
+
+def test_polls_are_no_longer_than_the_run(start: Open) -> None:
+    """The run does not end later because of a poll."""
+    queue = StandInQueue()
+    receiver, stop = start(queue, idle_seconds=60, max_seconds=1.5)
+    assert drained(receiver) == 0
+    assert stop.reason == "max_seconds"
+    receiver.end()
+    assert max(queue.waits) <= 1
+    assert len(queue.waits) < 12
+
+
+def test_a_queue_without_long_polls_is_not_asked_all_the_time(start: Open) -> None:
+    """With wait_seconds at 0, or at the limit in flight, the answers come at once."""
+    queue = StandInQueue()
+    receiver, _ = start(queue, threads=2, wait_seconds=0, idle_seconds=2)
+    assert drained(receiver) == 0
+    assert len(queue.waits) < 30
+
+
+def test_messages_that_are_visible_but_come_late_are_waited_for(start: Open) -> None:
+    """The polls were answered with nothing for longer than the idle time."""
+    queue = StandInQueue(5)
+    receive = queue.receive
+
+    def deliver_later(limit: int, wait_seconds: int) -> list[Message]:
+        if queue.asked < 3:
+            return []
+        return receive(limit, wait_seconds)
+
+    queue.receive = deliver_later  # type: ignore[method-assign]
+    receiver, stop = start(queue, undelivered_seconds=60)
+    assert drained(receiver) == 5
+    assert stop.reason == "idle"
+
+
+def test_at_the_limit_in_flight_the_run_goes_on(start: Open) -> None:
+    """Long polls are answered with nothing, at once, until other consumers have done their work."""
+    queue = StandInQueue(5)
+    queue.in_flight = int(MAX_IN_FLIGHT) + 1
+    receive = queue.receive
+
+    def deliver_later(limit: int, wait_seconds: int) -> list[Message]:
+        queue.waits.append(wait_seconds)
+        if queue.asked < 4:
+            return []
+        queue.in_flight = 0
+        return receive(limit, wait_seconds)
+
+    queue.receive = deliver_later  # type: ignore[method-assign]
+    receiver, stop = start(queue, undelivered_seconds=0)
+    assert drained(receiver) == 5
+    assert stop.reason == "idle"
+
+
+def test_a_count_that_is_never_delivered_ends_the_run_in_the_end(start: Open) -> None:
+    """It may be out of date."""
+    queue = StandInQueue(5)
+    queue.receive = lambda _limit, wait_seconds: time.sleep(wait_seconds) or []  # type: ignore
+    receiver, stop = start(queue, undelivered_seconds=1)
+    assert drained(receiver) == 0
+    assert stop.reason == "idle"
+    assert queue.asked >= 2
+
+
+@pytest.mark.parametrize("error", [QueueRefused("no right"), QueueUnavailable("away")])
+def test_a_run_ends_although_it_may_not_ask_the_queue(start: Open, error: Exception) -> None:
+    """The polls have answered, which is all that it can know."""
+    queue = StandInQueue(5)
+    queue.state_error = error
+    receiver, stop = start(queue, undelivered_seconds=1)
+    assert drained(receiver) == 5
+    assert stop.reason == "idle"
+
+
+def test_a_batch_closes_when_nothing_follows_it(start: Open) -> None:
+    """Neither its age nor the idle time is waited for."""
+    receiver, stop = start(StandInQueue(50), wait_seconds=1, idle_seconds=600, batch_seconds=600)
+    batch = receiver.take()
+    assert batch is not None
+    assert (len(batch), stop.reason) == (50, None)
+
+
+def test_no_batch_begins_when_the_time_is_up(start: Open) -> None:
+    """What was gathered during the last load is left to be released."""
+    receiver, stop = start(StandInQueue(1000), max_rows=30, max_seconds=0.5)
+    first = receiver.take()
+    assert first is not None
+    while receiver.buffered < 30 or not stop.is_time_up:  # during a slow load
+        time.sleep(0.01)
+    assert receiver.take() is None
+    assert stop.reason == "max_seconds"
+    assert len(receiver.end()) == 30
+
+
+def test_a_batch_that_is_waited_for_when_the_time_is_up_begins_at_once(start: Open) -> None:
+    """Or a queue with few messages would be received again and again and never loaded."""
+    receiver, stop = start(StandInQueue(20), max_seconds=0.7, quiet_seconds=60, idle_seconds=60)
+    batch = receiver.take()
+    assert batch is not None
+    assert (len(batch), stop.reason) == (20, "max_seconds")
+    assert receiver.take() is None
+
+
+def test_a_quota_that_is_used_up_loads_nothing_after_the_time_either(start: Open) -> None:
+    """The time is the harder limit."""
+    receiver, stop = start(StandInQueue(60), max_messages=60, max_rows=30, max_seconds=0.5)
+    assert receiver.take() is not None
+    while not stop.is_time_up:
+        time.sleep(0.01)
+    assert receiver.take() is None
+
+
+def test_an_outage_that_lasts_until_the_time_is_up_is_an_error(
+    start: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has not done its work, so it must not look as if it had."""
+    monkeypatch.setattr("etl.sqs.polling.MAX_AWAY_SECONDS", 0.3)
+    queue = StandInQueue(5)
+
+    def fail(_number: int) -> None:
+        raise QueueUnavailable("away")
+
+    queue.before_answer = fail
+    receiver, stop = start(queue, max_seconds=1)
+    assert drained(receiver) == 0
+    assert stop.reason == "max_seconds"
+    with pytest.raises(QueueUnavailable, match="away"):
+        receiver.raise_error()
