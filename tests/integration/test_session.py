@@ -500,7 +500,7 @@ def test_an_unlogged_partition_is_refused(
             "drop table user_logins; alter table public.parted rename to user_logins; "
             "alter table public.parted_all set unlogged"
         )
-    with pytest.raises(TableError, match=r"empty 'public\.parted_all'"):
+    with pytest.raises(TableError, match=r"'public\.parted_all' is unlogged"):
         check_tables(engine, made.table)
 
 
