@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from etl import cli, logs
+from etl import cli, logs, worker
 from etl.cli import main
 from etl.crypto.keyring import Keyring
 from etl.logs import to_json, visible
@@ -178,6 +178,7 @@ def through_a_pipe(job: Job, arguments: list[str], piped: bytes) -> Printed:
         patch.setattr(sys, "argv", ["etl", *arguments])
         patch.setattr(sys, "excepthook", sys.excepthook)
         patch.setattr(threading, "excepthook", threading.excepthook)
+        patch.setattr(worker, "tune_interpreter", lambda: None)
         with CliRunner().isolation(input=piped, env=job.environment) as streams:
             with pytest.raises(SystemExit) as ended:
                 cli.start()
