@@ -107,7 +107,7 @@ def _statement(version: int, is_reader: bool, limit_milliseconds: int) -> str:
     settings = [*SETTINGS, *(() if is_reader else TIME_LIMITS)]
     values = [(setting.name, setting.value) for setting in settings if setting.since <= version]
     if limit_milliseconds:
-        # After the 0: a transaction_timeout that is running is stopped by it, and by no other value.
+        # After the 0, since that is what stops a transaction_timeout that is already running.
         names = [name for name, _ in values if name in _OF_A_BATCH]
         values += [(name, str(limit_milliseconds)) for name in names]
     calls = [f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in values]

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from tests.chaos import crash_points
 from tests.chaos.clock import jumping_clock
 from tests.chaos.database_campaign import database
+from tests.chaos.hostile_campaign import hostile_server
 from tests.chaos.injected_faults import (
     SQS_RATES,
     CommitFaults,
@@ -192,6 +193,7 @@ def clock(seed: int, size: Size) -> Result:
 CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "kills": kills,
     "database": database,
+    "hostile-server": hostile_server,
     "sqs": sqs,
     "order": order,
     "bad-input": bad_input,

@@ -9,7 +9,14 @@ from tests.chaos.campaigns import CAMPAIGNS
 from tests.chaos.testbed import Size
 
 # Without the clock campaign: it needs a compiler, and the jumping clock has its own tests.
-SMOKE = {"kills": 0.02, "database": 0.02, "sqs": 0.02, "order": 0.02, "bad-input": 0.01}
+SMOKE = {
+    "kills": 0.02,
+    "database": 0.02,
+    "hostile-server": 0.02,
+    "sqs": 0.02,
+    "order": 0.02,
+    "bad-input": 0.01,
+}
 
 
 @pytest.mark.parametrize("name", SMOKE)
