@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from etl import job as etl_job
 from etl.config import DatabaseSettings, Settings
 from etl.crypto.seal import unseal_each
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.errors import ConfigurationError, TableError
+from etl.errors import ConfigurationError, DatabaseUnavailable, TableError
 from etl.postgres import session
 from etl.postgres.engine import driver_url, open_engine, transaction
 from etl.postgres.tables import check_tables, create_tables
@@ -434,6 +435,20 @@ def test_a_batch_has_its_own_time_limit(
     assert got == {names[0]: shown, names[1]: shown, names[2]: "0"}
     # An administrator protects the server with them from an analyst's query.
     assert read == dict.fromkeys(names, "20s")
+
+
+@pytest.mark.parametrize("statement", ["select pg_sleep(20)", "select 1"])
+def test_the_server_ends_what_the_client_has_given_up(
+    statement: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that runs on would keep its locks, which the next attempt then waits for."""
+    monkeypatch.setattr(session, "AFTER_WATCHDOG_SECONDS", 0.1)
+    engine = engine_for(database_url, 0.1)
+    with pytest.raises(DatabaseUnavailable), transaction(engine) as connection:
+        connection.exec_driver_sql(statement)
+        time.sleep(1)
+        connection.exec_driver_sql(statement)
+    engine.dispose()
 
 
 def test_nothing_is_left_in_the_session(engine: sa.Engine, database_url: str) -> None:
