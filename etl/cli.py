@@ -7,6 +7,7 @@ pandas would have loaded.
 from __future__ import annotations
 
 import io
+import resource
 import sys
 
 import click
@@ -43,6 +44,8 @@ def start() -> None:
     from etl import logs
 
     logs.hide_values_in_tracebacks()
+    # A core dump would hold plain values and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that does not speak UTF-8 gets an escape in place of an error.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -35,8 +36,24 @@ from etl.errors import SettingsError
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
 
-# 63 bytes is Postgres' NAMEDATALEN - 1; Postgres truncates longer names silently.
-Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
+# Postgres' NAMEDATALEN - 1; Postgres truncates longer names silently.
+MAX_NAME_BYTES = 63
+# Every table of Postgres has columns of these names.
+SYSTEM_COLUMNS = ("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")
+
+
+def _check_name_bytes(name: str) -> str:
+    length = len(name.encode("utf-8", "surrogatepass"))
+    if length > MAX_NAME_BYTES:
+        raise ValueError(
+            f"has {length} bytes in UTF-8; a name in Postgres has at most {MAX_NAME_BYTES}"
+        )
+    return name
+
+
+Identifier = Annotated[
+    str, Field(min_length=1, pattern=r"^[^\x00]+$"), AfterValidator(_check_name_bytes)
+]
 # Columns of the raw frame that do not come from a field of the event.
 FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
 # SQS allows 120,000 messages in flight per queue; this leaves some of them for other consumers.
@@ -250,6 +267,8 @@ class Table(_Section):
                     raise ValueError(f"{name!r} is read by two columns")
             if column.name == "message_id":
                 raise ValueError("the column name 'message_id' is reserved for the job")
+            if column.name in SYSTEM_COLUMNS:
+                raise ValueError(f"the column name {column.name!r} is reserved for Postgres")
             # In the middle of the job a frame holds the fields and the table's columns together.
             # Besides, commands take either name of a column.
             if column.name in readers and column.name not in (column.source, *column.fields):
@@ -536,7 +555,7 @@ def load(
         # include_input=False, since a value may be a secret that was put in the wrong place.
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         raise SettingsError(
-            "; ".join(_describe([str(part) for part in p["loc"]], p) for p in problems)
+            "; ".join(_describe([str(part) for part in p["loc"]], p, tree) for p in problems)
         ) from None
 
 
@@ -607,8 +626,8 @@ def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) 
     tree[section] = {**branch, key: value}
 
 
-def _describe(location: list[str], problem: Any) -> str:
-    name = ".".join(location)
+def _describe(location: list[str], problem: Any, tree: dict[str, Any]) -> str:
+    name = ".".join(_column_named(location, tree))
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{_suggestion(location[-1], _keys(location[:-1]))}"
     if problem["type"] == "missing":
@@ -617,6 +636,17 @@ def _describe(location: list[str], problem: Any) -> str:
     message = message[:1].lower() + message[1:]
     # A check of several settings together has no location; its message names them.
     return f"setting {name!r}: {message}" if name else message
+
+
+def _column_named(location: list[str], tree: dict[str, Any]) -> list[str]:
+    """Replace the position of a column in the list by its name, if it has one."""
+    if location[:2] != ["table", "columns"] or len(location) < 3:
+        return location
+    column = tree["table"]["columns"][int(location[2])]
+    name = column.get("name") if isinstance(column, dict) else None
+    # From 1, as people count.
+    shown = name if isinstance(name, str) and name else f"number {int(location[2]) + 1}"
+    return [*location[:2], shown, *location[3:]]
 
 
 def _keys(location: list[str]) -> list[str]:

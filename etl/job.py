@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from etl import ledger, worker
+from etl import ledger, quarantine, worker
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction

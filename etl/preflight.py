@@ -19,7 +19,8 @@ from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, QueueRefused
 from etl.postgres import first_use
-from etl.postgres.tables import check_tables, create_tables
+from etl.postgres.tables import create_tables
+from etl.postgres.target import check_target
 from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
@@ -103,7 +104,7 @@ def prepare_database(
         try:
             if settings.database.create_tables:
                 create_tables(engine, settings.table, settings.job_name)
-            check_tables(engine, settings.table)
+            check_target(engine, settings.table)
             run.start(
                 engine, settings, lambda connection: first_use.record(connection, settings, keyring)
             )

@@ -30,7 +30,15 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
                 # Our own checks report absence and null by name; pandera's would stop there.
                 nullable=True,
                 checks=[
-                    pa.Check(_over_series(answers), name=name, error=name, ignore_na=False)
+                    pa.Check(
+                        _over_series(answers),
+                        name=name,
+                        error=name,
+                        ignore_na=False,
+                        # The answers tell which rows failed. pandera would collect the values in
+                        # frames of its own, and pyarrow, if installed, cannot hold all of them.
+                        n_failure_cases=0,
+                    )
                     for name, answers in column_checks(column)
                 ],
             )

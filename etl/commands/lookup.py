@@ -31,6 +31,7 @@ def token(config_path: Path, value: str | None, column: str, quoted: bool, as_js
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.lookup import tokens_of_one
+    from etl.operations.spellings import innermost, spellings
     from etl.postgres import first_use
     from etl.schema import masked_column
 
@@ -38,6 +39,8 @@ def token(config_path: Path, value: str | None, column: str, quoted: bool, as_js
     keyring = load_keyring(os.environ)
     first_use.check_if_reachable(settings, keyring)
     text = values.read_value(value, quoted=quoted)
+    if len(spellings(innermost(text))) > 1:
+        lines.say("the value has letters of two Unicode forms; this is the token of the form given")
     for key_id, token_text in tokens_of_one(text, masked, keyring, exact=quoted).items():
         if as_json:
             lines.json_line({"key_id": key_id, "token": token_text})

@@ -35,7 +35,7 @@ Examples:
 """
 )
 @options.config
-@click.argument("file", type=click.File(encoding="utf-8"), required=False)
+@click.argument("file", type=click.File(encoding="utf-8-sig"), required=False)
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N", help="Send N made-up login events."
 )

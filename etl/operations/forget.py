@@ -30,6 +30,7 @@ from etl.operations.spellings import spellings
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import target_table
+from etl.postgres.target import check_changes
 
 Change = Literal["delete", "null"]
 
@@ -103,6 +104,7 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
 
     :raises UsageError: the column does not allow null; or no row can have the value, and no
         quarantined message has it
+    :raises TableError: the rows are replicated and cannot be changed
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the change
     :raises DatabaseUnavailable: an outage; check whether the change was made
     """
@@ -110,6 +112,7 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
         raise UsageError(
             f"column {search.column.name!r} is not nullable; leave --null out to delete the rows"
         )
+    check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
     found = _find_entries(search)
     try:
         with transaction(search.engine) as connection:

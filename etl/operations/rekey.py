@@ -30,6 +30,7 @@ from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
+from etl.postgres.target import check_changes
 
 # One batch is masked while the server updates the other.
 MAX_BATCHES_AT_ONCE = 2
@@ -146,6 +147,7 @@ def rekey_database(
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
+    check_changes(engine, settings.table, "update")
     with transaction(engine) as connection:
         first_use.record(connection, settings, keyring)
     work = _Work(

@@ -39,7 +39,7 @@ from etl.pipeline import BatchId, Stored
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
-from etl.postgres.tables import check_tables
+from etl.postgres.target import check_target
 from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
 
@@ -60,7 +60,7 @@ def replay(
     """
     began = time.monotonic()
     siv.check_vectors()
-    check_tables(engine, settings.table)
+    check_target(engine, settings.table)
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)

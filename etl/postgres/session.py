@@ -104,13 +104,13 @@ def set_up_transactions(engine: sa.Engine, max_seconds: float | None = None) -> 
 @cache
 def _statement(version: int, is_reader: bool, limit_milliseconds: int) -> str:
     """One SELECT, so that it costs one round trip. No name in it depends on the search path."""
-    values = {
-        setting.name: setting.value
-        for setting in (*SETTINGS, *(() if is_reader else TIME_LIMITS))
-        if setting.since <= version
-    }
-    values |= {name: str(limit_milliseconds) for name in _OF_A_BATCH if name in values}
-    calls = [f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in values.items()]
+    settings = [*SETTINGS, *(() if is_reader else TIME_LIMITS)]
+    values = [(setting.name, setting.value) for setting in settings if setting.since <= version]
+    if limit_milliseconds:
+        # After the 0, since that is what stops a transaction_timeout that is already running.
+        names = [name for name, _ in values if name in _OF_A_BATCH]
+        values += [(name, str(limit_milliseconds)) for name in names]
+    calls = [f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in values]
     return f"select {', '.join([*calls, _SYNCHRONOUS_COMMIT, _SEARCH_PATH, _REPLICATION_ROLE])}"
 
 

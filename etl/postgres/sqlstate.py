@@ -152,11 +152,9 @@ def translate(error: BaseException) -> EtlError | RowRefused:
         return DatabaseUnavailable(
             f"the database answered SQLSTATE {sqlstate} ({_kind(cause)}){why}"
         )
-    names = "".join(f" {what} {name!r}" for what, name in _names(cause))
-    if cause is not None and _is_missing_right(cause):
-        names = f": {cause.diag.message_primary}"
+    named = "".join(f" {what} {name!r}" for what, name in _names(cause)) or _missing_right(cause)
     return DatabaseRefused(
-        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}){names}"
+        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}){named}"
     )
 
 
@@ -192,9 +190,10 @@ def _refusal(error: Any) -> Refusal:
     )
 
 
-def _is_missing_right(error: Any) -> bool:
+def _missing_right(error: Any) -> str:
     # This text has only the kind and the name of an object. Any other may quote a value.
-    return error.diag.source_file == "aclchk.c" and not error.diag.context
+    is_plain = error.diag.source_file == "aclchk.c" and not error.diag.context
+    return f": {error.diag.message_primary}" if is_plain else ""
 
 
 def _is_outage(sqlstate: str) -> bool:

@@ -11,6 +11,7 @@ import logging
 import sqlalchemy as sa
 
 from etl.errors import TableError
+from etl.postgres.columns import quoted
 from etl.postgres.queries import queries
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,14 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
             "template template0"
         )
     parameters = {"schema": schema, "table": table}
-    unlogged = connection.execute(queries()["unlogged_tables"], parameters).scalars().all()
+    unlogged = connection.execute(queries()["unlogged_tables"], parameters).all()
     if unlogged:
-        names = ", ".join(repr(name) for name in unlogged)
         raise TableError(
-            f"a crash of the server would empty {names}, because it is UNLOGGED; change it with: "
-            "alter table ... set logged"
+            "; ".join(
+                f"table '{of}.{name}' is unlogged: a crash of the server empties it, when its "
+                f"messages are deleted already; run: alter table {quoted(of, name)} set logged"
+                for of, name in unlogged
+            )
         )
     for name in _NEEDED_FOR_DURABILITY:
         if connection.exec_driver_sql(f"show {name}").scalar_one() == "off":

@@ -41,13 +41,13 @@ select distinct field from etl.job_columns where job = :job
 
 -- unlogged_tables --
 -- The job's own tables, the target and its partitions, if a crash of the server would empty them.
-select format('%s.%s', nspname, relname)
+select cast(nspname as text) as schema, cast(relname as text) as name
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where relpersistence = 'u' and relkind in ('r', 'p')
   and (nspname = 'etl' or pg_class.oid = to_regclass(format('%I.%I', :schema, :table))
        or pg_class.oid in (select relid
                            from pg_partition_tree(to_regclass(format('%I.%I', :schema, :table)))))
-order by 1
+order by 1, 2
 
 -- claim_messages --
 -- Enter the ids that are new to the run's job, and return them. Returns null if all of them are new:

@@ -28,6 +28,7 @@ grant usage on schema etl, {target_schema} to etl_loader, etl_analyst, etl_offic
 -- The loader adds rows that it cannot read back. In the ledger it reads ids, to recognise a message,
 -- and deletes old ones.
 grant insert on {target} to etl_loader;
+{grant_sequences}
 grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
 grant execute on function etl.remove_samples(text, integer) to etl_loader;

@@ -54,6 +54,14 @@ def end_sessions(job: Job) -> int:
     return int(job.rows(statement)[0][0])
 
 
+def cancel_statements(job: Job) -> None:
+    """Cancel the statements of the job's sessions that wait for a lock (SQLSTATE 57014)."""
+    job.rows(
+        "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' "
+        "and datname = current_database() and application_name = 'etl'"
+    )
+
+
 @contextmanager
 def database_setting(job: Job, name: str, value: str) -> Iterator[None]:
     """Give this setting to every new session on the job's database, and end the current ones."""

@@ -191,11 +191,11 @@ BUGS = (
         (f"{CANARY}::test_no_canary_is_found_anywhere",),
     ),
     Bug(
-        "logs pandera's error message",
+        "logs the frame of pandera's error",
         "etl/validate.py",
-        "        cases = errors.failure_cases\n",
-        "        cases = errors.failure_cases\n"
-        '        __import__("logging").getLogger("etl").warning("%s", errors)\n',
+        "        found = errors.schema_errors\n",
+        "        found = errors.schema_errors\n"
+        '        __import__("logging").getLogger("etl").warning("%s", errors.data.to_dict())\n',
         (f"{CANARY}::test_no_canary_is_found_anywhere",),
     ),
     Bug(

@@ -18,6 +18,7 @@ from etl.errors import TableError
 from etl.postgres import roles
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import check_tables, create_tables, target_table
+from etl.postgres.target import check_target
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import EVENT, event
 
@@ -216,6 +217,22 @@ def test_a_target_of_any_name_gets_its_rights(
         assert connection.execute(sa.select(sa.func.count()).select_from(target)).scalar() == 0
 
 
+def test_a_target_that_numbers_its_rows_gets_its_rights(
+    superuser: sa.Engine, engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """The default of a serial column needs a right on its sequence."""
+    table = settings(table__name="odd %s :x").table
+    create_tables(engine, table)
+    with engine.begin() as connection:
+        connection.exec_driver_sql('alter table "odd %%s :x" add "id %%s" bigserial')
+    roles.create(superuser, table)
+    loader = sa.create_engine(superuser.url.update_query_dict({"options": "-c role=etl_loader"}))
+    check_target(loader, table)
+    with loader.begin() as connection:
+        connection.exec_driver_sql("""insert into "odd %%s :x" (user_id) values ('x')""")
+    loader.dispose()
+
+
 # The tables as the first version created them.
 FIRST_VERSION = """
 create schema etl;
@@ -410,6 +427,24 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
             sa.text("select conname from pg_constraint where conrelid = 'odd'::regclass")
         )
         assert set(found.scalars()) == {"ö" * 27 + "_is_token", "it's %s :x_is_token"}
+
+
+def test_two_long_names_that_begin_alike_get_a_token_check_each(engine: sa.Engine) -> None:
+    """The names of the constraints differ, and have at most 63 bytes."""
+    columns = [
+        {"name": "x" * 58 + end, "field": f"f{end}", "type": "text", "mask": True}
+        for end in ("one", "two", "ö")
+    ]
+    table = config.Table.model_validate({"name": "odd", "columns": columns, "token_check": True})
+    create_tables(engine, table)
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.text(
+                "select conname from pg_constraint where conrelid = 'odd'::regclass "
+                "and contype = 'c'"
+            )
+        ).scalars()
+        assert len(set(found)) == 3
 
 
 def test_the_reports_run_as_the_analyst(

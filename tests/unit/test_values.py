@@ -114,6 +114,8 @@ def test_both_unicode_forms_are_searched() -> None:
     """A person cannot see which of them a row has."""
     composed, decomposed = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
     both = set(tokens([composed, decomposed], KEYRING, "device_id"))
+    assert "two Unicode forms" in call("-", "--column", "device_id", text=b"Zo\xc3\xab").stderr
+    assert call("-", "--column", "device_id", text=b"Zoe").stderr == ""
     for given in (composed, decomposed):
         assert set(tokens_of_spellings(given, DEVICE, KEYRING).values()) == both
         exact = tokens_of_spellings(given, DEVICE, KEYRING, exact=True).values()
