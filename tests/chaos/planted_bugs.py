@@ -314,8 +314,8 @@ BUGS = (
     Bug(
         "replays the entries of all jobs",
         "etl/operations/entries.py",
-        '            "job": self.job,\n            "ids"',
-        '            "job": None,\n            "ids"',
+        '            "job": self.job,\n            "samples"',
+        '            "job": None,\n            "samples"',
         (f"{JOBS}::test_replay_all_leaves_the_entries_of_other_jobs",),
     ),
     Bug(
