@@ -117,7 +117,13 @@ class QueueSettings(_Section):
 class BatchSettings(_Section):
     """The limits of a batch. It is loaded when it reaches the first of them."""
 
-    rows: int = Field(10_000, ge=1, le=50_000, description="maximum number of messages in a batch")
+    rows: int = Field(
+        10_000,
+        ge=1,
+        le=50_000,
+        description="maximum number of messages in a batch; a run begins with smaller batches, and "
+        "they stay smaller if one takes longer than two seconds",
+    )
     bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="maximum bytes of message bodies in a batch"
     )

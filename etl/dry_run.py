@@ -20,9 +20,10 @@ from etl.postgres import first_use
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary, ask_what_is_left
-from etl.sqs.consumer import Consumer, open_consumer, run_limits
+from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
+from etl.sqs.run_limits import run_limits
 
 # After a look a message has this many receives left: one for a run that fails, and one for the run
 # that loads it.
@@ -91,7 +92,7 @@ def dry_run(
     one_receiver = {"queue": settings.queue.model_copy(update={"receivers": 1})}
     settings = settings.model_copy(update=one_receiver)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
-    limits = run_limits(settings, ready.queue, ready.queue_state.visibility_seconds)
+    limits = run_limits(settings, ready.queue.is_fifo, ready.queue_state.visibility_seconds)
     limits = replace(
         limits,
         idle_seconds=min(settings.run.idle_seconds, IDLE_SECONDS),

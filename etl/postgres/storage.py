@@ -11,8 +11,7 @@ import logging
 import sqlalchemy as sa
 
 from etl.errors import TableError
-from etl.postgres.columns import quoted
-from etl.postgres.queries import queries
+from etl.postgres.queries import queries, quote_name
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,8 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
         raise TableError(
             "; ".join(
                 f"table '{of}.{name}' is unlogged: a crash of the server empties it, when its "
-                f"messages are deleted already; run: alter table {quoted(of, name)} set logged"
+                f"messages are deleted already; run: alter table "
+                f"{quote_name(of, name, for_driver=True)} set logged"
                 for of, name in unlogged
             )
         )

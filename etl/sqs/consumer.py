@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -21,21 +20,12 @@ from etl.sqs.limits import Limits, Phase, Quota, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
+from etl.sqs.run_limits import run_limits
 
 log = logging.getLogger(__name__)
 
-# How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
-# are right a minute after the last change.
-UNDELIVERED_SECONDS = 60.0
-UNDELIVERED_PERIODS = 3  # of the idle time
-MAX_GROUP_SECONDS = 900.0
-
 # Reasons to stop that reach all workers of a run at the same time.
 RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
-
-# What stops one worker stops the others soon. Until then they would receive what it releases, and
-# release it again.
-STOP_SECONDS = 2
 
 
 class Consumer:
@@ -53,13 +43,11 @@ class Consumer:
         receivers: int,
         stop: Stop,
         quota: Quota,
-        max_receive_count: int | None = None,
         sent_time_column: str | None = None,
     ) -> None:
         """Prepare the threads.
 
         :param receivers: threads that receive
-        :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
         """
         self.stop = stop
@@ -74,11 +62,10 @@ class Consumer:
         self._arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
             stop,
-            max_receive_count,
+            limits.max_receive_count,
             sent_time_column,
             limits.receives_to_leave,
         )
-        self._max_receive_count = max_receive_count
         self._receiver = Receiver(
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
@@ -200,7 +187,7 @@ class Consumer:
         return 0 if self.stop.reason in RELEASE_AT_ONCE else self._limits.hide_seconds
 
     def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
-        maximum = self._max_receive_count
+        maximum = self._limits.max_receive_count
         last = maximum and sum(message.receive_count >= maximum for message in messages)
         if last:
             log.warning(
@@ -234,7 +221,7 @@ def open_consumer(
     :param state: the queue's numbers at the start
     :param limits: None means those of a run
     """
-    limits = limits or run_limits(settings, queue, state.visibility_seconds)
+    limits = limits or run_limits(settings, queue.is_fifo, state.visibility_seconds)
     return Consumer(
         queue,
         state.visibility_seconds,
@@ -242,29 +229,5 @@ def open_consumer(
         settings.queue.receivers,
         stop,
         quota,
-        state.max_receive_count,
         next((column.name for column in settings.table.columns if column.attribute), None),
-    )
-
-
-def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Limits:
-    """The limits of a run with these settings."""
-    run = settings.run
-    batch = settings.batch
-    undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
-    if queue.is_fifo:
-        # When its consumer has died, a group comes free at its visibility timeout.
-        undelivered_seconds += min(visibility_seconds, MAX_GROUP_SECONDS)
-    return Limits(
-        max_rows=batch.rows,
-        max_bytes=batch.bytes,
-        batch_seconds=batch.seconds,
-        idle_seconds=math.inf if run.forever else run.idle_seconds,
-        max_seconds=run.max_seconds,
-        wait_seconds=settings.queue.wait_seconds,
-        retry_seconds=settings.queue.retry_seconds,
-        # The next messages of a FIFO group come only after those before them are deleted.
-        quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
-        undelivered_seconds=undelivered_seconds,
-        hide_seconds=settings.queue.wait_seconds + STOP_SECONDS if run.workers > 1 else 0,
     )
