@@ -46,9 +46,9 @@ class StrictQueue(StoredQueue):
 
     _account: StrictAccount
 
-    def send(self, *arguments: Any) -> StoredMessage:
+    def send(self, *arguments: Any, **named: Any) -> StoredMessage:
         """Add a message, with the id that its place in the queue has in every queue if asked to."""
-        message = super().send(*arguments)
+        message = super().send(*arguments, **named)
         if self._account.faults.rates.same_ids:
             message.id = str(uuid.uuid5(uuid.NAMESPACE_OID, str(self._sent)))
             self._sent += 1
