@@ -17,6 +17,7 @@ from etl import ledger, worker, worker_pool
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
+from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult
 from etl.sqs.limits import Stop, open_quota
@@ -48,9 +49,11 @@ def run(
     stop = stop or Stop()
     ready = check_keys_and_queue(settings, environment)
     engine = open_engine(settings.database)
+    watchdog = Watchdog(engine, settings.database.answer_seconds)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
-        prepare_database(settings, engine, this_run, stop)
+        with watchdog.limited():
+            prepare_database(settings, engine, this_run, stop)
         quota = open_quota(settings.run.max_messages)
         if settings.run.workers == 1:
             result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
@@ -65,18 +68,24 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        return _finish(settings, engine, this_run, result, began)
+        return _finish(settings, engine, watchdog, this_run, result, began)
     finally:
         engine.dispose()
 
 
 def _finish(
-    settings: Settings, engine: sa.Engine, this_run: Run, result: WorkerResult, began: float
+    settings: Settings,
+    engine: sa.Engine,
+    watchdog: Watchdog,
+    this_run: Run,
+    result: WorkerResult,
+    began: float,
 ) -> Summary:
     problem = result.problem
     exit_code = result.exit_code
     try:
-        this_run.finish(engine, result.totals, result.stop_reason)
+        with watchdog.limited():
+            this_run.finish(engine, result.totals, result.stop_reason)
         _prune(engine, settings.ledger.retention_days)
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400

@@ -18,7 +18,7 @@ from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseUnavailable
 from etl.frames import rejects
-from etl.postgres.engine import transaction
+from etl.postgres.engine import transaction, wait_for_commits
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Share, Totals
@@ -145,6 +145,8 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             # The commit had succeeded and only its reply was lost. Ids of this batch can only come
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
+            with drain.watchdog.limited():
+                wait_for_commits(drain.engine)
         except DatabaseUnavailable as error:
             if stop.release_rest:
                 raise

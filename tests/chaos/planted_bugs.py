@@ -13,6 +13,7 @@ CRASHES = "tests/acceptance/test_crashes.py"
 FAULTS = "tests/chaos/test_database_faults.py"
 KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
+SESSION = "tests/integration/test_session.py"
 RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
 
@@ -244,5 +245,40 @@ BUGS = (
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",
         (f"{LOADING}::test_old_ids_are_removed",),
+    ),
+    Bug(
+        "leaves it to the role whether a COMMIT is on disk when it is answered",
+        "etl/postgres/session.py",
+        "then 'remote_apply' else 'on' end, true)",
+        "then 'remote_apply' else pg_catalog.current_setting('synchronous_commit') end, true)",
+        (f"{SESSION}::test_a_commit_waits_for_the_disk_at_least",),
+    ),
+    Bug(
+        "encodes text as the environment says",
+        "etl/postgres/engine.py",
+        '    "client_encoding": "UTF8",\n',
+        "",
+        (f"{SESSION}::test_no_client_encoding_changes_a_text",),
+    ),
+    Bug(
+        "stages rows in a table that comes earlier in the role's search path",
+        "etl/postgres/session.py",
+        "'^pg_(catalog$|temp)'",
+        "'^$'",
+        (f"{SESSION}::test_a_transaction_has_its_own_settings",),
+    ),
+    Bug(
+        "acknowledges a commit that its synchronous standby does not have",
+        "etl/pipeline.py",
+        "                wait_for_commits(drain.engine)\n",
+        "                pass\n",
+        (f"{FAULTS}::test_a_commit_without_its_standby_is_not_acknowledged",),
+    ),
+    Bug(
+        "takes part of a password for the host",
+        "etl/postgres/engine.py",
+        "    check_parts(text)\n",
+        "",
+        ("tests/unit/test_database_url.py",),
     ),
 )
