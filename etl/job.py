@@ -18,6 +18,7 @@ from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sqlstate import RowRefused
+from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
@@ -54,9 +55,11 @@ def run(
     ready = check_keys_and_queue(settings, environment)
     warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
+    watchdog = Watchdog(engine, settings.database.answer_seconds)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
-        prepare_database(settings, engine, ready.keyring, this_run, stop)
+        with watchdog.limited():
+            prepare_database(settings, engine, ready.keyring, this_run, stop)
         quota = open_quota(settings.run.max_messages)
         if settings.run.workers == 1:
             result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
@@ -78,10 +81,12 @@ def run(
         left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
         # An empty queue may be so because its messages have become dead letters.
         dead_letters = ready.dead_letters() if left is not None and not left.visible else None
-        summary = _finish(engine, this_run, result, left, dead_letters, began)
+        with watchdog.limited():
+            summary = _finish(engine, this_run, result, left, dead_letters, began)
         # A stop by a signal or by the clock means that the time is needed for something else.
         if summary.exit_code == 0 and not is_hurried:
-            _remove_old(settings, engine, stop)
+            with watchdog.limited():
+                _remove_old(settings, engine, stop)
         return summary
     finally:
         engine.dispose()

@@ -23,7 +23,7 @@ from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
 from etl.postgres import verdict
 from etl.postgres.bisection import Trial
-from etl.postgres.engine import transaction
+from etl.postgres.engine import transaction, wait_for_commits
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Share, Totals
@@ -185,6 +185,8 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             # The commit had succeeded and only its reply was lost. Ids of this batch can only come
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
+            with drain.watchdog.limited():
+                wait_for_commits(drain.engine)
         except QuarantineBudget as error:
             raise quarantine.with_sample(
                 error,

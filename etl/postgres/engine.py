@@ -93,6 +93,19 @@ def driver_url(text: str) -> sa.URL:
         raise SettingsError(f"DATABASE_URL cannot be read as a URL; {_LOOKS_LIKE}") from None
 
 
+def wait_for_commits(engine: sa.Engine) -> None:
+    """Wait until what was committed before is on disk, and on the synchronous standbys.
+
+    A commit can be seen earlier than that: when the server was restarted, or the session ended,
+    while the commit was waiting for a standby. Standbys receive commits in order, so this makes one
+    more and waits for it.
+
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("select pg_logical_emit_message(true, 'etl', '')")
+
+
 @contextlib.contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Run the block in one transaction, which is committed at its end.

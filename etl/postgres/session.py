@@ -66,7 +66,7 @@ TIME_LIMITS = (
     Setting("transaction_timeout", "0", "the same", 17),
     Setting("lock_timeout", "0", "the same, if another session holds a lock for long"),
 )
-_OF_A_BATCH = ("statement_timeout", "transaction_timeout")
+OF_A_BATCH = ("statement_timeout", "transaction_timeout")
 
 # The two whose value depends on what is inherited. A COMMIT is answered when it is on disk, and on
 # the standbys' disks if there are synchronous standbys; remote_apply waits for more, so it stays.
@@ -108,7 +108,7 @@ def _statement(version: int, is_reader: bool, limit_milliseconds: int) -> str:
     values = [(setting.name, setting.value) for setting in settings if setting.since <= version]
     if limit_milliseconds:
         # After the 0, since that is what stops a transaction_timeout that is already running.
-        names = [name for name, _ in values if name in _OF_A_BATCH]
+        names = [name for name, _ in values if name in OF_A_BATCH]
         values += [(name, str(limit_milliseconds)) for name in names]
     calls = [f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in values]
     return f"select {', '.join([*calls, _SYNCHRONOUS_COMMIT, _SEARCH_PATH, _REPLICATION_ROLE])}"

@@ -86,6 +86,31 @@ def read_only(job: Job) -> contextlib.AbstractContextManager[None]:
 
 
 @contextmanager
+def standby_missing(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Let every commit wait for a synchronous standby that never comes, while the block lasts."""
+    with contextlib.closing(psycopg2.connect(postgres.superuser_url)) as connection:
+        connection.autocommit = True
+
+        def change(statement: str, value: str) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                cursor.execute("select pg_reload_conf()")
+            with session(postgres.superuser_url) as other, other.cursor() as cursor:
+                until(lambda: _shown(cursor, "synchronous_standby_names") == value)
+
+        change("alter system set synchronous_standby_names = 'missing'", "missing")
+        try:
+            yield
+        finally:
+            change("alter system reset synchronous_standby_names", "")
+
+
+def _shown(cursor: Any, name: str) -> str:
+    cursor.execute(f"show {name}")
+    return str(cursor.fetchone()[0])
+
+
+@contextmanager
 def target_locked(job: Job) -> Iterator[Callable[[], None]]:
     """Stop each batch after it has claimed its ids, before its rows go into the target table.
 

@@ -14,6 +14,7 @@ FAULTS = "tests/chaos/test_database_faults.py"
 JOBS = "tests/integration/test_jobs.py"
 KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
+SESSION = "tests/integration/test_session.py"
 RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
 FIRST_USE = "tests/integration/test_first_use.py"
@@ -324,5 +325,40 @@ BUGS = (
         "        if masked.get(field):\n",
         "        if False:\n",
         (f"{JOBS}::test_replay_stores_no_field_as_it_came_that_was_masked",),
+    ),
+    Bug(
+        "leaves it to the role whether a COMMIT is on disk when it is answered",
+        "etl/postgres/session.py",
+        "then 'remote_apply' else 'on' end, true)",
+        "then 'remote_apply' else pg_catalog.current_setting('synchronous_commit') end, true)",
+        (f"{SESSION}::test_a_commit_waits_for_the_disk_at_least",),
+    ),
+    Bug(
+        "encodes text as the environment says",
+        "etl/postgres/engine.py",
+        '    "client_encoding": "UTF8",\n',
+        "",
+        (f"{SESSION}::test_no_client_encoding_changes_a_text",),
+    ),
+    Bug(
+        "stages rows in a table that comes earlier in the role's search path",
+        "etl/postgres/session.py",
+        "'^pg_(catalog$|temp)'",
+        "'^$'",
+        (f"{SESSION}::test_a_transaction_has_its_own_settings",),
+    ),
+    Bug(
+        "acknowledges a commit that its synchronous standby does not have",
+        "etl/pipeline.py",
+        "                wait_for_commits(drain.engine)\n",
+        "                pass\n",
+        (f"{FAULTS}::test_a_commit_without_its_standby_is_not_acknowledged",),
+    ),
+    Bug(
+        "takes part of a password for the host",
+        "etl/postgres/engine.py",
+        "    check_parts(text)\n",
+        "",
+        ("tests/unit/test_database_url.py",),
     ),
 )

@@ -39,6 +39,7 @@ from tests.chaos.database import (
     read_only,
     session,
     small_disk,
+    standby_missing,
     superuser_url,
     target_locked,
 )
@@ -236,6 +237,28 @@ def test_a_database_that_falls_silent_is_hung_up_on(
             )
             check_all_loaded_once(job, ended(process))
         assert proxy.fired == {fault.name.lower(): 1}
+
+
+def test_a_commit_without_its_standby_is_not_acknowledged(sqs: EmbeddedSqs) -> None:
+    """Neither while it waits, nor when the session that waited is ended and the rows are there."""
+    waiting = "from pg_stat_activity where wait_event = 'SyncRep'"
+    limits = {"ETL_DATABASE__ANSWER_SECONDS": "4", "ETL_DATABASE__RETRY_SECONDS": "1"}
+    with EmbeddedPostgres() as server, new_job(sqs, server) as job:
+        job.send(*logins(MESSAGES))
+        with (
+            target_locked(job) as release,
+            running(job, ETL_BATCH__ROWS=str(MESSAGES), **limits) as process,
+        ):
+            until(lambda: held_sessions(job))
+            with standby_missing(server):
+                release()
+                until(lambda: job.rows(f"select pid {waiting}"))
+                job.rows(f"select pg_terminate_backend(pid) {waiting}")
+                wait_for_log(process, "the batch had been committed before")
+                process.communicate(timeout=60)
+                assert process.returncode == 1
+                assert job.rows("select count(*) from user_logins") == [(MESSAGES,)]
+                assert numbers(job) == (MESSAGES, 0)
 
 
 @pytest.fixture(scope="module")
