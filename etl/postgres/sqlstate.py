@@ -28,14 +28,8 @@ OUTAGE_CLASSES = ("08", "53", "57", "40", "58")
 OUTAGE_CODES = ("25006", "55P03", "25P03", "25P04")
 # The transaction itself is not in a state for the statement, so no part of it would do better.
 _TRANSACTION_CLASSES = ("0B", "25", "2D", "3B")
-# Access rule violation (a right, a table or a column is missing), feature not supported, invalid
-# schema name: if no function raised them, they are about the statement, not about a row.
-_STATEMENT_CLASSES = ("0A", "3F", "42")
 # A row that is in the table already is in the way of the new one.
 _CONFLICTS = ("23505", "23P01")
-# The server's function that applies row-level security. It has the SQLSTATE of a missing right.
-_ROW_SECURITY = "ExecWithCheckOptions"
-
 _NAMED = ("constraint", "column", "table")
 
 # What may be behind those that do not end by themselves, or whose name says too little.
@@ -82,7 +76,6 @@ class Refusal:
     kind: str  # the driver's name of the error
     names: tuple[tuple[str, str], ...] = ()  # what is named, and its name: ("column", "region")
     of_function: bool = False  # a function raised it, such as a trigger's: it may be about anything
-    of_statement: bool = False  # it cannot be about one of the rows
 
     @property
     def check(self) -> str:
@@ -177,17 +170,13 @@ def refusal(error: BaseException) -> Refusal | None:
     return _refusal(cause)
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a statement has waited for a lock as long as it may."""
+    return getattr(_psycopg2_error(error), "pgcode", None) == "55P03"
+
+
 def _refusal(error: Any) -> Refusal:
-    of_function = bool(error.diag.context)
-    is_row_security = error.diag.source_function == _ROW_SECURITY
-    of_statement = error.pgcode.startswith(_STATEMENT_CLASSES) and not is_row_security
-    return Refusal(
-        sqlstate=error.pgcode,
-        kind=_kind(error),
-        names=tuple(_names(error)),
-        of_function=of_function,
-        of_statement=of_statement and not of_function,
-    )
+    return Refusal(error.pgcode, _kind(error), tuple(_names(error)), bool(error.diag.context))
 
 
 def _missing_right(error: Any) -> str:

@@ -16,9 +16,9 @@ from etl.config import Table
 from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
-from etl.postgres.queries import queries, quote_name
-from etl.postgres.sqlstate import refusal
-from etl.postgres.tables import STAGING, check_existence, staging_table, target_table
+from etl.postgres.queries import queries
+from etl.postgres.tables import check_existence, staging_table, target_table
+from etl.postgres.verdict import plan_refusal
 
 # What a run does with the job's own tables; see etl/sql/roles.sql.
 RIGHTS = {
@@ -29,7 +29,7 @@ RIGHTS = {
     "job_columns": ("select", "insert"),
 }
 
-_MATERIALIZED, _FOREIGN, _PARTITIONED = "m", "f", "p"
+_FOREIGN, _PARTITIONED = "f", "p"
 
 
 def check_target(engine: sa.Engine, table: Table) -> None:
@@ -43,7 +43,11 @@ def check_target(engine: sa.Engine, table: Table) -> None:
         problems = [*_problems_of_target(connection, table), *_problems_of_own_tables(connection)]
         if not problems:
             # The server itself has the last word on what no question above has covered.
-            problems = list(_refused_plan(connection, table))
+            staging_table(table).create(connection)
+            refused = plan_refusal(connection, table)
+            if refused is not None:
+                what = f"{refused.check} ({refused.kind})"
+                problems = [f"{table_text(table)} cannot take the configured columns: {what}"]
     if problems:
         raise TableError("; ".join(problems))
 
@@ -119,7 +123,7 @@ def _problems_of_storage(connection: sa.Connection, found: Any, table: Table) ->
             )
     elif found.kind == _FOREIGN:
         yield _FOREIGN_TABLE.format(where)
-    elif found.kind == _MATERIALIZED or not found.takes_inserts:
+    elif not found.takes_inserts:
         yield (
             f"{where} is a view that takes no rows; name the table behind it in 'table.name', or "
             "create an INSTEAD OF INSERT trigger"
@@ -174,24 +178,4 @@ def _problems_of_own_tables(connection: sa.Connection) -> Iterator[str]:
         yield (
             f"role {role!r} may not {rights.replace(', ', ' or ')} in table 'etl.{table}'; run: "
             f"grant {rights} on etl.{table} to {quoted(role)}"
-        )
-
-
-def _refused_plan(connection: sa.Connection, table: Table) -> Iterator[str]:
-    """Let the server plan the statement that loads a batch; it runs no trigger."""
-    staging_table(table).create(connection)
-    names = ", ".join(quote_name(column.name) for column in table.columns)
-    target = quote_name(table.schema_name, table.name)
-    statement = f"explain insert into {target} ({names}) select {names} from {STAGING}"  # noqa: S608
-    savepoint = connection.begin_nested()
-    try:
-        connection.execute(sa.text(statement))
-    except sa.exc.SQLAlchemyError as error:
-        found = refusal(error)
-        if found is None:
-            raise
-        savepoint.rollback()
-        yield (
-            f"{table_text(table)} cannot take the columns of 'table.columns': "
-            f"{found.check} ({found.kind})"
         )

@@ -15,8 +15,10 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.errors import DatabaseRefused
 from etl.postgres.bisection import Trial
+from etl.postgres.columns import quoted, table_text
 from etl.postgres.queries import queries, quote_name
-from etl.postgres.sqlstate import Refusal
+from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
+from etl.postgres.tables import STAGING
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None
     if not trial.refused or trial.has_taken_rows:
         return None
     refusals = Counter(trial.refused.values())
-    certain = [refusal for refusal in refusals if _is_of_statement(refusal, table)]
-    if certain:
-        raise table_refused(connection, table, certain[0])
+    plain = plan_refusal(connection, table)
+    certain = [refusal for refusal in refusals if _column_without_value(refusal, table)]
+    if plain or certain:
+        raise table_refused(connection, table, plain or certain[0])
     # Several rows that are refused alike may be any rows.
     differ = len(refusals) > 1 or len(trial.refused) == 1
     return Doubt(
@@ -46,42 +49,70 @@ def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None
     )
 
 
-def table_refused(connection: sa.Connection, table: Table, refusal: Refusal) -> DatabaseRefused:
+def plan_refusal(connection: sa.Connection, table: Table) -> Refusal | None:
+    """Let the server plan the statement that loads a batch, and return how it refuses that.
+
+    The staging table must exist. Rights, columns and types are checked, but no trigger runs. A
+    locked table is not examined.
+    """
+    where = {"schema": table.schema_name, "name": table.name}
+    if connection.execute(queries()["is_locked"], where).scalar_one():
+        return None  # loading will wait for the lock, but this should not
+    names = ", ".join(quote_name(column.name) for column in table.columns)
+    target = quote_name(table.schema_name, table.name)
+    statement = f"explain insert into {target} ({names}) select {names} from {STAGING}"  # noqa: S608
+    savepoint = connection.begin_nested()
+    try:
+        connection.exec_driver_sql("set local lock_timeout = '100ms'")
+        connection.execute(sa.text(statement))
+    except sa.exc.SQLAlchemyError as error:
+        found = refusal(error)
+        if found is None and not is_lock_timeout(error):
+            raise
+        return found
+    finally:
+        savepoint.rollback()
+    return None
+
+
+def table_refused(connection: sa.Connection, table: Table, found: Refusal) -> DatabaseRefused:
     """Make the error that stops the run, with names from the catalogue."""
     names = {"schema": table.schema_name, "name": table.name}
     role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
-    what = f"{refusal.check} ({refusal.kind})" if refusal.sqlstate else refusal.check
+    plain = plan_refusal(connection, table)
+    shown = plain or found
+    what = f"{shown.check} ({shown.kind})" if shown.sqlstate else shown.check
     return DatabaseRefused(
-        f"no row can be stored in table '{table.schema_name}.{table.name}': {what}; role {role!r}; "
-        f"{_advice(refusal, table, role, triggers)}"
+        f"no row can be stored in {table_text(table)}: {what}; role {role!r}; "
+        f"{_advice(shown, table, role, triggers, is_plain=plain is not None)}"
     )
 
 
-def _is_of_statement(refusal: Refusal, table: Table) -> bool:
-    """Whether it is about the statement, or about a column that no row has a value for."""
-    return refusal.of_statement or _column_without_value(refusal, table) is not None
-
-
 def _column_without_value(refusal: Refusal, table: Table) -> str | None:
+    """The column that the refusal is about, if no row has a value for it."""
     if refusal.sqlstate != "23502" or refusal.of_function:
         return None
     column = dict(refusal.names).get("column")
     return None if column in {column.name for column in table.columns} else column
 
 
-def _advice(refusal: Refusal, table: Table, role: str, triggers: list[str]) -> str:
-    target = quote_name(table.schema_name, table.name, for_driver=True)
+def _advice(
+    refusal: Refusal, table: Table, role: str, triggers: list[str], *, is_plain: bool
+) -> str:
+    target = quoted(table.schema_name, table.name)
     column = _column_without_value(refusal, table)
     if column is not None:
         return (
             f"column {column!r} is not in 'table.columns': add it there, or run: alter table "
-            f"{target} alter column {quote_name(column, for_driver=True)} set default ..."
+            f"{target} alter column {quoted(column)} set default ..."
         )
-    if refusal.sqlstate == "42501" and refusal.of_statement:
-        return f"run: grant insert on {target} to {quote_name(role, for_driver=True)}"
+    if refusal.sqlstate == "42501" and is_plain:
+        return f"run: grant insert on {target} to {quoted(role)}"
     if refusal.sqlstate == "42501" and not refusal.of_function:
         return "look at the row-level security policies of the table: create one for INSERT"
     if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):
         return f"if a partition is missing, run: create table ... partition of {target} ..."
+    if is_plain:
+        return "the table was changed during the run: compare it with 'table.columns'"
     listed = f": {', '.join(map(repr, triggers))}" if triggers else ""
     return f"look at the constraints, rules and triggers of the table{listed}"

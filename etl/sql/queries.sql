@@ -44,7 +44,9 @@ select distinct field from etl.job_columns where job = :job
 select cast(nspname as text) as schema, cast(relname as text) as name
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where relpersistence = 'u' and relkind in ('r', 'p')
-  and (nspname = 'etl' or pg_class.oid = to_regclass(format('%I.%I', :schema, :table))
+  and (nspname = 'etl' and relname in ('ledger', 'quarantine', 'runs', 'jobs', 'job_columns',
+                                       'unmask_audit', 'key_checks', 'masked_columns')
+       or pg_class.oid = to_regclass(format('%I.%I', :schema, :table))
        or pg_class.oid in (select relid
                            from pg_partition_tree(to_regclass(format('%I.%I', :schema, :table)))))
 order by 1, 2

@@ -7,8 +7,9 @@ select c.oid, cast(c.relkind as text) as kind,
        current_user as role, current_database() as database,
        has_schema_privilege(n.oid, 'usage') as schema_usage,
        has_database_privilege(current_database(), 'temporary') as temporary,
-       case when c.relkind = 'f' then true
-            else pg_relation_is_updatable(c.oid, true) & 8 <> 0 end as takes_inserts,
+       -- The function would wait for a lock on an ordinary table.
+       case when c.relkind = 'v' then pg_relation_is_updatable(c.oid, true) & 8 <> 0
+            else c.relkind <> 'm' end as takes_inserts,
        row_security_active(c.oid) as row_security,
        exists (
            select from pg_policy
@@ -135,3 +136,13 @@ join pg_depend on classid = cast('pg_attrdef' as regclass) and objid = d.oid
 join pg_class s on s.oid = refobjid and s.relkind = 'S'
 where n.nspname = :schema and c.relname = :name
 order by 1
+
+-- is_locked --
+-- Whether another session holds a lock on a table that an INSERT would wait for.
+select exists (
+    select from pg_locks join pg_class c on c.oid = relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name and granted and pid <> pg_backend_pid()
+      and database = (select oid from pg_database where datname = current_database())
+      and mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+)

@@ -176,7 +176,7 @@ BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             ("create view public.user_logins as select user_id, device_type, masked_ip, "
             "masked_device_id, locale, app_version, create_date + 0 as create_date from stored"),
         ),
-        ("cannot take the columns", "SQLSTATE"),
+        ("cannot take the configured columns", "SQLSTATE"),
     ),
     "no right to insert": (
         ("revoke insert on user_logins from etl",),
@@ -343,6 +343,20 @@ def test_a_column_must_hold_every_value_exactly(
         check_target(engine, table)
     else:
         assert "'value'" in problem(engine, table)
+
+
+@pytest.mark.parametrize("mode", ["share", "access exclusive"])
+def test_a_locked_table_does_not_hold_the_check_up(
+    mode: str, ready: Settings, engine: sa.Engine, database_url: str
+) -> None:
+    """An index may be built meanwhile: the batch waits for it, and nothing fails."""
+    with engine.connect() as other:
+        other.exec_driver_sql(f"lock table user_logins in {mode} mode")
+        checking = sa.create_engine(
+            driver_url(database_url), connect_args={"options": "-c lock_timeout=50ms"}
+        )
+        check_target(checking, ready.table)
+        checking.dispose()
 
 
 def test_all_problems_are_in_one_error(ready: Settings, engine: sa.Engine) -> None:

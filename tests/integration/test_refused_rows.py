@@ -263,6 +263,15 @@ WAYS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["create rule r as on insert to user_logins where new.user_id = 'u7' do instead nothing"],
         ["create rule r as on insert to user_logins do instead nothing"],
     ),
+    "a built-in function": (  # SQLSTATE 42704, and no function in the error's context
+        [
+            (
+                "alter table user_logins add check (cast(case user_id when 'u7' then 'nowhere' "
+                "else 'simple' end as regconfig) is not null)"
+            )
+        ],
+        ["alter table user_logins add check (cast('no' || user_id as regconfig) is not null)"],
+    ),
     "a view with a check option": (
         [
             "alter table user_logins rename to stored",
