@@ -70,7 +70,7 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        stop.enter(Phase.WORKING)
+        stop.phase = Phase.WORKING
         # After a problem or a signal, SQS may be away or the process may have little time.
         is_quick = result.exit_code or stop.release_rest
         left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)

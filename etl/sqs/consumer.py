@@ -87,6 +87,7 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self.stop.phase = Phase.RELEASING
         self._release_all([*self._to_release, *self._receiver.end()])
         self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
@@ -127,16 +128,13 @@ class Consumer:
             lambda: self.stop.leave_rest,
         )
 
-    def finish(self) -> None:
-        """Wait for the last deletes."""
-        self.stop.enter(Phase.ACKNOWLEDGING)
-        self.wait_for_acknowledgements()
-
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
         if self._acknowledging is not None:
+            self.stop.phase = Phase.ACKNOWLEDGING
             self.not_acknowledged += self._acknowledging.result()
             self._acknowledging = None
+            self.stop.phase = Phase.WORKING
 
     def release(self, messages: Sequence[Message]) -> None:
         """Release messages that this consumer will not handle, when the block ends.
@@ -149,7 +147,6 @@ class Consumer:
         """Release messages, or leave them if asked to."""
         if not messages:
             return
-        self.stop.enter(Phase.RELEASING)
         with announced(len(messages), self.stop.leave_hint):
             not_released = self._release(messages)
         self._released += sum(message.deliveries for message in messages)
