@@ -74,7 +74,7 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        stop.enter(Phase.WORKING)
+        stop.phase = Phase.WORKING
         is_hurried = stop.release_rest or result.stop_reason == "max_seconds"
         # After a problem or a signal, SQS may be away or the process may have little time.
         is_quick = result.exit_code or stop.release_rest

@@ -104,7 +104,7 @@ def run(drain: Drain) -> None:
         while _load_next(drain):
             pass
     finally:
-        drain.consumer.finish()
+        drain.consumer.wait_for_acknowledgements()
     drain.consumer.raise_error()
 
 

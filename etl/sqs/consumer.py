@@ -84,6 +84,7 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self.stop.phase = Phase.RELEASING
         self.release([])
         self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
@@ -139,16 +140,13 @@ class Consumer:
             lambda: self.stop.leave_rest,
         )
 
-    def finish(self) -> None:
-        """Wait for the last deletes."""
-        self.stop.enter(Phase.ACKNOWLEDGING)
-        self.wait_for_acknowledgements()
-
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
         if self._acknowledging is not None:
+            self.stop.phase = Phase.ACKNOWLEDGING
             self.not_acknowledged += self._acknowledging.result()
             self._acknowledging = None
+            self.stop.phase = Phase.WORKING
 
     def release(self, messages: Sequence[Message]) -> None:
         """Stop receiving, and release these messages and those that were not taken.
@@ -161,7 +159,7 @@ class Consumer:
         self._kept = []
         if not messages:
             return
-        self.stop.enter(Phase.RELEASING)
+        self.stop.phase = Phase.RELEASING
         with announced(len(messages), self.stop.leave_hint):
             not_released = self._release(messages)
         self._released += sum(message.deliveries for message in messages)

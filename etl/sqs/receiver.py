@@ -71,6 +71,7 @@ class Receiver:
             for i in range(threads)
         ]
         self._working = 0
+        self._has_ended = False
         self.received = 0  # deliveries
         self.error: BaseException | None = None
 
@@ -106,12 +107,16 @@ class Receiver:
             self._polling.stop_if_nothing_is_visible()
 
     def end(self) -> list[Message]:
-        """Stop receiving, wait for polls in progress, and hand over the messages not yet taken."""
+        """Stop receiving, wait for polls in progress, and hand over the messages not yet taken.
+
+        If the rest is to be left, this does not wait, and what such a poll brings is not counted.
+        """
         self._stop.request("error")
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            while thread.is_alive() and not self._stop.leave_rest:
+                thread.join(TICK_SECONDS)
         with self._changed:
+            self._has_ended = True
             return self._empty()
 
     @property
@@ -217,10 +222,11 @@ class Receiver:
                 messages = self._arrivals.sift(messages)
         finally:
             with self._changed:
-                self._answer_seconds.append(time.monotonic() - began)
-                if has_come:
-                    self._polling.timers.messages_came(number, time.monotonic())
-                self._add(messages, rows)
+                if not self._has_ended:
+                    self._answer_seconds.append(time.monotonic() - began)
+                    if has_come:
+                        self._polling.timers.messages_came(number, time.monotonic())
+                    self._add(messages, rows)
 
     def _add(self, messages: list[Message], reserved: int) -> None:
         self._buffer.add(messages, reserved)
