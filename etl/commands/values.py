@@ -72,7 +72,7 @@ def read_tokens(given: Sequence[str]) -> list[str]:
     if sys.stdin.isatty():
         raise click.UsageError("give TOKENs, or send them on standard input, one per line")
     lines = decode(sys.stdin.buffer.read(), "standard input").splitlines()
-    tokens = [token for line in lines if (token := innermost(line.strip(" \t,;")))]
+    tokens = [token for line in lines if (token := innermost(line))]
     if not tokens:
         raise click.UsageError("no token on standard input")
     return tokens

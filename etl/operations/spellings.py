@@ -17,6 +17,7 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u201e": "\u201c"}
     "\u201a": "\u2018",
     "\u00ab": "\u00bb",
 }
+_SEPARATORS = ",;"
 # A spreadsheet marks text by an apostrophe before it.
 _TEXT_MARK = "'"
 
@@ -42,7 +43,7 @@ def spellings(value: str) -> list[str]:
 
 def innermost(text: str) -> str:
     """The text without any layer around it; empty if nothing is left."""
-    return unwrapped(text)[-1] if stripped(text).strip("\"'") else ""
+    return unwrapped(text)[-1] if stripped(text).strip("\"' \t" + _SEPARATORS) else ""
 
 
 def stripped(text: str) -> str:
@@ -56,7 +57,8 @@ def stripped(text: str) -> str:
 
 
 def _without_layer(text: str) -> str:
-    inner = stripped(text)
+    # A row of CSV may have empty cells beside the value.
+    inner = stripped(text) if stripped(text) != text else text.strip(_SEPARATORS)
     if inner != text:
         return inner
     if text[:2] == '="' and text[-1] == '"':

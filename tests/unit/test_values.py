@@ -44,6 +44,8 @@ AROUND: dict[str, Any] = {
     "quotes": lambda value: f"'{value}'",
     "typed quotes": lambda value: f"\u201c{value}\u201d",
     "German quotes": lambda value: f"\u201e{value}\u201c",
+    "empty cells": lambda value: f";{value};;",
+    "quoted, with empty cells": lambda value: ',"' + value.replace('"', '""') + '", ,',
     "apostrophe": lambda value: f"'{value}",
     "formula": lambda value: '="' + value.replace('"', '""') + '"',
     "several": lambda value: "\u00a0' \"" + value.replace('"', '""') + "\" '\u200b",
