@@ -32,12 +32,11 @@ Token = tuple[str, str]  # the column's name and the key id
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tokens by column and key id, bodies by key id, and whether the role may read the table."""
+    """Tokens by column and key id, bodies by key id, and whether the role may read the tokens."""
 
     tokens: Mapping[Token, Sequence[str]] = field(default_factory=dict)
     bodies: Mapping[str, Sequence[tuple[str, bytes]]] = field(default_factory=dict)
     is_readable: bool = True
-    has_history: bool = False  # a job has used the database before
 
     @property
     def key_ids(self) -> set[str]:
@@ -63,11 +62,8 @@ def gather(connection: sa.Connection, table: Table, headers: Mapping[str, bytes]
         }
         for row in connection.execute(queries()["stored_bodies"], parameters):
             bodies.setdefault(row.key_id, []).append((row.message_id, bytes(row.body)))
-    has_history = "message_id" in _readable_columns(connection, "etl", "ledger") and bool(
-        connection.execute(queries()["has_history"]).scalar_one()
-    )
     tokens = _tokens(connection, table, names, headers) if names else {}
-    return Evidence(tokens, bodies, len(names) == len(masked), has_history)
+    return Evidence(tokens, bodies, len(names) == len(masked))
 
 
 def _readable_columns(connection: sa.Connection, schema: str, name: str) -> set[str]:

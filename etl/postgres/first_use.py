@@ -85,7 +85,8 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     _check(memory, settings, keyring)
     _check_rights(connection, "writable", "write")
     _warn_of_replaced(memory, settings, keyring)
-    _warn_of_untested(memory, settings)
+    if not memory.keys and not memory.evidence.is_readable:
+        _warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
     contexts.add(connection, settings, contexts.missing(settings.table, memory.columns))
@@ -181,11 +182,10 @@ def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> 
         )
 
 
-def _warn_of_untested(memory: _Memory, settings: Settings) -> None:
-    if memory.keys or memory.evidence.is_readable or not memory.evidence.has_history:
-        return
-    log.warning(
-        "the keys and contexts are recorded without a test on stored tokens, because this role may "
-        "not read table %r; make sure that the keyring opens them: etl unmask",
-        settings.table.full_name,
-    )
+def _warn_of_untested(connection: sa.Connection, settings: Settings) -> None:
+    if connection.execute(queries()["has_history"]).scalar_one():
+        log.warning(
+            "the keys and contexts are recorded without a test on stored tokens, because this role "
+            "may not read table %r; make sure that the keyring opens them: etl unmask",
+            settings.table.full_name,
+        )

@@ -70,5 +70,6 @@ from (
 where number <= :each
 
 -- has_history --
--- Whether any job has used this database before.
+-- Whether any job has used this database before. Every role that may record first uses may read the
+-- ledger.
 select exists (select from etl.ledger)
