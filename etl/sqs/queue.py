@@ -86,7 +86,7 @@ class Queue:
     @property
     def is_fifo(self) -> bool:
         """Whether it is a FIFO queue, whose name always ends like this."""
-        return self.url.endswith(".fifo")
+        return self.url.rstrip("/").endswith(".fifo")
 
     def state(self) -> QueueState:
         """Ask for the visibility timeout and the approximate counts.

@@ -162,6 +162,37 @@ def test_a_database_without_the_tables_is_an_error_that_says_how_to_create_them(
     ]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--forever", "--idle-seconds", "5"),
+        ("--forever", "--dry-run"),
+        ("--dry-run", "--workers", "2"),
+    ],
+    ids=" ".join,
+)
+def test_options_of_a_run_that_contradict_each_other_are_wrong_usage(
+    options: tuple[str, ...],
+) -> None:
+    """Nothing is received, since nobody knows which one was meant."""
+    result = CliRunner().invoke(main, ["run", *options])
+    assert result.exit_code == 2
+    assert "--" in result.output
+
+
+def test_a_group_has_the_characters_that_sqs_allows() -> None:
+    """SQS would refuse each message."""
+    for name in ("", "a b", "ü", "g" * 129):
+        result = CliRunner().invoke(main, ["send", "--sample", "1", "--group", name])
+        assert result.exit_code == 2
+
+
+def test_an_idle_time_on_the_command_line_ends_a_run_of_a_service(job: Job) -> None:
+    """The configuration lets it run forever."""
+    completed = job.command("run", "--idle-seconds", "1", "--json", ETL_RUN__FOREVER="true")
+    assert json.loads(completed.stdout)["stop_reason"] == "idle"
+
+
 def test_a_word_that_is_not_a_run_id_is_wrong_usage() -> None:
     """The command does not query the database."""
     assert CliRunner().invoke(main, ["quarantine", "list", "--run", "last"]).exit_code == 2
