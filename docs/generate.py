@@ -172,6 +172,7 @@ def results() -> str:
     """Make the table of the campaigns' last results, from their JSON lines."""
     lines = RESULTS.read_text().splitlines()
     last = {result["campaign"]: result for result in map(json.loads, lines)}
+    counted = ("lost", "duplicated", "wrong", "leaked", "dead")
     rows = [
         (
             name,
@@ -179,13 +180,13 @@ def results() -> str:
             f"{result['share']:g}",
             f"{result['sent']:,}",
             ", ".join(f"{FAULTS.get(kind, kind)} {n:,}" for kind, n in result["faults"].items()),
-            *(f"{result[key]}" for key in ("lost", "duplicated", "wrong", "leaked", "verdict")),
+            # Dead letters have been counted since there is the campaign that is about them.
+            *(f"{result.get(key, '')}" for key in (*counted, "verdict")),
             f"{result['seconds']:,}",
             f"{result['peak_mb']}",
         )
         for name, result in sorted(last.items())
     ]
-    counted = ("lost", "duplicated", "wrong", "leaked")
     heads = ("campaign", "seed", "share", "sent", "faults that fired", *counted)
     return table((*heads, "verdict", "s", "MiB"), rows)
 

@@ -60,12 +60,12 @@ class Selection:
             reasons = [{"column": column, "check": check} if separator else {"check": self.check}]
         return {
             "job": self.job,
-            "samples": self.samples,
             "ids": list(self.ids) or None,
             "run_id": self.run_id,
             "reasons": json.dumps(reasons),
             "older_days": self.older_days,
             "newer_days": self.newer_days,
+            "samples": self.samples,
         }
 
 

@@ -27,6 +27,7 @@ from tests.chaos.injected_faults import (
 )
 from tests.chaos.jobs_campaign import jobs
 from tests.chaos.messages import Messages
+from tests.chaos.redrive_campaign import redrive
 from tests.chaos.services import open_testbed
 from tests.chaos.testbed import TICK_SECONDS, Result, Size, fail_unless
 
@@ -174,6 +175,7 @@ CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "order": order,
     "bad-input": bad_input,
     "fifo": fifo,
+    "redrive": redrive,
     "clock": clock,
     "million": million,
 }

@@ -52,13 +52,14 @@ class Findings:
     wrong: int = 0  # a field that differs; a good message quarantined; a bad one loaded
     leaked: int = 0  # places that contain a plain personal value
     left: int = 0  # messages still in the queue
+    dead: int = 0  # messages in the dead-letter queue, though each could have been handled
     examples: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing was found."""
         problems = self.lost + self.duplicated + self.unexpected + self.wrong
-        return problems + self.leaked + self.left == 0
+        return problems + self.leaked + self.left + self.dead == 0
 
     def plus(self, other: Findings) -> Findings:
         """Add the findings of another job."""

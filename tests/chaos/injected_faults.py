@@ -36,13 +36,15 @@ class CommitFaults:
         return self._random_faults(request) if self.enabled else Fault.NONE
 
 
-def slow_down_loads(testbed: Testbed, seconds: float) -> None:
-    """Make the database take this time for every load of at least one row."""
+def slow_down_loads(testbed: Testbed, seconds: float, *, per_row: bool = False) -> None:
+    """Make the database take this time for every load of at least one row, or for every row."""
+    rows = "(select count(*) from fresh)" if per_row else "1"
     testbed.sql(
         "create sequence slow_loads; "
         "create function slow() returns trigger language plpgsql as "
         "$$ begin if exists (select from fresh) then "
-        f"perform nextval('slow_loads'), pg_sleep({seconds}); end if; return null; end $$; "
+        f"perform nextval('slow_loads'), pg_sleep({seconds} * {rows}); end if; "
+        "return null; end $$; "
         "create trigger slow after insert on user_logins referencing new table as fresh "
         "execute function slow()"
     )

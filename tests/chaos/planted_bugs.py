@@ -19,6 +19,8 @@ RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
 FIRST_USE = "tests/integration/test_first_use.py"
 ENDING = "tests/integration/test_ending.py"
+RECEIVES = "tests/acceptance/test_receive_limits.py"
+SAMPLES = "tests/integration/test_samples.py"
 
 
 @dataclass(frozen=True)
@@ -360,5 +362,68 @@ BUGS = (
         "    check_parts(text)\n",
         "",
         ("tests/unit/test_database_url.py",),
+    ),
+    Bug(
+        "lets the good messages of the past pay for bad ones",
+        "etl/quarantine.py",
+        "        self._window = None if window is None else max(window, settings.min_messages)\n",
+        "        self._window: int | None = None\n",
+        ("tests/unit/test_budget.py",),
+    ),
+    Bug(
+        "counts a batch that is tried again twice in its budget",
+        "etl/quarantine.py",
+        "        self._checked = list(batch)\n",
+        "        self._checked = [*self._checked, *batch]\n",
+        ("tests/unit/test_budget.py",),
+    ),
+    Bug(
+        "counts the sample of a budget stop as quarantined",
+        "etl/sql/tables.sql",
+        "where not is_sample\ngroup by",
+        "group by",
+        (f"{SAMPLES}::test_a_sample_is_neither_quarantined_nor_handled",),
+    ),
+    Bug(
+        "quarantines a message at its first damaged delivery",
+        "etl/sqs/arrivals.py",
+        "MAX_DAMAGED = 3 ",
+        "MAX_DAMAGED = 1 ",
+        (f"{RECEIVES}::test_a_message_that_arrives_damaged_is_received_again_and_loaded",),
+    ),
+    Bug(
+        "releases a damaged message on its last receive",
+        "etl/sqs/arrivals.py",
+        "        if times >= MAX_DAMAGED or is_last:\n",
+        "        if times > MAX_DAMAGED:\n",
+        (f"{RECEIVES}::test_a_message_that_always_arrives_damaged_ends_in_quarantine",),
+    ),
+    Bug(
+        "quarantines messages that come without SentTimestamp",
+        "etl/sqs/arrivals.py",
+        "        self._has_sent_time = any(message.sent_ms is not None for message in messages)\n",
+        "        self._has_sent_time = True\n",
+        ("tests/unit/test_arrivals.py::test_messages_without_a_time_stop_the_run",),
+    ),
+    Bug(
+        "uses the last receives of messages to look at them",
+        "etl/dry_run.py",
+        "RECEIVES_TO_LEAVE = 2\n",
+        "RECEIVES_TO_LEAVE = 0\n",
+        (f"{RECEIVES}::test_looks_leave_the_messages_to_a_run",),
+    ),
+    Bug(
+        "receives again what it has released after a failure",
+        "etl/sqs/consumer.py",
+        "        messages = [*messages, *self._kept, *self._receiver.end()]\n",
+        "        messages = messages or self._receiver.end()\n",
+        (f"{RECEIVES}::test_a_run_that_fails_uses_one_receive_of_each_message",),
+    ),
+    Bug(
+        "holds full batches whatever receives are left",
+        "etl/sqs/pace.py",
+        "        self._grows = grows\n",
+        "        self._grows = False\n",
+        ("tests/chaos/test_smoke.py::test_no_message_becomes_a_dead_letter",),
     ),
 )

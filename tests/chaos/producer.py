@@ -74,9 +74,17 @@ class Producer:
         """Messages in the queue: visible, in flight or delayed."""
         return sum(self._counts())
 
-    def _counts(self) -> list[int]:
+    def dead(self) -> int:
+        """Messages in the dead-letter queue."""
+        place, _, name = self._queue_url.rpartition("/")
+        stem, dot, fifo = name.partition(".")
+        return sum(self._counts(QueueUrl=f"{place}/{stem}-dead{dot}{fifo}"))
+
+    def _counts(self, **other_queue: str) -> list[int]:
         names = [f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed")]
-        attributes = self.call("GetQueueAttributes", AttributeNames=names)["Attributes"]
+        attributes = self.call("GetQueueAttributes", AttributeNames=names, **other_queue)[
+            "Attributes"
+        ]
         return [int(attributes[name]) for name in names]
 
     def call(self, action: str, **members: Any) -> Any:

@@ -31,6 +31,7 @@ def open_testbed(
     *,
     worker_count: int = 4,
     visibility_seconds: int = 30,
+    max_receive_count: int = 1000,
     settings: dict[str, str] | None = None,
     policy: FaultPolicy = no_faults,
     libraries: Mapping[str, str] | None = None,
@@ -51,7 +52,7 @@ def open_testbed(
         database_url = _new_database(postgres)
         queue_url = sqs.create_queue(
             "chaos.fifo" if messages.groups else "chaos",
-            max_receive_count=1000,
+            max_receive_count=max_receive_count,
             visibility_seconds=visibility_seconds,
         )
         worker_url = via_proxy(database_url, proxy.port)

@@ -19,6 +19,7 @@ class StrictSqs(EmbeddedSqs):
     def __init__(self, seed: int = 0) -> None:
         self._child = Child("tests.chaos.strict_sqs_server", str(seed))
         self.endpoint_url: str = self._child.ready["endpoint_url"]
+        self._frozen: set[int] = set()
         self._creator = None
 
     def set_rates(self, **rates: Any) -> None:
@@ -41,14 +42,37 @@ class StrictSqs(EmbeddedSqs):
 
     def fired(self) -> Counter[str]:
         """How often each kind of fault has fired so far."""
-        return self._ask(None)
+        return +Counter(self._ask(None)["fired"])
 
-    def _ask(self, orders: dict[str, Any] | None) -> Counter[str]:
+    def received(self) -> list[int]:
+        """How many messages each consumer has received so far."""
+        received: list[int] = self._ask(None)["received"]
+        return received
+
+    def freeze(self, consumer: int) -> float | None:
+        """Let a consumer receive nothing from now on.
+
+        :returns: how many seconds ago it received a message for the last time that the queue
+            allows; only messages that it still holds count, None if there is none
+        """
+        self._frozen.add(consumer)
+        seconds: float | None = self._freeze()["last_receive_seconds"][consumer]
+        return seconds
+
+    def unfreeze(self, consumer: int) -> None:
+        """Let a consumer receive again."""
+        self._frozen.discard(consumer)
+        self._freeze()
+
+    def _freeze(self) -> dict[str, Any]:
+        return self._ask({"frozen": sorted(self._frozen)})
+
+    def _ask(self, orders: dict[str, Any] | None) -> dict[str, Any]:
         connection = http.client.HTTPConnection(urlsplit(self.endpoint_url).netloc, timeout=60)
         if orders is None:
             connection.request("GET", "/faults")
         else:
             connection.request("PUT", "/faults", json.dumps(orders))
-        answer = json.loads(connection.getresponse().read())
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
-        return +Counter(answer["fired"])
+        return answer

@@ -39,6 +39,22 @@ class StrictAccount(SqsAccount):
         super().__init__(StrictRedelivery(faults), StrictQueue)
         self.faults = faults
         self.consumer = 0
+        self.frozen: set[int] = set()  # consumers that receive nothing
+        self.received = [0] * CONSUMERS  # messages, by consumer
+
+    def last_receive_seconds(self, consumer: int, now_ms: int) -> float | None:
+        """How long ago the consumer received a message for the last time that the queue allows.
+
+        Only messages that it still holds count; None if there is none.
+        """
+        queues = [self.queue(name) for name in self.names()]
+        moments = [
+            moment
+            for queue in queues
+            if isinstance(queue, StrictQueue)
+            for moment in queue.last_receives(consumer, now_ms)
+        ]
+        return (now_ms - max(moments)) / 1000 if moments else None
 
 
 class StrictQueue(StoredQueue):
@@ -46,9 +62,9 @@ class StrictQueue(StoredQueue):
 
     _account: StrictAccount
 
-    def send(self, *arguments: Any, **named: Any) -> StoredMessage:
+    def send(self, *arguments: Any, **more: Any) -> StoredMessage:
         """Add a message, with the id that its place in the queue has in every queue if asked to."""
-        message = super().send(*arguments, **named)
+        message = super().send(*arguments, **more)
         if self._account.faults.rates.same_ids:
             message.id = str(uuid.uuid5(uuid.NAMESPACE_OID, str(self._sent)))
             self._sent += 1
@@ -59,6 +75,23 @@ class StrictQueue(StoredQueue):
         super().purge()
         self._sequences: list[deque[StoredMessage]] = []
         self._sent = 0  # while ids are to be the same
+        # Messages that were received as often as they may be: by whom, and when.
+        self._last_receives: dict[int, tuple[int, int]] = {}
+
+    def last_receives(self, consumer: int, now_ms: int) -> list[int]:
+        """When the consumer received those messages that it still holds and nobody may again."""
+        self.advance(now_ms)
+        held = self._last_receives.items()
+        self._last_receives = {n: receive for n, receive in held if n in self._in_flight}
+        return [moment for who, moment in self._last_receives.values() if who == consumer]
+
+    def _note_receives(self, messages: list[StoredMessage], now_ms: int) -> None:
+        self._account.received[self._account.consumer] += len(messages)
+        policy = self._redrive_policy
+        for message in messages:
+            if policy is not None and message.receive_count >= policy.max_receives:
+                self._last_receives[message.number] = (self._account.consumer, now_ms)
+                self._account.faults.fired["last_receive"] += 1
 
     def check_in_flight(self, now_ms: int) -> None:
         """Refuse a receive beyond the limit, which AWS does not do to a long poll: it waits.
@@ -79,6 +112,7 @@ class StrictQueue(StoredQueue):
         if faults.rates.opposite_chunk and (sequence := self._sequence()):
             return self._deliver_again(sequence, limit, now_ms)
         messages = super().receive(limit, visibility_seconds, now_ms)
+        self._note_receives(messages, now_ms)
         for message in messages:
             # A FIFO queue does not do that.
             if not self.is_fifo and faults.fires_for_entry("twice", -1):

@@ -14,6 +14,7 @@ import sys
 import uuid
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from etl.embedded import lifeline
 from etl.embedded.sqs_answers import Answer, Receive
@@ -44,6 +45,7 @@ class StrictService(Service):
         self._faults = account.faults
         self._strict_account = account
         self._position = 0
+        self._consumers: WeakKeyDictionary[Receive, int] = WeakKeyDictionary()
         self._actions["StartMessageMoveTask"] = self._start_message_move_task
 
     def _batch(self, entries: list[Parameters], act: Any, required: str) -> Answer:
@@ -68,6 +70,11 @@ class StrictService(Service):
         return super()._receive_message(parameters, base_url)
 
     def _take(self, receive: Receive) -> list[StoredMessage]:
+        # A receive may wait while others come, so it has to be known whose it is.
+        consumer = self._consumers.setdefault(receive, self._strict_account.consumer)
+        if consumer in self._strict_account.frozen:
+            return []
+        self._strict_account.consumer = consumer
         return [self._faults.damage(message) for message in super()._take(receive)]
 
     def _delete_message(self, parameters: Parameters, base_url: str) -> Answer:
@@ -102,18 +109,23 @@ class StrictServer(SqsServer):
         if request.path == "/faults":
             if request.method == "PUT":
                 self._apply(json.loads(request.body))
-            body = json.dumps({"fired": self._faults.fired}).encode()
+            now_ms = self._strict_service.now_ms()
+            seconds = [self._account.last_receive_seconds(n, now_ms) for n in range(CONSUMERS)]
+            answer = {"fired": self._faults.fired, "received": self._account.received}
+            body = json.dumps({**answer, "last_receive_seconds": seconds}).encode()
             self._write(connection, 200, body, {"Content-Type": "application/json"})
             return
         super().handle(request, connection)
 
     def _apply(self, orders: dict[str, Any]) -> None:
-        """Change what the orders name: ``rates``, ``schedule`` or ``expired_seconds``."""
+        """Change what the orders name: ``rates``, ``schedule``, ``expired_seconds``, ``frozen``."""
         faults = self._faults
         if "rates" in orders:
             faults.change_rates(orders["rates"])
         for fault in orders.get("schedule", []):
             faults.schedule(ScheduledFault(**fault))
+        if "frozen" in orders:
+            self._account.frozen = set(orders["frozen"])
         if "expired_seconds" in orders:
             seconds = orders["expired_seconds"]
             faults.expired_until_ms = self._strict_service.now_ms() + int(1000 * seconds)

@@ -28,6 +28,12 @@ def test_a_small_campaign_passes(name: str) -> None:
     assert result["verdict"] == "pass", result
 
 
+def test_no_message_becomes_a_dead_letter() -> None:
+    """Under kills, with three receives for each message; a planted bug needs a test of its own."""
+    result = CAMPAIGNS["redrive"](7, Size(0.02))
+    assert result["verdict"] == "pass", result
+
+
 def test_every_crash_point_is_in_the_program() -> None:
     """A renamed function would otherwise silently take its crash point away."""
     for point in crash_points.POINTS:

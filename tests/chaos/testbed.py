@@ -156,6 +156,11 @@ class Testbed:
         """Messages in the queues of all jobs: visible, in flight or delayed."""
         return self.producer.left() + sum(job.producer.left() for job in self.other_jobs)
 
+    def dead(self) -> int:
+        """Messages in the dead-letter queues of all jobs."""
+        producers = [self.producer, *(job.producer for job in self.other_jobs)]
+        return sum(producer.dead() for producer in producers)
+
     def report_progress(self) -> None:
         """Print the state of the campaign on standard error, from time to time."""
         now = time.monotonic()
@@ -189,6 +194,7 @@ class Testbed:
             "wrong": findings.wrong,
             "leaked": findings.leaked,
             "left": findings.left,
+            "dead": findings.dead,
             "crashes": len(crashes),
             "verdict": verdict,
             "planned": planned,
@@ -211,6 +217,7 @@ class Testbed:
         ):
             findings.add("unexpected", message_id)
         findings.left = self.left()
+        findings.dead = self.dead()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         leaks = checker.leaks(
             self.history.messages.canary.values,

@@ -112,7 +112,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen._damaged) == 10
 
 
-def test_messages_without_a_time_stop_the_run_if_a_column_needs_it() -> None:
+def test_messages_without_a_time_stop_the_run() -> None:
     """A service that never sends SentTimestamp would put every message into quarantine."""
     without = [delivery(sent_ms=None) for _ in range(3)]
     stop = Stop()
