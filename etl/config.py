@@ -256,7 +256,7 @@ class Table(_Section):
     @property
     def full_name(self) -> str:
         """The table as errors and the job's own tables name it: ``schema.name``."""
-        return f"{self.schema_name}.{self.name}"
+        return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
 
     @field_validator("columns")
     @classmethod
@@ -295,11 +295,6 @@ class Table(_Section):
             if not column.mask
             for field in column.fields
         }
-
-    @property
-    def job_name(self) -> str:
-        """The default name of a job that loads into this table: ``schema.table``."""
-        return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
 
 
 class LoadSettings(_Section):
@@ -499,7 +494,7 @@ class Settings(_Section):
     @property
     def job_name(self) -> str:
         """The name under which the database knows this job."""
-        return self.job.name or self.table.job_name
+        return self.job.name or self.table.full_name
 
     @property
     def masked_fields(self) -> frozenset[str]:

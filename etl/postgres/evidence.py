@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from etl.config import Column, Table
+from etl.config import Column, Settings, Table
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.crypto.tokens import MIN_SEALED_CHARACTERS, associated_data
-from etl.postgres.queries import queries, quote_name
+from etl.postgres.queries import filled, queries, quote_name
 from etl.schema import masked_columns
 
 # A scan of a whole table would keep a run from starting. In 200,000 rows without a token of two of
@@ -44,23 +44,29 @@ class Evidence:
         return {key_id for _, key_id in self.tokens} | set(self.bodies)
 
 
-def gather(connection: sa.Connection, table: Table, headers: Mapping[str, bytes]) -> Evidence:
-    """Read some tokens and bodies of some keys, as far as the session's role may.
+def gather(connection: sa.Connection, settings: Settings, headers: Mapping[str, bytes]) -> Evidence:
+    """Read some of the job's tokens and bodies of some keys, as far as the session's role may.
 
     :param headers: by key id, what a body begins with that the key sealed
     """
+    table = settings.table
     masked = [column.name for column in masked_columns(table)]
     readable = _readable_columns(connection, table.schema_name, table.name)
     names = [name for name in masked if name in readable]
     bodies: dict[str, list[tuple[str, bytes]]] = {}
-    if "body" in _readable_columns(connection, "etl", "quarantine"):
+    in_quarantine = _readable_columns(connection, "etl", "quarantine")
+    if "body" in in_quarantine:
+        # In an earlier version an entry does not say whose it is.
+        of_job = "job = :job" if "job" in in_quarantine else "cast(:job as text) is not null"
+        statement = sa.text(filled("stored_bodies", {"of_job": of_job}))
         parameters = {
+            "job": settings.job_name,
             "key_ids": list(headers),
             "headers": list(headers.values()),
             "entries": MAX_ENTRIES,
             "each": EACH,
         }
-        for row in connection.execute(queries()["stored_bodies"], parameters):
+        for row in connection.execute(statement, parameters):
             bodies.setdefault(row.key_id, []).append((row.message_id, bytes(row.body)))
     tokens = _tokens(connection, table, names, headers) if names else {}
     return Evidence(tokens, bodies, len(names) == len(masked))

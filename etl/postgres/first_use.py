@@ -107,7 +107,7 @@ def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> _M
     if known.issuperset(keyring.key_ids) and not contexts.missing(table, memory.columns):
         return memory
     headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
-    return replace(memory, evidence=evidence.gather(connection, table, headers))
+    return replace(memory, evidence=evidence.gather(connection, settings, headers))
 
 
 def _read_known(connection: sa.Connection, settings: Settings) -> _Memory:

@@ -12,13 +12,11 @@ import sqlalchemy as sa
 
 from etl.config import Column, Table
 from etl.errors import TableError
-from etl.postgres.columns import column_problems, existing_columns, table_text
+from etl.postgres.columns import STAGING, column_problems, existing_columns, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.storage import check_storage
 from etl.schema import masked_columns, table_columns
-
-STAGING = "etl_staging"
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
@@ -52,7 +50,7 @@ def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> No
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
         if _outdated_tables(_own_columns(connection)):
             parameters = {
-                "job": job or table.job_name,
+                "job": job or table.full_name,
                 "masked_fields": json.dumps(sorted(table.masked_fields)),
             }
             connection.execute(queries()["configure_tables"], parameters)

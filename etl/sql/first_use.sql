@@ -52,7 +52,7 @@ where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attis
   and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select')
 
 -- stored_bodies --
--- For each key, some of the bodies that it sealed, among the oldest open entries.
+-- For each key, some of the bodies that it sealed, among the job's oldest open entries.
 select key_id, message_id, body
 from (
     select key_id, message_id, body,
@@ -60,7 +60,7 @@ from (
     from (
         select quarantine_id, message_id, body
         from etl.quarantine
-        where body is not null
+        where body is not null and {of_job}
         order by quarantine_id
         limit :entries
     ) as oldest

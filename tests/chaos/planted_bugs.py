@@ -317,8 +317,8 @@ BUGS = (
     Bug(
         "replays the entries of all jobs",
         "etl/operations/entries.py",
-        '            "job": self.job,\n            "samples"',
-        '            "job": None,\n            "samples"',
+        '            "job": self.job,\n            "ids"',
+        '            "job": None,\n            "ids"',
         (f"{JOBS}::test_replay_all_leaves_the_entries_of_other_jobs",),
     ),
     Bug(
