@@ -5,6 +5,7 @@ This is one file because its tests share one server and the client that they cal
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 import uuid
@@ -296,3 +297,50 @@ def test_a_rate_that_does_not_exist_is_an_error(server: StrictSqs) -> None:
     """Otherwise a campaign with a misspelled rate would run without its fault."""
     with pytest.raises(ValueError, match="throtled"):
         server.set_rates(throtled=0.1)
+
+
+def test_a_frozen_consumer_receives_nothing_and_its_last_receives_are_known(
+    server: StrictSqs,
+) -> None:
+    """So a campaign can tell, without a race, whether a worker holds what nobody may receive."""
+    url = server.create_queue(f"q-{uuid.uuid4().hex[:12]}", max_receive_count=2)
+    first, second = (Consumer(server, f"consumer{number}", url) for number in (1, 2))
+    first.send("a", "b")
+    before = server.received()
+    held = first.receive(VisibilityTimeout=0)
+    assert server.freeze(1) is None
+    assert first.receive() == first.receive(WaitTimeSeconds=1) == []
+    again = second.receive()
+    assert len(held) == len(again) == 2
+    assert server.freeze(1) is None
+    seconds = server.freeze(2)
+    assert seconds is not None
+    assert seconds >= 0
+    second.delete(again)
+    assert server.freeze(2) is None
+    for number in (1, 2):
+        server.unfreeze(number)
+    assert [after - b for after, b in zip(server.received(), before, strict=True)] == [0, 2, 2, 0]
+
+
+@pytest.mark.parametrize("rates", [{"damaged": 1.0}, {"damaged_receives": 1}])
+def test_a_damaged_message_differs_from_its_md5(consumer: Consumer, rates: dict[str, Any]) -> None:
+    """In its body or in the checksum itself; the copy in the queue is whole."""
+    consumer.send(*(f'{{"number": {number}}}' for number in range(10)))
+    consumer.sqs.set_rates(**rates)
+    for message in consumer.receive(VisibilityTimeout=0):
+        md5 = hashlib.md5(message["Body"].encode(), usedforsecurity=False).hexdigest()
+        assert md5 != message["MD5OfBody"]
+    consumer.sqs.set_rates()
+    for message in consumer.receive():
+        md5 = hashlib.md5(message["Body"].encode(), usedforsecurity=False).hexdigest()
+        assert md5 == message["MD5OfBody"]
+
+
+def test_a_message_can_come_without_its_time(consumer: Consumer) -> None:
+    """As from an emulator that does not know the attribute."""
+    consumer.send("a")
+    consumer.sqs.set_rates(no_sent_timestamp=1.0)
+    (message,) = consumer.receive(MessageSystemAttributeNames=["All"])
+    assert "SentTimestamp" not in message["Attributes"]
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
