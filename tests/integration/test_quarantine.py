@@ -301,7 +301,7 @@ def test_large_bodies_are_read_and_stored_some_at_a_time(
     mebibyte = event(user_id="x" * 1024 * 1024)
     database.add(*[mebibyte] * 20, event())
     path = tmp_path / "large.jsonl"
-    transfer.export_entries(database.engine, database.keyring, ALL, path, BYTES)
+    transfer.export_entries(database.engine, database.keyring, database.settings, ALL, path)
     url = postgres.new_database()
     other = QuarantineDatabase(sa.create_engine(driver_url(url)), database.keyring, settings())
     sizes = []
@@ -310,7 +310,10 @@ def test_large_bodies_are_read_and_stored_some_at_a_time(
     def measure(_c: Any, _cursor: Any, _text: str, parameters: Any, *_: Any) -> None:
         sizes.append(len(str(parameters.get("entries", ""))) if parameters else 0)
 
-    assert transfer.import_entries(other.engine, database.keyring, path) == (21, 21)
+    assert transfer.import_entries(other.engine, database.keyring, database.settings, path) == (
+        21,
+        21,
+    )
     assert transfer.MAX_PAGE_BYTES / 2 < max(sizes) < transfer.MAX_PAGE_BYTES + 4096
     assert sum(size > 0 for size in sizes) == 4
     other.engine.dispose()
