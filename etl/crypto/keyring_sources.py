@@ -52,7 +52,7 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
         problem = f"cannot be read: {error.response['Error']['Code']}"
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
         problem = f"cannot be read: {type(error).__name__}"
     if "SecretString" in answer:
         return str(answer["SecretString"])
