@@ -61,7 +61,7 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
         missing = code == "ResourceNotFoundException"
         problem = f"cannot be read: {code}"
         problem += f"; correct the id or the region, or {RESTORE}" if missing else ""
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
         problem = f"cannot be read: {type(error).__name__}"
     if "SecretString" in answer:
         return str(answer["SecretString"])

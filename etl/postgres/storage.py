@@ -45,10 +45,13 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
                 for of, name in unlogged
             )
         )
-    for name in _NEEDED_FOR_DURABILITY:
-        if connection.exec_driver_sql(f"show {name}").scalar_one() == "off":
-            log.warning(
-                "the database server runs with %s = off: when its machine crashes, rows are lost "
-                "that are no longer in the queue",
-                name,
-            )
+    shown = {
+        name: connection.exec_driver_sql(f"show {name}").scalar_one()
+        for name in _NEEDED_FOR_DURABILITY
+    }
+    if off := [name for name, value in shown.items() if value == "off"]:
+        log.warning(
+            "the database server runs with %s = off: when its machine crashes, rows are lost that "
+            "are no longer in the queue",
+            " and ".join(off),
+        )

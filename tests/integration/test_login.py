@@ -119,6 +119,27 @@ def test_what_libpq_or_the_server_refuses_for_good_is_not_waited_out(
     assert job.left() == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"AWS_ENDPOINT_URL": SECRET},
+        {"AWS_ENDPOINT_URL_SQS": f"http://user:{SECRET}"},
+        {"AWS_ENDPOINT_URL": f"http://user:a/{SECRET}@127.0.0.1:1"},
+        {"AWS_ENDPOINT_URL": f"http://user:a#{SECRET}@127.0.0.1:1"},
+        {"AWS_PROFILE": SECRET},
+        {"AWS_REGION": f"a {SECRET}", "AWS_DEFAULT_REGION": f"a {SECRET}"},
+    ],
+    ids=str,
+)
+def test_wrong_aws_variables_are_not_quoted(
+    wrong: dict[str, str], job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address can have a password in it."""
+    error, printed = failure("run --json", job.environment | wrong, tmp_path, monkeypatch)
+    assert error.exit_code == 2
+    check_quotes_nothing(printed, SECRET)
+
+
 def test_a_password_of_special_characters_works_encoded(
     postgres: EmbeddedPostgres, job: Job
 ) -> None:
