@@ -15,6 +15,9 @@ JOBS = "tests/integration/test_jobs.py"
 KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
 SESSION = "tests/integration/test_session.py"
+PREFLIGHT = "tests/integration/test_preflight.py"
+REFUSED = "tests/integration/test_refused_rows.py"
+VALUES = "tests/integration/test_stored_values.py"
 RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
 FIRST_USE = "tests/integration/test_first_use.py"
@@ -425,5 +428,40 @@ BUGS = (
         "        self._grows = grows\n",
         "        self._grows = False\n",
         ("tests/chaos/test_smoke.py::test_no_message_becomes_a_dead_letter",),
+    ),
+    Bug(
+        "counts a row as loaded that a trigger has dropped",
+        "etl/postgres/bisection.py",
+        "        if insert(start, stop) != stop - start:\n",
+        "        if insert(start, stop) > stop - start:\n",
+        (f"{REFUSED}::test_one_row_alone_is_quarantined_for_its_own_value",),
+    ),
+    Bug(
+        "quarantines every row of a table that takes none",
+        "etl/postgres/verdict.py",
+        "    if not trial.refused or trial.has_taken_rows:\n",
+        "    if trial.refused:\n",
+        (f"{REFUSED}::test_a_column_that_no_row_has_a_value_for_is_the_tables_fault",),
+    ),
+    Bug(
+        "lets one refused row stop every run",
+        "etl/pipeline.py",
+        "        return found.message_ids\n",
+        "        raise found.error from None\n",
+        (f"{REFUSED}::test_other_messages_of_the_batch_do_not_wait",),
+    ),
+    Bug(
+        "rounds a number that a double cannot hold",
+        "etl/extract.py",
+        "    return value if _is_exact(text, value) else Inexact(value)\n",
+        "    return value\n",
+        (f"{VALUES}::test_a_value_that_the_type_cannot_hold_exactly_is_a_reject",),
+    ),
+    Bug(
+        "receives messages for a table that cannot take them",
+        "etl/preflight.py",
+        "            check_target(engine, settings.table)\n",
+        "            pass\n",
+        (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
     ),
 )
