@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from etl import pipeline
+from etl import ledger, pipeline, quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
@@ -126,10 +126,12 @@ class Table:
         statements: list[str] = []
         sa.event.listen(engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
         run = Run(RUN, "hash")
-        run.start(engine)
+        run.start(engine, settings)
         drain = pipeline.Drain(
             settings, consumer, engine, Watchdog(engine, 600), self.keyring,
             frame_schema(settings.table.columns), Share(run),
+            pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
+            budget=quarantine.Budget(settings.quarantine),
         )  # fmt: skip
         problem: Exception | None = None
         try:
