@@ -18,8 +18,9 @@ from etl.frames import rejects
 from etl.postgres import bisection
 from etl.postgres.bisection import NoRowTaken, Trial
 from etl.postgres.insertion import copy_rows, insert_rows
-from etl.postgres.tables import STAGING, staging_table, target_table
+from etl.postgres.tables import target_table
 from etl.postgres.verdict import table_refused
+from etl.schema import STAGING, staging_table
 
 
 def stage(

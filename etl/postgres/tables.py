@@ -16,8 +16,6 @@ from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.schema import masked_columns, table_columns
 
-STAGING = "etl_staging"
-
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
 # The newest column of each of the job's tables. If it is missing, then either the table is missing
@@ -90,18 +88,6 @@ def check_existence(connection: sa.Connection, table: Table) -> None:
     _check_own_tables(connection)
     if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
         raise TableError(f"{table_text(table)} is missing; create it with: etl init")
-
-
-def staging_table(table: Table) -> sa.Table:
-    """Describe the temporary table in which a batch waits for the ledger."""
-    return sa.Table(
-        STAGING,
-        sa.MetaData(),
-        sa.Column("message_id", sa.Text),
-        *table_columns(table.columns),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
 
 
 def target_table(table: Table) -> sa.Table:

@@ -18,7 +18,7 @@ from etl.postgres.bisection import Trial
 from etl.postgres.columns import quoted, table_text
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
-from etl.postgres.tables import STAGING
+from etl.schema import STAGING
 
 
 @dataclass(frozen=True)
