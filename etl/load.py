@@ -17,10 +17,10 @@ from etl.config import LoadSettings, Table
 from etl.frames import rejects
 from etl.postgres import bisection
 from etl.postgres.bisection import NoRowTaken, Trial
-from etl.postgres.columns import STAGING
 from etl.postgres.insertion import copy_rows, insert_rows
-from etl.postgres.tables import staging_table, target_table
+from etl.postgres.tables import target_table
 from etl.postgres.verdict import table_refused
+from etl.schema import STAGING, staging_table
 
 
 def stage(

@@ -16,6 +16,7 @@ from etl.errors import SettingsError, UsageError
 from etl.fieldtypes import TYPES, Passed, Values, utc
 from etl.frames import ABSENT
 
+STAGING = "etl_staging"
 DAY_MS = 24 * 3600 * 1000
 
 Check = tuple[str, Callable[[Values], Passed]]
@@ -190,6 +191,18 @@ def masked_column(table: Table, name: str) -> Column:
 def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:
     """The columns of the target table, in order."""
     return [sa.Column(column.name, sql_type(column)) for column in columns]
+
+
+def staging_table(table: Table) -> sa.Table:
+    """Describe the temporary table in which a batch waits for the ledger."""
+    return sa.Table(
+        STAGING,
+        sa.MetaData(),
+        sa.Column("message_id", sa.Text),
+        *table_columns(table.columns),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
+    )
 
 
 def sql_type(column: Column) -> sa.types.TypeEngine[Any]:

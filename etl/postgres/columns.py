@@ -10,8 +10,6 @@ import sqlalchemy as sa
 from etl.config import Column, Table
 from etl.postgres.queries import queries, quote_name
 
-STAGING = "etl_staging"  # the temporary table of each batch
-
 # The types by name in the catalogue that hold every value of a configured type exactly, apart from
 # those with a length or a precision.
 _EXACT = {

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl.config import Column, Table
 from etl.errors import TableError
-from etl.postgres.columns import STAGING, column_problems, existing_columns, table_text
+from etl.postgres.columns import column_problems, existing_columns, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.storage import check_storage
@@ -101,18 +101,6 @@ def check_existence(connection: sa.Connection, table: Table) -> None:
     check_storage(connection, table.schema_name, table.name)
     if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
         raise TableError(f"{table_text(table)} is missing; create it with: etl init")
-
-
-def staging_table(table: Table) -> sa.Table:
-    """Describe the temporary table in which a batch waits for the ledger."""
-    return sa.Table(
-        STAGING,
-        sa.MetaData(),
-        sa.Column("message_id", sa.Text),
-        *table_columns(table.columns),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
 
 
 def target_table(table: Table) -> sa.Table:

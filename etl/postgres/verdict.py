@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.errors import DatabaseRefused
 from etl.postgres.bisection import Trial
-from etl.postgres.columns import STAGING, quoted, table_text
+from etl.postgres.columns import quoted, table_text
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
+from etl.schema import STAGING
 
 
 @dataclass(frozen=True)
