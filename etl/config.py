@@ -122,7 +122,7 @@ class BatchSettings(_Section):
         ge=1,
         le=50_000,
         description="maximum number of messages in a batch; a run begins with smaller batches, and "
-        "they stay smaller if one takes longer than two seconds",
+        "they stay smaller if one takes long",
     )
     bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="maximum bytes of message bodies in a batch"

@@ -2,8 +2,8 @@
 
 What is held when the process is killed comes again after the visibility timeout, and has used up
 one of the receives that the queue allows. So the first batch is small, and the batches grow while
-they are loaded. Larger batches cost less for each row, so they grow until one takes
-``BATCH_SECONDS``. A process never holds much more than it has already loaded: a crash loop thus
+they are loaded. Larger batches cost less for each row, so they grow until the fixed cost of a
+batch hardly counts. A process never holds much more than it has already loaded: a crash loop thus
 moves on, instead of receiving the same messages again and again.
 
 The caller passes the time in, in monotonic seconds, so these rules need no clock of their own.
@@ -16,11 +16,14 @@ from typing import NamedTuple
 
 from etl.sqs.message import CALL_ENTRIES, Message
 
-# The fixed cost of a batch is 20 to 50 ms. At this length it is 1 to 3 % of the batch.
+# A batch takes this long, or longer if its fixed cost, whatever its rows, would be a larger share.
+# That is mostly 20 to 50 ms, but more if the database is far away or the machine is busy.
 BATCH_SECONDS = 2.0
+FIXED_SHARE = 0.03
 # A batch is gathered while the one before it is loaded. In this share of the visibility timeout the
 # two need no extension.
 VISIBILITY_SHARE = 1 / 5
+NEWER_WEIGHT = 1.1  # of a load, compared with the load before it
 
 # Messages held for each second of the visibility timeout, by both batches together. An extension
 # costs 0.1 to 0.2 ms of CPU a message, twice in each visibility timeout.
@@ -42,13 +45,48 @@ class Caution(NamedTuple):
     max_rows: float
 
 
-FRESH = Caution(500, 1, float("inf"))
+FRESH = Caution(1_000, 1, float("inf"))
 # Somebody held the message and did not handle it. A process that crashes does so soon.
 REDELIVERED = Caution(500, 1 / 4, float("inf"))
 # One receive after this one, and then none: the next crash would move it to the dead-letter queue.
 NEARLY_LAST = Caution(200, 1 / 16, 4_000)
 LAST = Caution(20, 1 / 64, 1_000)
 FEW_LEFT = 2  # receives; with fewer a message is nearly lost
+
+
+class LoadTimes:
+    """How long loads take: a fixed part and a part for each row, by least squares.
+
+    The first load does not count, because it opens the connection.
+    """
+
+    def __init__(self) -> None:
+        self.fixed_seconds = 0.0  # as last known: loads of equal rows cannot tell it
+        self._is_first = True
+        self._is_known = False
+        self._loads = self._rows = self._seconds = 0.0  # sums, by weight
+        self._rows_squared = self._products = 0.0
+
+    def add(self, rows: int, seconds: float) -> None:
+        """Note a load."""
+        if self._is_first:
+            self._is_first = False
+            return
+        self._loads = self._loads / NEWER_WEIGHT + 1
+        self._rows = self._rows / NEWER_WEIGHT + rows
+        self._seconds = self._seconds / NEWER_WEIGHT + seconds
+        self._rows_squared = self._rows_squared / NEWER_WEIGHT + rows * rows
+        self._products = self._products / NEWER_WEIGHT + rows * seconds
+        spread = self._loads * self._rows_squared - self._rows**2
+        if spread > self._rows**2 / 100:  # the rows differ by a tenth or more
+            fixed = self._seconds * self._rows_squared - self._rows * self._products
+            self.fixed_seconds = max(fixed / spread, 0.0)
+            self._is_known = True
+
+    @property
+    def need_another_size(self) -> bool:
+        """Whether the fixed part is not known, because all loads had about the same rows."""
+        return self._loads > 3 and not self._is_known
 
 
 class Pace:
@@ -75,7 +113,9 @@ class Pace:
         self._heartbeat_threads = heartbeat_threads
         self._max_receive_count = max_receive_count
         self._grows = grows
-        self._seconds = min(BATCH_SECONDS, visibility_seconds * VISIBILITY_SHARE)
+        self._max_seconds = visibility_seconds * VISIBILITY_SHARE
+        self._seconds = min(BATCH_SECONDS, self._max_seconds)
+        self._load_times = LoadTimes()
         self._loaded = 0  # rows of this process
         self._loading = 0  # rows of the batch that was taken last
         self._taken_at = 0.0
@@ -95,8 +135,13 @@ class Pace:
         """Note that the batch taken last is loaded, and the next one is wanted."""
         self._loaded += self._loading
         self._free_at = now
+        if not self._loading:
+            return
         seconds = now - self._taken_at
-        if self._loading and seconds > self._seconds:
+        self._load_times.add(self._loading, seconds)
+        enough = max(BATCH_SECONDS, self._load_times.fixed_seconds / FIXED_SHARE)
+        self._seconds = min(enough, self._max_seconds)
+        if seconds > self._seconds:
             self._by_speed = min(self._by_speed, self._loading / seconds * self._seconds)
 
     def batch_was_taken(self, rows: int, now: float, call_seconds: float) -> None:
@@ -134,7 +179,8 @@ class Pace:
             calls = self._heartbeat_threads * self._visibility_seconds * EXTENDING_SHARE
             held = min(held, calls / call_seconds * CALL_ENTRIES)
         self._by_speed = max(self._by_speed, MIN_ROWS)
-        return max(1, int(min(self._by_speed, held / 2, self._cautious_rows())))
+        rows = int(min(self._by_speed, held / 2, self._cautious_rows()))
+        return max(1, rows // 2 if self._load_times.need_another_size else rows)
 
     def _cautious_rows(self) -> int:
         caution = self._caution

@@ -22,8 +22,14 @@ class Simulation:
     """A job whose receiving and loading go on at the same time, each at a constant speed."""
 
     def __init__(
-        self, *, max_rows: int = 10_000, visibility: float = 30, max_receives: int | None = None
+        self,
+        *,
+        max_rows: int = 10_000,
+        visibility: float = 30,
+        max_receives: int | None = None,
+        batch_cost: float = BATCH_COST,
     ) -> None:
+        self.batch_cost = batch_cost
         self.pace = Pace(max_rows, visibility, THREADS, max_receives)
         self.now = 1000.0
         self.loading = 0  # rows
@@ -33,7 +39,7 @@ class Simulation:
     def batch(self, *, receive: float = 1e9, load: float = 1e9, count: int = 1) -> int:
         """Gather a batch while the one before it is loaded, at these rows a second; take it."""
         began = self.now
-        free = began + (BATCH_COST + self.loading / load if self.loading else 0)
+        free = began + (self.batch_cost + self.loading / load if self.loading else 0)
         self.pace.loader_is_free(free)
         self.pace.messages_came([message(count)])
         rows = self.pace.rows
@@ -159,3 +165,21 @@ def test_a_pace_that_does_not_grow_takes_whole_batches() -> None:
     pace.messages_came([message(3)])
     pace.batch_was_taken(10_000, 100.0, 5.0)
     assert pace.rows == 10_000
+
+
+@pytest.mark.parametrize("batch_cost", [0.01, 0.05, 0.1, 0.2, 1.0])
+@pytest.mark.parametrize("speed", [500, 2_000, 5_000])
+def test_the_fixed_cost_of_a_batch_is_a_small_share_of_it(batch_cost: float, speed: int) -> None:
+    """Also where it is large, as on a busy machine, if the visibility timeout allows it."""
+    job = Simulation(batch_cost=batch_cost, visibility=300)
+    job.run(60, load=speed)
+    took = batch_cost + job.loading / speed
+    assert job.loading == 10_000 or batch_cost / took < 0.04
+    assert took < max(BATCH_SECONDS, batch_cost / 0.03) * 1.1
+
+
+def test_a_fixed_cost_is_not_forgotten_when_all_batches_are_alike() -> None:
+    """Otherwise the batches would shrink and grow again and again."""
+    job = Simulation(batch_cost=0.2, visibility=300)
+    rows = job.run(200, load=1_000)
+    assert min(rows[60:]) > 0.9 * max(rows[60:])
