@@ -146,6 +146,7 @@ def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Lim
     """The limits of a run with these settings."""
     run = settings.run
     batch = settings.batch
+    idle_seconds = math.inf if run.forever else run.idle_seconds
     undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
     if queue.is_fifo:
         # When its consumer has died, a group comes free at its visibility timeout.
@@ -154,11 +155,11 @@ def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Lim
         max_rows=batch.rows,
         max_bytes=batch.bytes,
         batch_seconds=batch.seconds,
-        idle_seconds=math.inf if run.forever else run.idle_seconds,
+        idle_seconds=idle_seconds,
         max_seconds=run.max_seconds,
         wait_seconds=settings.queue.wait_seconds,
         retry_seconds=settings.queue.retry_seconds,
         # The next messages of a FIFO group come only after those before them are deleted.
-        quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
+        quiet_seconds=0 if queue.is_fifo else min(batch.quiet_seconds, idle_seconds),
         undelivered_seconds=undelivered_seconds,
     )
