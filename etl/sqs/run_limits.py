@@ -25,6 +25,7 @@ def run_limits(settings: Settings, is_fifo: bool, visibility_seconds: int) -> Li
     """
     run = settings.run
     batch = settings.batch
+    idle_seconds = math.inf if run.forever else run.idle_seconds
     undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
     if is_fifo:
         # When its consumer has died, a group comes free at its visibility timeout.
@@ -33,12 +34,12 @@ def run_limits(settings: Settings, is_fifo: bool, visibility_seconds: int) -> Li
         max_rows=batch.rows,
         max_bytes=batch.bytes,
         batch_seconds=batch.seconds,
-        idle_seconds=math.inf if run.forever else run.idle_seconds,
+        idle_seconds=idle_seconds,
         max_seconds=run.max_seconds,
         wait_seconds=settings.queue.wait_seconds,
         retry_seconds=settings.queue.retry_seconds,
         # The next messages of a FIFO group come only after those before them are deleted.
-        quiet_seconds=0 if is_fifo else batch.quiet_seconds,
+        quiet_seconds=0 if is_fifo else min(batch.quiet_seconds, idle_seconds),
         undelivered_seconds=undelivered_seconds,
         hide_seconds=settings.queue.wait_seconds + STOP_SECONDS if run.workers > 1 else 0,
     )

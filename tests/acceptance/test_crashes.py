@@ -261,7 +261,7 @@ def test_a_message_delivered_twice_within_a_batch_is_loaded_once(
     """The counts of the run include both deliveries."""
     with new_job(sqs, postgres, visibility_seconds=2) as job:
         job.send(*logins(MESSAGES))
-        deliveries = ("--max-messages", str(2 * MESSAGES))
+        deliveries = ("--idle-seconds", "600", "--max-messages", str(2 * MESSAGES))
         waiting = {
             **one_batch(3 * MESSAGES),
             "ETL_BATCH__SECONDS": "600",

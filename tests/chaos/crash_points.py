@@ -93,9 +93,9 @@ def install(crash_point: CrashPoint) -> None:
     if crash_point.name == "COMMIT":
 
         def arm_by(claim: Callable[..., Any]) -> Callable[..., Any]:
-            def claim_and_arm(*arguments: Any) -> Any:
+            def claim_and_arm(*arguments: Any, **named: Any) -> Any:
                 crash_point.armed = True
-                return claim(*arguments)
+                return claim(*arguments, **named)
 
             return claim_and_arm
 
