@@ -86,7 +86,7 @@ def _padded(value: str) -> bytes:
 def measure(options: Options) -> dict[str, Any]:
     """Mask and unmask distinct values with each library in turns."""
     count = options.messages or (QUICK_VALUES if options.quick else VALUES)
-    keyring = Keyring.new()
+    keyring = Keyring.new("k1")
     one_by_one = OneByOne(keyring)
     runs = {}
     table = {}

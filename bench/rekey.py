@@ -36,7 +36,7 @@ def measure(options: Options) -> dict[str, Any]:
         settings = running.settings(url)
         engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
         _store(engine, rows, settings, running.keyring)
-        rekey_all = partial(_rekey, settings, engine, running.keyring.with_new(), rows)
+        rekey_all = partial(_rekey, settings, engine, running.keyring.with_new("k2"), rows)
         ways: dict[str, Callable[[], float]] = {REKEY: partial(_timed, engine, rekey_all)}
         for name, statement in STATEMENTS.items():
             ways[name] = partial(_timed, engine, partial(_execute, engine, statement))

@@ -79,7 +79,7 @@ def start(count: int, settings: Mapping[str, str] = SERVER) -> Iterator[Services
     ):
         bodies = Path(folder, "bodies")
         messages.write_bodies(bodies, count)
-        yield Services(server, Keyring.new(), bodies)
+        yield Services(server, Keyring.new("k1"), bodies)
 
 
 def consume(

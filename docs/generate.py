@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from etl.config import Settings
+from etl.postgres import session
+from tests.integration.test_session import LEFT
 from tests.unit.test_structure import LAYERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,6 +146,28 @@ def decisions() -> str:
     )
 
 
+def session_settings() -> str:
+    """Make the table of the settings that a session inherits, and what is done about each."""
+    commit = "a COMMIT would be answered before it is on disk, or on the standbys' disks"
+    path = "tables, functions and operators of the same names would be used instead"
+    rows = [
+        ("`synchronous_commit`", commit, "`on`; an inherited `remote_apply` stays"),
+        ("`search_path`", path, "the inherited one; temporary tables and `pg_catalog` come first"),
+    ]
+    for setting in (*session.SETTINGS, *session.TIME_LIMITS):
+        value = f"`{setting.value}`" if setting.value else "empty"
+        if setting in session.TIME_LIMITS and setting.name in session.OF_A_BATCH:
+            value += ", and for a batch a little more than `database.answer_seconds`"
+        rows.append((f"`{setting.name}`", setting.reason, value))
+    triggers = "triggers and foreign keys would be skipped"
+    rows.append(("`session_replication_role`", triggers, "refused, unless it is `origin`"))
+    rows += [
+        (", ".join(f"`{name}`" for name in sorted(names.split())), reason, "left as it is")
+        for reason, names in LEFT.items()
+    ]
+    return table(("setting", "what another value could change", "in our transactions"), rows)
+
+
 def results() -> str:
     """Make the table of the campaigns' last results, from their JSON lines."""
     lines = RESULTS.read_text().splitlines()
@@ -184,7 +208,7 @@ def bites() -> str:
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "architecture.md": {"packages": packages, "layers": layers},
     DOCS / "decisions/README.md": {"decisions": decisions},
-    DOCS / "reliability.md": {"results": results, "bites": bites},
+    DOCS / "reliability.md": {"session": session_settings, "results": results, "bites": bites},
     DOCS / "settings.md": {"settings": settings, "columns": columns},
 }
 

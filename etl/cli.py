@@ -6,6 +6,8 @@ pandas would have loaded.
 
 from __future__ import annotations
 
+import io
+import resource
 import sys
 
 import click
@@ -25,6 +27,7 @@ from etl.commands.run import history, run
 from etl.commands.send import send
 from etl.commands.unmask import unmask
 from etl.errors import EtlError
+from etl.terminal import lines
 from etl.version import __version__
 
 EXIT_CODES = """\b
@@ -41,11 +44,25 @@ def start() -> None:
     from etl import logs
 
     logs.hide_values_in_tracebacks()
+    # A core dump would hold plain values and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that does not speak UTF-8 gets an escape in place of an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main(standalone_mode=True)
+        code = main(standalone_mode=False)
     except EtlError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        lines.say(f"error: {error}")
+        code = error.exit_code
+    except click.ClickException as error:
+        message = io.StringIO()
+        error.show(message)
+        lines.block(message.getvalue(), err=True)
+        code = error.exit_code
+    except click.Abort:
+        lines.say("Aborted!")
+        code = 1
+    sys.exit(code)
 
 
 @click.group(
@@ -54,7 +71,7 @@ def start() -> None:
     epilog=f"""{EXIT_CODES}
 \b
 Examples:
-  (umask 077 && etl keys new > keyring.json)
+  (umask 077 && set -C && etl keys new > keyring.json)
   export ETL_KEYRING_FILE=keyring.json
   export DATABASE_URL=postgresql://etl@localhost/etl
   export ETL_QUEUE__URL=https://sqs.eu-west-1.amazonaws.com/123456789012/q

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -35,8 +36,24 @@ from etl.errors import SettingsError
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
 
-# 63 bytes is Postgres' NAMEDATALEN - 1; Postgres truncates longer names silently.
-Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
+# Postgres' NAMEDATALEN - 1; Postgres truncates longer names silently.
+MAX_NAME_BYTES = 63
+# Every table of Postgres has columns of these names.
+SYSTEM_COLUMNS = ("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")
+
+
+def _check_name_bytes(name: str) -> str:
+    length = len(name.encode("utf-8", "surrogatepass"))
+    if length > MAX_NAME_BYTES:
+        raise ValueError(
+            f"has {length} bytes in UTF-8; a name in Postgres has at most {MAX_NAME_BYTES}"
+        )
+    return name
+
+
+Identifier = Annotated[
+    str, Field(min_length=1, pattern=r"^[^\x00]+$"), AfterValidator(_check_name_bytes)
+]
 # Columns of the raw frame that do not come from a field of the event.
 FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
 # SQS allows 120,000 messages in flight per queue; this leaves some of them for other consumers.
@@ -100,7 +117,13 @@ class QueueSettings(_Section):
 class BatchSettings(_Section):
     """The limits of a batch. It is loaded when it reaches the first of them."""
 
-    rows: int = Field(10_000, ge=1, le=50_000, description="maximum number of messages in a batch")
+    rows: int = Field(
+        10_000,
+        ge=1,
+        le=50_000,
+        description="maximum number of messages in a batch; a run begins with smaller batches, and "
+        "they stay smaller if one takes longer than two seconds",
+    )
     bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="maximum bytes of message bodies in a batch"
     )
@@ -127,7 +150,11 @@ class Column(_Section):
     """One column of the target table, and where its value comes from."""
 
     name: Identifier = Field(description="name of the column in the table")
-    field: str | None = Field(None, min_length=1, description="field of the event")
+    field: str | tuple[str, ...] | None = Field(
+        None,
+        description="field of the event, or a list of its names, while producers send old and new "
+        "ones",
+    )
     attribute: Literal["SentTimestamp"] | None = Field(
         None, description="attribute of the message, instead of a field"
     )
@@ -135,7 +162,7 @@ class Column(_Section):
         "text", "ip", "version", "integer", "bigint", "number", "boolean", "date", "timestamp"
     ] = Field(
         description="type of the value; version: '2.3.0' is stored as the integer 2003000 (major x "
-        "1,000,000 + minor x 1,000 + patch)"
+        "1,000,000 + minor x 1,000 + patch); '2.3' and '2.03' are the same version"
     )
     max_length: int | None = Field(
         None,
@@ -149,11 +176,26 @@ class Column(_Section):
     )
     mask: bool = Field(False, description="personal data: only a token reaches the database")
     context: str | None = Field(
-        None, description="masking context; in columns that share one, equal values share a token"
+        None,
+        description="masking context, by default the first name of the field; in columns that "
+        "share one, equal values share a token",
     )
     canonical: bool = Field(
         True, description="type ip: store every notation of an address as the same value"
     )
+
+    @field_validator("field", mode="before")
+    @classmethod
+    def _check_names(cls, field: Any) -> Any:
+        if field is None:
+            return None
+        names = field if isinstance(field, (list, tuple)) else [field]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError("must be a name, or a list of names")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"name {name!r} is listed twice")
+        return names[0] if len(names) == 1 else tuple(names)
 
     @model_validator(mode="after")
     def _check_source(self) -> Column:
@@ -164,8 +206,9 @@ class Column(_Section):
                 "a column with an 'attribute' must have type 'date' or 'timestamp' and cannot be "
                 "masked"
             )
-        if self.field in FIELDS_OF_THE_JOB:
-            raise ValueError(f"field {self.field!r} has a name that is reserved for the job")
+        for name in self.fields:
+            if name in FIELDS_OF_THE_JOB:
+                raise ValueError(f"field {name!r} has a name that is reserved for the job")
         if self.mask and self.type not in ("text", "ip"):
             raise ValueError("only a column of type 'text' or 'ip' can be masked")
         if not self.required and not self.nullable:
@@ -174,13 +217,13 @@ class Column(_Section):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of the event that it may be read from; none if it is from an attribute."""
-        return (self.field,) if self.field else ()
+        """Every name of its field in an event; none if it comes from an attribute."""
+        return (self.field,) if isinstance(self.field, str) else self.field or ()
 
     @property
     def source(self) -> str:
-        """The name of its value in the raw frame: that of the field or of the attribute."""
-        return self.field or self.attribute or ""
+        """The name of its value in the raw frame: the field's first, or the attribute's."""
+        return self.fields[0] if self.fields else self.attribute or ""
 
     @property
     def masking_context(self) -> str:
@@ -210,22 +253,31 @@ class Table(_Section):
         (), description="indexes that init creates, each a list of columns: [[masked_ip, user_id]]"
     )
 
+    @property
+    def full_name(self) -> str:
+        """The table as errors and the job's own tables name it: ``schema.name``."""
+        return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
+
     @field_validator("columns")
     @classmethod
     def _check_distinct(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         if not columns:
             raise ValueError("a table needs at least one column")
         names = Counter(column.name for column in columns)
-        sources = Counter(column.source for column in columns)
+        readers = Counter(name for c in columns for name in c.fields or (c.source,))
         for column in columns:
             if names[column.name] > 1:
                 raise ValueError(f"column {column.name!r} is listed twice")
-            if sources[column.source] > 1:
-                raise ValueError(f"{column.source!r} is read by two columns")
+            for name in column.fields or (column.source,):
+                if readers[name] > 1:
+                    raise ValueError(f"{name!r} is read by two columns")
             if column.name == "message_id":
                 raise ValueError("the column name 'message_id' is reserved for the job")
+            if column.name in SYSTEM_COLUMNS:
+                raise ValueError(f"the column name {column.name!r} is reserved for Postgres")
             # In the middle of the job a frame holds the fields and the table's columns together.
-            if column.name != column.source and column.name in sources:
+            # Besides, commands take either name of a column.
+            if column.name in readers and column.name not in (column.source, *column.fields):
                 raise ValueError(f"column {column.name!r} has the name of another column's field")
         return columns
 
@@ -243,11 +295,6 @@ class Table(_Section):
             if not column.mask
             for field in column.fields
         }
-
-    @property
-    def job_name(self) -> str:
-        """The default name of a job that loads into this table: ``schema.table``."""
-        return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
 
 
 class LoadSettings(_Section):
@@ -432,10 +479,22 @@ class Settings(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _name_ledger_key_as_its_column(self) -> Settings:
+        """Write the ledger key with the first name of its column's field.
+
+        So each of the names reads the same value, and gives it the same fingerprint.
+        """
+        for column in self.table.columns:
+            if self.ledger.field in column.fields:
+                ledger = self.ledger.model_copy(update={"key": f"field:{column.source}"})
+                self.__dict__["ledger"] = ledger  # the model is frozen
+        return self
+
     @property
     def job_name(self) -> str:
         """The name under which the database knows this job."""
-        return self.job.name or self.table.job_name
+        return self.job.name or self.table.full_name
 
     @property
     def masked_fields(self) -> frozenset[str]:
@@ -447,9 +506,18 @@ class Settings(_Section):
 
     @property
     def event_fields(self) -> list[str]:
-        """The fields of the event that are read: those of the columns and of the ledger key."""
-        fields = [column.field for column in self.table.columns if column.field]
+        """The fields of the event that are read: those of the columns and of the ledger key.
+
+        A field of several names is listed by its first.
+        """
+        fields = [column.source for column in self.table.columns if column.fields]
         return list(dict.fromkeys([*fields, *([self.ledger.field] if self.ledger.field else [])]))
+
+    @property
+    def other_names(self) -> dict[str, tuple[str, ...]]:
+        """The other names of the fields that have several, by the first name."""
+        columns = self.table.columns
+        return {column.source: column.fields[1:] for column in columns if len(column.fields) > 1}
 
     @property
     def config_hash(self) -> str:
@@ -488,7 +556,7 @@ def load(
         # include_input=False, since a value may be a secret that was put in the wrong place.
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         raise SettingsError(
-            "; ".join(_describe([str(part) for part in p["loc"]], p) for p in problems)
+            "; ".join(_describe([str(part) for part in p["loc"]], p, tree) for p in problems)
         ) from None
 
 
@@ -559,8 +627,8 @@ def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) 
     tree[section] = {**branch, key: value}
 
 
-def _describe(location: list[str], problem: Any) -> str:
-    name = ".".join(location)
+def _describe(location: list[str], problem: Any, tree: dict[str, Any]) -> str:
+    name = ".".join(_column_named(location, tree))
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {name!r}{_suggestion(location[-1], _keys(location[:-1]))}"
     if problem["type"] == "missing":
@@ -569,6 +637,17 @@ def _describe(location: list[str], problem: Any) -> str:
     message = message[:1].lower() + message[1:]
     # A check of several settings together has no location; its message names them.
     return f"setting {name!r}: {message}" if name else message
+
+
+def _column_named(location: list[str], tree: dict[str, Any]) -> list[str]:
+    """Replace the position of a column in the list by its name, if it has one."""
+    if location[:2] != ["table", "columns"] or len(location) < 3:
+        return location
+    column = tree["table"]["columns"][int(location[2])]
+    name = column.get("name") if isinstance(column, dict) else None
+    # From 1, as people count.
+    shown = name if isinstance(name, str) and name else f"number {int(location[2]) + 1}"
+    return [*location[:2], shown, *location[3:]]
 
 
 def _keys(location: list[str]) -> list[str]:

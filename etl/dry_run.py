@@ -16,12 +16,14 @@ import pandas as pd
 from etl import pipeline
 from etl.config import Settings
 from etl.errors import UsageError
+from etl.postgres import first_use
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Summary, ask_what_is_left
-from etl.sqs.consumer import Consumer, open_consumer, run_limits
+from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
+from etl.sqs.run_limits import run_limits
 
 # After a look a message has this many receives left: one for a run that fails, and one for the run
 # that loads it.
@@ -63,6 +65,8 @@ def dry_run(
 ) -> DryRun:
     """Receive, check and mask, then release everything. Writes nothing and needs no database.
 
+    If there is a database, keyring and contexts must be those of their first use.
+
     Stops after one batch unless ``run.max_messages`` is set, and as soon as the queue says that it
     is empty, even if ``run.forever`` is set.
 
@@ -74,6 +78,7 @@ def dry_run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
+    first_use.check_if_reachable(settings, ready.keyring)
     warn_of_dead_letters(ready)
     maximum = ready.queue_state.max_receive_count
     to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE
@@ -87,7 +92,7 @@ def dry_run(
     one_receiver = {"queue": settings.queue.model_copy(update={"receivers": 1})}
     settings = settings.model_copy(update=one_receiver)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
-    limits = run_limits(settings, ready.queue, ready.queue_state.visibility_seconds)
+    limits = run_limits(settings, ready.queue.is_fifo, ready.queue_state.visibility_seconds)
     limits = replace(
         limits,
         idle_seconds=min(settings.run.idle_seconds, IDLE_SECONDS),

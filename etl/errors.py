@@ -5,7 +5,8 @@
     │   ├── SettingsError           config.yaml or the environment
     │   ├── UsageError              an option, an argument, a file or a value
     │   ├── KeyringError            no keyring, or one that must not be used
-    │   └── TableError              the target table differs from config.yaml
+    │   ├── TableError              the target table differs from config.yaml
+    │   └── LoginRefused            the database refuses the connection: a password, a role, a name
     ├── Outage                      wait and try the same thing again            exit code 1
     │   ├── DatabaseUnavailable
     │   └── QueueUnavailable
@@ -56,6 +57,12 @@ class KeyringError(ConfigurationError):
 
 class TableError(ConfigurationError):
     """The target table in the database differs from the configured columns."""
+
+
+class LoginRefused(ConfigurationError):  # noqa: N818
+    """Postgres refuses the connection as such, and would refuse it again."""
+
+    stop_reason = "database refused"
 
 
 class Outage(EtlError):  # noqa: N818  (a state of the world, not a mistake)

@@ -2,27 +2,34 @@
 
 Decoding is strict where Python's json module is not. NaN and Infinity, equal keys, nesting that
 would exhaust the stack, and integers of thousands of digits are each refused under a name of their
-own. Values are checked later, but on these same Python values, before any of them could change in
-an array of one type.
+own. A decimal number that loses digits as a double is marked. Values are checked later, but on
+these same Python values, before any of them could change in an array of one type.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from etl.frames import ABSENT, Reject, rejects
+from etl.frames import ABSENT, Inexact, Reject, rejects
 from etl.sqs.message import Message
 
 # The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
 # the result would fit no column.
 MAX_INTEGER_DIGITS = 1000
+
+# A double holds every decimal number of 15 digits (DBL_DIG in C), and none of more than 767.
+DOUBLE_DIGITS = 15
+MAX_DOUBLE_DIGITS = 767
 
 # The depth that exhausts the parser's stack differs between Python versions; this limit does not.
 MAX_NESTING = 100
@@ -31,41 +38,51 @@ _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is not an event; ``check`` names the check that it failed."""
+    """The body is not an event; ``check`` names the check that it failed, or that a field did."""
 
-    def __init__(self, check: str) -> None:
+    def __init__(self, check: str, column: str = "message") -> None:
         super().__init__(check)
         self.check = check
+        self.column = column
 
 
 def read(
     messages: Sequence[Message],
     fields: Sequence[str],
     *,
+    other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
     envelope: Literal["none", "sns"] = "none",
     unknown_fields: Literal["ignore", "reject"] = "ignore",
+    exact_numbers: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode the messages.
 
     :param messages: messages with distinct ids
     :param fields: the event's fields that become columns
+    :param other_names: the other names of fields, by the name that is in *fields*
+    :param exact_numbers: examine the digits of every decimal number; one that a double cannot hold
+        becomes ``Inexact``. This costs time, and matters to columns of type ``number`` only.
     :returns: the raw frame and the rejects. The raw frame has ``message_id``, ``SentTimestamp``
         (milliseconds since 1970 UTC, or ``ABSENT``), then *fields* (the decoded Python values, or
         ``ABSENT``), all object. The rejects have ``message_id``, ``column``, ``check``. Each
         message is in one of the two, in the given order.
     """
-    known = frozenset(fields)
+    known = frozenset(fields).union(*other_names.values())
+    fields_of_several_names = tuple(other_names.items())
+    decoder = _DECODER if exact_numbers else _FAST_DECODER
     readable: list[Message] = []
     rows: list[list[Any]] = []
     unreadable: list[Reject] = []
     for message in messages:
         try:
-            event = _event(message, envelope)
+            event = _event(message, envelope, decoder)
             if unknown_fields == "reject" and not known.issuperset(event):
                 # The name of an unknown field also comes from outside, so it is not repeated.
                 raise Unreadable("unknown field")
+            for field, names in fields_of_several_names:
+                _read_by_any_name(event, field, names)
         except Unreadable as finding:
-            unreadable.append((message.message_id, "message", finding.check))
+            unreadable.append((message.message_id, finding.column, finding.check))
         else:
             readable.append(message)
             # Keeps only what the columns need of a large event.
@@ -79,6 +96,26 @@ def read(
     return pd.DataFrame(columns), rejects(unreadable)
 
 
+def _read_by_any_name(event: dict[str, Any], field: str, names: Sequence[str]) -> None:
+    """Put the value of a field under its first name, whichever name the event has.
+
+    A null beside a value counts as absent: a producer that sends both names may fill only one.
+
+    :raises Unreadable: two names have different values
+    """
+    present = [event[name] for name in (field, *names) if name in event]
+    values = [value for value in present if value is not None]
+    # Compared as JSON, because == does not tell 1, 1.0 and true apart.
+    if len(values) > 1 and len({_as_json(value) for value in values}) > 1:
+        raise Unreadable("two values", field)
+    if present:
+        event[field] = values[0] if values else None
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
 def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
     # Filled by slice, because np.array() would turn lists into a matrix.
     array = np.empty(len(values), dtype=object)
@@ -87,12 +124,12 @@ def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
     return pd.Series(array, dtype=object)
 
 
-def _event(message: Message, envelope: str) -> dict[str, Any]:
+def _event(message: Message, envelope: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     if not message.body:
         raise Unreadable("empty body")
     if message.is_damaged:
         raise Unreadable("MD5 of body")
-    return _decode(event_text(message.body, envelope))
+    return _decode(event_text(message.body, envelope), decoder)
 
 
 def event_text(body: str, envelope: str) -> str:
@@ -102,19 +139,19 @@ def event_text(body: str, envelope: str) -> str:
     """
     if envelope != "sns":
         return body
-    notification = _decode(body)
+    notification = _decode(body, _FAST_DECODER)
     inner = notification.get("Message")
     if notification.get("Type") != "Notification" or not isinstance(inner, str):
         raise Unreadable("SNS notification")
     return inner
 
 
-def _decode(text: str) -> dict[str, Any]:
+def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     # A body with few brackets cannot be nested deeply, so it is not examined.
     if text.count("[") + text.count("{") > MAX_NESTING and _depth(text) > MAX_NESTING:
         raise Unreadable("nesting")
     try:
-        event = _DECODER.decode(text)
+        event = decoder.decode(text)
     except json.JSONDecodeError:
         raise Unreadable("JSON") from None
     if type(event) is not dict:
@@ -140,8 +177,39 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+def _decimal(text: str) -> float:
+    value = float(text)
+    # A short text without an exponent has few digits, and is neither too large nor too small.
+    if len(text) <= DOUBLE_DIGITS + 1 and "e" not in text and "E" not in text:
+        return value
+    return value if _is_exact(text, value) else Inexact(value)
+
+
+def _is_exact(text: str, value: float) -> bool:
+    """Whether a double, written with as many digits as the text has, is the same number.
+
+    So 0.1 is exact, although its double is not a tenth: no digit is lost.
+    """
+    if math.isinf(value):
+        return True  # not a matter of digits
+    digits = text.lower().partition("e")[0].lstrip("-").replace(".", "").strip("0")
+    if not value or not digits:
+        return not digits
+    if len(digits) > MAX_DOUBLE_DIGITS:
+        return False
+    return Decimal(text) == Decimal(format(value, f".{len(digits) - 1}e"))
+
+
 def _constant(_name: str) -> float:
     raise Unreadable("NaN or Infinity")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant)
+_FAST_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_int=_integer, parse_constant=_constant
+)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs,
+    parse_int=_integer,
+    parse_constant=_constant,
+    parse_float=_decimal,
+)

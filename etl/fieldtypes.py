@@ -19,19 +19,24 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from etl.frames import Inexact
+
 Values = Sequence[Any]
 Passed = list[bool]
 
-# [0-9], because int() and \d accept the digits of every script. No leading zeros, so that only
-# "2.3" and "2.3.0" pack to the same number.
-_VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?")
+# [0-9], because int() and \d accept the digits of every script. Leading zeros change nothing, so
+# "6.02" is 6.2; without them a part has at most nine digits.
+_PART = r"0*([0-9]{1,9})"
+_VERSION = re.compile(rf"{_PART}\.{_PART}(?:\.{_PART})?")
 # Nearly all versions match this and are in range; the others are examined.
 _SMALL_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# The hour 24 and the second 60 would come back as the next day's and the next minute's 0.
 _TIMESTAMP = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
-    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"
+    r"(?:\.([0-9]{1,18}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _INT4 = (-(2**31), 2**31 - 1)
 _INT8 = (-(2**63), 2**63 - 1)
 
@@ -74,9 +79,10 @@ def _packed_ip(value: str) -> bytes:
 def pack_version(text: str) -> int:
     """Pack a version as ``major x 1,000,000 + minor x 1,000 + patch``, which keeps its order.
 
-    :raises ValueError: it is not two or three parts of digits, a part has a leading zero or more
-        than nine digits, minor or patch is above 999, or the result is out of the range of
-        ``integer``
+    Leading zeros change nothing: "2.3", "2.3.0" and "2.03" are one version.
+
+    :raises ValueError: it is not two or three parts of digits, a part has more than nine digits,
+        minor or patch is above 999, or the result is out of the range of ``integer``
     """
     match = _VERSION.fullmatch(text)
     if match is None:
@@ -118,6 +124,12 @@ def _finite(value: float) -> bool:
         return False
 
 
+def _exact_double(value: float) -> bool:
+    if type(value) is int:
+        return not _finite(value) or int(float(value)) == value
+    return type(value) is not Inexact
+
+
 def _date(text: str) -> dt.date:
     if _DATE.fullmatch(text) is None:
         raise ValueError("not a date")
@@ -125,17 +137,27 @@ def _date(text: str) -> dt.date:
 
 
 def _timestamp(text: str) -> dt.datetime:
-    if _TIMESTAMP.fullmatch(text) is None:
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
         raise ValueError("not a timestamp")
+    day, time, fraction, offset = match.groups("")
+    written = f"{day}T{time}.{fraction[:6]:0<6}{offset.upper()}"
     try:
-        return dt.datetime.fromisoformat(text.upper()).astimezone(dt.UTC)
+        return dt.datetime.fromisoformat(written).astimezone(dt.UTC)
     except OverflowError:  # year 1 or 9999, moved out of the calendar by its offset
         raise ValueError("not a timestamp") from None
 
 
+def _whole_microseconds(text: str) -> bool:
+    # The database stores microseconds, and would round what is smaller.
+    match = _TIMESTAMP.fullmatch(text)
+    return match is None or not (match[3] or "")[6:].strip("0")
+
+
 def utc(milliseconds: int) -> dt.datetime:
     """The time of a SentTimestamp, in UTC."""
-    return dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC)
+    # Not fromtimestamp(), whose seconds are a double.
+    return _EPOCH + dt.timedelta(milliseconds=milliseconds)
 
 
 def _convert_distinct(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
@@ -181,7 +203,10 @@ TYPES: dict[str, FieldType] = {
         (int,), (("range", _between(*_INT8)),), _array("Int64"), lambda _: sa.BigInteger()
     ),
     "number": FieldType(
-        (int, float), (("range", _finite),), _array("Float64"), lambda _: sa.Double()
+        (int, float, Inexact),
+        (("range", _finite), ("precision", _exact_double)),
+        _array("Float64"),
+        lambda _: sa.Double(),
     ),
     "boolean": FieldType((bool,), (), _array("boolean"), lambda _: sa.Boolean()),
     "date": FieldType(
@@ -189,7 +214,7 @@ TYPES: dict[str, FieldType] = {
     ),
     "timestamp": FieldType(
         (str,),
-        (("timestamp", _succeeds(_timestamp)),),
+        (("timestamp", _succeeds(_timestamp)), ("precision", _whole_microseconds)),
         _convert_distinct(_timestamp),
         lambda _: sa.DateTime(timezone=True),
     ),

@@ -30,6 +30,10 @@ class Absent(Enum):
 ABSENT = Absent.ABSENT
 
 
+class Inexact(float):
+    """The nearest double to a number of an event that has more digits than a double can hold."""
+
+
 def time_text(time: pd.Timestamp, zone: str = "") -> str:
     """Write a time of a frame for a reader.
 

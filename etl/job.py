@@ -17,6 +17,8 @@ from etl import ledger, quarantine, worker
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
+from etl.postgres.sqlstate import RowRefused
+from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
@@ -53,9 +55,11 @@ def run(
     ready = check_keys_and_queue(settings, environment)
     warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
+    watchdog = Watchdog(engine, settings.database.answer_seconds)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
-        prepare_database(settings, engine, this_run, stop)
+        with watchdog.limited():
+            prepare_database(settings, engine, ready.keyring, this_run, stop)
         quota = open_quota(settings.run.max_messages)
         if settings.run.workers == 1:
             result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
@@ -70,19 +74,38 @@ def run(
                 engine,
                 worker.work_in_own_process,
             )
-        stop.enter(Phase.WORKING)
+        stop.phase = Phase.WORKING
+        is_hurried = stop.release_rest or result.stop_reason == "max_seconds"
         # After a problem or a signal, SQS may be away or the process may have little time.
         is_quick = result.exit_code or stop.release_rest
         left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
         # An empty queue may be so because its messages have become dead letters.
         dead_letters = ready.dead_letters() if left is not None and not left.visible else None
-        return _finish(settings, engine, this_run, result, left, dead_letters, began)
+        with watchdog.limited():
+            summary = _finish(engine, this_run, result, left, dead_letters, began)
+        # A stop by a signal or by the clock means that the time is needed for something else.
+        if summary.exit_code == 0 and not is_hurried:
+            with watchdog.limited():
+                _remove_old(settings, engine, stop)
+        return summary
     finally:
         engine.dispose()
 
 
+def _remove_old(settings: Settings, engine: sa.Engine, stop: Stop) -> None:
+    """Remove what is older than its retention. After a failure, the next run tries again."""
+    pruner = ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days)
+    pruner.remove_all(lambda: stop.release_rest)
+    try:
+        with transaction(engine) as connection:
+            quarantine.remove_samples(
+                connection, settings.job_name, settings.quarantine.sample_days
+            )
+    except (EtlError, RowRefused) as error:
+        log.warning("could not remove old samples of refused messages: %s", error)
+
+
 def _finish(
-    settings: Settings,
     engine: sa.Engine,
     this_run: Run,
     result: WorkerResult,
@@ -94,11 +117,10 @@ def _finish(
     exit_code = result.exit_code
     try:
         this_run.finish(engine, result.totals, result.stop_reason)
-        _prune(engine, settings)
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400
         problem = problem or str(error)
-        exit_code = exit_code or error.exit_code
+        exit_code = exit_code or 1
     return Summary(
         run_id=this_run.run_id,
         counts=result.totals.counts,
@@ -112,14 +134,3 @@ def _finish(
         left=left,
         dead_letters=dead_letters,
     )
-
-
-def _prune(engine: sa.Engine, settings: Settings) -> None:
-    retention_days = settings.ledger.retention_days
-    with transaction(engine) as connection:
-        removed = ledger.prune(connection, retention_days, settings.job_name)
-        quarantine.remove_samples(connection, settings.job_name, settings.quarantine.sample_days)
-    if removed:
-        log.info(
-            "removed %d message ids older than %d days from the ledger", removed, retention_days
-        )

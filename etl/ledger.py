@@ -8,11 +8,23 @@ share a database do not see each other's.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
+from etl.errors import EtlError
+from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
+from etl.postgres.sqlstate import RowRefused
+
+log = logging.getLogger(__name__)
+
+# Ids that one transaction removes: it takes about 10 ms and locks nothing that a batch needs.
+PRUNE_ROWS = 10_000
+# What is left after this time is removed by the next runs.
+MAX_PRUNE_SECONDS = 60.0
 
 
 class CommittedBeforeError(Exception):
@@ -76,10 +88,56 @@ def free(connection: sa.Connection, keys: Collection[str], run_id: str) -> None:
     connection.execute(queries()["free_keys"], parameters)
 
 
-def prune(connection: sa.Connection, retention_days: int, job: str) -> int:
-    """Remove the job's ids that are older than *retention_days*; return how many.
+class Pruner:
+    """Removes a job's old ids from the ledger, in small pieces that are committed one by one.
 
     Ids of an earlier version, which may be of any job, are removed too.
+
+    An id that stays too long does no harm. So a failure is a warning, and ends the pruning of this
+    run.
     """
-    parameters = {"retention_days": retention_days, "job": job}
-    return connection.execute(queries()["prune_ledger"], parameters).rowcount
+
+    def __init__(self, engine: sa.Engine, job: str, retention_days: int) -> None:
+        self._engine = engine
+        self._job = job
+        self._retention_days = retention_days
+        self._has_failed = False
+        self.removed = 0
+
+    def remove_some(self, limit: int) -> bool:
+        """Remove at most *limit* of the old ids; return whether there may be more of them."""
+        if self._has_failed:
+            return False
+        parameters = {
+            "job": self._job,
+            "retention_days": self._retention_days,
+            "limit": limit,
+        }
+        try:
+            with transaction(self._engine) as connection:
+                removed = connection.execute(queries()["prune_ledger"], parameters).rowcount
+        except (EtlError, RowRefused) as error:
+            self._has_failed = True
+            log.warning(
+                "could not remove ids older than %d days from the ledger (the next run will try "
+                "again): %s",
+                self._retention_days,
+                error,
+            )
+            return False
+        self.removed += removed
+        return removed == limit
+
+    def remove_all(self, is_interrupted: Callable[[], bool]) -> None:
+        """Remove piece after piece until no old id is left, or until interrupted or out of time."""
+        end = time.monotonic() + MAX_PRUNE_SECONDS
+        while not is_interrupted() and self.remove_some(PRUNE_ROWS):
+            if time.monotonic() >= end:
+                log.info("more ids are older than the retention; the next runs will remove them")
+                break
+        if self.removed:
+            log.info(
+                "removed %d ids older than %d days from the ledger",
+                self.removed,
+                self._retention_days,
+            )

@@ -7,22 +7,20 @@ of them are new, so the ledger's locks are held only for the short last part of 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-import psycopg2
 import sqlalchemy as sa
 
 from etl.config import LoadSettings, Table
-from etl.errors import QuarantineBudget
-from etl.frames import Reject, rejects
+from etl.frames import rejects
+from etl.postgres import bisection
+from etl.postgres.bisection import NoRowTaken, Trial
+from etl.postgres.columns import STAGING
 from etl.postgres.insertion import copy_rows, insert_rows
-from etl.postgres.sqlstate import RowRefused, translate
-from etl.postgres.tables import target_table
-from etl.schema import table_columns
-
-STAGING = "etl_staging"
+from etl.postgres.tables import staging_table, target_table
+from etl.postgres.verdict import table_refused
 
 
 def stage(
@@ -41,24 +39,17 @@ def stage(
 
     :raises QuarantineBudget: more than *max_rejects* rows are refused
     :raises DatabaseUnavailable: an outage
-    :raises DatabaseRefused: the statement itself is refused
+    :raises DatabaseRefused: the statement itself is refused, or all of many rows
     """
-    staging = sa.Table(
-        STAGING,
-        sa.MetaData(),
-        sa.Column("message_id", sa.Text),
-        *table_columns(table.columns),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
+    staging = staging_table(table)
     staging.create(connection)
     types: Any = {column.name: column.type for column in staging.columns}
     method: Any = copy_rows if settings.method == "copy" else insert_rows
     # One COPY takes all rows; copy_rows feeds it in pieces.
     chunk = None if settings.method == "copy" else settings.statement_rows
 
-    def insert(start: int, stop: int) -> None:
-        masked.iloc[start:stop].to_sql(
+    def insert(start: int, stop: int) -> int:
+        stored = masked.iloc[start:stop].to_sql(
             STAGING,
             connection,
             if_exists="append",
@@ -67,9 +58,12 @@ def stage(
             method=method,
             chunksize=chunk,
         )
+        return stored or 0
 
-    refusals = _bisect(connection, masked["message_id"].tolist(), insert, max_rejects)
-    return rejects(refusals)
+    # The staging table is the job's own, so the rows alone can be at fault.
+    return _insert_rows(
+        connection, table, masked["message_id"].tolist(), insert, max_rejects, Trial()
+    )
 
 
 def merge(
@@ -78,17 +72,19 @@ def merge(
     table: Table,
     staged: int,
     max_rejects: int,
+    trial: Trial | None = None,
 ) -> pd.DataFrame:
     """Move the staged rows of these messages to the target, in the caller's transaction.
 
     :param staged: rows in the staging table
+    :param trial: gets what the target did with each row, for :func:`etl.postgres.verdict.doubt`
 
-    Rows: all are moved except those that a constraint or a trigger of the target refuses, which
-    come back as rejects (``message_id``, ``column``, ``check``).
+    Rows: all are moved except those that the target refuses or does not store, for whatever reason.
+    These come back as rejects (``message_id``, ``column``, ``check``).
 
     :raises QuarantineBudget: more than *max_rejects* rows are refused
     :raises DatabaseUnavailable: an outage
-    :raises DatabaseRefused: the statement itself is refused
+    :raises DatabaseRefused: the transaction as such is refused, or all of many rows
     """
     ids = list(message_ids)
     names = [column.name for column in table.columns]
@@ -97,7 +93,7 @@ def merge(
     # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
 
-    def insert(start: int, stop: int) -> None:
+    def insert(start: int, stop: int) -> int:
         part = ids[start:stop]
         # Nearly always all staged rows are new, and then no id needs to be looked up.
         is_all = len(part) == staged
@@ -106,54 +102,24 @@ def merge(
             # In the order of their arrival, which a hash join would lose.
             rows = wanted.where(sa.column("message_id").in_(listed)).order_by(sa.column("ctid"))
         statement = sa.insert(target_table(table)).from_select(names, rows)
-        connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
+        inserted = connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
+        return int(inserted.rowcount)
 
-    refusals = _bisect(connection, ids, insert, max_rejects)
-    return rejects(refusals)
+    return _insert_rows(connection, table, ids, insert, max_rejects, trial or Trial())
 
 
-def _bisect(
+def _insert_rows(
     connection: sa.Connection,
-    message_ids: Sequence[str],
-    insert: Callable[[int, int], None],
+    table: Table,
+    message_ids: list[str],
+    insert: bisection.Insert,
     max_rejects: int,
-) -> list[Reject]:
-    """Insert all rows; where the database refuses, halve until the rows at fault are found."""
-    refusals: list[Reject] = []
-    # A stack instead of recursion: rows stay in order, and the budget can end it at once.
-    parts = [(0, len(message_ids))]
-    while parts:
-        start, stop = parts.pop()
-        if start == stop:
-            continue
-        refusal = _attempt(connection, insert, start, stop)
-        if refusal is None:
-            continue
-        if stop - start > 1:
-            middle = (start + stop) // 2
-            parts += [(middle, stop), (start, middle)]
-            continue
-        refusals.append((message_ids[start], "row", refusal))
-        if len(refusals) > max_rejects:
-            raise QuarantineBudget(
-                f"the database refused more than {max_rejects} rows of a batch, the last one with "
-                f"{refusal}; look at the constraints and triggers of the target table",
-                rejects(refusals),
-            )
-    return refusals
-
-
-def _attempt(
-    connection: sa.Connection, insert: Callable[[int, int], None], start: int, stop: int
-) -> str | None:
-    savepoint = connection.begin_nested()
+    trial: Trial,
+) -> pd.DataFrame:
+    refused_before = len(trial.refused)
     try:
-        insert(start, stop)
-    except (sa.exc.SQLAlchemyError, psycopg2.Error, pd.errors.DatabaseError) as error:
-        translated = translate(error)
-        if not isinstance(translated, RowRefused):
-            raise translated from None
-        savepoint.rollback()
-        return translated.check
-    savepoint.commit()
-    return None
+        bisection.insert_rows(connection, message_ids, insert, max_rejects, trial)
+    except NoRowTaken as found:
+        raise table_refused(connection, table, found.refusal) from None
+    refused = list(trial.refused.items())[refused_before:]
+    return rejects((message_id, "row", refusal.check) for message_id, refusal in refused)

@@ -1,4 +1,4 @@
-"""Log lines on standard error, as text or JSON; and tracebacks that show no value."""
+"""Log lines on standard error, as text or JSON; text made visible; tracebacks without values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,49 @@ import threading
 import time
 import traceback
 from types import TracebackType
+from typing import Any
+
+# Letters and marks that take no space, beside those that Python calls not printable: the combining
+# grapheme joiner, fillers of Hangul, vowels of Khmer, and selectors of variants.
+_UNSEEN = {
+    *map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164)),
+    *map(chr, (0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))),
+}
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Write each character that cannot be seen, or that moves others, as an escape such as \x1b.
+
+    These are control, format and private characters, spaces other than the usual one, and lone
+    surrogates.
+
+    :param keep: characters to leave as they are, such as a line end
+    """
+    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
+        return text
+    return "".join(
+        character
+        if character in keep or (character.isprintable() and character not in _UNSEEN)
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def to_json(document: Any) -> str:
+    """Write a document as one line of printable ASCII; what JSON cannot hold becomes text."""
+    # Of the control characters, DEL is the only one that JSON may hold as it is.
+    return json.dumps(document, default=str).replace("\x7f", "\\u007f")
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return json.dumps(
+        return to_json(
             {
                 "time": f"{second}.{int(record.msecs):03d}Z",
                 "level": record.levelname.lower(),
@@ -40,7 +77,7 @@ def start(level: str, form: str) -> None:
     :param form: ``text`` or ``json``
     """
     handler = _StderrHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    text = _TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     text.converter = time.gmtime
     handler.setFormatter(_JsonFormatter() if form == "json" else text)
     package_log = logging.getLogger("etl")

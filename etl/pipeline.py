@@ -1,4 +1,7 @@
-"""The flow: receive, read, check, mask, load in one transaction, and only then acknowledge."""
+"""The flow: receive, read, check, mask, load in one transaction, and only then acknowledge.
+
+This is one file because the whole way of a batch is read in one place.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,11 @@ from etl import extract, fingerprints, ledger, load, mask, quarantine, validate
 from etl.backoff import Backoff
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseUnavailable, QuarantineBudget
+from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
 from etl.frames import rejects
-from etl.postgres.engine import transaction
+from etl.postgres import verdict
+from etl.postgres.bisection import Trial
+from etl.postgres.engine import transaction, wait_for_commits
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Share, Totals
@@ -60,6 +65,17 @@ class Stored:
 
     loaded: list[str]  # message ids
     rejects: pd.DataFrame
+    doubt: verdict.Doubt | None = None
+    refused: frozenset[str] = frozenset()  # message ids of the rows that the target refused
+
+
+class Undecided(Exception):  # noqa: N818  (a finding, caught in this module)
+    """The database refused all rows of the batch: another batch must show whose fault it is."""
+
+    def __init__(self, error: DatabaseRefused, message_ids: frozenset[str]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.message_ids = message_ids
 
 
 @dataclass
@@ -73,6 +89,7 @@ class Drain:
     keyring: Keyring
     schema: Any  # pandera's DataFrameSchema
     share: Share
+    pruner: ledger.Pruner
     budget: quarantine.Budget
     totals: Totals = field(default_factory=Totals)
 
@@ -87,7 +104,7 @@ def run(drain: Drain) -> None:
         while _load_next(drain):
             pass
     finally:
-        drain.consumer.finish()
+        drain.consumer.wait_for_acknowledgements()
     drain.consumer.raise_error()
 
 
@@ -99,16 +116,35 @@ def _load_next(drain: Drain) -> bool:
     messages = drain.consumer.take()
     if messages is None:
         return False
+    undecided: list[Message] = []
+    try:
+        while messages and (waiting := _load_messages(drain, messages)):
+            undecided += [m for m in messages if m.message_id in waiting]
+            messages = [m for m in messages if m.message_id not in waiting]
+    except BaseException:
+        drain.consumer.release([*undecided, *messages])
+        raise
+    drain.consumer.keep(undecided)
+    drain.consumer.acknowledge(messages)
+    if drain.share.index == 0:  # one worker is enough
+        with drain.watchdog.limited():
+            drain.pruner.remove_some(2 * len(messages) * drain.share.workers)
+    return True
+
+
+def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
+    """Load these messages, or else return the ids of those that must wait for the next batch."""
     try:
         batch = prepare(messages, drain.settings, drain.schema, drain.keyring)
         totals = _load_patiently(drain, batch)
-    except BaseException:
-        drain.consumer.release(messages)
-        raise
+    except Undecided as found:
+        if drain.consumer.is_last:
+            raise found.error from None
+        log.warning("%s; trying %d rows again with the next batch", found, len(found.message_ids))
+        return found.message_ids
     drain.totals = drain.totals.plus(totals)
     drain.budget.settle()
-    drain.consumer.acknowledge(messages)
-    return True
+    return frozenset()
 
 
 def prepare(
@@ -119,8 +155,10 @@ def prepare(
     raw, unreadable = extract.read(
         messages,
         settings.event_fields,
+        other_names=settings.other_names,
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
+        exact_numbers=any(column.type == "number" for column in settings.table.columns),
     )
     keys, unidentified = fingerprints.make(
         messages, raw, settings.ledger, keyring, job=settings.job_name, envelope=envelope
@@ -147,6 +185,8 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             # The commit had succeeded and only its reply was lost. Ids of this batch can only come
             # from an attempt that reached COMMIT, which is the last one noted.
             log.info("the batch had been committed before the connection was lost")
+            with drain.watchdog.limited():
+                wait_for_commits(drain.engine)
         except QuarantineBudget as error:
             raise quarantine.with_sample(
                 error,
@@ -175,6 +215,11 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
     with drain.watchdog.limited(), transaction(drain.engine) as connection:
         claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
         stored = store(connection, batch, settings, batch_id, max_rejects, claim)
+        # In the last batch, the rows that the run has loaded before must be enough to go by.
+        if stored.doubt and not (
+            drain.consumer.is_last and (drain.totals.counts.loaded or stored.doubt.blames_rows)
+        ):
+            raise Undecided(stored.doubt.error, stored.refused)
         quarantined = quarantine.store(
             connection, stored.rejects, batch.messages, drain.keyring, run_id, settings
         )
@@ -198,6 +243,8 @@ def store(
     batch_id: BatchId,
     max_rejects: int,
     claim: Callable[[list[str]], set[str]],
+    *,
+    tries_all: bool = False,
 ) -> Stored:
     """Stage the rows, claim the ids, and move the rows of new messages to the target.
 
@@ -205,6 +252,8 @@ def store(
 
     :param max_rejects: give up when the database refuses more rows than this
     :param claim: tells which of the batch's message ids are new
+    :param tries_all: see :class:`etl.postgres.bisection.Trial`
+    :raises DatabaseRefused: no row is accepted, and that is the table's or the job's fault
     """
     connection.exec_driver_sql("set constraints all immediate")
     refused = load.stage(connection, batch.masked, settings.table, settings.load, max_rejects)
@@ -212,12 +261,23 @@ def store(
     rejected_ids = {*batch.rejects["message_id"], *refused["message_id"]}
     ids = [i for i in batch.masked["message_id"] if i in fresh and i not in rejected_ids]
     staged = len(batch.masked) - len(refused)
+    trial = Trial(tries_all)
     merge = partial(
-        load.merge, connection, table=settings.table, staged=staged, max_rejects=max_rejects
+        load.merge,
+        connection,
+        table=settings.table,
+        staged=staged,
+        max_rejects=max_rejects,
+        trial=trial,
     )
     loaded, broken = _merge(connection, batch, batch_id, ids, merge)
     rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
-    return Stored(loaded, rejected[rejected["message_id"].isin(fresh)])
+    return Stored(
+        loaded=loaded,
+        rejects=rejected[rejected["message_id"].isin(fresh)],
+        doubt=verdict.doubt(connection, trial, settings.table),
+        refused=frozenset(trial.refused),
+    )
 
 
 def _merge(

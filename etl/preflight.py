@@ -1,4 +1,4 @@
-"""What is checked before the first receive: keys, queue, columns, tables.
+"""What is checked before the first receive: keys, contexts, queue, columns, tables.
 
 Every receive counts towards the queue's ``maxReceiveCount``. So a run that would fail anyway must
 fail here.
@@ -18,7 +18,9 @@ from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, QueueRefused
-from etl.postgres.tables import check_tables, create_tables
+from etl.postgres import first_use
+from etl.postgres.tables import create_tables
+from etl.postgres.target import check_target
 from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
@@ -85,10 +87,16 @@ def warn_of_dead_letters(ready: Ready) -> None:
         )
 
 
-def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop) -> None:
+def prepare_database(
+    settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, stop: Stop
+) -> None:
     """Create what is absent, check the tables, and enter the run. Waits out an outage.
 
-    :raises ConfigurationError: a table is missing or does not fit, or a privilege is missing
+    The first use of a key or of a masked column is recorded in the transaction that enters the run.
+    A run can be entered again, by a process that has just loaded the keyring.
+
+    :raises ConfigurationError: a table is missing or does not fit, a privilege is missing, or
+        keyring or contexts are not those of their first use
     :raises DatabaseUnavailable: the outage lasts too long, or the run is asked to stop
     """
     backoff = Backoff(settings.database.retry_seconds, lambda: stop.ends_retries)
@@ -96,8 +104,10 @@ def prepare_database(settings: Settings, engine: sa.Engine, run: Run, stop: Stop
         try:
             if settings.database.create_tables:
                 create_tables(engine, settings.table, settings.job_name)
-            check_tables(engine, settings.table)
-            run.start(engine, settings)
+            check_target(engine, settings.table)
+            run.start(
+                engine, settings, lambda connection: first_use.record(connection, settings, keyring)
+            )
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)

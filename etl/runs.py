@@ -161,12 +161,20 @@ class Run:
     config_hash: str
     command: str = "run"
 
-    def start(self, engine: sa.Engine, settings: Settings) -> None:
+    def start(
+        self,
+        engine: sa.Engine,
+        settings: Settings,
+        before: Callable[[sa.Connection], None] = lambda _: None,
+    ) -> None:
         """Enter the run, and its job if it is new.
 
         Raises as :func:`etl.postgres.engine.transaction` does.
+
+        :param before: done first, in the same transaction
         """
         with transaction(engine) as connection:
+            before(connection)
             jobs.register(connection, settings)
             connection.execute(
                 queries()["start_run"],

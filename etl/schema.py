@@ -30,7 +30,15 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
                 # Our own checks report absence and null by name; pandera's would stop there.
                 nullable=True,
                 checks=[
-                    pa.Check(_over_series(answers), name=name, error=name, ignore_na=False)
+                    pa.Check(
+                        _over_series(answers),
+                        name=name,
+                        error=name,
+                        ignore_na=False,
+                        # The answers tell which rows failed. pandera would collect the values in
+                        # frames of its own, and pyarrow, if installed, cannot hold all of them.
+                        n_failure_cases=0,
+                    )
                     for name, answers in column_checks(column)
                 ],
             )
@@ -168,14 +176,14 @@ def masked_columns(table: Table) -> list[Column]:
 
 
 def masked_column(table: Table, name: str) -> Column:
-    """The masked column of this name, or the one that is made from the field of this name.
+    """The masked column of this name, or the one that is made from a field of this name.
 
     :raises UsageError: there is none; the message names the masked fields
     """
     for column in masked_columns(table):
-        if name in (column.source, column.name):
+        if name in (column.name, *column.fields):
             return column
-    known = ", ".join(column.source for column in masked_columns(table)) or "none"
+    known = ", ".join(name for column in masked_columns(table) for name in column.fields) or "none"
     raise UsageError(f"{name!r} is not a masked field; masked are {known}")
 
 
@@ -188,4 +196,6 @@ def sql_type(column: Column) -> sa.types.TypeEngine[Any]:
     """The type that the database stores. A token is text, whatever it was made from."""
     if column.mask:
         return sa.String(column.max_length) if column.max_length else sa.Text()
+    if column.type == "ip" and not column.canonical and not column.max_length:
+        return sa.Text()  # inet would store every notation of an address as the same value
     return TYPES[column.type].sql(column.max_length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -40,23 +41,28 @@ def split(
 
 
 def _failures(raw: pd.DataFrame, schema: pa.DataFrameSchema) -> list[tuple[int, str, str]]:
+    found: list[Any] = []
     try:
         schema.validate(raw, lazy=True)
     except pa.errors.SchemaErrors as errors:
-        cases = errors.failure_cases
-        if cases["index"].isna().any():
-            # No row is at fault: a check of ours raised, or the frame is not what read() returns.
-            broken = sorted(
-                {f"{c}: {k}" for c, k in zip(cases["column"], cases["check"], strict=True)}
-            )
-            raise TypeError(f"the schema cannot be applied: {', '.join(broken)}") from None
-        found = zip(cases["index"], cases["column"], cases["check"], strict=True)
-        return sorted({(int(row), str(column), str(check)) for row, column, check in found})
-    return []
+        found = errors.schema_errors
+    return sorted({failure for error in found for failure in _rows(error)})
+
+
+def _rows(error: Any) -> Iterator[tuple[int, str, str]]:
+    """Yield the row, the column and the check of each failure in one error of pandera's."""
+    column, check = str(error.schema.name), str(getattr(error.check, "name", error.check))
+    answers = error.check_output
+    if not isinstance(answers, pd.Series) or answers.all():
+        # No row is at fault: a check of ours raised, or the frame is not what read() returns.
+        raise TypeError(f"the schema cannot be applied: {column}: {check}")
+    for row in answers.index[~answers]:
+        yield int(row), column, check
 
 
 def _converted(good: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
-    data: dict[str, Any] = {"message_id": good["message_id"].to_numpy()}
+    ids = good["message_id"].tolist()
+    data: dict[str, Any] = {"message_id": pd.Series(ids, dtype=object)}
     for column in columns:
         values = convert(column, good[column.source].tolist())
         name = column.source if column.mask else column.name

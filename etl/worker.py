@@ -10,13 +10,20 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
-from etl import pipeline
+from etl import ledger, pipeline
 from etl.backoff import Backoff
 from etl.config import Settings
-from etl.errors import EtlError, LeftMessages, NotReconciled, Outage, QueueUnavailable
+from etl.errors import (
+    ConfigurationError,
+    EtlError,
+    LeftMessages,
+    NotReconciled,
+    Outage,
+    QueueUnavailable,
+)
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
-from etl.preflight import Ready, check_keys_and_queue
+from etl.preflight import Ready, check_keys_and_queue, prepare_database
 from etl.quarantine import Budget
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
@@ -48,15 +55,17 @@ def work(
     """
     began = time.monotonic()
     consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
-    engine = open_engine(settings.database)
+    limit = settings.database.answer_seconds
+    engine = open_engine(settings.database, max_seconds=limit)
     drain = pipeline.Drain(
         settings=settings,
         consumer=consumer,
         engine=engine,
-        watchdog=Watchdog(engine, settings.database.answer_seconds),
+        watchdog=Watchdog(engine, limit),
         keyring=ready.keyring,
         schema=ready.schema,
         share=share,
+        pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
         budget=Budget(settings.quarantine),
     )
     try:
@@ -72,11 +81,20 @@ def work_in_own_process(
 ) -> WorkerResult:
     """Do :func:`work` in a process that does nothing else, and has checked nothing yet.
 
+    The process has loaded the keyring itself, so it is compared with its first use once more.
+
     :raises ConfigurationError: nothing was received
     :raises QueueUnavailable: SQS was away for longer than the configuration allows
+    :raises DatabaseUnavailable: so was the database
     """
     tune_interpreter()
-    return work(settings, _check_patiently(settings, stop), share, quota, stop, watch)
+    ready = _check_patiently(settings, stop)
+    engine = open_engine(settings.database)
+    try:
+        prepare_database(settings, engine, ready.keyring, share.run, stop)
+    finally:
+        engine.dispose()
+    return work(settings, ready, share, quota, stop, watch)
 
 
 def _check_patiently(settings: Settings, stop: Stop) -> Ready:
@@ -149,8 +167,16 @@ def _result(drain: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
         stop_reason=_stop_reason(consumer.stop, problem),
         not_acknowledged=consumer.not_acknowledged,
         problem=str(problem) if problem else None,
-        exit_code=problem.exit_code if problem else 0,
+        exit_code=_exit_code(problem),
     )
+
+
+def _exit_code(problem: EtlError | None) -> int:
+    # A configuration that became wrong after the preflight, such as a changed password: by now
+    # messages may have been received.
+    if isinstance(problem, ConfigurationError):
+        return 1
+    return problem.exit_code if problem else 0
 
 
 def _stop_reason(stop: Stop, problem: EtlError | None) -> str:

@@ -7,6 +7,7 @@ from importlib import resources
 import click
 
 from etl.commands.groups import Group
+from etl.terminal import lines
 
 
 @click.group(cls=Group)
@@ -24,4 +25,4 @@ Examples:
 def show() -> None:
     """Print the default config.yaml, with a comment on every key."""
     default = resources.files("etl").joinpath("default_config.yaml")
-    click.echo(default.read_text(encoding="utf-8"), nl=False)
+    lines.block(default.read_text(encoding="utf-8"))

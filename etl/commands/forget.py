@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import options
+from etl.commands import options, values
+from etl.commands.groups import ValueCommand
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.operations.forget import Matches, Search
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl forget --column ip
   etl forget - --column ip --yes --reason "request 4711" < value.txt
   etl forget --column device_id --null --yes
-"""
+""",
 )
 @options.config
 @options.value_and_column
@@ -33,6 +34,7 @@ def forget(
     config_path: Path,
     value: str | None,
     column: str,
+    quoted: bool,
     yes: bool,
     null: bool,
     reason: str,
@@ -40,34 +42,32 @@ def forget(
 ) -> None:
     """Delete the job's rows and quarantined messages with VALUE.
 
-    Rows are found under every key of the keyring. Quarantined messages lose their bodies and stay
-    as tombstones.
+    Rows are found under every key of the keyring. Quarantined messages with VALUE anywhere in them
+    lose their bodies and stay as tombstones. Spaces, quotes and invisible characters around VALUE
+    may be part of it or not: both are searched for.
 
     All changes are made in one transaction together with a row in etl.unmask_audit. Exit code 1
-    means that no key in this keyring opens some rows or messages, so they were not searched.
+    means that no key in this keyring opens some rows or messages, so they were not searched; 2
+    means that no row can hold VALUE, and no quarantined message has it.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.forget import Search, find_value, forget_value
-    from etl.postgres.engine import open_engine
     from etl.schema import masked_column
 
-    search = Search(
-        open_engine(settings.database),
-        settings,
-        load_keyring(os.environ),
-        masked_column(settings.table, column),
-        options.read_value(value),
-    )
+    masked = masked_column(settings.table, column)
+    text = values.read_value(value, quoted=quoted)
+    engine, keyring = options.open_with_keys(settings)
+    search = Search(engine, settings, keyring, masked, text, exact=quoted)
     if yes:
         matches = forget_value(search, "null" if null else "delete", reason)
     else:
         matches = find_value(search)
     if as_json:
         counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
-        click.echo(json.dumps(counts))
+        lines.json_line(counts)
     else:
         _print_counts(matches, yes=yes, null=null)
+    _print_places(search, matches)
     _name_other_jobs(search)
     _check_all_compared(search, matches)
 
@@ -76,12 +76,23 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
     rows = f"{matches.rows:,} rows"
     messages = f"{len(matches.entries):,} quarantined messages"
     if not yes:
-        click.echo(f"{rows} and {messages} have this value")
-        click.echo("nothing was changed; add --yes to make the change", err=True)
+        lines.line(f"{rows} and {messages} have this value")
+        lines.say("nothing was changed; add --yes to make the change")
     elif null:
-        click.echo(f"set the column to null in {rows} and closed {messages} that had this value")
+        lines.line(f"set the column to null in {rows} and closed {messages} that had this value")
     else:
-        click.echo(f"deleted {rows} and closed {messages} that had this value")
+        lines.line(f"deleted {rows} and closed {messages} that had this value")
+
+
+def _print_places(search: Search, matches: Matches) -> None:
+    """Say what was searched, so that nobody takes an answer of 0 for more than it is."""
+    table = search.settings.table
+    where = f"{matches.searched:,} open quarantined messages"
+    if search.refusal:
+        lines.say(f"looked in {where} only: {search.refusal}")
+    else:
+        lines.say(f"looked in {table.schema_name}.{table.name} and in {where}")
+    values.say_spellings(len(search.spellings))
 
 
 def _name_other_jobs(search: Search) -> None:
@@ -89,10 +100,9 @@ def _name_other_jobs(search: Search) -> None:
 
     if names := other_jobs(search.engine, search.settings.job_name):
         others = ", ".join(map(repr, names))
-        click.echo(
-            f"other jobs of this database were not searched, so repeat this with the configuration "
-            f"of each: {others}",
-            err=True,
+        lines.say(
+            "other jobs of this database were not searched, so repeat this with the configuration "
+            f"of each: {others}"
         )
 
 

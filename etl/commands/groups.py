@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
+
+
+class ValueCommand(click.Command):
+    """A command whose arguments may be personal values, which its errors do not repeat."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; count those that are too many instead of naming them."""
+        ctx.allow_extra_args = True
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if re.fullmatch("--?[a-z][a-z-]*", error.option_name):
+                raise
+            ctx.fail("unknown option; give a value that begins with - on standard input")
+        if rest:
+            ctx.fail(
+                f"{len(rest)} arguments too many; quote a value with spaces for the shell, or give "
+                "it on standard input"
+            )
+        return rest
 
 
 class Group(click.Group):

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 
 @click.command(
@@ -34,19 +35,22 @@ def init(config_path: Path, with_roles: bool) -> None:
     settings = options.load_settings(config_path)
     from etl.postgres import jobs, roles
     from etl.postgres.engine import open_engine, transaction
-    from etl.postgres.tables import check_tables, create_indexes, create_tables
+    from etl.postgres.tables import create_indexes, create_tables
+    from etl.postgres.target import check_target
+    from etl.schema import frame_schema
 
+    # What a run would refuse about the columns, such as a token that does not fit.
+    frame_schema(settings.table.columns)
     engine = open_engine(settings.database)
     create_tables(engine, settings.table, settings.job_name)
-    check_tables(engine, settings.table)
+    check_target(engine, settings.table)
     create_indexes(engine, settings.table)
     with transaction(engine) as connection:
         jobs.register(connection, settings)
-    click.echo(
+    lines.say(
         f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
-        f"etl.runs, etl.unmask_audit, for the job {settings.job_name!r}",
-        err=True,
+        f"etl.runs, etl.unmask_audit, for the job {settings.job_name!r}"
     )
     if with_roles:
         roles.create(engine, settings.table)
-        click.echo(f"roles: {', '.join(roles.ROLES)}", err=True)
+        lines.say(f"roles: {', '.join(roles.ROLES)}")

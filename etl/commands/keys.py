@@ -10,6 +10,7 @@ import click
 from etl.commands import options
 from etl.commands.groups import Group
 from etl.errors import KeyringError
+from etl.terminal import lines
 
 STORAGE_ADVICE = (
     "keep the keyring where only the job and the officer can read it, and keep a copy away from "
@@ -26,25 +27,25 @@ def keys() -> None:
     "new",
     epilog="""\b
 Example:
-  (umask 077 && etl keys new > keyring.json)
+  (umask 077 && set -C && etl keys new > keyring.json)
   export ETL_KEYRING_FILE=keyring.json
 """,
 )
 @click.option(
     "--key-id",
-    default="k1",
-    show_default=True,
-    help="Give the key this id, of 1 to 16 characters; it is part of each token.",
+    help="Give the key this id, of 1 to 16 characters; it is part of each token.  [default: a new "
+    "one, such as k261127-a3f9]",
 )
-def keys_new(key_id: str) -> None:
+def keys_new(key_id: str | None) -> None:
     """Print a new keyring with one random key.
 
-    The keyring goes to standard output; no file is written.
+    The keyring goes to standard output; no file is written. It is for a new job. If the keyring of
+    a job is lost or damaged, restore its copy instead: a new key cannot read what is stored.
     """
     from etl.crypto.keyring import Keyring
 
-    click.echo(Keyring.new(key_id).dump())
-    click.echo(STORAGE_ADVICE, err=True)
+    lines.line(Keyring.new(key_id).dump())
+    lines.say(STORAGE_ADVICE)
 
 
 @keys.command(
@@ -52,12 +53,13 @@ def keys_new(key_id: str) -> None:
     epilog="""\b
 Examples:
   etl keys rotate --in-place
-  (umask 077 && etl keys rotate > keyring-2.json)
+  (umask 077 && set -C && etl keys rotate > keyring-2.json)
 """,
 )
 @click.option(
     "--key-id",
-    help="Give the new key this id, of 1 to 16 characters.  [default: the next of k1, k2, ...]",
+    help="Give the new key this id, of 1 to 16 characters.  [default: a new one, such as "
+    "k261127-a3f9]",
 )
 @click.option(
     "--in-place",
@@ -80,9 +82,9 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
         advice = "copy the new keyring to where its copy is kept"
     else:
         keyring = load_keyring(os.environ).with_new(key_id)
-        click.echo(keyring.dump())
+        lines.line(keyring.dump())
         advice = STORAGE_ADVICE
-    click.echo(f"new primary key {keyring.primary!r}; {advice}", err=True)
+    lines.say(f"new primary key {keyring.primary!r}; {advice}")
 
 
 def _check_in_place() -> None:
@@ -117,19 +119,17 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
     from etl.operations.key_list import Place, key_list, key_places
-    from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    keyring = load_keyring(os.environ)
     places: list[Place] = []
     if settings.database.url is None:
-        click.echo(
-            "DATABASE_URL is not set, so key usage in the database cannot be counted", err=True
-        )
+        keyring = load_keyring(os.environ)
+        lines.say("DATABASE_URL is not set, so key usage in the database cannot be counted")
     else:
-        places = key_places(open_engine(settings.database), settings)
+        engine, keyring = options.open_with_keys(settings)
+        places = key_places(engine, settings)
     output.table(key_list(keyring, places), "keys", as_json=as_json)
     for place in places:
         if place.counts is None:
             jobs = ", ".join(map(repr, place.jobs))
-            click.echo(f"{place.name} (of {jobs}) is unknown: {place.problem}", err=True)
+            lines.say(f"{place.name} (of {jobs}) is unknown: {place.problem}")

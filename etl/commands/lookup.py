@@ -2,83 +2,92 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import options
-
-if TYPE_CHECKING:
-    from etl.config import Column, Settings
+from etl.commands import options, values
+from etl.commands.groups import ValueCommand
+from etl.terminal import lines
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl token --column ip
   etl token - --column ip < value.txt
-"""
+""",
 )
 @options.config
 @options.value_and_column
 @options.json_lines
-def token(config_path: Path, value: str | None, column: str, as_json: bool) -> None:
+def token(config_path: Path, value: str | None, column: str, quoted: bool, as_json: bool) -> None:
     """Print the tokens of VALUE under every key.
 
     The token of the primary key comes first.
     """
     settings = options.load_settings(config_path)
-    _, tokens = _tokens(settings, column, value)
-    for key_id, text in tokens.items():
-        click.echo(json.dumps({"key_id": key_id, "token": text}) if as_json else text)
+    from etl.crypto.keyring import load_keyring
+    from etl.operations.lookup import tokens_of_one
+    from etl.operations.spellings import innermost, spellings
+    from etl.postgres import first_use
+    from etl.schema import masked_column
+
+    masked = masked_column(settings.table, column)
+    keyring = load_keyring(os.environ)
+    first_use.check_if_reachable(settings, keyring)
+    text = values.read_value(value, quoted=quoted)
+    if len(spellings(innermost(text))) > 1:
+        lines.say("the value has letters of two Unicode forms; this is the token of the form given")
+    for key_id, token_text in tokens_of_one(text, masked, keyring, exact=quoted).items():
+        if as_json:
+            lines.json_line({"key_id": key_id, "token": token_text})
+        else:
+            lines.line(token_text)
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl rows --column ip
   etl rows - --column device_id --json < value.txt
-"""
+""",
 )
 @options.config
 @options.value_and_column
 @options.limit(1000, "Show at most N rows.")
 @options.json_lines
-def rows(config_path: Path, value: str | None, column: str, limit: int, as_json: bool) -> None:
+def rows(
+    config_path: Path, value: str | None, column: str, quoted: bool, limit: int, as_json: bool
+) -> None:
     """Find the rows with VALUE, under every key.
 
-    The rows are shown masked. If some rows cannot be compared, because no key in this keyring opens
-    their tokens, their number is printed on standard error.
+    The rows are shown masked. Spaces, quotes and invisible characters around VALUE may be part of
+    it or not: both are searched for. Exit code 1 means that some rows could not be compared,
+    because no key in this keyring opens their tokens; 2 means that no row can hold VALUE.
     """
     settings = options.load_settings(config_path)
     from etl.analysis.key_usage import incomparable, key_usage
-    from etl.operations.lookup import find_rows
-    from etl.postgres.engine import open_engine
+    from etl.errors import UnmaskError
+    from etl.operations.lookup import find_rows, tokens_of_spellings
+    from etl.schema import masked_column
     from etl.terminal import output
 
-    masked, tokens = _tokens(settings, column, value)
-    engine = open_engine(settings.database)
+    masked = masked_column(settings.table, column)
+    text = values.read_value(value, quoted=quoted)
+    engine, keyring = options.open_with_keys(settings)
+    tokens = tokens_of_spellings(text, masked, keyring, exact=quoted)
     found = find_rows(engine, settings.table, masked, tokens, limit)
     output.table(found, f"rows with this {masked.source}", as_json=as_json)
+    values.say_spellings(len({spelling for _, spelling in tokens}))
     if len(found) == limit:
-        click.echo(f"showing {limit:,} rows; there may be more, raise --limit", err=True)
-    not_compared = incomparable(key_usage(engine, settings.table), masked, tokens)
+        lines.say(f"showing {limit:,} rows; there may be more, raise --limit")
+    not_compared = incomparable(key_usage(engine, settings.table), masked, keyring.key_ids)
     if not_compared:
-        click.echo(
+        raise UnmaskError(
             f"{not_compared:,} rows were not compared, because no key in this keyring opens their "
-            f"token in {masked.name!r}; see: etl keys list",
-            err=True,
+            f"token in {masked.name!r}; see: etl keys list"
         )
-
-
-def _tokens(settings: Settings, name: str, value: str | None) -> tuple[Column, dict[str, str]]:
-    from etl.crypto.keyring import load_keyring
-    from etl.operations.lookup import tokens_of
-    from etl.schema import masked_column
-
-    column = masked_column(settings.table, name)
-    keyring = load_keyring(os.environ)
-    return column, tokens_of(options.read_value(value), column, keyring)

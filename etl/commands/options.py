@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from etl.config import Settings
+    from etl.crypto.keyring import Keyring
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _VALUE_HELP = """
     Without VALUE the command asks for it and does not show it; with - it reads the value from
-    standard input. A value given as an argument is visible in the shell's history and in process
-    lists.
+    standard input, as UTF-8 or as UTF-16 with a byte order mark. A value given as an argument is
+    visible in the shell's history and in process lists.
 """
 
 
@@ -91,26 +93,48 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     return settings
 
 
+def open_with_keys(
+    settings: Settings, connections: int = 1, *, record: bool = False
+) -> tuple[sa.Engine, Keyring]:
+    """Open the database and load the keyring, for a command that needs both.
+
+    :param connections: how many the engine keeps open
+    :param record: record first uses, for a command that stores what a key made
+    :raises SettingsError: DATABASE_URL is missing or is not a Postgres URL
+    :raises KeyringError: the keyring cannot be used
+    :raises EtlError: keyring or configuration do not fit the database, see
+        :func:`etl.postgres.first_use.check`
+    """
+    from etl.crypto.keyring import load_keyring
+    from etl.errors import DatabaseRefused, DatabaseUnavailable
+    from etl.postgres import first_use
+    from etl.postgres.engine import open_engine, transaction
+
+    engine = open_engine(settings.database, connections)
+    keyring = load_keyring(os.environ)
+    try:
+        if record:
+            with transaction(engine) as connection:
+                first_use.record(connection, settings, keyring)
+        else:
+            first_use.check(engine, settings, keyring)
+    except (DatabaseUnavailable, DatabaseRefused) as error:
+        raise type(error)(
+            f"nothing is shown or changed, because the keyring cannot be compared: {error}"
+        ) from None
+    return engine, keyring
+
+
 def value_and_column(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument VALUE, with a paragraph of help, and the option --column."""
+    """Give a command the argument VALUE, with a paragraph of help, and two options about it."""
     command.__doc__ = f"{command.__doc__ or ''}{_VALUE_HELP}"
     column = click.option(
         "--column", required=True, help="Masked column, or the event field that it comes from."
     )
-    return click.argument("value", required=False)(column(command))
-
-
-def read_value(given: str | None) -> str:
-    """Take the value from the argument, from standard input for ``-``, or ask on the terminal.
-
-    :raises click.UsageError: standard input is empty
-    """
-    if given is None and sys.stdin.isatty():
-        return str(click.prompt("value", hide_input=True, err=True))
-    if given not in (None, "-"):
-        return str(given)
-    text_read = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    if not text_read:
-        raise click.UsageError("no value on standard input")
-    # echo adds one newline; any other newline is part of the value.
-    return text_read.removesuffix("\n")
+    quoted = click.option(
+        "--quoted",
+        is_flag=True,
+        help="VALUE is a JSON string in quotes, and is taken exactly. For a value with a line "
+        "break, or with spaces or quotes around it.",
+    )
+    return click.argument("value", required=False)(column(quoted(command)))

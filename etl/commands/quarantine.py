@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import click
 
 from etl.commands import options, selection
 from etl.commands.groups import Group
+from etl.terminal import lines
 
 
 @click.group(cls=Group)
@@ -104,23 +103,21 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
 
     Before the body is shown, a row in etl.unmask_audit records who asked, when and why. If that
     row cannot be written, nothing is shown. Needs the keyring.
+
+    The body is one line: line breaks and other characters that cannot be seen are escapes. The
+    exact text is in the output of --json.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.show import open_entry
-    from etl.postgres.engine import open_engine
-    from etl.terminal import output
 
-    engine = open_engine(settings.database)
-    keyring = load_keyring(os.environ)
+    engine, keyring = options.open_with_keys(settings)
     entry, body = open_entry(engine, keyring, settings, quarantine_id, reason)
     if as_json:
-        click.echo(json.dumps({**entry.facts, "body": body}))
+        lines.json_line({**entry.facts, "body": body})
         return
     for name, value in entry.facts.items():
-        click.echo(f"{name}: {value}", err=True)
-    # A lone surrogate cannot be written as UTF-8.
-    click.echo(output.visible(body.encode(errors="backslashreplace").decode()))
+        lines.say(f"{name}: {value}")
+    lines.line(body)
 
 
 @quarantine.command(
@@ -147,16 +144,14 @@ def quarantine_replay(
     """
     selection.check_selected(ids, everything, choices)
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.replay import replay
-    from etl.postgres.engine import open_engine
     from etl.terminal import output
 
-    engine = open_engine(settings.database)
+    engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(settings.job_name, **choices, ids=ids)
-    summary = replay(settings, engine, load_keyring(os.environ), selected)
+    summary = replay(settings, engine, keyring, selected)
     if as_json:
-        click.echo(json.dumps(summary.as_dict()))
+        lines.json_line(summary.as_dict())
     else:
         output.summary(summary)
 
@@ -188,7 +183,7 @@ def quarantine_discard(
     engine = open_engine(settings.database)
     selected = selection.from_options(settings.job_name, **choices, ids=ids, samples=None)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
-    click.echo(f"discarded {count:,} entries", err=True)
+    lines.say(f"discarded {count:,} entries")
 
 
 @quarantine.command(
@@ -208,15 +203,12 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     import` reads it back. Needs the keyring.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.transfer import export_entries
-    from etl.postgres.engine import open_engine
 
-    engine = open_engine(settings.database)
-    keyring = load_keyring(os.environ)
+    engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(settings.job_name, **choices)
     count = export_entries(engine, keyring, settings, selected, file)
-    click.echo(f"wrote {count:,} entries to {file}", err=True)
+    lines.say(f"wrote {count:,} entries to {file}")
 
 
 @quarantine.command(
@@ -241,10 +233,8 @@ def quarantine_import(config_path: Path, from_job: str | None, file: Path) -> No
     keyring.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.transfer import import_entries
-    from etl.postgres.engine import open_engine
 
-    engine = open_engine(settings.database)
-    new, seen = import_entries(engine, load_keyring(os.environ), settings, file, from_job)
-    click.echo(f"imported {new:,} of {seen:,} entries", err=True)
+    engine, keyring = options.open_with_keys(settings, record=True)
+    new, seen = import_entries(engine, keyring, settings, file, from_job)
+    lines.say(f"imported {new:,} of {seen:,} entries")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.operations.rekey import RekeyProgress, RekeyResult
@@ -38,13 +37,10 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
     use an older key, are named: run it with the configuration of each.
     """
     settings = options.load_settings(config_path)
-    from etl.crypto.keyring import load_keyring
     from etl.operations.rekey import MAX_BATCHES_AT_ONCE, rekey_database
-    from etl.postgres.engine import open_engine
     from etl.terminal import progress
 
-    keyring = load_keyring(os.environ)
-    engine = open_engine(settings.database, MAX_BATCHES_AT_ONCE)
+    engine, keyring = options.open_with_keys(settings, MAX_BATCHES_AT_ONCE)
     with progress.steps() as show:
 
         def show_progress(state: RekeyProgress) -> None:
@@ -56,11 +52,14 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
             )
 
         outcome = rekey_database(settings, engine, keyring, show_progress)
-    click.echo(json.dumps(outcome.as_dict()) if as_json else _sentence(outcome))
+    if as_json:
+        lines.json_line(outcome.as_dict())
+    else:
+        lines.line(_sentence(outcome))
     for problem in _problems(outcome):
-        click.echo(f"error: {problem}", err=True)
+        lines.say(f"error: {problem}")
     if outcome.elsewhere:
-        click.echo(_elsewhere(outcome), err=True)
+        lines.say(_elsewhere(outcome))
     context.exit(outcome.exit_code)
 
 

@@ -13,6 +13,7 @@ import click
 from etl.commands import options
 from etl.commands.groups import Group
 from etl.errors import EtlError, NotebookError, UsageError
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.report.build import Report
@@ -139,7 +140,7 @@ def _write(write: Callable[[Report, Path], None], duplicates: Report, path: Path
         write(duplicates, path)
     except OSError as error:
         raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    click.echo(f"wrote {path}", err=True)
+    lines.say(f"wrote {path}")
 
 
 @report.command(
@@ -196,6 +197,6 @@ def report_notebook(
             continue
         page = folder / f"{path.stem}.html"
         notebook.write(notebook.render(result, path.stem, code=code), page)
-        click.echo(f"wrote {page}", err=True)
+        lines.say(f"wrote {page}")
     if failures:
         raise EtlError("; ".join(failures))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etl.commands import options
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.config import Settings
@@ -111,7 +111,7 @@ def run(
         else:
             summary = _drain(settings, stop)
     if as_json:
-        click.echo(json.dumps(summary.as_dict()))
+        lines.json_line(summary.as_dict())
     else:
         output.summary(summary)
     context.exit(summary.exit_code)

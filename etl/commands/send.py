@@ -12,6 +12,7 @@ import click
 from etl.commands import options
 from etl.demo.samples import BAD, BAD_SHARE
 from etl.errors import EtlError
+from etl.terminal import lines
 
 MAX_NUMBERS = 10  # of refused messages, in the error
 
@@ -34,7 +35,7 @@ Examples:
 """
 )
 @options.config
-@click.argument("file", type=click.File(encoding="utf-8"), required=False)
+@click.argument("file", type=click.File(encoding="utf-8-sig"), required=False)
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N", help="Send N made-up login events."
 )
@@ -110,7 +111,7 @@ def send(
         settings.queue.retry_seconds,
         group,
     )
-    click.echo(f"sent {sent:,} messages", err=True)
+    lines.say(f"sent {sent:,} messages")
     if refused:
         numbers = ", ".join(map(str, refused[:MAX_NUMBERS]))
         rest = ", ..." if len(refused) > MAX_NUMBERS else ""

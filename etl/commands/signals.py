@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from etl.sqs.limits import Phase, Stop
 
@@ -13,12 +15,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class SignalStop(Stop):
-    """A stop that signals request. Only the main thread may use it.
+    """A stop that signals request.
 
     The first signal asks for the stop. Once messages are being released, a further signal leaves
-    them to their visibility timeout, and the run ends with its summary. In any other phase the
-    second signal kills the process: it gets its usual effect back, because a Python handler would
-    have to wait for the end of a statement in the database.
+    them to their visibility timeout, and the run ends with its summary; so it is during deletes.
+    In any other phase the second signal ends the process.
     """
 
     def __init__(self) -> None:
@@ -32,34 +33,45 @@ class SignalStop(Stop):
         again = " again" if self._first else ""
         return f"; {name}{again} leaves them to the visibility timeout"
 
-    def enter(self, phase: Phase) -> None:
-        """Note what the worker is doing from now on, and with it what the next signal does."""
-        super().enter(phase)
-        self._set_handlers()
-
-    def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
+    def handle(self, number: int) -> None:
+        """Do what a signal asks for."""
         is_first = self._first is None
         self._first = self._first or number
         self.request(signal.Signals(number).name, release_rest=True)
-        if self.phase is Phase.RELEASING or (self.phase is Phase.ACKNOWLEDGING and not is_first):
+        if self.leave_rest or (self.phase is Phase.WORKING and not is_first):
+            # As a shell reports a process that a signal has ended.
+            os._exit(128 + number)
+        if self.phase is Phase.RELEASING or not is_first:
             self.leave_rest = True
-        self._set_handlers()
-
-    def _set_handlers(self) -> None:
-        is_last = self.phase is Phase.WORKING and self._first is not None
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL if is_last or self.leave_rest else self.handle)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Let signals request the stop that this yields, until the block ends."""
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    """Let signals request the stop that this yields, until the block ends.
+
+    They are handled in a thread. A handler in Python would have to wait until the main thread comes
+    back from a statement in the database, which may wait for a lock.
+    """
     stop = SignalStop()
-    stop.enter(Phase.WORKING)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def listen() -> None:
+        while number := receiver.recv(1):
+            if number[0] in SIGNALS:
+                stop.handle(number[0])
+
+    thread = threading.Thread(target=listen, name="signals", daemon=True)
+    thread.start()
+    # Without a handler in Python, however short, the number would not be written.
+    previous = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield stop
     finally:
+        signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        sender.close()
+        thread.join()
+        receiver.close()

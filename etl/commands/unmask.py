@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
-import sys
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl.commands import options
+from etl.commands import options, values
+from etl.commands.groups import ValueCommand
+from etl.logs import to_json, visible
+from etl.terminal import lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=ValueCommand,
     epilog="""\b
 Examples:
   etl unmask k1.Zm9vYmFy... --column ip --reason "ticket 4711"
   etl unmask --reason "ticket 4711" < tokens.txt
   etl unmask --in masked.csv --out plain.csv --reason "ticket 4711"
   etl unmask --where "user_id = 'u1'" --out plain.csv --reason "ticket 4711"
-"""
+""",
 )
 @options.config
 @options.reason()
@@ -64,6 +66,12 @@ Examples:
     help="Refuse to recover more than N tokens or rows.  [env var: ETL_UNMASK__MAX_ROWS; "
     "default: 1000]",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON lines with the exact text: of each token with its value, or of each row.",
+)
 def unmask(
     config_path: Path,
     reason: str,
@@ -73,34 +81,40 @@ def unmask(
     condition: str | None,
     out_path: Path | None,
     limit: int | None,
+    as_json: bool,
 ) -> None:
-    """Recover the plain values of tokens.
+    r"""Recover the plain values of tokens.
 
     The tokens are arguments, lines of standard input, the columns of a CSV file, or rows of the
     table. Either all values are shown or none. Before the first one, a row in etl.unmask_audit
     records who asked, when, why, for which columns and how many. If that row cannot be written,
     nothing is shown. Needs the keyring.
+
+    Each value or row is one line: line breaks and other characters that cannot be seen are escapes
+    such as \n. The exact text is in the output of --json, and for rows in the file of --out.
     """
     if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
         raise click.UsageError("give one of TOKEN, --in and --where")
     settings = options.load_settings(config_path, {"unmask.max_rows": limit})
-    from etl.crypto.keyring import load_keyring
     from etl.operations.private_file import check_new_file
-    from etl.operations.unmask import UnmaskRequest
-    from etl.postgres.engine import open_engine
+    from etl.operations.unmask import UnmaskRequest, unmask_values
 
     columns = _columns(settings, column)
     if out_path is not None:
         check_new_file(out_path)
-    engine = open_engine(settings.database)
-    request = UnmaskRequest(engine, load_keyring(os.environ), reason, settings.unmask.max_rows)
+    given = values.read_tokens(tokens) if in_path is None and condition is None else []
+    engine, keyring = options.open_with_keys(settings)
+    request = UnmaskRequest(engine, keyring, reason, settings.unmask.max_rows)
+    exact = out_path is not None
     if in_path is not None:
-        text = _csv(_from_file(in_path, columns, request))
+        plain = _from_file(in_path, columns, request)
+        written = _table(plain, as_json=as_json, exact=exact)
     elif condition is not None:
-        text = _csv(_from_table(settings, condition, columns, request))
+        plain = _from_table(settings, condition, columns, request)
+        written = _table(plain, as_json=as_json, exact=exact)
     else:
-        text = _lines(tokens, columns, request)
-    _write(text, out_path)
+        written = _lines(given, unmask_values(given, columns, request), as_json=as_json)
+    _write(written, out_path)
 
 
 def _columns(settings: Settings, name: str | None) -> list[Column]:
@@ -110,26 +124,19 @@ def _columns(settings: Settings, name: str | None) -> list[Column]:
     return masked_columns(settings.table) if name is None else [masked_column(settings.table, name)]
 
 
-def _lines(tokens: tuple[str, ...], columns: list[Column], request: UnmaskRequest) -> str:
-    from etl.operations.unmask import unmask_values
-
-    if not tokens:
-        if sys.stdin.isatty():
-            raise click.UsageError("give TOKENs, or send them on standard input, one per line")
-        lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
-        tokens = tuple(islice((line for line in lines if line), request.max_rows + 1))
-    return "".join(f"{value}\n" for value in unmask_values(tokens, columns, request))
-
-
 def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:
     from etl.errors import UsageError
     from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            masked = read_csv(file, request.max_rows)
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    # Keeps the line ends as they are: a cell may hold some.
+    lines = io.StringIO(values.decode(data, repr(str(path))), newline="")
+    masked = read_csv(lines, request.max_rows)
+    if masked.empty:
+        raise UsageError(f"{str(path)!r} has no rows")
     found = token_columns(list(masked.columns), columns)
     return unmask_frame(masked, found, "file", request)
 
@@ -145,23 +152,35 @@ def _from_table(
     return unmask_frame(masked, {column.name: column for column in columns}, scope, request)
 
 
-def _csv(plain: pd.DataFrame) -> str:
+def _lines(tokens: list[str], plain: list[str], *, as_json: bool) -> Iterator[str]:
+    """Write one line for each token, whatever its value holds."""
+    for token, value in zip(tokens, plain, strict=True):
+        yield to_json({"token": token, "value": value}) if as_json else visible(value)
+
+
+def _table(plain: pd.DataFrame, *, as_json: bool, exact: bool) -> Iterator[str]:
+    """Write a frame as JSON lines, or as lines of CSV, with the cells' exact text if asked for."""
     import csv
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(plain.columns)
-    writer.writerows(plain.itertuples(index=False))
-    return text.getvalue()
+    if as_json:
+        for row in plain.astype(object).where(plain.notna(), None).to_dict(orient="records"):
+            yield to_json({str(name): value for name, value in row.items()})
+        return
+    rows: list[list[Any]] = [list(plain.columns), *map(list, plain.itertuples(index=False))]
+    for line in rows:
+        cells = line if exact else [None if cell is None else visible(str(cell)) for cell in line]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        yield text.getvalue().removesuffix("\n")
 
 
-def _write(text: str, out_path: Path | None) -> None:
+def _write(written: Iterable[str], out_path: Path | None) -> None:
     from etl.operations.private_file import new_file
-    from etl.terminal import output
 
     if out_path is None:
-        click.echo(output.visible(text), nl=False)
+        for text in written:
+            lines.line(text)
         return
     with new_file(out_path) as file:
-        file.write(text.encode())
-    click.echo(f"wrote {out_path}", err=True)
+        file.writelines(f"{text}\n".encode() for text in written)
+    lines.say(f"wrote {out_path}")

@@ -12,22 +12,24 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
-from etl.crypto.key_ids import KEY_ID, MAX_KEY_ID_CHARACTERS
-from etl.crypto.keyring_sources import read_file, read_secret
+from etl.crypto.key_ids import KEY_ID, MAX_KEY_ID_CHARACTERS, new_key_id
+from etl.crypto.keyring_sources import RESTORE, read_file, read_secret
 from etl.errors import KeyringError
 
 KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
 SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
 
 _KEY_ID = re.compile(KEY_ID)
-_NUMBERED = re.compile(r"k([0-9]{1,14})")
-_NEW = "make a keyring with: etl keys new"
+_NONE = (
+    "if the job has run before, restore the copy of its keyring, since a new key cannot read what "
+    "an earlier one masked; for a first set-up, make one with: etl keys new"
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -46,12 +48,16 @@ class Keyring:
         for key_id, key in self._keys.items():
             _check_key(key_id, key)
         if len(set(self._keys.values())) < len(self._keys):
-            raise KeyringError("two key ids have the same key; make a new key for one of them")
+            raise KeyringError(f"two key ids have the same key; {RESTORE}")
 
     @classmethod
-    def new(cls, key_id: str = "k1") -> "Keyring":
-        """Make a keyring of one new random key."""
-        return cls(key_id, {key_id: os.urandom(KEY_BYTES)})
+    def new(cls, key_id: str | None = None) -> "Keyring":
+        """Make a keyring of one new random key.
+
+        :param key_id: id of the key; by default one that no other key has
+        """
+        name = key_id or new_key_id()
+        return cls(name, {name: os.urandom(KEY_BYTES)})
 
     @classmethod
     def parse(cls, text: str, *, source: str) -> "Keyring":
@@ -76,10 +82,10 @@ class Keyring:
     def with_new(self, key_id: str | None = None) -> "Keyring":
         """Return a keyring with one more random key, which is its primary key.
 
-        :param key_id: id of the new key; by default the next in the series k1, k2, ...
+        :param key_id: id of the new key; by default one that no other key has
         :raises KeyringError: the key id is taken or malformed
         """
-        name = key_id or _next_id(self._keys)
+        name = key_id or new_key_id(self._keys)
         if name in self._keys:
             raise KeyringError(
                 f"key id {name!r} is taken; tokens name their key, so choose a new id"
@@ -140,7 +146,7 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
     """
     named = [source for source in SOURCES if environment.get(source)]
     if not named:
-        raise KeyringError(f"no keyring: set one of {', '.join(SOURCES)}; {_NEW}")
+        raise KeyringError(f"no keyring: set one of {', '.join(SOURCES)}; {_NONE}")
     if len(named) > 1:
         raise KeyringError(f"more than one keyring: unset all but one of {', '.join(named)}")
     source = named[0]
@@ -156,10 +162,10 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
 def _members(text: str) -> tuple[str, dict[str, bytes]]:
     document = _decode(text)
     if not isinstance(document, dict):
-        raise KeyringError(f"not a JSON object; {_NEW}")
+        raise KeyringError(f"not a JSON object; {RESTORE}")
     for member in ("primary", "keys"):
         if member not in document:
-            raise KeyringError(f"member {member!r} is missing; {_NEW}")
+            raise KeyringError(f"member {member!r} is missing; {RESTORE}")
     unknown = [member for member in document if member not in ("primary", "keys")]
     if unknown:
         raise KeyringError(
@@ -167,9 +173,9 @@ def _members(text: str) -> tuple[str, dict[str, bytes]]:
         )
     primary, keys = document["primary"], document["keys"]
     if not isinstance(primary, str):
-        raise KeyringError("member 'primary' must be a key id")
+        raise KeyringError(f"member 'primary' must be a key id; {RESTORE}")
     if not isinstance(keys, dict):
-        raise KeyringError("member 'keys' must be an object of key ids and keys")
+        raise KeyringError(f"member 'keys' must be an object of key ids and keys; {RESTORE}")
     _check_ids(primary, keys)
     return primary, {key_id: _key_bytes(key_id, key) for key_id, key in keys.items()}
 
@@ -178,14 +184,14 @@ def _decode(text: str) -> object:
     """Decode JSON without keeping the decoder's exception, which carries the whole text."""
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text, object_pairs_hook=_without_duplicates)
-    raise KeyringError(f"not JSON; {_NEW}")
+    raise KeyringError(f"not JSON{'' if text.strip() else ' (it is empty)'}; {RESTORE}")
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:
-            raise KeyringError(f"{_shown(name)} appears twice; keep one of them")
+            raise KeyringError(f"{_shown(name)} appears twice; {RESTORE}")
         members[name] = value
     return members
 
@@ -198,7 +204,7 @@ def _key_bytes(key_id: str, text: object) -> bytes:
         # The decoder ignores surplus bits in the last character; a key has only one encoding.
         if key and base64.b64encode(key).decode() == text:
             return key
-    raise KeyringError(f"key {key_id!r} is not base64 of {KEY_BYTES} bytes; {_NEW}")
+    raise KeyringError(f"key {key_id!r} is not base64 of {KEY_BYTES} bytes; {RESTORE}")
 
 
 def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
@@ -209,21 +215,16 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
                 "characters from A-Z a-z 0-9 _ -"
             )
     if primary not in keys:
-        raise KeyringError(f"primary {_shown(primary)} is not among its keys")
-
-
-def _next_id(key_ids: Iterable[str]) -> str:
-    numbers = [int(match[1]) for match in map(_NUMBERED.fullmatch, key_ids) if match]
-    return f"k{max(numbers, default=0) + 1}"
+        raise KeyringError(f"primary {_shown(primary)} is not among its keys; {RESTORE}")
 
 
 def _check_key(key_id: str, key: bytes) -> None:
     if len(key) != KEY_BYTES:
-        raise KeyringError(f"key {key_id!r} has {len(key)} bytes, must have {KEY_BYTES}; {_NEW}")
+        raise KeyringError(f"key {key_id!r} has {len(key)} bytes, must have {KEY_BYTES}; {RESTORE}")
     if len(set(key)) == 1:
-        raise KeyringError(f"key {key_id!r} is one byte repeated; {_NEW}")
+        raise KeyringError(f"key {key_id!r} is one byte repeated; {RESTORE}")
     if key[: KEY_BYTES // 2] == key[KEY_BYTES // 2 :]:
-        raise KeyringError(f"key {key_id!r} has two equal halves; {_NEW}")
+        raise KeyringError(f"key {key_id!r} has two equal halves; {RESTORE}")
 
 
 def _shown(name: str) -> str:

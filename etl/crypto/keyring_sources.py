@@ -10,13 +10,17 @@ from typing import Any
 
 from etl.errors import KeyringError
 
+# What to do about a keyring that cannot be used. Nobody may be led to replace one that was in use,
+# because no other key opens its tokens.
+RESTORE = "restore the copy of the keyring"
+
 
 def read_file(path: Path) -> str:
     """Read a file that neither its group nor others may use.
 
     :raises KeyringError: it cannot be read, is not UTF-8, or has a mode that lets others use it
     """
-    problem = "is not UTF-8 text"
+    problem = f"is not UTF-8 text; {RESTORE}"
     try:
         with path.open("rb") as file:
             # The mode of the open file: by now the path may name another file.
@@ -24,6 +28,8 @@ def read_file(path: Path) -> str:
             if not mode & 0o077:
                 return file.read().decode()
         problem = f"has mode {mode:04o}, so other users can use it; run: chmod 600 {path}"
+    except FileNotFoundError as error:
+        problem = f"cannot be read: {error.strerror}; correct the path, or {RESTORE}"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
@@ -46,13 +52,16 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     # With botocore's own limits an unreachable service takes five minutes to fail.
     limits = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3})
     answer: Mapping[str, Any] = {}
-    problem = "has no SecretString; store the keyring's JSON as text"
+    problem = f"has no SecretString; {RESTORE}, as text"
     try:
         client: Any = boto3.client("secretsmanager", region_name=region, config=limits)
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
-        problem = f"cannot be read: {error.response['Error']['Code']}"
-    except BotoCoreError as error:
+        code = error.response["Error"]["Code"]
+        missing = code == "ResourceNotFoundException"
+        problem = f"cannot be read: {code}"
+        problem += f"; correct the id or the region, or {RESTORE}" if missing else ""
+    except (BotoCoreError, ValueError) as error:
         problem = f"cannot be read: {type(error).__name__}"
     if "SecretString" in answer:
         return str(answer["SecretString"])

@@ -21,6 +21,7 @@ from etl.demo import nights
 from etl.demo.nights import call
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
+from etl.errors import EmbeddedError
 from etl.postgres.engine import driver_url
 from etl.terminal import output
 
@@ -82,6 +83,7 @@ def show_demo(messages: int, *, serve: bool, notebook: bool, week: bool) -> None
 @contextmanager
 def _services() -> Iterator[tuple[dict[str, str], sa.Engine]]:
     FOLDER.mkdir(exist_ok=True)
+    keyring = _keyring()
     with (
         EmbeddedPostgres(FOLDER / "postgres") as postgres,
         EmbeddedSqs(redeliver_fraction=REDELIVER_FRACTION) as sqs,
@@ -93,7 +95,7 @@ def _services() -> Iterator[tuple[dict[str, str], sa.Engine]]:
             "ETL_QUEUE__URL": url,
             "ETL_QUEUE__WAIT_SECONDS": str(WAIT_SECONDS),
             "ETL_BATCH__ROWS": str(BATCH_ROWS),
-            "ETL_KEYRING_FILE": str(_keyring().absolute()),
+            "ETL_KEYRING_FILE": str(keyring.absolute()),
         }
         engine = sa.create_engine(driver_url(postgres.url))
         try:
@@ -106,11 +108,19 @@ def _keyring() -> Path:
     """Make the demo's keyring once, so that two demos give equal tokens; return its path.
 
     It protects only made-up data.
+
+    :raises EmbeddedError: it is gone, and the demo's database with its tokens is still there
     """
     path = FOLDER / "keyring.json"
     if not path.exists():
+        if (FOLDER / "postgres").exists():
+            raise EmbeddedError(
+                f"{str(path)!r} is gone, and the demo's database needs it; to start anew, delete "
+                f"the folder {str(FOLDER)!r}"
+            )
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(Keyring.new().dump())
+            # A short id, as in the README and the notebooks; nobody has a second demo's key.
+            file.write(Keyring.new("k1").dump())
     return path
 
 

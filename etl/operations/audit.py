@@ -55,8 +55,6 @@ def add(
     connection: sa.Connection, entry: AuditEntry, subjects: Iterable[str], keyring: Keyring
 ) -> None:
     """Add an audit row in the caller's transaction."""
-    # Some servers answer a COMMIT before it is on disk.
-    connection.exec_driver_sql("set local synchronous_commit = on")
     connection.execute(
         queries()["add_audit"],
         {

@@ -7,6 +7,10 @@ its tokens.
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import pandas as pd
 import sqlalchemy as sa
 
@@ -14,6 +18,8 @@ from etl import mask
 from etl.config import Column, Table
 from etl.crypto.keyring import Keyring
 from etl.errors import UsageError
+from etl.fieldtypes import canonical_ip
+from etl.operations.spellings import spellings, unwrapped
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import target_table
@@ -43,11 +49,81 @@ def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
     }
 
 
+def tokens_of_one(
+    value: str, column: Column, keyring: Keyring, *, exact: bool = False
+) -> dict[str, str]:
+    """Return the tokens of a value by key id, if only one text can be meant.
+
+    :param exact: the value as given is meant
+    :raises UsageError: the loader would have rejected it, or what is around it may be part of it
+    """
+    texts = [value] if exact else unwrapped(value)
+    tokens = tokens_of_texts(texts, column, keyring)
+    if len({text for _, text in tokens}) > 1:
+        raise UsageError(
+            "the value has spaces, quotes or invisible characters around it; give it without them, "
+            "or, if they are part of it, as a JSON string with --quoted"
+        )
+    return {key_id: token for (key_id, _), token in tokens.items()}
+
+
+def tokens_of_spellings(
+    value: str, column: Column, keyring: Keyring, *, exact: bool = False
+) -> dict[tuple[str, str], str]:
+    """Return the tokens of each spelling of a value that the column can hold, by key id and text.
+
+    :param exact: only the value as given
+    :raises UsageError: the column can hold none of them; names the check that the value fails
+    """
+    texts = [value] if exact else spellings(value)
+    if column.type == "ip" and not column.canonical:
+        texts = list(dict.fromkeys(notation for text in texts for notation in _notations(text)))
+    return tokens_of_texts(texts, column, keyring)
+
+
+def tokens_of_texts(
+    texts: Iterable[str], column: Column, keyring: Keyring
+) -> dict[tuple[str, str], str]:
+    """Return the tokens of the texts that the column can hold, by key id and text.
+
+    Of several texts with the same tokens only the first is named.
+
+    :raises UsageError: the column can hold none of them; names the check that the first one fails
+    """
+    found: dict[tuple[str, str], str] = {}
+    refused: UsageError | None = None
+    for text in texts:
+        try:
+            tokens = tokens_of(text, column, keyring)
+        except UsageError as error:
+            refused = refused or error
+        else:
+            if not set(tokens.values()) <= set(found.values()):
+                found |= {(key_id, text): token for key_id, token in tokens.items()}
+    if not found and refused:
+        raise refused
+    return found
+
+
+def _notations(text: str) -> list[str]:
+    """The usual notations of an address, for a column that keeps the one that was sent."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return [text]
+    canonical = canonical_ip(text)
+    forms = [text, canonical, address.compressed, address.exploded]
+    if "." in canonical:
+        forms.append(f"::ffff:{canonical}")
+    return [form for lower in forms for form in (lower, lower.upper())]
+
+
 def find_rows(
-    engine: sa.Engine, table: Table, column: Column, tokens: dict[str, str], limit: int
+    engine: sa.Engine, table: Table, column: Column, tokens: Mapping[Any, str], limit: int
 ) -> pd.DataFrame:
     """Find the rows that have one of the tokens in the column: the table's columns, in any order.
 
+    :param tokens: the tokens are the values of this mapping
     :param limit: maximum number of rows to return
     :raises DatabaseRefused: the table or a privilege is missing
     :raises DatabaseUnavailable: an outage

@@ -26,9 +26,11 @@ from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable
 from etl.operations import remask, reseal
 from etl.operations.key_list import key_places
+from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_tables
+from etl.postgres.target import check_changes
 
 # One batch is masked while the server updates the other.
 MAX_BATCHES_AT_ONCE = 2
@@ -137,13 +139,17 @@ def rekey_database(
 
     :param engine: should keep MAX_BATCHES_AT_ONCE connections open
     :param on_progress: called with the progress after each step
-    :raises TableError: a table is missing or not as configured, or a column is too narrow
+    :raises ConfigurationError: a table is missing or not as configured, a column is too narrow, or
+        keyring or contexts are not those of their first use
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the new tokens
     :raises DatabaseUnavailable: an outage that lasted; committed batches stay, so start again
     """
     began = time.monotonic()
     siv.check_vectors()
     check_tables(engine, settings.table)
+    check_changes(engine, settings.table, "update")
+    with transaction(engine) as connection:
+        first_use.record(connection, settings, keyring)
     work = _Work(
         engine=engine,
         table=settings.table,

@@ -36,9 +36,10 @@ from etl.operations.entries import (
     update_reasons,
 )
 from etl.pipeline import BatchId, Stored
+from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
-from etl.postgres.tables import check_tables
+from etl.postgres.target import check_target
 from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
 
@@ -59,13 +60,13 @@ def replay(
     """
     began = time.monotonic()
     siv.check_vectors()
-    check_tables(engine, settings.table)
+    check_target(engine, settings.table)
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)
     _check_masking(settings, count_masked(engine, selection, list(settings.table.plain_fields)))
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
-    run.start(engine, settings)
+    run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
     schema = frame_schema(settings.table.columns)
     reasons = Counter[str]()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
@@ -129,7 +130,10 @@ def _replay(
         entry_ids = [tried[message_id].quarantine_id for message_id in ids]
         return set(ids) - superseded(connection, entry_ids, run.run_id)
 
-    stored = pipeline.store(connection, batch, settings, batch_id, len(messages), claim)
+    # Entries that are refused stay, and those of the next page get their turn.
+    stored = pipeline.store(
+        connection, batch, settings, batch_id, len(messages), claim, tries_all=True
+    )
     kept = _settle(connection, tried, stored)
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.

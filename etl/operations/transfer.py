@@ -53,6 +53,8 @@ from etl.postgres.queries import queries
 _FORMAT = "etl-quarantine"
 _VERSION = 2
 _PURPOSE = "export"
+# Lines of the file that are stored at a time: a parameter of type jsonb ends at 256 MB.
+MAX_PAGE_BYTES = 8 * 1024 * 1024
 _MEMBERS = ("message_id", "run_id", "sent_at", "quarantined_at", "reasons", "masked_fields")
 
 
@@ -186,17 +188,28 @@ def _store(engine: sa.Engine, settings: Settings, file: BinaryIO) -> tuple[int, 
         masked = settings.masked_fields.union(jobs.masked_fields(connection, settings.job_name))
     own = {"job": settings.job_name, "masked_fields": sorted(masked)}
     seen = 0
-    page: list[dict[str, Any]] = []
-    for line in file:
-        document = json.loads(line)
-        if "body" in document:
-            page.append(document)
-        if len(page) == PAGE_ENTRIES or "hmac" in document:
-            with transaction(engine) as connection:
-                result = connection.execute(
-                    queries()["import_entries"], {"entries": json.dumps(page), **own}
-                )
-                new += result.rowcount
-            seen += len(page)
-            page.clear()
+    for page in _pages(file):
+        with transaction(engine) as connection:
+            result = connection.execute(
+                queries()["import_entries"], {"entries": json.dumps(page), **own}
+            )
+            new += result.rowcount
+        seen += len(page)
     return new, seen
+
+
+def _pages(file: BinaryIO) -> Iterator[list[dict[str, Any]]]:
+    """Yield the entries of the file, as many at a time as one transaction may store."""
+    page: list[dict[str, Any]] = []
+    page_bytes = 0
+    for line in file:
+        document = _document(line)
+        if "body" not in document:
+            continue  # the first line or the last
+        if page and (len(page) == PAGE_ENTRIES or page_bytes + len(line) > MAX_PAGE_BYTES):
+            yield page
+            page, page_bytes = [], 0
+        page.append(document)
+        page_bytes += len(line)
+    if page:
+        yield page

@@ -43,10 +43,12 @@ def unmask_values(
 ) -> list[str]:
     """Recover the values of tokens, each of which was made from one of the columns.
 
-    :raises UsageError: there are too many tokens
+    :raises UsageError: there is no token, or there are too many
     :raises UnmaskError: names the position, from 1, of the first token that cannot be recovered
     :raises EtlError: the audit row could not be written
     """
+    if not tokens:
+        raise UsageError("there is no token to recover")
     request.check_limit(tokens, "tokens")
     fields = [column.source for column in columns]
     entry = audit.AuditEntry("unmask", request.reason, "tokens", fields, len(tokens))
@@ -138,7 +140,7 @@ def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str,
         name: column
         for name in header
         for column in columns
-        if name in (column.name, column.source)
+        if name in (column.name, *column.fields)
     }
     if not found:
         known = ", ".join(repr(column.name) for column in columns)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
 
 from etl.config import DatabaseSettings
 from etl.errors import DatabaseUnavailable, SettingsError
+from etl.postgres.session import set_up_transactions
 from etl.postgres.sqlstate import translate
+from etl.postgres.url import check_parts
+
+_LOOKS_LIKE = "it looks like postgresql://user:password@host:5432/name"
 
 # Both sides must notice a dead peer. Without these settings a cut network blocks the client for two
-# hours, and for as long the server's transaction keeps its locks on the ledger.
+# hours. The server's side is in etl/postgres/session.py.
 _CONNECTION = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -22,59 +27,83 @@ _CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds
     "application_name": "etl",
-}
-_SESSION = {
-    "idle_in_transaction_session_timeout": "60s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "30000",
-    "timezone": "UTC",
+    # The driver encodes text as it is told when it connects; PGCLIENTENCODING must not tell it.
+    "client_encoding": "UTF8",
 }
 
 
-def open_engine(database: DatabaseSettings, connections: int = 1) -> sa.Engine:
+def open_engine(
+    database: DatabaseSettings, connections: int = 1, max_seconds: float | None = None
+) -> sa.Engine:
     """Make an engine. Does not connect yet.
 
+    Its transactions set what they need themselves, so no ``options`` are sent at connect: those
+    would take the place of PGOPTIONS, and a connection pooler refuses them.
+
     :param connections: how many the engine keeps open
+    :param max_seconds: time limit that the caller keeps for its transactions
     :raises SettingsError: DATABASE_URL is missing or is not a Postgres URL
     """
     if database.url is None:
-        raise SettingsError(
-            "DATABASE_URL is not set; it looks like postgresql://user:password@host:5432/name"
-        )
+        raise SettingsError(f"DATABASE_URL is not set; {_LOOKS_LIKE}")
     url = driver_url(database.url.get_secret_value())
-    session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
-    url_options = url.query.get("options")
-    options = f"{session} {url_options}" if isinstance(url_options, str) else session
-    return sa.create_engine(
-        url.difference_update_query(["options"]),
-        hide_parameters=True,
-        # Hours may pass between two batches, and a firewall in between may drop the connection.
-        pool_pre_ping=True,
-        pool_size=connections,
-        max_overflow=1,
-        connect_args={
-            **_CONNECTION,
-            "connect_timeout": database.connect_seconds,
-            "options": options,
-        },
-    )
+    try:
+        engine = sa.create_engine(
+            url,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            # Hours may pass between two batches, and a firewall in between may drop the connection.
+            pool_pre_ping=True,
+            pool_size=connections,
+            max_overflow=1,
+            connect_args={**_CONNECTION, "connect_timeout": database.connect_seconds},
+        )
+    except (sa.exc.ArgumentError, ValueError, TypeError):
+        raise SettingsError("the parameters after the ? in DATABASE_URL cannot be used") from None
+    sa.event.listen(engine, "do_connect", _connect)
+    set_up_transactions(engine, max_seconds)
+    return engine
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+    connection = dialect.connect(*arguments, **parameters)
+    if connection.info.parameter_status("standard_conforming_strings") != "off":
+        return connection
+    # The driver remembers from the moment it connects that each backslash needs another one, so a
+    # transaction that sets this to on would store text with too many of them.
+    options = f"{connection.info.options or ''} -c standard_conforming_strings=on"
+    connection.close()
+    return dialect.connect(*arguments, **{**parameters, "options": options})
 
 
 def driver_url(text: str) -> sa.URL:
     """Make a URL that names psycopg2. SQLAlchemy 2.1 reads ``postgresql://`` as psycopg 3.
 
-    :raises SettingsError: it is not a Postgres URL
+    :raises SettingsError: it is not a Postgres URL, or a character in it must be percent-encoded
     """
+    # A secret that was read from a file often ends with a newline.
+    text = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", text.strip())
+    if not text.startswith("postgresql+psycopg2://"):
+        raise SettingsError(f"DATABASE_URL is not a postgresql:// URL; {_LOOKS_LIKE}")
+    check_parts(text)
     try:
-        url = sa.make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", text))
+        return sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         # The parser's message would quote the URL, including its password.
-        raise SettingsError("DATABASE_URL cannot be read as a URL") from None
-    if url.drivername != "postgresql+psycopg2":
-        raise SettingsError("DATABASE_URL is not a postgresql:// URL")
-    return url
+        raise SettingsError(f"DATABASE_URL cannot be read as a URL; {_LOOKS_LIKE}") from None
+
+
+def wait_for_commits(engine: sa.Engine) -> None:
+    """Wait until what was committed before is on disk, and on the synchronous standbys.
+
+    A commit can be seen earlier than that: when the server was restarted, or the session ended,
+    while the commit was waiting for a standby. Standbys receive commits in order, so this makes one
+    more and waits for it.
+
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("select pg_logical_emit_message(true, 'etl', '')")
 
 
 @contextlib.contextmanager

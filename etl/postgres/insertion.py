@@ -34,8 +34,24 @@ def insert_rows(
         # To the driver, a percent sign begins a parameter.
         into = _insert_target(table.name, names).replace("%", "%%")
         # One page, hence one statement.
-        execute_values(cursor, f"insert into {into} values %s", values, page_size=len(values))  # noqa: S608
+        execute_values(
+            cursor,
+            f"insert into {into} values %s",  # noqa: S608
+            values,
+            _template(table, names),
+            page_size=len(values),
+        )
         return int(cursor.rowcount)
+
+
+def _template(table: Any, names: Sequence[str]) -> str:
+    """Return the places of a row's values.
+
+    Without its type, -0.0 would be a numeric constant, which has no negative zero.
+    """
+    columns = table.table.columns
+    places = ["%s::float8" if isinstance(columns[n].type, sa.Double) else "%s" for n in names]
+    return f"({', '.join(places)})"
 
 
 def copy_rows(

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from etl.config import Table
 from etl.postgres.engine import transaction
-from etl.postgres.queries import quote_name, sql_file
+from etl.postgres.queries import queries, quote_name, sql_file
 from etl.schema import masked_columns
 
 ROLES = ("etl_loader", "etl_analyst", "etl_officer")
@@ -22,10 +22,16 @@ def create(engine: sa.Engine, table: Table) -> None:
     """
     target = quote_name(table.schema_name, table.name)
     masked = ", ".join(quote_name(column.name) for column in masked_columns(table))
-    statements = sql_file("roles.sql").format(
-        target=target,
-        target_schema=quote_name(table.schema_name),
-        grant_masked=f"grant update ({masked}) on {target} to etl_officer;" if masked else "",
-    )
+    names = {"schema": table.schema_name, "name": table.name}
     with transaction(engine) as connection:
+        sequences = connection.execute(queries()["target_sequences"], names).scalars().all()
+        listed = ", ".join(sequences).replace(":", "\\:")
+        statements = sql_file("roles.sql").format(
+            target=target,
+            target_schema=quote_name(table.schema_name),
+            grant_masked=f"grant update ({masked}) on {target} to etl_officer;" if masked else "",
+            grant_sequences=(
+                f"grant usage on sequence {listed} to etl_loader, etl_officer;" if listed else ""
+            ),
+        )
         connection.execute(sa.text(statements))

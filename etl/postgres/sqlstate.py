@@ -10,27 +10,96 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 
-from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
+from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, LoginRefused
 
-# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. In these classes a row
-# is at fault: data exception, integrity constraint violation, program limit exceeded.
-ROW_CLASSES = ("22", "23", "54")
+# SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. These are about a value:
+# data exception, integrity constraint violation, check option of a view, program limit exceeded.
+ROW_CLASSES = ("22", "23", "44", "54")
 # Here the server is away or overloaded, or asks to try again: connection exception, insufficient
 # resources, operator intervention, transaction rollback (serialization, deadlock), system error,
-# read-only after a failover, lock not available, idle-in-transaction timeout.
+# read-only after a failover, lock not available, and the time limits for an idle and a whole
+# transaction.
 OUTAGE_CLASSES = ("08", "53", "57", "40", "58")
-OUTAGE_CODES = ("25006", "55P03", "25P03")
+OUTAGE_CODES = ("25006", "55P03", "25P03", "25P04")
+# The transaction itself is not in a state for the statement, so no part of it would do better.
+_TRANSACTION_CLASSES = ("0B", "25", "2D", "3B")
+# A row that is in the table already is in the way of the new one.
+_CONFLICTS = ("23505", "23P01")
+_NAMED = ("constraint", "column", "table")
 
-# A refused connection has no SQLSTATE, only text from libpq. These refusals are final; any other
-# may pass.
+# What may be behind those that do not end by themselves, or whose name says too little.
+_CAUSES = {
+    "25006": "the database is read-only: a replica, a failover, or default_transaction_read_only",
+    "25P03": "the transaction was idle for longer than idle_in_transaction_session_timeout",
+    "25P04": "the transaction took longer than database.answer_seconds, or its transaction_timeout",
+    "53100": "the server's disk is full",
+    "53300": "the server has no connection left: see max_connections, or the limit of the role",
+    "55P03": "another session holds a lock: see pg_blocking_pids",
+    "57014": "cancelled: by an administrator, or by a time limit (database.answer_seconds, the "
+    "statement_timeout of a report's role, a connection pooler's)",
+}
+
+# A refused connection has no SQLSTATE, only text from libpq, the server or a pooler. These refusals
+# are final; any other may pass.
 _REFUSED = re.compile(
-    r"password authentication failed|no pg_hba\.conf entry|no password supplied"
+    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no password supplied"
+    r"|authentication method requirement|did not complete authentication"
     r'|database ".*" does not exist|role ".*" does not exist|permission denied for database'
+    r"|is not permitted to log in|no such (?:database|user)|database does not allow connections"
+    r"|permission denied to set role|server does not support SSL|certificate|private key"
 )
+# So are these, about a parameter of the connection. They quote its value, which may be a part of a
+# secret. What is matched has no value in it. The first ones are libpq's own, before it connects.
+_MISUSED = re.compile(
+    r"^(?:invalid dsn: )?(?:invalid (?!socket|connection state)[\w ]*|could not match"
+    r"|definition of service|service file|(?:syntax error|line \d+ too long) in service file"
+    r"|sslmode value"
+    r"|forbidden value|could not parse network address)"
+    r'|(?:unrecognized configuration|invalid value for|permission denied to set) parameter "[\w.]*"'
+    r"|unsupported startup parameter|requires a value|invalid command-line argument"
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How the database refused rows: a SQLSTATE and names from the catalogue, never a value.
+
+    Two refusals are alike if they are equal.
+    """
+
+    sqlstate: str
+    kind: str  # the driver's name of the error
+    names: tuple[tuple[str, str], ...] = ()  # what is named, and its name: ("column", "region")
+    of_function: bool = False  # a function raised it, such as a trigger's: it may be about anything
+
+    @property
+    def check(self) -> str:
+        """The check that a row has failed, as the quarantine shows it."""
+        if not self.sqlstate:
+            return self.kind
+        return " ".join([f"SQLSTATE {self.sqlstate}", *(f"{k} {n!r}" for k, n in self.names)])
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether another row is in the way, so that the table does take rows."""
+        return self.sqlstate in _CONFLICTS
+
+    @property
+    def is_about_a_value(self) -> bool:
+        """Whether it is about one row's values, or else whatever may refuse every row."""
+        if self.sqlstate.startswith("23"):
+            # Without a name, it is a partition that is missing, or a trigger's own error.
+            return any(what in ("constraint", "column") for what, _ in self.names)
+        return not self.sqlstate or self.sqlstate.startswith(ROW_CLASSES)
+
+
+# The statement succeeded and inserted fewer rows than it was given.
+NOT_STORED = Refusal("", "not stored by the table")
 
 
 class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
@@ -64,18 +133,60 @@ def translate(error: BaseException) -> EtlError | RowRefused:
     cause = _psycopg2_error(error)
     sqlstate = getattr(cause, "pgcode", None)
     if sqlstate is None:
-        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+        no_answer = isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
+        if cause is not None and (no_answer or _MISUSED.search(str(cause))):
             return _without_sqlstate(cause)
         kind = type(cause or error).__name__
         return DatabaseRefused(f"the database driver failed with {kind!r}")
     if sqlstate.startswith(ROW_CLASSES):
-        return RowRefused(" ".join([f"SQLSTATE {sqlstate}", *_names(cause)]))
-    if sqlstate.startswith(OUTAGE_CLASSES) or sqlstate in OUTAGE_CODES:
-        return DatabaseUnavailable(f"the database answered SQLSTATE {sqlstate} ({_kind(cause)})")
-    names = " ".join(_names(cause))
+        return RowRefused(_refusal(cause).check)
+    if _is_outage(sqlstate):
+        why = f": {_CAUSES[sqlstate]}" if sqlstate in _CAUSES else ""
+        return DatabaseUnavailable(
+            f"the database answered SQLSTATE {sqlstate} ({_kind(cause)}){why}"
+        )
+    named = "".join(f" {what} {name!r}" for what, name in _names(cause)) or _missing_right(cause)
     return DatabaseRefused(
-        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}) {names}".strip()
+        f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}){named}"
     )
+
+
+def refusal(error: BaseException) -> Refusal | None:
+    """How the database, or its driver, refused rows of the statement.
+
+    None if the error is an outage, or about the whole transaction: then a part of the rows would
+    fare no better.
+    """
+    cause = _psycopg2_error(error)
+    if cause is None:
+        # The driver could not write a value: UnicodeEncodeError is a ValueError.
+        return Refusal("", f"driver {_kind(error)}") if isinstance(error, ValueError) else None
+    if cause.pgcode is None:
+        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+            return None
+        return Refusal("", f"driver {_kind(cause)}")
+    if _is_outage(cause.pgcode) or cause.pgcode.startswith(_TRANSACTION_CLASSES):
+        return None
+    return _refusal(cause)
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a statement has waited for a lock as long as it may."""
+    return getattr(_psycopg2_error(error), "pgcode", None) == "55P03"
+
+
+def _refusal(error: Any) -> Refusal:
+    return Refusal(error.pgcode, _kind(error), tuple(_names(error)), bool(error.diag.context))
+
+
+def _missing_right(error: Any) -> str:
+    # This text has only the kind and the name of an object. Any other may quote a value.
+    is_plain = error.diag.source_file == "aclchk.c" and not error.diag.context
+    return f": {error.diag.message_primary}" if is_plain else ""
+
+
+def _is_outage(sqlstate: str) -> bool:
+    return sqlstate.startswith(OUTAGE_CLASSES) or sqlstate in OUTAGE_CODES
 
 
 def _psycopg2_error(error: BaseException | None) -> psycopg2.Error | None:
@@ -92,8 +203,13 @@ def _without_sqlstate(error: psycopg2.Error) -> EtlError:
     # Either no statement has run or the server is gone. libpq's text then names hosts and roles,
     # and nothing from a row. Its first line is enough.
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if misused := _MISUSED.search(line):
+        return LoginRefused(
+            f"a parameter of the connection cannot be used ({misused[0].strip()}); check "
+            "DATABASE_URL, the PG... variables and the service file"
+        )
     if _REFUSED.search(line):
-        return DatabaseRefused(f"the database refused the connection: {line}; check DATABASE_URL")
+        return LoginRefused(f"the database refused the connection: {line}; check DATABASE_URL")
     return DatabaseUnavailable(line)
 
 
@@ -101,11 +217,7 @@ def _kind(error: Any) -> str:
     return type(error).__name__
 
 
-def _names(error: Any) -> list[str]:
+def _names(error: Any) -> list[tuple[str, str]]:
     # The server reports names from its catalogue separately from its message.
-    names = []
-    for kind in ("constraint", "column", "table"):
-        name = getattr(error.diag, f"{kind}_name", None)
-        if name:
-            names.append(f"{kind} {name!r}")
-    return names
+    named = ((kind, getattr(error.diag, f"{kind}_name", None)) for kind in _NAMED)
+    return [(kind, name) for kind, name in named if name]

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 
 from etl.config import Column, Table
 from etl.errors import TableError
+from etl.postgres.columns import STAGING, column_problems, existing_columns, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
-from etl.schema import masked_columns, sql_type, table_columns
+from etl.postgres.storage import check_storage
+from etl.schema import masked_columns, table_columns
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
@@ -27,6 +29,8 @@ _NEWEST = {
     "quarantine": "is_sample",
     "runs": "job",
     "unmask_audit": "fingerprint",
+    "key_checks": "first_used_at",
+    "masked_columns": "first_used_at",
     "broken_checks": "job",
 }
 
@@ -46,7 +50,7 @@ def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> No
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
         if _outdated_tables(_own_columns(connection)):
             parameters = {
-                "job": job or table.job_name,
+                "job": job or table.full_name,
                 "masked_fields": json.dumps(sorted(table.masked_fields)),
             }
             connection.execute(queries()["configure_tables"], parameters)
@@ -79,27 +83,36 @@ def check_tables(engine: sa.Engine, table: Table) -> None:
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
-    name = f"{table.schema_name}.{table.name}"
     with transaction(engine) as connection:
-        _check_own_tables(connection)
-        inspector = sa.inspect(connection)
-        if not inspector.has_table(table.name, schema=table.schema_name):
-            raise TableError(f"table {name!r} is missing; create it with: etl init")
-        existing = {
-            column["name"]: column["type"]
-            for column in inspector.get_columns(table.name, schema=table.schema_name)
-        }
-    for column in table.columns:
-        if column.name not in existing:
-            raise TableError(
-                f"table {name!r} has no column {column.name!r}; add it, or remove it from "
-                "'table.columns'"
-            )
-        if not _can_hold(existing[column.name], column):
-            raise TableError(
-                f"column {column.name!r} of table {name!r} is {existing[column.name]}, but the "
-                f"configuration says {sql_type(column)}; change one of the two"
-            )
+        check_existence(connection, table)
+        problems = list(
+            column_problems(existing_columns(connection, table), target_table(table), table)
+        )
+    if problems:
+        raise TableError("; ".join(problems))
+
+
+def check_existence(connection: sa.Connection, table: Table) -> None:
+    """Check that the job's own tables and the target exist, and that a crash leaves their rows.
+
+    :raises TableError: one of them does not, or is from an earlier version, or is unlogged
+    """
+    _check_own_tables(connection)
+    check_storage(connection, table.schema_name, table.name)
+    if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
+        raise TableError(f"{table_text(table)} is missing; create it with: etl init")
+
+
+def staging_table(table: Table) -> sa.Table:
+    """Describe the temporary table in which a batch waits for the ledger."""
+    return sa.Table(
+        STAGING,
+        sa.MetaData(),
+        sa.Column("message_id", sa.Text),
+        *table_columns(table.columns),
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DROP",
+    )
 
 
 def target_table(table: Table) -> sa.Table:
@@ -115,9 +128,17 @@ def target_table(table: Table) -> sa.Table:
 
 def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
     # Names have at most 63 bytes; Postgres would cut a longer one silently.
-    name = f"{column.name.encode()[:54].decode(errors='ignore')}_is_token"
+    name = f"{_cut(column.name, 54)}_is_token"
+    if any(constraint.name == name for constraint in described.constraints):
+        # Two long names begin alike.
+        digest = hashlib.sha256(column.name.encode()).hexdigest()
+        name = f"{_cut(column.name, 45)}_{digest[:8]}_is_token"
     call = sa.func.etl.check_token(described.c[column.name], name)
     return sa.CheckConstraint(call, name=name)
+
+
+def _cut(name: str, size: int) -> str:
+    return name.encode()[:size].decode(errors="ignore")
 
 
 def _check_own_tables(connection: sa.Connection) -> None:
@@ -138,27 +159,6 @@ def _outdated_tables(existing: set[tuple[str, str]]) -> list[str]:
 
 def _own_columns(connection: sa.Connection) -> set[tuple[str, str]]:
     return {(table, column) for table, column in connection.execute(queries()["own_columns"])}
-
-
-def _can_hold(existing: sa.types.TypeEngine[Any], column: Column) -> bool:
-    """Whether the existing type can hold every value of the configured one."""
-    wanted = sql_type(column)
-    if isinstance(wanted, sa.String):
-        # Text and unbounded varchar have no length and hold any.
-        length = getattr(existing, "length", None)
-        wide = length is None or (wanted.length is not None and length >= wanted.length)
-        return isinstance(existing, sa.String) and wide
-    if isinstance(wanted, sa.DateTime):
-        return isinstance(existing, sa.DateTime) and existing.timezone
-    if isinstance(wanted, sa.Integer) and not isinstance(wanted, sa.BigInteger):
-        return isinstance(existing, (sa.Integer, sa.Numeric)) and not isinstance(
-            existing, sa.SmallInteger
-        )
-    if isinstance(wanted, sa.BigInteger):
-        return isinstance(existing, sa.BigInteger)
-    if isinstance(wanted, sa.Double):
-        return isinstance(existing, sa.Double)
-    return isinstance(existing, type(wanted))
 
 
 def query_frame(

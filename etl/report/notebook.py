@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from etl import errors
 from etl.errors import EtlError, NotebookError, UsageError
+from etl.logs import visible
 from etl.report.jinja import fill_template
 
 # A notebook shows tokens, so its process gets neither the keys nor access to the queue.
@@ -67,6 +68,8 @@ def render(notebook: Any, title: str, *, code: bool) -> str:
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
+    # A direction mark or an escape sequence in a value must not act on the page.
+    body = visible(body, keep="\n\r\t\xa0")
     return fill_template(
         "notebook.html",
         title=title,

@@ -39,6 +39,18 @@ select job from etl.jobs where job <> :job order by job
 -- The fields that a job masks, or has masked earlier.
 select distinct field from etl.job_columns where job = :job
 
+-- unlogged_tables --
+-- The job's own tables, the target and its partitions, if a crash of the server would empty them.
+select cast(nspname as text) as schema, cast(relname as text) as name
+from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where relpersistence = 'u' and relkind in ('r', 'p')
+  and (nspname = 'etl' and relname in ('ledger', 'quarantine', 'runs', 'jobs', 'job_columns',
+                                       'unmask_audit', 'key_checks', 'masked_columns')
+       or pg_class.oid = to_regclass(format('%I.%I', :schema, :table))
+       or pg_class.oid in (select relid
+                           from pg_partition_tree(to_regclass(format('%I.%I', :schema, :table)))))
+order by 1, 2
+
 -- claim_messages --
 -- Enter the ids that are new to the run's job, and return them. Returns null if all of them are new:
 -- in the usual case no id has to travel back. The ids arrive sorted, so that two workers with the same
@@ -74,9 +86,14 @@ select exists (
 )
 
 -- prune_ledger --
--- Remove the job's ids that are older than its retention, and those of an earlier version.
-delete from etl.ledger where handled_at < now() - make_interval(days => :retention_days)
-  and job_id in (0, (select job_id from etl.jobs where job = :job))
+-- Remove some of the job's ids that are older than its retention, and of those of an earlier version.
+delete from etl.ledger
+where ctid = any (array (
+    select ctid from etl.ledger
+    where handled_at < now() - make_interval(days => :retention_days)
+      and job_id in (0, (select job_id from etl.jobs where job = :job))
+    limit :limit
+))
 
 -- start_run --
 -- Enter a run. Entering it again, after a lost reply to COMMIT, changes nothing.
@@ -115,3 +132,17 @@ from etl.runs
 where cast(:job as text) is null or job = :job
 order by started_at desc
 limit :limit
+
+-- role_and_triggers --
+-- For an error: the role that runs the statements, and the triggers and rules of a table.
+select current_user as role,
+       array(
+           select cast(tgname as text)
+           from pg_trigger join pg_class on pg_class.oid = tgrelid
+           join pg_namespace on pg_namespace.oid = relnamespace
+           where nspname = :schema and relname = :name and not tgisinternal
+           union all
+           select cast(rulename as text) from pg_rules
+           where schemaname = :schema and tablename = :name
+           order by 1
+       ) as triggers

@@ -37,10 +37,6 @@ create table if not exists etl.ledger (
     primary key (message_id, job_id)
 );
 
--- Rows arrive in the order of handled_at. So a block range index is enough for pruning, and it costs
--- next to nothing to maintain.
-create index if not exists ledger_handled_at on etl.ledger using brin (handled_at);
-
 -- Messages that failed a check. Their bodies are sealed: see etl/crypto/seal.py.
 create table if not exists etl.quarantine (
     quarantine_id  bigint generated always as identity primary key,
@@ -89,7 +85,7 @@ alter table etl.quarantine add constraint quarantine_open_or_closed check (
 );
 
 -- The ids of an earlier version do not say whose they are. They have the number 0 and count for every
--- job until they are older than the retention. The small index says at once that there are none.
+-- job until they are older than the retention.
 alter table etl.ledger add column if not exists job_id smallint not null default 0;
 do $$
 begin
@@ -102,7 +98,12 @@ begin
     end if;
 end
 $$;
-create index if not exists ledger_of_any_job on etl.ledger (job_id) where job_id = 0;
+
+-- For pruning, and to see at once that no id has the number 0. A block range index would cost less, but
+-- once the space of removed ids has been used again, every block holds old ids and new ones, and such
+-- an index would answer with the whole table.
+create index if not exists ledger_by_time on etl.ledger (job_id, handled_at);
+drop index if exists etl.ledger_handled_at;
 
 -- Each run and each entry belongs to a job. An entry also names the fields of the event that its job
 -- masked at that time, so that no replay stores one of them as it came. Rows of an earlier version
@@ -189,6 +190,31 @@ create table if not exists etl.unmask_audit (
     count       bigint      not null,
     key_id      text        not null,  -- the fingerprint is made with a key derived from this one
     fingerprint text        not null   -- HMAC-SHA-256 of the tokens, see etl/operations/audit.py
+);
+
+-- The first use of each key: by which job, for which table, and a value by which the key is recognised,
+-- which says nothing about it. A keyring with another key under the same id is refused: see
+-- etl/postgres/key_checks.py.
+create table if not exists etl.key_checks (
+    job           text        not null,
+    target        text        not null,  -- schema.table
+    key_id        text        not null,
+    check_value   text        not null,
+    first_used_at timestamptz not null default now(),
+    primary key (job, target, key_id)
+);
+
+-- How each masked column was first loaded. A configuration that would give equal values other tokens
+-- is refused: see etl/postgres/contexts.py.
+create table if not exists etl.masked_columns (
+    target        text        not null,  -- schema.table
+    column_name   text        not null,
+    context       text        not null,  -- what its tokens are bound to besides the key
+    canonical     boolean     not null,  -- whether addresses are brought into one spelling first
+    fields        text[]      not null,  -- of the event, to say in an error which line to write
+    job           text        not null,
+    first_used_at timestamptz not null default now(),
+    primary key (target, column_name)
 );
 
 -- For CHECK constraints on masked columns (table.token_check). It raises an error by itself, because

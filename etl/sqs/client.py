@@ -17,11 +17,11 @@ ANSWER_SECONDS = 10
 def open_queue(settings: QueueSettings) -> Queue:
     """Make the queue of the settings. Calls nothing yet.
 
-    :raises SettingsError: there is no queue URL, or no region
+    :raises SettingsError: there is no queue URL, no region, or another variable is wrong
     """
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import NoRegionError
+    from botocore.exceptions import BotoCoreError, NoRegionError
 
     if not settings.url:
         raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
@@ -42,3 +42,9 @@ def open_queue(settings: QueueSettings) -> Queue:
         return Queue(boto3.client("sqs", config=config), settings.url)
     except NoRegionError:
         raise SettingsError("no AWS region: set AWS_REGION") from None
+    except (BotoCoreError, ValueError) as error:
+        # Their messages quote addresses, which can have a password in them.
+        raise SettingsError(
+            f"the AWS variables cannot be used ({type(error).__name__}); check AWS_PROFILE, "
+            "AWS_REGION and AWS_ENDPOINT_URL"
+        ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -14,27 +13,19 @@ from etl.config import Settings
 from etl.errors import LeftMessages
 from etl.sqs.acknowledge import acknowledge, announced, release
 from etl.sqs.arrivals import Arrivals
+from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, Phase, Quota, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.receiver import Receiver
+from etl.sqs.run_limits import run_limits
 
 log = logging.getLogger(__name__)
 
-# How long an idle run goes on while the queue says that it has visible messages. The counts of AWS
-# are right a minute after the last change.
-UNDELIVERED_SECONDS = 60.0
-UNDELIVERED_PERIODS = 3  # of the idle time
-MAX_GROUP_SECONDS = 900.0
-
 # Reasons to stop that reach all workers of a run at the same time.
 RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
-
-# What stops one worker stops the others soon. Until then they would receive what it releases, and
-# release it again.
-STOP_SECONDS = 2
 
 
 class Consumer:
@@ -52,13 +43,11 @@ class Consumer:
         receivers: int,
         stop: Stop,
         quota: Quota,
-        max_receive_count: int | None = None,
         sent_time_column: str | None = None,
     ) -> None:
         """Prepare the threads.
 
         :param receivers: threads that receive
-        :param max_receive_count: of the queue
         :param sent_time_column: a column that is made from the messages' SentTimestamp
         """
         self.stop = stop
@@ -73,15 +62,16 @@ class Consumer:
         self._arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
             stop,
-            max_receive_count,
+            limits.max_receive_count,
             sent_time_column,
             limits.receives_to_leave,
         )
-        self._max_receive_count = max_receive_count
         self._receiver = Receiver(
             queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
         )
         self._acknowledging: Future[int] | None = None
+        self._kept: list[Message] = []
+        self.is_last = False  # no batch follows the one that was taken
 
     def __enter__(self) -> Self:
         self._heartbeat.start()
@@ -94,6 +84,7 @@ class Consumer:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self.stop.phase = Phase.RELEASING
         self.release([])
         self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
@@ -114,8 +105,23 @@ class Consumer:
         return self._receiver.buffered
 
     def take(self) -> list[Message] | None:
-        """Wait for the next batch, as :meth:`etl.sqs.receiver.Receiver.take` does."""
-        return self._receiver.take()
+        """Wait for the next batch, as :meth:`etl.sqs.receiver.Receiver.take` does.
+
+        Messages that were kept come with it, or alone when no other batch follows.
+        """
+        taken = self._receiver.take()
+        if not self._kept or (taken is None and self.stop.release_rest):
+            return taken
+        self.is_last = taken is None
+        together = Buffer(len(self._kept), 0)
+        together.add(self._kept, 0)
+        together.add(taken or [], 0)
+        self._kept = []
+        return together.empty()
+
+    def keep(self, messages: Sequence[Message]) -> None:
+        """Keep taken messages, to take them again together with the next batch."""
+        self._kept = list(messages)
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Begin to delete the messages of a committed batch, in the background.
@@ -134,25 +140,26 @@ class Consumer:
             lambda: self.stop.leave_rest,
         )
 
-    def finish(self) -> None:
-        """Wait for the last deletes."""
-        self.stop.enter(Phase.ACKNOWLEDGING)
-        self.wait_for_acknowledgements()
-
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
         if self._acknowledging is not None:
+            self.stop.phase = Phase.ACKNOWLEDGING
             self.not_acknowledged += self._acknowledging.result()
             self._acknowledging = None
+            self.stop.phase = Phase.WORKING
 
     def release(self, messages: Sequence[Message]) -> None:
-        """Stop receiving; release these messages and those that were not taken, or leave them."""
+        """Stop receiving, and release these messages and those that were not taken.
+
+        They are left to their visibility timeout instead if a person does not want to wait.
+        """
         # First stop: a poll in progress would receive the released messages at once, and each
         # receive is one of those after which SQS moves a message to the dead-letter queue.
-        messages = [*messages, *self._receiver.end()]
+        messages = [*messages, *self._kept, *self._receiver.end()]
+        self._kept = []
         if not messages:
             return
-        self.stop.enter(Phase.RELEASING)
+        self.stop.phase = Phase.RELEASING
         with announced(len(messages), self.stop.leave_hint):
             not_released = self._release(messages)
         self._released += sum(message.deliveries for message in messages)
@@ -169,7 +176,7 @@ class Consumer:
             self._heartbeat,
             messages,
             AtOnce(self._calls),
-            self._hide_seconds(),
+            after_seconds=self._hide_seconds(),
             is_left=lambda: self.stop.leave_rest,
         )
 
@@ -178,7 +185,7 @@ class Consumer:
         return 0 if self.stop.reason in RELEASE_AT_ONCE else self._limits.hide_seconds
 
     def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
-        maximum = self._max_receive_count
+        maximum = self._limits.max_receive_count
         last = maximum and sum(message.receive_count >= maximum for message in messages)
         if last:
             log.warning(
@@ -212,7 +219,7 @@ def open_consumer(
     :param state: the queue's numbers at the start
     :param limits: None means those of a run
     """
-    limits = limits or run_limits(settings, queue, state.visibility_seconds)
+    limits = limits or run_limits(settings, queue.is_fifo, state.visibility_seconds)
     return Consumer(
         queue,
         state.visibility_seconds,
@@ -220,29 +227,5 @@ def open_consumer(
         settings.queue.receivers,
         stop,
         quota,
-        state.max_receive_count,
         next((column.name for column in settings.table.columns if column.attribute), None),
-    )
-
-
-def run_limits(settings: Settings, queue: Queue, visibility_seconds: int) -> Limits:
-    """The limits of a run with these settings."""
-    run = settings.run
-    batch = settings.batch
-    undelivered_seconds = max(UNDELIVERED_SECONDS, UNDELIVERED_PERIODS * run.idle_seconds)
-    if queue.is_fifo:
-        # When its consumer has died, a group comes free at its visibility timeout.
-        undelivered_seconds += min(visibility_seconds, MAX_GROUP_SECONDS)
-    return Limits(
-        max_rows=batch.rows,
-        max_bytes=batch.bytes,
-        batch_seconds=batch.seconds,
-        idle_seconds=math.inf if run.forever else run.idle_seconds,
-        max_seconds=run.max_seconds,
-        wait_seconds=settings.queue.wait_seconds,
-        retry_seconds=settings.queue.retry_seconds,
-        # The next messages of a FIFO group come only after those before them are deleted.
-        quiet_seconds=0 if queue.is_fifo else batch.quiet_seconds,
-        undelivered_seconds=undelivered_seconds,
-        hide_seconds=settings.queue.wait_seconds + STOP_SECONDS if run.workers > 1 else 0,
     )

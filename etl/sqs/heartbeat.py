@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from etl.errors import EtlError
 from etl.sqs.message import Handle, Message
-from etl.sqs.queue import Queue
+from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -122,27 +122,23 @@ class Heartbeat:
 
     def _extend(self, handles: Sequence[Handle]) -> None:
         began = time.monotonic()
-        again, lost = self._call(handles)
-        now = time.monotonic()
-        with self._lock:
-            self.note_call(now - began)
-            self.extended += len(handles) - len(again) - len(lost)
-            self._schedule.has_failed(again, now)
-            for handle in lost:
-                self._schedule.let_go(handle)
-
-    def _call(self, handles: Sequence[Handle]) -> tuple[Sequence[Handle], Sequence[Handle]]:
-        """Extend; return the messages to try again, and those that are lost to us."""
         try:
             failed = self._queue.extend(handles, self.visibility_seconds)
         except EtlError as error:
             log.warning("cannot extend the visibility of %d messages: %s", len(handles), error)
-            return handles, ()
-        if failed:
-            codes = ", ".join(sorted({entry.code for entry in failed}))
+            failed = [FailedEntry(handle, "", final=False) for handle in handles]
+        now = time.monotonic()
+        with self._lock:
+            self.note_call(now - began)
+            self.extended += len(handles) - len(failed)
+            # The others were deleted, or received again, while the call was in progress.
+            failed = [entry for entry in failed if self._schedule.is_held(entry.handle)]
+            self._schedule.has_failed((entry.handle for entry in failed if not entry.final), now)
+            for entry in failed:
+                if entry.final:
+                    self._schedule.let_go(entry.handle)
+        codes = ", ".join(sorted({entry.code for entry in failed if entry.code}))
+        if codes:
             log.warning(
                 "SQS did not extend %d of %d messages: %s", len(failed), len(handles), codes
             )
-        again = [entry.handle for entry in failed if not entry.final]
-        lost = [entry.handle for entry in failed if entry.final]
-        return again, lost

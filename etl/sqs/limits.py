@@ -36,7 +36,7 @@ class Phase(enum.Enum):
     """What a worker is doing, as far as it decides what a further signal ends."""
 
     WORKING = enum.auto()
-    ACKNOWLEDGING = enum.auto()  # the last deletes
+    ACKNOWLEDGING = enum.auto()  # waiting for deletes
     RELEASING = enum.auto()
 
 
@@ -69,10 +69,6 @@ class Stop:
         elif self._interruption is None:
             out_of_time = self.is_time_up and self._end in (None, OUT_OF_TIME)
             self._interruption = OUT_OF_TIME if out_of_time else reason
-
-    def enter(self, phase: Phase) -> None:
-        """Note what the worker is doing from now on."""
-        self.phase = phase
 
     @property
     def release_rest(self) -> bool:

@@ -94,11 +94,14 @@ class Polling:
         except QueueRefused:
             pass  # the right to ask was taken away; the run ends and says what it does not know
         except QueueUnavailable as error:
-            log.warning("%s: cannot tell whether the queue is empty; going on", error)
+            log.warning("%s: cannot tell whether the queue is empty", error)
             visible = 1
         with self._changed:
-            now = time.monotonic()
-            if self.timers.is_idle and not self.timers.goes_on(visible, in_flight, now):
+            if not self.timers.is_idle:
+                return  # messages came while the queue was asked
+            if self.timers.goes_on(visible, in_flight, time.monotonic()):
+                log.info("SQS delivers nothing, but the queue may have visible messages: going on")
+            else:
                 self._stop.request("idle")
 
     def raise_outage(self) -> None:

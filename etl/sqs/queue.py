@@ -86,7 +86,7 @@ class Queue:
     @property
     def is_fifo(self) -> bool:
         """Whether it is a FIFO queue, whose name always ends like this."""
-        return self.url.endswith(".fifo")
+        return self.url.rstrip("/").endswith(".fifo")
 
     def state(self) -> QueueState:
         """Ask for the visibility timeout and the approximate counts.
@@ -228,3 +228,6 @@ def _call(call: Callable[..., Any], **arguments: Any) -> Any:
         ) from None
     except BotoCoreError as error:
         raise QueueUnavailable(f"{type(error).__name__} in {name!r}") from None
+    except ValueError:
+        # Its message can quote the address, which can have a password in it.
+        raise QueueRefused(f"no address for {name!r}: check AWS_ENDPOINT_URL") from None

@@ -71,6 +71,7 @@ class Receiver:
             for i in range(threads)
         ]
         self._working = 0
+        self._has_ended = False
         self.received = 0  # deliveries
         self.error: BaseException | None = None
 
@@ -106,12 +107,16 @@ class Receiver:
             self._polling.stop_if_nothing_is_visible()
 
     def end(self) -> list[Message]:
-        """Stop receiving, wait for polls in progress, and hand over the messages not yet taken."""
+        """Stop receiving, wait for polls in progress, and hand over the messages not yet taken.
+
+        If the rest is to be left, this does not wait, and what such a poll brings is not counted.
+        """
         self._stop.request("error")
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            while thread.is_alive() and not self._stop.leave_rest:
+                thread.join(TICK_SECONDS)
         with self._changed:
+            self._has_ended = True
             return self._empty()
 
     @property
@@ -207,24 +212,27 @@ class Receiver:
 
     def _receive(self, rows: int, number: int) -> None:
         messages: list[Message] = []
+        has_come = False
         began = time.monotonic()
         try:
             messages = self._polling.receive(rows, number)
+            has_come = bool(messages)
             self._heartbeat.hold(messages)
             if self._arrivals is not None:
                 messages = self._arrivals.sift(messages)
         finally:
-            self._add(messages, rows, number, time.monotonic() - began)
+            with self._changed:
+                if not self._has_ended:
+                    self._answer_seconds.append(time.monotonic() - began)
+                    if has_come:
+                        self._polling.timers.messages_came(number, time.monotonic())
+                    self._add(messages, rows)
 
-    def _add(self, messages: list[Message], reserved: int, number: int, seconds: float) -> None:
-        with self._changed:
-            self._answer_seconds.append(seconds)
-            self._buffer.add(messages, reserved)
-            self._quota.put_back(reserved - len(messages))
-            if messages:
-                self.received += len(messages)
-                self._polling.timers.messages_came(number, time.monotonic())
-                self._pace.messages_came(messages)
-                self._buffer.max_rows = self._pace.rows
-            if self._is_closed():
-                self._changed.notify_all()
+    def _add(self, messages: list[Message], reserved: int) -> None:
+        self._buffer.add(messages, reserved)
+        self._quota.put_back(reserved - len(messages))
+        self.received += len(messages)
+        self._pace.messages_came(messages)
+        self._buffer.max_rows = self._pace.rows
+        if self._is_closed():
+            self._changed.notify_all()

@@ -53,9 +53,14 @@ class Schedule:
         held = self._held.get(message.message_id)
         return Handle(message.message_id, (held or message).receipt_handle)
 
+    def is_held(self, handle: Handle) -> bool:
+        """Whether a message is held under this very handle."""
+        held = self._held.get(handle.message_id)
+        return held is not None and held.receipt_handle == handle.receipt_handle
+
     def let_go(self, handle: Handle) -> None:
         """Forget a message, unless it came again under another handle."""
-        if self._is_held_by(handle):
+        if self.is_held(handle):
             del self._held[handle.message_id]
             self._again.pop(handle.message_id, None)
 
@@ -83,7 +88,7 @@ class Schedule:
     def has_failed(self, handles: Iterable[Handle], now: float) -> None:
         """Try these extensions again soon."""
         for handle in handles:
-            if self._is_held_by(handle):
+            if self.is_held(handle):
                 self._again[handle.message_id] = now + self._visibility_seconds * RETRY_SHARE
                 self._again.move_to_end(handle.message_id)
 
@@ -119,7 +124,3 @@ class Schedule:
         self._held[message_id] = held
         self._held.move_to_end(message_id)
         self._again.pop(message_id, None)
-
-    def _is_held_by(self, handle: Handle) -> bool:
-        held = self._held.get(handle.message_id)
-        return held is not None and held.receipt_handle == handle.receipt_handle

@@ -14,9 +14,10 @@ import math
 from etl.sqs.limits import Limits
 
 # Empty answers that come at once are answers to short polls, or SQS is at its limit in flight.
-# The first one may be false, so the next poll follows at once. Then there are pauses, which double.
+# A few may be false, so the next poll follows at once. Then there are pauses, which double.
 QUICK_SECONDS = 0.25
-FIRST_PAUSE_SECONDS = 0.1
+FALSE_ANSWERS = 2
+FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 1.0
 
 # A poll after the idle time, while a batch is being loaded. It must not delay the end of the run.
@@ -125,9 +126,11 @@ class Timers:
 
     def pause_seconds(self, poll_seconds: float) -> float:
         """How long to wait before a poll of *poll_seconds*, since the last answers came at once."""
-        if self._quick_answers < 2:
+        doubled = self._quick_answers - FALSE_ANSWERS - 1
+        if doubled < 0:
             return 0.0
-        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** (self._quick_answers - 2), MAX_PAUSE_SECONDS)
+        # A queue can be silent for days, and 2.0**1024 is too much for a float.
+        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(doubled, 10), MAX_PAUSE_SECONDS)
         return min(pause, poll_seconds) if poll_seconds > 0 else pause
 
     def batch_is_old(self, now: float) -> bool:

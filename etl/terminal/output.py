@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,17 +9,29 @@ from typing import Any
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from etl.frames import time_text
+from etl.logs import visible
 from etl.runs import Summary
+from etl.terminal import lines
+
+
+class _SafeConsole(Console):
+    """A console that shows as escapes what a terminal would obey in a text."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Read the markup of a text; its control characters become visible first."""
+        return super().render_str(visible(text, keep="\n"), **options)
 
 
 def console() -> Console:
     """Make a console on standard output; it is wide where no terminal sets a width."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    # Without emoji, because ":x:" in a value is no picture.
+    width = None if sys.stdout.isatty() else 200
+    return _SafeConsole(width=width, highlight=False, emoji=False)
 
 
 def summary(result: Summary) -> None:
@@ -31,7 +42,7 @@ def summary(result: Summary) -> None:
     what = "[bold]dry run[/]" if result.would else f"[bold]run[/] {result.run_id}"
     out.print(f"{what} stopped: {result.stop_reason}, {result.seconds:.1f} s")
     if result.problem:
-        out.print(f"[bold red]problem[/] {escape(result.problem)}")
+        out.print(Text.assemble(("problem", "bold red"), " ", visible(result.problem)))
     if result.would:
         out.print(
             f"  would load {result.would.loaded:,} and quarantine {result.would.quarantined:,}"
@@ -53,10 +64,8 @@ def summary(result: Summary) -> None:
             "these messages; after the last one SQS moves them to the dead-letter queue"
         )
     if result.dead_letters:
-        out.print(
-            f"  dead-letter queue {escape(result.dead_letters.queue)} holds "
-            f"{result.dead_letters.messages:,} messages"
-        )
+        dead = result.dead_letters
+        out.print(_text(f"  dead-letter queue {dead.queue} holds {dead.messages:,} messages"))
     left = result.left
     if left is not None and left.visible + left.in_flight + left.delayed:
         out.print(
@@ -64,7 +73,12 @@ def summary(result: Summary) -> None:
             f"elsewhere, {left.delayed:,} delayed"
         )
     if result.reasons:
-        reasons = pd.DataFrame(result.reasons.items(), columns=["reason", "messages"])
+        reasons = pd.DataFrame(
+            {
+                "reason": pd.Series(list(result.reasons), dtype=object),
+                "messages": list(result.reasons.values()),
+            }
+        )
         frame(reasons, "failed checks")
 
 
@@ -72,18 +86,19 @@ def table(rows: pd.DataFrame, title: str, *, as_json: bool) -> None:
     """Print a frame as a table, or as JSON lines with ISO times."""
     if as_json:
         for row in rows.to_dict(orient="records"):
-            line = {str(key): None if pd.isna(value) else value for key, value in row.items()}
-            sys.stdout.write(json.dumps(line, default=str) + "\n")
+            lines.json_line({str(k): None if _is_null(v) else v for k, v in row.items()})
     else:
         frame(rows, title)
 
 
 def frame(rows: pd.DataFrame, title: str) -> None:
     """Print a frame as a table."""
-    printed = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    printed = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD)
     for name in rows.columns:
         numeric = pd.api.types.is_numeric_dtype(rows[name])
-        printed.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+        printed.add_column(
+            _text(str(name)), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows.itertuples(index=False):
         printed.add_row(*map(_cell, row))
     console().print(printed)
@@ -91,25 +106,19 @@ def frame(rows: pd.DataFrame, title: str) -> None:
         console().print("  (none)")
 
 
-def _cell(value: Any) -> str:
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return ""
-    if isinstance(value, pd.Timestamp):
-        return time_text(value)
-    # Rich would obey markup in a value from the database.
-    return escape(str(value))
+def _cell(value: Any) -> Text:
+    if _is_null(value):
+        return Text()
+    return _text(time_text(value) if isinstance(value, pd.Timestamp) else str(value))
 
 
-def visible(text: str) -> str:
-    """Escape the control characters that a terminal would obey; change nothing for a file."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
+def _is_null(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _text(text: str) -> Text:
+    # Not a str, in which Rich would obey markup.
+    return Text(visible(text))
 
 
 def track(items: Iterable[str], what: str, total: int | None) -> Iterator[str]:

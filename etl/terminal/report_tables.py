@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
+from rich.text import Text
 
+from etl.logs import visible
 from etl.report.build import Report
 from etl.terminal import output
 
@@ -23,14 +24,13 @@ MAX_PRINTED_TIES = 3  # of each group
 def print_report(report: Report) -> None:
     """Print the headline, the notes and the tables of a report."""
     console = output.console()
-    console.print(
-        f"[bold]duplicates[/] in {escape(report.table)}, {report.time:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    place = f" in {visible(report.table)}, {report.time:%Y-%m-%d %H:%M:%S} UTC"
+    console.print(Text.assemble(("duplicates", "bold"), place))
     console.print(
         f"  rows {report.rows:,}, users {report.users:,}, surplus rows {report.surplus_rows:,}"
     )
     for note in report.notes:
-        console.print(f"  {escape(note)}")
+        console.print(Text(f"  {visible(note)}"))
     for name in SECTIONS:
         section = report.sections[name]
         rows = section.frame

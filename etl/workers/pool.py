@@ -129,8 +129,9 @@ class _Pool:
         if stop.reason is None:
             return
         self._due.clear()
-        if stop.release_rest and stop.phase is Phase.WORKING:
-            stop.enter(Phase.RELEASING)
+        if stop.release_rest:
+            # From now on a signal is for the workers, which know what they are doing.
+            stop.phase = Phase.RELEASING
         order = Order(stop.reason, stop.release_rest, stop.leave_rest, stop.leave_hint)
         if order != self._told:
             self._told = order

@@ -39,7 +39,7 @@ def address(text: str) -> str:
 
 
 def version(text: str) -> int:
-    """The version as one integer."""
+    """The version as one integer; leading zeros change nothing."""
     major, minor, patch = [*map(int, text.split(".")), 0][:3]
     return major * 1_000_000 + minor * 1_000 + patch
 

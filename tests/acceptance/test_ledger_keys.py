@@ -218,7 +218,7 @@ def test_no_ledger_holds_a_value(key: str, job: Job, drain: Drain) -> None:
 
 def test_a_rotation_of_the_keyring_forgets_nothing(job: Job, drain: Drain) -> None:
     """Events loaded under the old key are known under both keys, then under the new one alone."""
-    new = Keyring.new().key("k1")
+    new = Keyring.new("k1").key("k1")
     job.send(*logins())
     drain("body")
     both = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": new})

@@ -34,8 +34,8 @@ from tests.acceptance.job_processes import (
 )
 from tests.conftest import KEYRING, ROOT, Job
 
-SECOND = KEYRING.with_new()
-THIRD = SECOND.with_new()
+SECOND = KEYRING.with_new("k2")
+THIRD = SECOND.with_new("k3")
 
 ROWS, ENTRIES = 3000, 30
 IPS = [None if at % 7 == 0 else f"10.0.{at % 9}.{at % 250}" for at in range(ROWS)]

@@ -236,15 +236,31 @@ def test_a_mostly_bad_queue_stops_the_run_and_keeps_its_messages(job: Job) -> No
     assert numbers(job) == (150, 0)
 
 
-def test_a_database_that_refuses_ends_the_run_and_keeps_the_messages(job: Job) -> None:
-    """The exit code is 1, the SQLSTATE is shown, and all messages are visible at once."""
+def test_a_right_that_is_missing_is_found_before_anything_is_received(job: Job) -> None:
+    """The exit code is 2, and the error has the grant to run."""
     make_tables(job)
     with job.engine.begin() as connection:
         connection.execute(sa.text("revoke insert on user_logins from etl"))
     job.send(*logins(30))
-    summary = job.run(code=1)
+    done = job.command("run", *job.arguments)
+    assert done.returncode == 2
+    assert 'grant insert on "public"."user_logins" to "etl"' in done.stderr
+    assert numbers(job) == (30, 0)
+
+
+def test_a_database_that_refuses_ends_the_run_and_keeps_the_messages(job: Job) -> None:
+    """The exit code is 1, the SQLSTATE is shown, and all messages are visible at once."""
+    make_tables(job)
+    job.send(*logins(30))
+    with ledger_locked(job) as release, running(job) as process:
+        until(lambda: held_sessions(job))
+        with job.engine.begin() as connection:
+            connection.execute(sa.text("revoke insert on user_logins from etl"))
+        release()
+        summary = ended(process, 1)
     assert summary["stop_reason"] == "database refused"
     assert "42501" in summary["problem"]
+    assert "role 'etl'" in summary["problem"]
     assert numbers(job) == (30, 0)
 
 

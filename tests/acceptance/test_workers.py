@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from etl.embedded.sqs import EmbeddedSqs
-from tests.acceptance.job_processes import visible
+from tests.acceptance.job_processes import until, visible
 from tests.conftest import Job
 from tests.unit.builders import event
 
@@ -71,6 +71,42 @@ def test_a_worker_that_dies_is_reported_and_loses_nothing(sqs: EmbeddedSqs, job:
     assert first["loaded"] + second["loaded"] == 400
     assert job.rows("select count(*), count(distinct user_id) from user_logins") == [(400, 400)]
     assert job.left() == 0
+
+
+def test_a_worker_that_dies_in_a_run_that_goes_on_forever_is_replaced(
+    sqs: EmbeddedSqs, job: Job
+) -> None:
+    """By one that loads the rest; the counts include what the dead ones had committed."""
+    job.queue_url = sqs.create_queue(f"replaced-{os.getpid()}", visibility_seconds=3)
+    settings = {"ETL_QUEUE__URL": job.queue_url, "ETL_BATCH__ROWS": "20"}
+    with job.start("run", "--forever", "--json", *WORKERS, **settings) as process:
+        try:
+            for number, kill in enumerate((signal.SIGKILL, signal.SIGTERM)):
+                until(lambda: len(worker_processes(process.pid)) == 2)
+                job.send(*[event(user_id=f"u{number} {i}") for i in range(200)])
+                until(lambda number=number: _loaded(job) > 200 * number)
+                group = worker_processes(process.pid)
+                group[0].send_signal(kill)
+                psutil.wait_procs(group[:1], timeout=60)
+                until(lambda number=number: _loaded(job) == 200 * (number + 1))
+            until(lambda: len(worker_processes(process.pid)) == 2)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    assert (summary["stop_reason"], summary["problem"]) == ("SIGTERM", None)
+    assert summary["loaded"] == 400
+    assert "died by signal SIGKILL and is replaced" in err
+    assert "was ended by SIGTERM and is replaced" in err
+    assert job.rows("select count(*), count(distinct user_id) from user_logins") == [(400, 400)]
+    assert job.rows("select loaded, stop_reason from etl.runs") == [(400, "SIGTERM")]
+    assert job.left() == 0
+
+
+def _loaded(job: Job) -> int:
+    return int(job.rows("select count(*) from user_logins")[0][0]) if _has_runs(job) else 0
 
 
 def _has_runs(job: Job) -> bool:

@@ -14,6 +14,7 @@ from tests.chaos.clock import jumping_clock
 from tests.chaos.crash_plans import COPY, crashing_plans
 from tests.chaos.database_campaign import database
 from tests.chaos.fifo_campaign import fifo
+from tests.chaos.hostile_campaign import hostile_server
 from tests.chaos.injected_faults import (
     SQS_RATES,
     CommitFaults,
@@ -169,6 +170,7 @@ CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "kills": kills,
     "database": database,
     "jobs": jobs,
+    "hostile-server": hostile_server,
     "sqs": sqs,
     "order": order,
     "bad-input": bad_input,

@@ -54,6 +54,14 @@ def end_sessions(job: Job) -> int:
     return int(job.rows(statement)[0][0])
 
 
+def cancel_statements(job: Job) -> None:
+    """Cancel the statements of the job's sessions that wait for a lock (SQLSTATE 57014)."""
+    job.rows(
+        "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' "
+        "and datname = current_database() and application_name = 'etl'"
+    )
+
+
 @contextmanager
 def database_setting(job: Job, name: str, value: str) -> Iterator[None]:
     """Give this setting to every new session on the job's database, and end the current ones."""
@@ -75,6 +83,31 @@ def database_setting(job: Job, name: str, value: str) -> Iterator[None]:
 def read_only(job: Job) -> contextlib.AbstractContextManager[None]:
     """Refuse writes, as after a failover (SQLSTATE 25006), while the block lasts."""
     return database_setting(job, "default_transaction_read_only", "on")
+
+
+@contextmanager
+def standby_missing(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Let every commit wait for a synchronous standby that never comes, while the block lasts."""
+    with contextlib.closing(psycopg2.connect(postgres.superuser_url)) as connection:
+        connection.autocommit = True
+
+        def change(statement: str, value: str) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                cursor.execute("select pg_reload_conf()")
+            with session(postgres.superuser_url) as other, other.cursor() as cursor:
+                until(lambda: _shown(cursor, "synchronous_standby_names") == value)
+
+        change("alter system set synchronous_standby_names = 'missing'", "missing")
+        try:
+            yield
+        finally:
+            change("alter system reset synchronous_standby_names", "")
+
+
+def _shown(cursor: Any, name: str) -> str:
+    cursor.execute(f"show {name}")
+    return str(cursor.fetchone()[0])
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Messages:
             address = f"{canary.ipv4}250.{draw.randrange(256)}"
         return {
             "user_id": self.user(number),
-            "app_version": f"{draw.randrange(100)}.{draw.randrange(100)}.{draw.randrange(100)}",
+            "app_version": f"{draw.randrange(100)}.{draw.randrange(100):02}.{draw.randrange(100)}",
             "device_type": draw.choice(DEVICE_TYPES),
             "ip": address,
             "locale": draw.choice(LOCALES),

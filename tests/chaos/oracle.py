@@ -21,7 +21,7 @@ MAX_INTEGER_DIGITS = 1000
 # hold 176 bytes in whole blocks: 16 of SIV and 160 of padded value, of which the mark takes one.
 MAX_DEVICE_BYTES = 159
 
-_VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){1,2}")
+_VERSION = re.compile(r"0*[0-9]{1,9}(\.0*[0-9]{1,9}){1,2}")
 
 
 class Rejected(Exception):  # noqa: N818  (a finding, caught in this module)

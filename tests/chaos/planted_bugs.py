@@ -14,8 +14,14 @@ FAULTS = "tests/chaos/test_database_faults.py"
 JOBS = "tests/integration/test_jobs.py"
 KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
+SESSION = "tests/integration/test_session.py"
+PREFLIGHT = "tests/integration/test_preflight.py"
+REFUSED = "tests/integration/test_refused_rows.py"
+VALUES = "tests/integration/test_stored_values.py"
 RECEIVING = "tests/integration/test_receiving.py"
 CANARY = "tests/acceptance/test_canary.py"
+FIRST_USE = "tests/integration/test_first_use.py"
+ENDING = "tests/integration/test_ending.py"
 RECEIVES = "tests/acceptance/test_receive_limits.py"
 SAMPLES = "tests/integration/test_samples.py"
 
@@ -107,6 +113,27 @@ BUGS = (
         (f"{CRASHES}::test_a_database_that_stays_away_ends_the_run_and_keeps_the_messages",),
     ),
     Bug(
+        "is idle while a poll has not been answered",
+        "etl/sqs/timers.py",
+        "self._silent_until >= end and all(began >= end for began in self._polls.values())",
+        "self._silent_until >= end",
+        (f"{ENDING}::test_a_poll_without_an_answer_is_waited_for",),
+    ),
+    Bug(
+        "ends as idle although messages are visible",
+        "etl/sqs/timers.py",
+        "        if visible == 0:\n",
+        "        if True:\n",
+        (f"{ENDING}::test_messages_that_are_visible_but_come_late_are_waited_for",),
+    ),
+    Bug(
+        "begins a batch after max_seconds",
+        "etl/sqs/receiver.py",
+        "if self._stop.is_time_up and not self._polling.is_awaited:",
+        "if False:",
+        (f"{ENDING}::test_no_batch_begins_when_the_time_is_up",),
+    ),
+    Bug(
         "counts a message that was delivered twice only once",
         "etl/pipeline.py",
         "            already_handled=batch.deliveries - loaded - quarantined,\n",
@@ -170,11 +197,11 @@ BUGS = (
         (f"{CANARY}::test_no_canary_is_found_anywhere",),
     ),
     Bug(
-        "logs pandera's error message",
+        "logs the frame of pandera's error",
         "etl/validate.py",
-        "        cases = errors.failure_cases\n",
-        "        cases = errors.failure_cases\n"
-        '        __import__("logging").getLogger("etl").warning("%s", errors)\n',
+        "        found = errors.schema_errors\n",
+        "        found = errors.schema_errors\n"
+        '        __import__("logging").getLogger("etl").warning("%s", errors.data.to_dict())\n',
         (f"{CANARY}::test_no_canary_is_found_anywhere",),
     ),
     Bug(
@@ -193,16 +220,16 @@ BUGS = (
     ),
     Bug(
         "does not roll back to its savepoint",
-        "etl/load.py",
+        "etl/postgres/bisection.py",
         "        savepoint.rollback()\n",
-        "",
+        "        pass\n",
         (f"{LOADING}::test_rows_that_only_the_database_refuses_are_found",),
     ),
     Bug(
         "blames the rows for a full disk",
         "etl/postgres/sqlstate.py",
-        'ROW_CLASSES = ("22", "23", "54")',
-        'ROW_CLASSES = ("22", "23", "53", "54")',
+        'ROW_CLASSES = ("22", "23", "44", "54")',
+        'ROW_CLASSES = ("22", "23", "44", "53", "54")',
         (f"{LOADING}::test_a_database_error_is_told_by_its_sqlstate",),
     ),
     Bug(
@@ -245,7 +272,28 @@ BUGS = (
         "etl/sql/queries.sql",
         "where handled_at < now() - make_interval(days => :retention_days)",
         "where :retention_days > 0",
-        (f"{LOADING}::test_old_ids_are_removed",),
+        ("tests/integration/test_pruning.py::test_old_ids_are_removed",),
+    ),
+    Bug(
+        "takes another key for the one that its id had before",
+        "etl/postgres/key_checks.py",
+        "        if hmac.compare_digest(first.check_value, check_value(keyring, first.key_id)):\n",
+        "        if first.check_value:\n",
+        (f"{FIRST_USE}::test_jobs_that_share_a_table_or_a_name_must_have_the_same_keys",),
+    ),
+    Bug(
+        "masks a column under another context than before",
+        "etl/postgres/contexts.py",
+        "    if column.masking_context != first.context:\n",
+        "    if first.context is None:\n",
+        ("tests/unit/test_contexts.py::test_the_lines_of_the_error_repair_the_configuration",),
+    ),
+    Bug(
+        "loads one of two different values of a field",
+        "etl/extract.py",
+        '        raise Unreadable("two values", field)\n',
+        "        values = values[:1]\n",
+        ("tests/unit/test_field_names.py::test_different_values_are_a_reject",),
     ),
     Bug(
         "takes an event of one job for an event of another",
@@ -282,6 +330,41 @@ BUGS = (
         "        if masked.get(field):\n",
         "        if False:\n",
         (f"{JOBS}::test_replay_stores_no_field_as_it_came_that_was_masked",),
+    ),
+    Bug(
+        "leaves it to the role whether a COMMIT is on disk when it is answered",
+        "etl/postgres/session.py",
+        "then 'remote_apply' else 'on' end, true)",
+        "then 'remote_apply' else pg_catalog.current_setting('synchronous_commit') end, true)",
+        (f"{SESSION}::test_a_commit_waits_for_the_disk_at_least",),
+    ),
+    Bug(
+        "encodes text as the environment says",
+        "etl/postgres/engine.py",
+        '    "client_encoding": "UTF8",\n',
+        "",
+        (f"{SESSION}::test_no_client_encoding_changes_a_text",),
+    ),
+    Bug(
+        "stages rows in a table that comes earlier in the role's search path",
+        "etl/postgres/session.py",
+        "'^pg_(catalog$|temp)'",
+        "'^$'",
+        (f"{SESSION}::test_a_transaction_has_its_own_settings",),
+    ),
+    Bug(
+        "acknowledges a commit that its synchronous standby does not have",
+        "etl/pipeline.py",
+        "                wait_for_commits(drain.engine)\n",
+        "                pass\n",
+        (f"{FAULTS}::test_a_commit_without_its_standby_is_not_acknowledged",),
+    ),
+    Bug(
+        "takes part of a password for the host",
+        "etl/postgres/engine.py",
+        "    check_parts(text)\n",
+        "",
+        ("tests/unit/test_database_url.py",),
     ),
     Bug(
         "lets the good messages of the past pay for bad ones",
@@ -335,7 +418,7 @@ BUGS = (
     Bug(
         "receives again what it has released after a failure",
         "etl/sqs/consumer.py",
-        "        messages = [*messages, *self._receiver.end()]\n",
+        "        messages = [*messages, *self._kept, *self._receiver.end()]\n",
         "        messages = messages or self._receiver.end()\n",
         (f"{RECEIVES}::test_a_run_that_fails_uses_one_receive_of_each_message",),
     ),
@@ -345,5 +428,40 @@ BUGS = (
         "        self._grows = grows\n",
         "        self._grows = False\n",
         ("tests/chaos/test_smoke.py::test_no_message_becomes_a_dead_letter",),
+    ),
+    Bug(
+        "counts a row as loaded that a trigger has dropped",
+        "etl/postgres/bisection.py",
+        "        if insert(start, stop) != stop - start:\n",
+        "        if insert(start, stop) > stop - start:\n",
+        (f"{REFUSED}::test_one_row_alone_is_quarantined_for_its_own_value",),
+    ),
+    Bug(
+        "quarantines every row of a table that takes none",
+        "etl/postgres/verdict.py",
+        "    if not trial.refused or trial.has_taken_rows:\n",
+        "    if trial.refused:\n",
+        (f"{REFUSED}::test_a_column_that_no_row_has_a_value_for_is_the_tables_fault",),
+    ),
+    Bug(
+        "lets one refused row stop every run",
+        "etl/pipeline.py",
+        "        return found.message_ids\n",
+        "        raise found.error from None\n",
+        (f"{REFUSED}::test_other_messages_of_the_batch_do_not_wait",),
+    ),
+    Bug(
+        "rounds a number that a double cannot hold",
+        "etl/extract.py",
+        "    return value if _is_exact(text, value) else Inexact(value)\n",
+        "    return value\n",
+        (f"{VALUES}::test_a_value_that_the_type_cannot_hold_exactly_is_a_reject",),
+    ),
+    Bug(
+        "receives messages for a table that cannot take them",
+        "etl/preflight.py",
+        "            check_target(engine, settings.table)\n",
+        "            pass\n",
+        (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
     ),
 )

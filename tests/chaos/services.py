@@ -35,16 +35,18 @@ def open_testbed(
     settings: dict[str, str] | None = None,
     policy: FaultPolicy = no_faults,
     libraries: Mapping[str, str] | None = None,
+    server_settings: Mapping[str, str] | None = None,
 ) -> Iterator[Testbed]:
     """Start the services and create a database and a queue; all of them end with the block.
 
     :param settings: environment variables of the workers
     :param policy: chooses the faults of what the workers send to the database
     :param libraries: see `workers.Workers`
+    :param server_settings: of Postgres
     """
     with ExitStack() as stack:
         folder = stack.enter_context(_temporary_folder())
-        postgres = stack.enter_context(EmbeddedPostgres())
+        postgres = stack.enter_context(EmbeddedPostgres(settings=server_settings))
         sqs = stack.enter_context(StrictSqs(messages.seed))
         proxy = stack.enter_context(Proxy(postgres.port, policy))
         database_url = _new_database(postgres)

@@ -6,6 +6,7 @@ This is one file because its tests share the checks on a whole run and the serve
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.acceptance.job_processes import (
     users,
 )
 from tests.chaos.database import (
+    cancel_statements,
     crash_by_write_ahead_log,
     database_setting,
     deadlock,
@@ -37,6 +39,7 @@ from tests.chaos.database import (
     read_only,
     session,
     small_disk,
+    standby_missing,
     superuser_url,
     target_locked,
 )
@@ -84,33 +87,44 @@ def test_a_deadlock_is_tried_again(job: Job, postgres: EmbeddedPostgres) -> None
         check_all_loaded_once(job, ended(process))
 
 
-@pytest.mark.parametrize(
-    ("name", "sqlstate"),
-    [("lock_timeout", "55P03 (LockNotAvailable)"), ("statement_timeout", "57014 (QueryCanceled)")],
-)
-def test_a_timeout_is_tried_again(name: str, sqlstate: str, job: Job, sent: list[str]) -> None:
-    """It is tried until the other session releases its lock."""
+@pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout", "transaction_timeout"])
+def test_a_time_limit_of_the_role_does_not_end_a_batch(
+    name: str, job: Job, sent: list[str]
+) -> None:
+    """The batch would be too long for it in every attempt, so it has its own."""
     with (
-        database_setting(job, name, "300ms"),
         target_locked(job) as release,
+        database_setting(job, name, "300ms"),
         running(job, **BATCHES) as process,
     ):
-        wait_for_log(process, f"SQLSTATE {sqlstate}; trying again")
+        until(lambda: held_sessions(job))
+        pids = held_sessions(job)
+        time.sleep(1)
+        assert held_sessions(job) == pids
         release()
         check_all_loaded_once(job, ended(process))
 
 
-def test_a_timeout_that_goes_on_ends_the_run(job: Job, sent: list[str]) -> None:
+def test_a_cancelled_statement_is_tried_again(job: Job, sent: list[str]) -> None:
+    """The log says what may have cancelled it."""
+    with target_locked(job) as release, running(job, **BATCHES) as process:
+        until(lambda: held_sessions(job))
+        cancel_statements(job)
+        wait_for_log(process, "SQLSTATE 57014 (QueryCanceled): cancelled: by an administrator")
+        release()
+        check_all_loaded_once(job, ended(process))
+
+
+def test_statements_that_are_always_cancelled_end_the_run(job: Job, sent: list[str]) -> None:
     """The exit code is 1, the reason is printed, and every message is visible at once."""
     retries = {"ETL_DATABASE__RETRY_SECONDS": "1"}
-    with (
-        database_setting(job, "lock_timeout", "100ms"),
-        target_locked(job),
-        running(job, **BATCHES, **retries) as process,
-    ):
+    with target_locked(job), running(job, **BATCHES, **retries) as process:
+        while process.poll() is None:
+            cancel_statements(job)
+            time.sleep(0.05)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "SQLSTATE 55P03 (LockNotAvailable)" in err.splitlines()[-1]
+    assert "SQLSTATE 57014 (QueryCanceled): cancelled: by an" in err.splitlines()[-1]
     assert '"stop_reason": "database unavailable"' in out
     assert numbers(job) == (MESSAGES, 0)
     check_all_loaded_once(job, job.run())
@@ -122,10 +136,12 @@ def test_a_read_only_failover_is_waited_out(job: Job, sent: list[str]) -> None:
         until(lambda: held_sessions(job))
         with read_only(job):
             release()
-            wait_for_log(process, "SQLSTATE 25006 (ReadOnlySqlTransaction); trying again")
+            wait_for_log(
+                process, "SQLSTATE 25006 (ReadOnlySqlTransaction): the database is read-only"
+            )
         check_all_loaded_once(job, ended(process))
     with read_only(job), running(job) as process:
-        wait_for_log(process, "SQLSTATE 25006 (ReadOnlySqlTransaction); trying again")
+        wait_for_log(process, "SQLSTATE 25006 (ReadOnlySqlTransaction): the database is read-only")
         process.terminate()
         process.communicate(timeout=60)
 
@@ -223,6 +239,28 @@ def test_a_database_that_falls_silent_is_hung_up_on(
         assert proxy.fired == {fault.name.lower(): 1}
 
 
+def test_a_commit_without_its_standby_is_not_acknowledged(sqs: EmbeddedSqs) -> None:
+    """Neither while it waits, nor when the session that waited is ended and the rows are there."""
+    waiting = "from pg_stat_activity where wait_event = 'SyncRep'"
+    limits = {"ETL_DATABASE__ANSWER_SECONDS": "4", "ETL_DATABASE__RETRY_SECONDS": "1"}
+    with EmbeddedPostgres() as server, new_job(sqs, server) as job:
+        job.send(*logins(MESSAGES))
+        with (
+            target_locked(job) as release,
+            running(job, ETL_BATCH__ROWS=str(MESSAGES), **limits) as process,
+        ):
+            until(lambda: held_sessions(job))
+            with standby_missing(server):
+                release()
+                until(lambda: job.rows(f"select pid {waiting}"))
+                job.rows(f"select pg_terminate_backend(pid) {waiting}")
+                wait_for_log(process, "the batch had been committed before")
+                process.communicate(timeout=60)
+                assert process.returncode == 1
+                assert job.rows("select count(*) from user_logins") == [(MESSAGES,)]
+                assert numbers(job) == (MESSAGES, 0)
+
+
 @pytest.fixture(scope="module")
 def disk() -> Iterator[Path]:
     """A small disk, which the tests fill."""
@@ -246,7 +284,9 @@ def test_a_full_disk_is_waited_out(
         job.send(*logins(MESSAGES))
         with running(job, **BATCHES) as process:
             with filled(disk):
-                wait_for_log(process, "SQLSTATE 53100 (DiskFull); trying again")
+                wait_for_log(
+                    process, "SQLSTATE 53100 (DiskFull): the server's disk is full; trying again"
+                )
             check_all_loaded_once(job, ended(process))
 
 

@@ -17,6 +17,7 @@ SMOKE = {
     "bad-input": 0.01,
     "jobs": 0.02,
     "fifo": 0.02,
+    "hostile-server": 0.02,
 }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,12 +111,12 @@ MEANT = [
     event(ip={IP: 1}),
     '{"ip": "' + IP,
     json.dumps({"Type": "Notification", "Message": event(ip=IP)}),
+    event(device_id=IP),
 ]
 OTHERS = [
     event(ip="2001:db8::2"),
     event(ip=None),
     event(ip=True),
-    event(device_id=IP),
     f"no JSON, 2001:db8::12 and x{IP}",
     "{",
     "",
@@ -128,11 +130,11 @@ def test_quarantined_messages_that_have_the_value_become_tombstones(
     database.add(*MEANT[:4], *OTHERS, keyring=keyring)
     database.add(*MEANT[4:])
     matches = find_value(search(database))
-    meant = (*range(1, 5), *range(12, 16))
+    meant = (*range(1, 5), *range(11, 16))
     assert matches == Matches(0, meant, ())
     assert set(database.closed_as()) == {None}
     assert forget_value(search(database), "delete", "4711") == matches
-    assert database.closed_as() == ["forgotten"] * 4 + [None] * 7 + ["forgotten"] * 4
+    assert database.closed_as() == ["forgotten"] * 4 + [None] * 6 + ["forgotten"] * 5
     assert forget_value(search(database), "delete", "4711") == Matches(0, (), ())
 
 
@@ -263,3 +265,92 @@ def test_what_is_forgotten_cannot_come_back(database: QuarantineDatabase, tmp_pa
     with transaction(database.engine) as connection:
         assert entries.close(connection, [1], "discarded", "x") == []
     assert database.closed_as() == ["forgotten"]
+
+
+def test_the_value_is_searched_in_every_text_of_a_message(database: QuarantineDatabase) -> None:
+    """In other fields, keys, other escapes, text that is not JSON; a body of others stays."""
+    name = "Gerät Ü/7"
+    database.add(
+        event(device_id="x", user_id=name),
+        json.dumps({"Type": "Notification", "Message": event(locale={name: 1})}),
+        '{"device_id": "Ger\\u00E4t \\u00DC\\/7"',
+        event(device_id=f"\ufeff{name}\r\n"),
+        event(device_id="Gerät Ü/70"),
+    )
+    database.add(event(device_id="x"), check="MD5 of body")
+    for given in (name, f'"{name}"', f"\u00a0{unicodedata.normalize('NFD', name)}\u200b"):
+        matches = find_value(search(database, given, "device_id"))
+        assert (matches.entries, matches.searched) == ((1, 2, 3, 4), 6)
+    assert forget_value(search(database, name, "device_id"), "delete", "x").entries == (1, 2, 3, 4)
+    assert find_value(search(database, "Gerät Ü/70", "device_id")).entries == (5,)
+
+
+def test_rows_of_every_spelling_are_deleted(database: QuarantineDatabase) -> None:
+    """With and without what is around the value, in both Unicode forms; ``exact`` takes one."""
+    given = '"Zoë"'
+    stored = [given, "Zoë", unicodedata.normalize("NFD", "Zoë"), "zoë", "Zoe"]
+    with database.engine.begin() as connection:
+        connection.execute(
+            sa.text("insert into user_logins (user_id, masked_device_id) values (:user, :token)"),
+            [
+                {"user": str(n), "token": token}
+                for n, token in enumerate(tokens(stored, database.keyring, "device_id"))
+            ],
+        )
+    exact = replace(search(database, given, "device_id"), exact=True)
+    assert find_value(exact).rows == 1
+    assert forget_value(search(database, given, "device_id"), "delete", "x").rows == 3
+    assert database.users() == ["3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "check"),
+    [
+        ("canary", "ip", "IP address"),
+        ("198.51.100.7, 198.51.100.8", "ip", "IP address"),
+        ("canary" * 50, "device_id", "length"),
+        ("can\0ary", "device_id", "NUL character"),
+        ("canary\ud800", "device_id", "lone surrogate"),
+    ],
+)
+def test_a_value_that_the_column_cannot_hold_is_no_answer_of_0_rows(
+    database: QuarantineDatabase, value: str, field: str, check: str
+) -> None:
+    """It is refused without an audit row, unless a message in quarantine has it."""
+    database.add(event())
+    wanted = replace(search(database, value, field), exact=True)
+    for act in (find_value, lambda wanted: forget_value(wanted, "delete", "x")):
+        with pytest.raises(UsageError, match=f"check '{check}'.*none of 1 quarantined") as caught:
+            act(wanted)
+        assert "canary" not in str(caught.value)
+    assert database.rows("select count(*) from etl.unmask_audit") == [(0,)]
+    database.add(event(**{field: value}))
+    assert forget_value(wanted, "delete", "x") == Matches(0, (2,), ())
+
+
+def test_the_command_never_answers_0_to_what_it_did_not_search(
+    job: Job, keyring: Keyring, settings: Callable[..., Settings]
+) -> None:
+    """It says where it looked; what it could not open or cannot hold is an error."""
+    database = QuarantineDatabase(job.engine, keyring, settings())
+    erase = ("forget", "-", "--column", "ip")
+    done = job.command(*erase, "--json", piped='"192.0.2.7"\r\n')
+    assert (done.returncode, json.loads(done.stdout)["rows"]) == (0, 0)
+    assert "looked in public.user_logins and in 0 open quarantined messages" in done.stderr
+    database.add(event(ip="300.1.2.3"))
+    for code, value, words in (
+        (0, "300.1.2.3", "looked in 1 open quarantined messages only: the value fails the check"),
+        (2, "300.1.2.4", "none of 0 quarantined messages has it"),
+        (2, "", "no value on standard input"),
+    ):
+        done = job.command(*erase, "--yes", piped=value)
+        assert (done.returncode, "300.1.2" in done.stderr) == (code, False)
+        assert words in done.stderr
+    database.add(event(ip="300.1.2.3"), keyring=Keyring.new("k9"))
+    done = job.command(*erase, "--yes", piped="300.1.2.4")
+    assert done.returncode == 1
+    assert "0 rows and 1 quarantined messages, so they were not searched" in done.stderr
+    for command in ("rows", "token"):
+        done = job.command(command, "-", "--column", "ip", piped="300.1.2.3\n")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "check 'IP address'" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +21,12 @@ from etl import config, job, ledger
 from etl.analysis import duplicates, quality
 from etl.analysis.source import Source
 from etl.cli import main
-from etl.config import Settings
+from etl.config import JobSettings, Settings
 from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import EtlError
-from etl.postgres import roles
+from etl.postgres import jobs, roles
 from etl.postgres.engine import driver_url, open_engine, transaction
 from etl.postgres.tables import check_tables, create_tables
 from etl.runs import Run, Summary
@@ -609,7 +610,9 @@ def test_replay_stores_no_field_as_it_came_that_was_masked(
     ]
     with logins.engine.begin() as connection:
         connection.exec_driver_sql(
-            f"drop table user_logins; create table public.user_logins (id text, {name} text)"
+            f"drop table user_logins; create table public.user_logins (id text, {name} text); "
+            # What the owner deletes to mask the same column in another way, or not at all.
+            "truncate etl.masked_columns"
         )
     path = str(tmp_path / "file")
     if command == "import":
@@ -686,7 +689,7 @@ def test_a_file_of_an_earlier_version_counts_as_masked_where_the_job_masks(
     assert logins.command("quarantine", "export", str(path)).code == 0
     version_1(path, KEYRING)
     with logins.engine.begin() as connection:
-        connection.exec_driver_sql("truncate etl.ledger, etl.quarantine")
+        connection.exec_driver_sql("truncate etl.ledger, etl.quarantine, etl.masked_columns")
     columns = [
         {"name": "id", "field": "id", "type": "text"},
         {"name": "masked_ip", "field": "ip", "type": "text"},
@@ -738,6 +741,59 @@ def test_rows_of_an_earlier_version_get_the_job_that_updates_the_tables(
         (2, "public.orders"),
     ]
     check_tables(earlier, logins.settings.table)
+
+
+ODD = """it's an "odd" \\ name: %s {x} :job $$ é"""
+
+
+def test_an_odd_name_is_a_name_and_no_sql(earlier: sa.Engine, make_job: MakeJob) -> None:
+    """In the update of the tables, in the run, and in every command."""
+    odd = make_job("user_logins", job={"name": ODD}, ledger={"key": "field:id"})
+    assert odd.command("init").code == 0
+    odd.send(login(1), login(1), login("x"))
+    counts = odd.run().counts
+    assert (counts.loaded, counts.already_handled, counts.quarantined) == (1, 1, 1)
+    assert odd.rows("select distinct job from etl.runs") == [(ODD,)]
+    assert odd.rows("select distinct job from etl.quarantine") == [(ODD,)]
+    other = make_job("orders")
+    assert other.command("init").code == 0
+    entry_id = str(odd.rows("select max(quarantine_id) from etl.quarantine")[0][0])
+    done = other.command("quarantine", "replay", entry_id)
+    assert done.code == 2
+    assert repr(ODD) in done.err
+
+
+def test_new_jobs_that_start_at_once_get_numbers_of_their_own(
+    make_job: MakeJob, engine: sa.Engine
+) -> None:
+    """A number stands for one job, or one job would see the ids of another."""
+    made = make_job("orders").settings
+    settings = [
+        made.model_copy(update={"job": JobSettings(name=f"job {number}")}) for number in range(8)
+    ]
+    create_tables(engine, settings[0].table)
+    all_ready = threading.Barrier(len(settings))
+    errors: list[BaseException] = []
+
+    def register(one: Settings) -> None:
+        try:
+            with transaction(engine) as connection:
+                connection.exec_driver_sql("select 1")
+                all_ready.wait()
+                jobs.register(connection, one)
+        except BaseException as error:  # noqa: BLE001  (shown by the test)
+            errors.append(error)
+
+    threads = [threading.Thread(target=register, args=(one,)) for one in settings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with engine.connect() as connection:
+        known = connection.execute(sa.text("select job_id, job from etl.jobs order by 1")).all()
+    assert [number for number, _ in known] == list(range(1, 9))
+    assert {job for _, job in known} == {one.job_name for one in settings}
 
 
 def test_ids_of_an_earlier_version_count_for_every_job(

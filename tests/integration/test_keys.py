@@ -19,11 +19,11 @@ from moto.server import ThreadedMotoServer
 
 from etl.cli import main
 from etl.crypto.keyring import Keyring
-from etl.mask import tokens, unmask
+from etl.mask import tokens
 from tests.acceptance.job_processes import make_tables, until
 from tests.conftest import KEYRING, ROOT, Job
 
-SECOND = KEYRING.with_new()
+SECOND = KEYRING.with_new("k2")
 
 
 def call(*arguments: str, text: bytes = b"", **environment: str) -> Result:
@@ -53,7 +53,7 @@ def test_rotate_in_place_prints_no_key(tmp_path: Path) -> None:
     path.chmod(0o600)
     done = call("keys", "rotate", "--in-place", ETL_KEYRING_FILE=str(path))
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "'k2'" in done.stderr
+    assert repr(json.loads(path.read_text())["primary"]) in done.stderr
     assert not any(key in done.stderr for key in json.loads(path.read_text())["keys"].values())
 
 
@@ -164,7 +164,7 @@ def test_token_takes_an_argument_too() -> None:
         (b"canary", "ip", "check 'IP address'"),
         (b"", "ip", "no value on standard input"),
         (b"canary", "locale", "masked are ip, device_id"),
-        (b"canary\xff", "device_id", "check 'lone surrogate'"),
+        (b"canary\xff", "device_id", "standard input is not text in UTF-8"),
     ],
 )
 def test_token_refuses_a_value_without_repeating_it(text: bytes, column: str, problem: str) -> None:
@@ -178,16 +178,8 @@ def test_token_refuses_a_value_without_repeating_it(text: bytes, column: str, pr
     assert "canary" not in printed
 
 
-def test_token_keeps_a_value_of_several_lines() -> None:
-    """Only one newline at the end is removed."""
-    done = call(
-        "token", "-", "--column", "device_id", text=b"one\ntwo\n\n", ETL_KEYRING=KEYRING.dump()
-    )
-    assert unmask(done.stdout.strip(), KEYRING, "device_id") == "one\ntwo\n"
-
-
 def test_rows_finds_a_value_under_every_key(job: Job) -> None:
-    """It also prints how many rows it could not compare."""
+    """It also prints how many rows it could not compare, and then the exit code is 1."""
     make_tables(job)
     put(
         job,
@@ -200,10 +192,12 @@ def test_rows_finds_a_value_under_every_key(job: Job) -> None:
     )
     arguments = ["rows", "198.51.100.7", "--column", "ip", "--json"]
     done = job.command(*arguments, ETL_KEYRING=SECOND.dump())
-    assert sorted(line["masked_ip"] for line in lines(done)) == sorted([ip(KEYRING), ip(SECOND)])
+    found = [json.loads(line)["masked_ip"] for line in done.stdout.splitlines()]
+    assert sorted(found) == sorted([ip(KEYRING), ip(SECOND)])
+    assert done.returncode == 1
     assert "2 rows were not compared" in done.stderr
     few = job.command(*arguments, "--limit", "1", ETL_KEYRING=SECOND.dump())
-    assert len(lines(few)) == 1
+    assert (few.returncode, len(few.stdout.splitlines())) == (1, 1)
     assert "showing 1 rows; there may be more, raise --limit" in few.stderr
 
 
@@ -290,7 +284,10 @@ def test_a_missing_secret_is_reported_over_http(job: Job, aws: dict[str, str]) -
         "token", "-", "--column", "ip", **aws, ETL_KEYRING="", ETL_KEYRING_SECRET="gone"
     )
     assert done.returncode == 2
-    assert done.stderr == "error: keyring secret 'gone' cannot be read: ResourceNotFoundException\n"
+    assert done.stderr == (
+        "error: keyring secret 'gone' cannot be read: ResourceNotFoundException; correct the id or "
+        "the region, or restore the copy of the keyring\n"
+    )
 
 
 def test_an_unreachable_secrets_manager_is_reported(job: Job, aws: dict[str, str]) -> None:

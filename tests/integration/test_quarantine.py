@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from etl import quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
+from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import UnmaskError, UsageError
 from etl.frames import Reject, rejects
 from etl.operations import entries, transfer
@@ -293,6 +294,32 @@ def test_discarded_entries_leave_tombstones(database: QuarantineDatabase) -> Non
     assert database.replay().counts == Counts(received=1, loaded=1)
 
 
+def test_large_bodies_are_read_and_stored_some_at_a_time(
+    database: QuarantineDatabase, postgres: EmbeddedPostgres, settings: Any, tmp_path: Path
+) -> None:
+    """Postgres takes 256 MB of JSON at most, and 200 bodies of 1 MiB are more than that."""
+    mebibyte = event(user_id="x" * 1024 * 1024)
+    database.add(*[mebibyte] * 20, event())
+    path = tmp_path / "large.jsonl"
+    transfer.export_entries(database.engine, database.keyring, database.settings, ALL, path)
+    url = postgres.new_database()
+    other = QuarantineDatabase(sa.create_engine(driver_url(url)), database.keyring, settings())
+    sizes = []
+
+    @sa.event.listens_for(other.engine, "before_cursor_execute")
+    def measure(_c: Any, _cursor: Any, _text: str, parameters: Any, *_: Any) -> None:
+        sizes.append(len(str(parameters.get("entries", ""))) if parameters else 0)
+
+    assert transfer.import_entries(other.engine, database.keyring, database.settings, path) == (
+        21,
+        21,
+    )
+    assert transfer.MAX_PAGE_BYTES / 2 < max(sizes) < transfer.MAX_PAGE_BYTES + 4096
+    assert sum(size > 0 for size in sizes) == 4
+    other.engine.dispose()
+    postgres.drop_database(url)
+
+
 def test_an_export_holds_sealed_bodies_and_comes_back(
     database: QuarantineDatabase, postgres_databases: Callable[[], sa.Engine], tmp_path: Path
 ) -> None:
@@ -405,7 +432,7 @@ def test_show_is_audited_and_prints_the_message_as_received(
     done = job.command("quarantine", "show", "2", "--reason", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert "entry 2 does not exist" in done.stderr
-    other = Keyring.new("k1").dump()
+    other = Keyring.new("k9").dump()
     done = job.command("quarantine", "show", "1", "--reason", "x", ETL_KEYRING=other)
     assert (done.returncode, done.stdout) == (1, "")
     assert "entry 1 was not sealed by this keyring" in done.stderr

@@ -31,7 +31,7 @@ from etl.postgres.queries import quote_name
 from etl.postgres.tables import create_tables, target_table
 
 FIRST = Keyring.new("k1")
-SECOND = FIRST.with_new()
+SECOND = FIRST.with_new("k2")
 THIRD = SECOND.with_new("the-third-key")
 ALONE = Keyring("k2", {"k2": SECOND.key("k2")})
 

@@ -18,6 +18,7 @@ from etl.errors import TableError
 from etl.postgres import roles
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import check_tables, create_tables, target_table
+from etl.postgres.target import check_target
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import EVENT, event
 
@@ -29,6 +30,8 @@ TABLES = (
     "etl.jobs",
     "etl.job_columns",
     "etl.unmask_audit",
+    "etl.key_checks",
+    "etl.masked_columns",
 )
 VERBS = ("select", "insert", "update", "delete", "truncate")
 
@@ -42,6 +45,8 @@ ALLOWED = {
         "etl.jobs": {"select", "insert"},
         "etl.job_columns": {"select", "insert"},
         "etl.unmask_audit": set(),
+        "etl.key_checks": {"select", "insert"},
+        "etl.masked_columns": {"select", "insert"},
     },
     "etl_analyst": {
         "user_logins": {"select"},
@@ -51,6 +56,8 @@ ALLOWED = {
         "etl.jobs": set(),
         "etl.job_columns": set(),
         "etl.unmask_audit": set(),
+        "etl.key_checks": set(),
+        "etl.masked_columns": set(),
     },
     "etl_officer": {
         "user_logins": {"select", "insert", "update", "delete"},
@@ -60,6 +67,8 @@ ALLOWED = {
         "etl.jobs": {"select", "insert"},
         "etl.job_columns": {"select", "insert"},
         "etl.unmask_audit": {"select", "insert"},
+        "etl.key_checks": {"select", "insert"},
+        "etl.masked_columns": {"select", "insert"},
     },
 }
 
@@ -72,6 +81,8 @@ UPDATED = {
     "etl.jobs": "job",
     "etl.job_columns": "field",
     "etl.unmask_audit": "reason",
+    "etl.key_checks": "check_value",
+    "etl.masked_columns": "context",
 }
 
 
@@ -204,6 +215,22 @@ def test_a_target_of_any_name_gets_its_rights(
         connection.execute(sa.text("set role etl_analyst"))
         target = target_table(table)
         assert connection.execute(sa.select(sa.func.count()).select_from(target)).scalar() == 0
+
+
+def test_a_target_that_numbers_its_rows_gets_its_rights(
+    superuser: sa.Engine, engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """The default of a serial column needs a right on its sequence."""
+    table = settings(table__name="odd %s :x").table
+    create_tables(engine, table)
+    with engine.begin() as connection:
+        connection.exec_driver_sql('alter table "odd %%s :x" add "id %%s" bigserial')
+    roles.create(superuser, table)
+    loader = sa.create_engine(superuser.url.update_query_dict({"options": "-c role=etl_loader"}))
+    check_target(loader, table)
+    with loader.begin() as connection:
+        connection.exec_driver_sql("""insert into "odd %%s :x" (user_id) values ('x')""")
+    loader.dispose()
 
 
 # The tables as the first version created them.
@@ -349,7 +376,7 @@ def test_rekey_runs_as_the_officer(
     job.send(event(), "{")
     job.run()
     url = as_superuser(postgres, job.environment["DATABASE_URL"])
-    rotated = {"ETL_KEYRING": KEYRING.with_new().dump()}
+    rotated = {"ETL_KEYRING": KEYRING.with_new("k2").dump()}
     refused = job.command("rekey", DATABASE_URL=as_role(url, "etl_loader"), **rotated)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "42501" in refused.stderr
@@ -400,6 +427,24 @@ def test_a_long_or_odd_column_name_gets_its_token_check(
             sa.text("select conname from pg_constraint where conrelid = 'odd'::regclass")
         )
         assert set(found.scalars()) == {"ö" * 27 + "_is_token", "it's %s :x_is_token"}
+
+
+def test_two_long_names_that_begin_alike_get_a_token_check_each(engine: sa.Engine) -> None:
+    """The names of the constraints differ, and have at most 63 bytes."""
+    columns = [
+        {"name": "x" * 58 + end, "field": f"f{end}", "type": "text", "mask": True}
+        for end in ("one", "two", "ö")
+    ]
+    table = config.Table.model_validate({"name": "odd", "columns": columns, "token_check": True})
+    create_tables(engine, table)
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.text(
+                "select conname from pg_constraint where conrelid = 'odd'::regclass "
+                "and contype = 'c'"
+            )
+        ).scalars()
+        assert len(set(found)) == 3
 
 
 def test_the_reports_run_as_the_analyst(

@@ -41,11 +41,14 @@ def test_tokens_are_recovered_in_order(ready: Job, keyring: Keyring) -> None:
     (ip,) = tokens(["198.51.100.7"], keyring, "ip")
     (device,) = tokens(["5\n9"], keyring, "device_id")
     done = ready.command("unmask", ip, device, *WHY)
-    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\n9\n")
+    assert (done.returncode, done.stdout) == (0, "198.51.100.7\n5\\n9\n")
+    done = ready.command("unmask", device, "--json", *WHY)
+    assert json.loads(done.stdout) == {"token": device, "value": "5\n9"}
     done = ready.command("unmask", "--column", "masked_ip", *WHY, piped=f"{ip}\n\n {ip} \n")
     assert (done.returncode, done.stdout) == (0, "198.51.100.7\n" * 2)
     assert audited(ready) == [
         ("unmask", "ticket 4711", ["ip", "device_id"], 2),
+        ("unmask", "ticket 4711", ["ip", "device_id"], 1),
         ("unmask", "ticket 4711", ["ip"], 2),
     ]
 
@@ -135,6 +138,18 @@ def insert(job: Job, rows: list[dict[str, Any]]) -> None:
     target = sa.table("user_logins", *map(sa.column, rows[0]))
     with job.engine.begin() as connection:
         connection.execute(sa.insert(target), rows)
+
+
+@pytest.mark.parametrize("source", [(), ("--in", "empty.csv")])
+def test_nothing_to_recover_is_wrong_usage(
+    ready: Job, tmp_path: Path, source: tuple[str, ...]
+) -> None:
+    """No audit row says that something was recovered."""
+    (tmp_path / "empty.csv").write_text("masked_ip\n")
+    arguments = [str(tmp_path / word) if word.endswith(".csv") else word for word in source]
+    done = ready.command("unmask", *arguments, *WHY, piped="\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert audited(ready) == []
 
 
 def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Path) -> None:

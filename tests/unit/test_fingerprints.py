@@ -17,7 +17,7 @@ from etl.crypto.keyring import Keyring
 from tests.unit.builders import message
 
 KEYRING = Keyring.new("k1")
-ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new().key("k1")})
+ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new("k1").key("k1")})
 
 
 def fingerprints_of(

@@ -2,8 +2,10 @@
 
 import base64
 import copy
+import datetime as dt
 import json
 import pickle
+import re
 import traceback
 
 import boto3
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from moto import mock_aws
 
+from etl.crypto.key_ids import new_key_id
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import KeyringError
 
@@ -53,7 +56,7 @@ def test_dump_is_what_parse_reads():
 
 def test_new_keys_are_random():
     """Two new keyrings have two keys, of 64 bytes."""
-    first, second = Keyring.new(), Keyring.new("k2")
+    first, second = Keyring.new("k1"), Keyring.new("k2")
     assert (first.primary, second.primary) == ("k1", "k2")
     assert len(first.key("k1")) == 64
     assert first.key("k1") != second.key("k2")
@@ -103,6 +106,56 @@ def test_parse_refuses_and_says_why(document, reason):
     assert refusal(document).startswith(f"keyring in ETL_KEYRING: {reason}")
 
 
+DAMAGED = {
+    "empty": "",
+    "blank": " \n",
+    "cut": text()[:-10],
+    "another shape": "[]",
+    "an empty object": "{}",
+    "without keys": '{"primary": "k1"}',
+    "without a primary": json.dumps({"keys": {"k1": b64(ONE)}}),
+    "an empty list of keys": '{"primary": "k1", "keys": {}}',
+    "a primary that is not a text": '{"primary": 1, "keys": {}}',
+    "keys of another shape": '{"primary": "k1", "keys": []}',
+    "a primary without its key": text("k2", k1=ONE),
+    "a key cut short": text(k1=ONE[:63]),
+    "a key too long": text(k1=ONE + b"x"),
+    "a key of zeros": text(k1=bytes(64)),
+    "a key of equal halves": text(k1=ONE[:32] * 2),
+    "a key that is not base64": '{"primary": "k1", "keys": {"k1": "?"}}',
+    "one key twice": text(k1=ONE, k2=ONE),
+    "one id twice": f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}", "k1": "{b64(TWO)}"}}}}',
+}
+
+
+@pytest.mark.parametrize("document", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("source", ["ETL_KEYRING", "ETL_KEYRING_FILE"])
+def test_a_damaged_keyring_is_to_be_restored(document, source, tmp_path):
+    """No error leads to a new key, which could not read what the lost one has masked."""
+    path = tmp_path / "keyring.json"
+    path.write_text(document)
+    path.chmod(0o600)
+    value = document if source == "ETL_KEYRING" else str(path)
+    if not value:
+        return  # an empty variable is one that is not set
+    with pytest.raises(KeyringError) as caught:
+        load_keyring({source: value})
+    assert str(caught.value).endswith("; restore the copy of the keyring")
+    assert "keys new" not in str(caught.value)
+
+
+def test_a_file_that_is_gone_or_no_text_is_to_be_restored(tmp_path):
+    """Neither error leads to a new key."""
+    path = tmp_path / "keyring.json"
+    for content in (None, b"\xff\xfe"):
+        if content:
+            path.write_bytes(content)
+            path.chmod(0o600)
+        with pytest.raises(KeyringError, match=r"restore the copy of the keyring$") as caught:
+            load_keyring({"ETL_KEYRING_FILE": str(path)})
+        assert "keys new" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -150,23 +203,39 @@ def test_a_keyring_is_frozen():
     assert ring.key("k1") == ONE
 
 
-@pytest.mark.parametrize(
-    ("ids", "new_id"),
-    [(["k1"], "k2"), (["k9", "k10"], "k11"), (["old"], "k1"), (["k007", "x"], "k8")],
-)
-def test_with_new_makes_a_random_key_primary_and_keeps_the_others(ids, new_id):
-    """The id of the new key follows the highest number in use."""
+@pytest.mark.parametrize("ids", [["k1"], ["k9", "k10"], ["old"], ["k261127-a3f9", "x"]])
+def test_with_new_makes_a_random_key_primary_and_keeps_the_others(ids):
+    """Two keys that are added to the same keyring apart from each other have different ids."""
     ring = Keyring(ids[0], {key_id: bytes([n]) + ONE[1:] for n, key_id in enumerate(ids, 1)})
     first, second = ring.with_new(), ring.with_new()
-    assert (first.primary, first.key_ids) == (new_id, (*ids, new_id))
+    assert first.key_ids == (*ids, first.primary)
     assert [first.key(key_id) for key_id in ids] == [ring.key(key_id) for key_id in ids]
-    assert first.key(new_id) != second.key(new_id)
+    assert first.primary != second.primary
+    assert first.key(first.primary) != second.key(second.primary)
+
+
+def test_the_id_of_a_new_key_is_its_own():
+    """It has the date and random digits, and 16 characters at most, as a token's prefix has."""
+    made = {new_key_id() for _ in range(50)}
+    assert len(made) > 45
+    today = f"k{dt.datetime.now(dt.UTC):%y%m%d}"
+    assert all(re.fullmatch(r"k\d{6}-[0-9a-f]{4}", key_id) for key_id in made)
+    assert {key_id[:7] for key_id in made} <= {today, f"k{dt.datetime.now(dt.UTC):%y%m%d}"}
+    assert Keyring.new().primary != Keyring.new().primary
+
+
+def test_the_id_of_a_new_key_is_never_one_that_is_taken(monkeypatch):
+    """However unlikely it is."""
+    digits = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(digits))
+    taken = new_key_id()
+    assert new_key_id([taken]) == taken.replace("aaaa", "bbbb")
 
 
 def test_with_new_refuses_an_id_that_is_taken():
     """Tokens name their key by its id, so an id is never given to a second key."""
     with pytest.raises(KeyringError, match="'k1' is taken"):
-        Keyring.new().with_new("k1")
+        Keyring.new("k1").with_new("k1")
     with pytest.raises(KeyringError, match="the key id in position 2 must have 1 to 16"):
         Keyring.new().with_new("k.2")
 
@@ -214,7 +283,8 @@ def test_load_says_how_to_make_a_keyring():
         load_keyring({"ETL_KEYRING": ""})
     assert str(caught.value) == (
         "no keyring: set one of ETL_KEYRING, ETL_KEYRING_FILE, ETL_KEYRING_SECRET; "
-        "make a keyring with: etl keys new"
+        "if the job has run before, restore the copy of its keyring, since a new key cannot read "
+        "what an earlier one masked; for a first set-up, make one with: etl keys new"
     )
 
 
@@ -294,7 +364,7 @@ def test_load_reads_a_secret_of_the_region(secrets):
 def test_load_names_a_secret_that_is_not_there(secrets):
     """AWS's own error code is in the error."""
     environment = {"ETL_KEYRING_SECRET": "gone", "AWS_REGION": "eu-west-3"}
-    with pytest.raises(KeyringError, match=r"^keyring secret 'gone' .*ResourceNotFoundException$"):
+    with pytest.raises(KeyringError, match=r"^keyring secret 'gone' .*ResourceNotFoundException; "):
         load_keyring(environment)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from etl import logs
+from tests.unit.builders import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +68,15 @@ def test_a_traceback_shows_types_and_places_but_no_message() -> None:
     assert "ValueError" in shown
     assert "test_logs.py" in shown
     assert "canary" not in shown
+
+
+def test_a_crash_leaves_no_dump_of_the_memory() -> None:
+    """It would hold plain values and keys."""
+    code = (
+        "import resource, sys; from etl import cli\n"
+        "sys.argv = ['etl', '--version']\n"
+        "try: cli.start()\n"
+        "except SystemExit: print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"

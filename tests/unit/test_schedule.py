@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
-from etl.sqs.message import Handle
+from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS, Heartbeat
+from etl.sqs.message import Handle, Message
 from etl.sqs.pace import Pace
+from etl.sqs.queue import FailedEntry
 from etl.sqs.schedule import Schedule
 
 
@@ -175,3 +178,26 @@ def test_two_full_batches_at_a_short_timeout_would_not_stay_hidden() -> None:
     sqs = SimulatedSqs(10, 0.02)
     keep_hidden(sqs, 20_000, 50, cpu_seconds=0.004)
     assert sqs.shown
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_message_that_was_deleted_meanwhile_is_no_failed_extension(
+    final: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its delete and its extension were on their way at the same time."""
+
+    class Deleted:
+        """A queue whose answer comes after the messages were deleted."""
+
+        def extend(self, handles: Sequence[Handle], _seconds: int) -> list[FailedEntry]:
+            heartbeat.let_go(handles[:2])
+            return [FailedEntry(failed, "Gone", final) for failed in handles]
+
+    queue: Any = Deleted()
+    heartbeat = Heartbeat(queue, 30)
+    heartbeat.hold(Message(f"m{i}", "", "h", 0, None) for i in range(3))
+    heartbeat._extend([handle(i) for i in range(2)])
+    assert caplog.text == ""
+    heartbeat._extend([handle(i) for i in range(3)])
+    assert "did not extend 1 of 3 messages: Gone" in caplog.text
+    assert len(heartbeat) == int(not final)

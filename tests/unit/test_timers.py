@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from etl.sqs.limits import Limits
-from etl.sqs.timers import MAX_IN_FLIGHT, MAX_PAUSE_SECONDS, Timers
+from etl.sqs.timers import FALSE_ANSWERS, MAX_IN_FLIGHT, MAX_PAUSE_SECONDS, Timers
 
 A, B = 0, 1  # two polls that can be in progress at once
 
@@ -349,19 +349,27 @@ def test_after_the_idle_time_polls_are_short_until_the_load_has_ended() -> None:
     assert poll_seconds(clock, 1060, is_awaited=True) == 0
 
 
-def test_answers_at_once_make_for_pauses_that_grow_but_not_the_first() -> None:
+def test_answers_at_once_make_for_pauses_that_grow_but_not_the_first_ones() -> None:
     """An empty answer may be false; a row of them is a queue that is silent, or at its limit."""
     clock = timers()
     pauses = []
-    for number in range(8):
+    for number in range(9):
         empty(clock, 1000 + number, 1000.01 + number, wait=0)
         pauses.append(clock.pause_seconds(0))
-    assert pauses[0] == 0
-    assert pauses[1:] == sorted(pauses[1:])
-    assert 0 < pauses[1] < pauses[-1] == MAX_PAUSE_SECONDS
+    assert pauses[:FALSE_ANSWERS] == [0] * FALSE_ANSWERS
+    assert pauses == sorted(pauses)
+    assert 0 < pauses[FALSE_ANSWERS] < pauses[-1] == MAX_PAUSE_SECONDS
     assert clock.pause_seconds(0.3) == 0.3  # no longer than what is left
     clock.messages_came(A, 1010)
     assert clock.pause_seconds(0) == 0
+
+
+def test_a_queue_can_be_silent_for_days() -> None:
+    """The pauses stop growing."""
+    clock = timers(idle_seconds=math.inf)
+    for number in range(100_000):
+        empty(clock, 1000 + number, 1000 + number, wait=0)
+    assert clock.pause_seconds(0) == MAX_PAUSE_SECONDS
 
 
 def test_a_long_poll_needs_no_pause() -> None:

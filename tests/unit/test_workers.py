@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import config, logs
-from etl.runs import Run, Share, WorkerResult
-from etl.sqs.limits import NoQuota
-from etl.workers import process
-from etl.workers.pool import first_batch
+from etl.runs import Counts, Run, Share, Totals, WorkerResult
+from etl.sqs.limits import NoQuota, Stop
+from etl.workers import process, restarts
+from etl.workers.pool import first_batch, run_workers
 from etl.workers.restarts import Restarts
+from etl.workers.results import Worker, sum_results
 from tests.unit.builders import ROOT
 
 
@@ -43,25 +46,25 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
 
 def test_a_dead_worker_is_replaced_soon_and_later_each_time() -> None:
     """Until so many have died within ten minutes that another one would not help."""
-    restarts = Restarts(workers=2)
-    pauses = [restarts.died(1000.0 + second) for second in range(7)]
+    deaths = Restarts(workers=2)
+    pauses = [deaths.died(1000.0 + second) for second in range(7)]
     assert pauses == [1, 2, 4, 8, 16, 32, None]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8, 64])
 def test_deaths_that_are_far_apart_are_replaced_for_ever(workers: int) -> None:
     """A worker that dies once a week is replaced after a second each time."""
-    restarts = Restarts(workers)
-    assert {restarts.died(week * 604_800.0) for week in range(100)} == {1.0}
+    deaths = Restarts(workers)
+    assert {deaths.died(week * 604_800.0) for week in range(100)} == {1.0}
 
 
 def test_no_pause_is_longer_than_a_minute() -> None:
     """However many workers there are, and die together."""
-    restarts = Restarts(workers=64)
-    pauses = [restarts.died(0.0) for _ in range(192)]
+    deaths = Restarts(workers=64)
+    pauses = [deaths.died(0.0) for _ in range(192)]
     assert max(pause for pause in pauses if pause) == 60
     assert None not in pauses
-    assert restarts.died(1.0) is None
+    assert deaths.died(1.0) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, max_size=6))
@@ -77,3 +80,73 @@ def test_no_two_batches_of_a_run_have_one_number(lives: list[tuple[int, int]]) -
         used.update(share.batch_number(done) for done in range(batches + 1))
         committed += batches
     assert set(used.values()) == {1}
+
+
+def dies(*_: Any) -> WorkerResult:
+    """End like a process that the kernel has killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+class NoRow(Run):
+    """A run without a database."""
+
+    def committed(self, _: Any) -> tuple[Counts, int]:
+        """Nothing was committed."""
+        return Counts(), 0
+
+
+@pytest.mark.parametrize(("forever", "deaths"), [(True, 4), (False, 1)])
+def test_workers_that_only_die_end_the_run_with_the_reason(
+    forever: bool, deaths: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the first death, or at the fourth within ten minutes of a run that goes on forever."""
+    monkeypatch.setattr(restarts, "FIRST_PAUSE_SECONDS", 0.01)
+    settings = config.load(
+        ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"}, {"run.forever": forever}
+    )
+    nothing: Any = None
+    result = run_workers(
+        settings, nothing, NoRow("run", "hash"), NoQuota(), Stop(), None, nothing, dies
+    )
+    assert (result.stop_reason, result.exit_code) == ("worker died", 1)
+    assert caplog.text.count("died by signal SIGKILL") == deaths
+    assert "SQS will deliver its messages again" in str(result.problem)
+    assert ("4 workers died within 10 minutes" in str(result.problem)) == forever
+
+
+def worker(reason: str | None, loaded: int = 0, *, exit_code: int = 0) -> Worker:
+    """Make a worker that has ended, or that died if there is no reason."""
+    nothing: Any = None
+    result = None
+    if reason is not None:
+        counts = Counts(received=loaded, loaded=loaded)
+        result = WorkerResult(Totals(counts), reason, problem=None, exit_code=exit_code)
+    return Worker(0, SimpleNamespace(exitcode=-9), nothing, result=result)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ended", "asked", "reason", "code"),
+    [
+        (("idle", "max_messages"), None, "max_messages", 0),
+        (("idle", "idle"), ("SIGTERM", True), "SIGTERM", 0),
+        (("idle", "idle"), ("max_seconds", False), "idle", 0),
+        (("SIGINT", "database unavailable!"), ("SIGINT", True), "database unavailable", 1),
+        (("idle", None), None, "worker died", 1),
+        ((None, None), ("SIGTERM", True), "worker died", 1),
+    ],
+)
+def test_the_reason_of_a_run_is_what_ended_it(
+    ended: tuple[str | None, ...], asked: tuple[str, bool] | None, reason: str, code: int
+) -> None:
+    """The workers may have ended for different reasons; an error comes first, then a signal."""
+    stop = Stop()
+    if asked:
+        stop.request(asked[0], release_rest=asked[1])
+    workers = [
+        worker(name and name.strip("!"), exit_code=int(bool(name and name.endswith("!"))))
+        for name in ended
+    ]
+    nothing: Any = None
+    total = sum_results(workers, NoRow("run", "hash"), nothing, stop, None)
+    assert (total.stop_reason, total.exit_code) == (reason, code)

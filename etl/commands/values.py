@@ -1,0 +1,109 @@
+"""Values and tokens that a person gives: as an argument, on standard input, or at a prompt."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+
+from etl.operations.spellings import innermost, stripped
+from etl.terminal import lines
+
+# UTF-32 comes before UTF-16, whose mark is the beginning of its own.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_value(given: str | None, *, quoted: bool = False) -> str:
+    """Take one value from the argument, from standard input for ``-``, or ask on the terminal.
+
+    Line ends around the value are removed; nothing else is.
+
+    :param quoted: the value is given as a JSON string, which can hold any text
+    :raises click.UsageError: there is no value, there are several lines, or this is not text
+    """
+    if given is None and sys.stdin.isatty():
+        text = str(click.prompt("value", hide_input=True, err=True))
+    elif given is None or given == "-":
+        text = decode(sys.stdin.buffer.read(), "standard input")
+    else:
+        text = given
+    text = text.strip("\r\n")
+    if quoted:
+        return _json_text(text)
+    where = "on standard input" if given in (None, "-") else "in the argument"
+    if not stripped(text):
+        raise click.UsageError(f"no value {where}; for spaces or an empty text use --quoted")
+    if "\n" in text or "\r" in text:
+        raise click.UsageError(
+            f"several lines {where}; give one value, or, if the line breaks are part of it, a JSON "
+            "string with --quoted"
+        )
+    _check_text(text)
+    return text
+
+
+def say_spellings(count: int) -> None:
+    """Say on standard error that a search was for more than the value as given."""
+    if count > 1:
+        lines.say(
+            f"searched for {count} spellings of the value: as given, without spaces, quotes or "
+            "invisible characters around it, and in both Unicode forms"
+        )
+
+
+def read_tokens(given: Sequence[str]) -> list[str]:
+    """Take tokens from the arguments, or from the lines of standard input.
+
+    No token has a space, a quote or a comma, so these are removed around each one.
+
+    :raises click.UsageError: there is no token, or standard input is not text
+    """
+    if given:
+        return [innermost(token) for token in given]
+    if sys.stdin.isatty():
+        raise click.UsageError("give TOKENs, or send them on standard input, one per line")
+    lines = decode(sys.stdin.buffer.read(), "standard input").splitlines()
+    tokens = [token for line in lines if (token := innermost(line))]
+    if not tokens:
+        raise click.UsageError("no token on standard input")
+    return tokens
+
+
+def decode(data: bytes, source: str) -> str:
+    """Decode text in UTF-8, or in UTF-16 with a mark at its start, as Windows writes it.
+
+    :raises click.UsageError: it is in another encoding; *source* names it in the message
+    """
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise click.UsageError(f"{source} is not text in UTF-8; save it as UTF-8")
+    return text
+
+
+def _json_text(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, str):
+        raise click.UsageError('with --quoted the value must be a JSON string, such as "a \\"b\\""')
+    return value
+
+
+def _check_text(text: str) -> None:
+    # Python reads a byte of the command line that is not UTF-8 as a lone surrogate.
+    if text.encode(errors="replace").decode() != text:
+        raise click.UsageError("the value is not text in UTF-8")

@@ -1,0 +1,210 @@
+"""Finds a value in the body of a message, however it is written there.
+
+A body is in quarantine because something was wrong with it, so a value can be anywhere in it: in
+another field, in a list or a key, in JSON within a string, in text that is not JSON. Every text of
+the body is therefore read in every way that is usual, and the value is looked for as a whole word.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+from urllib.parse import unquote, unquote_plus
+
+from etl.config import Column
+from etl.operations.address_search import address_of, addresses_in
+
+# Each round removes one level of escapes. A text within a text doubles its escapes at each level,
+# so a deeper one would not fit into a message.
+MAX_ROUNDS = 20
+
+_ESCAPE = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\}|(.))",
+    re.DOTALL,
+)
+_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_BETWEEN = re.compile("[\ufeff \\t\\r\\n]*")  # documents
+
+
+class _Number(NamedTuple):
+    """A number of a JSON document, as it is written there."""
+
+    text: str
+
+
+class BodySearch:
+    """Looks for one value of a column in bodies.
+
+    :param spellings: the texts to look for; all of them mean the same value
+    """
+
+    def __init__(self, column: Column, spellings: Iterable[str]) -> None:
+        self._texts = {folded(spelling).strip() for spelling in spellings} - {""}
+        self._addresses = (
+            {address_of(text) for text in self._texts} - {None} if column.type == "ip" else set()
+        )
+        self._numbers = {_decimal(text) for text in self._texts} - {None}
+        words = {text for text in self._texts if not self._addresses or address_of(text) is None}
+        words |= {garbled for text in words for garbled in _garbled(text)}
+        # A value within a longer word, or joined to one by a hyphen or a dot, is another value.
+        anywhere = "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
+        self._word = re.compile(rf"(?<!\w)(?<!\w[-.])(?:{anywhere})(?!\w)(?![-.]\w)")
+
+    def finds(self, body: str) -> bool:
+        """Whether the value is in a body."""
+        return any(self._is_in(text) for text in _texts(body))
+
+    def _is_in(self, text: str | _Number) -> bool:
+        if isinstance(text, _Number):
+            number = text.text
+            return _decimal(number) in self._numbers or self._has_address(number)
+        plain = folded(text)
+        return (
+            plain.strip() in self._texts
+            or self._word.search(plain) is not None
+            or self._has_address(plain)
+        )
+
+    def _has_address(self, text: str) -> bool:
+        return bool(self._addresses) and not self._addresses.isdisjoint(addresses_in(text))
+
+
+def folded(text: str) -> str:
+    """A text in one Unicode form (NFC), without characters that only direct how it is shown."""
+    if text.isascii():
+        return text
+    kept = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", kept)
+
+
+def _garbled(text: str) -> Iterator[str]:
+    """The text as it looks when its UTF-8 was read in a Western 8-bit encoding, once or twice."""
+    for encoding in () if text.isascii() else ("latin-1", "cp1252"):
+        garbled = text
+        for _ in range(2):
+            garbled = garbled.encode("utf-8", "surrogatepass").decode(encoding, "replace")
+            yield folded(garbled)
+
+
+def _texts(body: str) -> Iterator[str | _Number]:
+    """Yield every text of a body, in every reading, and every number."""
+    waiting: list[str | _Number] = [body]
+    seen: set[str | _Number] = set()
+    while waiting:
+        value = waiting.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if isinstance(value, _Number):
+            yield value
+            continue
+        for text in _readings(value):
+            members, rest = _documents(text)
+            waiting += members
+            is_whole = not rest and text != ""
+            if not is_whole or text.lstrip()[:1] == '"':
+                yield text
+            if is_whole:
+                break  # what is within a document was decoded with it
+
+
+def _readings(text: str) -> Iterator[str]:
+    """Yield a text, and the text again after each step of removing escapes."""
+    yield text
+    yield unquote_plus(text)
+    for _ in range(MAX_ROUNDS):
+        before = text
+        for read in (_without_nul, _from_base64, _without_escapes, unquote, html.unescape):
+            after = read(text)
+            if after != text:
+                text = after
+                yield text
+        if text == before:
+            return
+
+
+def _without_nul(text: str) -> str:
+    # UTF-16 read as an 8-bit encoding has a NUL beside each character of ASCII.
+    return text.replace("\0", "")
+
+
+def _from_base64(text: str) -> str:
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
+    if not _BASE64.fullmatch(compact):
+        return text
+    try:
+        return base64.b64decode(compact.rstrip("=") + "==").decode()
+    except ValueError:
+        return text
+
+
+def _without_escapes(text: str) -> str:
+    """Remove one level of backslashes, as JSON and most languages write them."""
+    if "\\" not in text:
+        return text
+    unescaped = _ESCAPE.sub(_character, text)
+    # Two escapes may be the halves of one character.
+    return unescaped.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+def _character(escape: re.Match[str]) -> str:
+    code = escape[1] or escape[2] or escape[3] or escape[4]
+    if code:
+        number = int(code, 16)
+        return chr(number) if number <= 0x10FFFF else escape[0]
+    return _ESCAPED.get(escape[5], escape[5])
+
+
+def _documents(text: str) -> tuple[list[str | _Number], str]:
+    """Decode the JSON documents that a text begins with.
+
+    :returns: their texts and numbers at every level, keys included; and the rest of the text
+    """
+    members: list[str | _Number] = []
+    start = _start(text, 0)
+    while text[start : start + 1] in ("{", "[", '"'):
+        try:
+            document, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            break
+        members += _members(document)
+        start = _start(text, end)
+    return members, text[start:]
+
+
+def _start(text: str, position: int) -> int:
+    match = _BETWEEN.match(text, position)
+    return match.end() if match else position
+
+
+def _members(document: Any) -> list[str | _Number]:
+    found: list[str | _Number] = []
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (str, _Number)):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return found
+
+
+# Lenient, because the loader is not: every one of two equal keys counts, and no number is changed.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=list, parse_int=_Number, parse_float=_Number, strict=False
+)
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        return Decimal(text) if _NUMBER.match(text) else None
+    except InvalidOperation:
+        return None

@@ -1,0 +1,165 @@
+"""How each masked column was first loaded: its context, and whether addresses are canonical.
+
+Both decide which token a value gets. A configuration that changes one of them would give equal
+values other tokens from then on, and searches would miss the rows from before.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+
+from etl.config import Column, Settings, Table
+from etl.errors import SettingsError
+from etl.postgres.queries import queries
+from etl.schema import masked_columns
+
+
+@dataclass(frozen=True)
+class FirstLoad:
+    """How a masked column was first loaded."""
+
+    column_name: str
+    context: str
+    canonical: bool
+    fields: Sequence[str]  # of the event
+    job: str
+    first_used_at: dt.datetime
+
+
+def read(connection: sa.Connection, table: Table) -> list[FirstLoad]:
+    """Read how the masked columns of a table were first loaded."""
+    rows = connection.execute(queries()["masked_columns"], {"target": table.full_name}).mappings()
+    return [FirstLoad(**row) for row in rows]
+
+
+def check(table: Table, known: Sequence[FirstLoad]) -> None:
+    """Check that each column is masked as it was when it was first loaded.
+
+    A column that is no longer in the configuration is not written to, so it cannot differ.
+
+    :raises SettingsError: says what differs, and the lines to write in the configuration
+    """
+    by_name = {column.name: column for column in table.columns}
+    problems: list[str] = []
+    lines: list[str] = []
+    for first in known:
+        column = by_name.get(first.column_name)
+        difference = column and _difference(column, first)
+        if column and difference:
+            day = first.first_used_at.astimezone(dt.UTC).date()
+            problems.append(
+                f"column {column.name!r} {difference} (first loaded on {day} by job {first.job!r})"
+            )
+            lines.append(line(column, first, table, known))
+    if problems:
+        raise _refusal(table, "; ".join(problems), lines)
+
+
+def unlike_stored_tokens(column: Column, table: Table, context: str | None) -> SettingsError:
+    """Make the error about a column whose context opens none of the tokens that it holds.
+
+    :param context: one that opens them, if one is known
+    """
+    problem = f"column {column.name!r} holds tokens of another context than "
+    problem += repr(column.masking_context)
+    if context is None:
+        return SettingsError(
+            f"{table.full_name!r}: {problem}; set its 'context' to the name that its field had "
+            "when it was first loaded"
+        )
+    changed = column.model_copy(update={"context": context})
+    return _refusal(table, problem, [_written(changed)])
+
+
+def _refusal(table: Table, problem: str, lines: Sequence[str]) -> SettingsError:
+    written = "".join(f"\n    - {text}" for text in lines)
+    return SettingsError(
+        f"{table.full_name!r}: {problem}; with this configuration, rows that are loaded from now "
+        f"on would not match those before; write under 'table.columns':{written}"
+    )
+
+
+def is_canonical(column: Column) -> bool:
+    """Whether the column's values are brought into one spelling before they are masked."""
+    return column.type == "ip" and column.canonical
+
+
+def _difference(column: Column, first: FirstLoad) -> str:
+    """Say how a column differs from its first load; empty if it does not."""
+    if not column.mask:
+        return "was masked, and now is not"
+    if column.masking_context != first.context:
+        return f"had the context {first.context!r}, and now has {column.masking_context!r}"
+    if is_canonical(column) != first.canonical:
+        now, before = ("as sent", "as canonical addresses")[:: 1 if first.canonical else -1]
+        return f"had its values masked {before}, and now {now}"
+    return ""
+
+
+def line(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLoad]) -> str:
+    """Write a column for the configuration so that it is masked as in its first load.
+
+    It reads the field under its old and its new names.
+    """
+    changes: dict[str, Any] = {"mask": True, "context": first.context, "attribute": None}
+    names = _names(column, first, table, known)
+    changes["field"] = names[0] if len(names) == 1 else tuple(names)
+    if first.canonical:
+        changes |= {"type": "ip", "canonical": True}
+    elif column.type == "ip":
+        changes["canonical"] = False
+    else:
+        changes["type"] = "text"
+    return _written(column.model_copy(update=changes))
+
+
+def _written(column: Column) -> str:
+    facts = column.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(
+        facts, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True
+    ).strip()
+
+
+def _names(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLoad]) -> list[str]:
+    """Choose the names of the field: the old ones, then the new ones, none of another column."""
+    others = [other for other in table.columns if other is not column]
+    # A column that differs too gets a line of its own, with the names that it had.
+    remembered = {other.column_name: other for other in known if other is not first}
+    kept = {
+        name
+        for other in others
+        if other.name not in remembered or not _difference(other, remembered[other.name])
+        for name in other.fields
+    } | {other.name for other in others}
+    returned = {name for other in remembered.values() for name in other.fields}
+    names = [name for name in first.fields if name not in kept]
+    names += [name for name in column.fields if name not in {*names, *returned}]
+    return names or list(column.fields or first.fields)
+
+
+def missing(table: Table, known: Sequence[FirstLoad]) -> list[Column]:
+    """List the masked columns that are not recorded."""
+    names = {first.column_name for first in known}
+    return [column for column in masked_columns(table) if column.name not in names]
+
+
+def add(connection: sa.Connection, settings: Settings, columns: Sequence[Column]) -> None:
+    """Record how columns are masked."""
+    for column in columns:
+        connection.execute(
+            queries()["add_masked_column"],
+            {
+                "target": settings.table.full_name,
+                "column_name": column.name,
+                "context": column.masking_context,
+                "canonical": is_canonical(column),
+                "fields": list(column.fields),
+                "job": settings.job_name,
+            },
+        )

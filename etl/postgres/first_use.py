@@ -1,0 +1,191 @@
+"""What the database remembers of the first use of each key and of each masked column.
+
+A keyring or a configuration that does not fit it is refused before anything is received, stored or
+shown. Commands that only look compare; those that store what a key made also record first uses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+
+from etl.config import Settings
+from etl.crypto import seal
+from etl.crypto.keyring import Keyring
+from etl.errors import DatabaseRefused, EtlError, KeyringError
+from etl.postgres import contexts, evidence, key_checks
+from etl.postgres.contexts import FirstLoad
+from etl.postgres.engine import open_engine, transaction
+from etl.postgres.evidence import Evidence
+from etl.postgres.key_checks import KeyCheck
+from etl.postgres.queries import queries, quote_name
+
+log = logging.getLogger(__name__)
+
+_TABLES = {"key_checks", "masked_columns"}
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the database knows, and samples of what is stored for what it does not know."""
+
+    keys: Sequence[KeyCheck] = ()
+    columns: Sequence[FirstLoad] = ()
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
+    """Check that keyring and configuration are those of the first use. Records nothing.
+
+    :raises KeyringError: a key id has another key than at its first use
+    :raises SettingsError: a masked column has another context or canonical form, or is not masked
+    :raises DatabaseRefused: the role may not read what the database remembers
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(engine) as connection:
+        memory = _read(connection, settings, keyring)
+    _check(memory, settings, keyring)
+
+
+def check_if_reachable(settings: Settings, keyring: Keyring) -> None:
+    """Check as :func:`check` does, for a command that needs no database.
+
+    :raises KeyringError, SettingsError: as :func:`check`
+    """
+    if settings.database.url is None:
+        return
+    try:
+        engine = open_engine(settings.database)
+        try:
+            with transaction(engine) as connection:
+                memory = _read(connection, settings, keyring)
+        finally:
+            engine.dispose()
+    except EtlError as error:
+        log.warning("keys and contexts were not compared with the database: %s", error)
+        return
+    _check(memory, settings, keyring)
+
+
+def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> None:
+    """Check as :func:`check` does, and record the first uses in the caller's transaction.
+
+    :raises EtlError: as :func:`check`, or the role may not record; nothing is recorded
+    """
+    known = _read_known(connection, settings)
+    if _is_all_known(known, settings, keyring):
+        _check(known, settings, keyring)
+        return
+    # What another transaction records meanwhile must fit, too.
+    connection.execute(queries()["lock_first_use"])
+    memory = _read(connection, settings, keyring)
+    _check(memory, settings, keyring)
+    _check_rights(connection, "writable", "write")
+    _warn_of_replaced(memory, settings, keyring)
+    if not memory.keys and not memory.evidence.is_readable:
+        _warn_of_untested(connection, settings)
+    key_ids = key_checks.missing(settings, keyring, memory.keys)
+    key_checks.add(connection, settings, keyring, key_ids)
+    contexts.add(connection, settings, contexts.missing(settings.table, memory.columns))
+
+
+def _is_all_known(memory: _Memory, settings: Settings, keyring: Keyring) -> bool:
+    """Whether nothing is left to record for this job and its table."""
+    return not key_checks.missing(settings, keyring, memory.keys) and not contexts.missing(
+        settings.table, memory.columns
+    )
+
+
+def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> _Memory:
+    """Read what is known and, if that is not all, what else keys and contexts can be tested on."""
+    memory = _read_known(connection, settings)
+    known = {first.key_id for first in memory.keys}
+    table = settings.table
+    if known.issuperset(keyring.key_ids) and not contexts.missing(table, memory.columns):
+        return memory
+    headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
+    return replace(memory, evidence=evidence.gather(connection, settings, headers))
+
+
+def _read_known(connection: sa.Connection, settings: Settings) -> _Memory:
+    # A database of an earlier version has no such tables, and so remembers nothing.
+    if _check_rights(connection, "readable", "read") < _TABLES:
+        return _Memory()
+    return _Memory(key_checks.read(connection, settings), contexts.read(connection, settings.table))
+
+
+def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
+    """Check a right of the session's role on the two tables; returns those that exist."""
+    rows = connection.execute(queries()["first_use_rights"]).mappings().all()
+    refused = sorted(str(row["name"]) for row in rows if not row[right])
+    if refused:
+        role = connection.exec_driver_sql("select current_user").scalar_one()
+        raise DatabaseRefused(
+            f"role {role!r} may not {verb} etl.{refused[0]} (SQLSTATE 42501); for a role of this "
+            "program run 'etl init --roles' again as the owner, else: grant select, insert on "
+            f"etl.key_checks, etl.masked_columns to {quote_name(str(role), for_driver=True)}"
+        )
+    return {str(row["name"]) for row in rows}
+
+
+def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+    key_checks.check(keyring, memory.keys)
+    contexts.check(settings.table, memory.columns)
+    _check_evidence(memory, settings, keyring)
+
+
+def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+    """Check that keys and contexts that are not recorded open what is stored."""
+    table = settings.table
+    opening = evidence.opening_contexts(memory.evidence, keyring, table)
+    proven = {first.key_id for first in memory.keys}
+    proven |= {key_id for (_, key_id), context in opening.items() if context is not None}
+    proven |= _keys_that_open_bodies(memory.evidence, keyring)
+    for key_id in keyring.key_ids:
+        if key_id in memory.evidence.key_ids - proven:
+            raise KeyringError(
+                f"key {key_id!r} of this keyring opens nothing of what is stored under its id in "
+                f"{table.full_name!r} and the quarantine; restore the copy of the keyring that was "
+                "used before, and never make a new one (if the fields of all masked columns were "
+                "renamed, give the columns their old 'context' instead)"
+            )
+    for column in contexts.missing(table, memory.columns):
+        found = [
+            context
+            for (name, key_id), context in opening.items()
+            if name == column.name and key_id in proven
+        ]
+        if found and column.masking_context not in found:
+            raise contexts.unlike_stored_tokens(column, table, next(filter(None, found), None))
+
+
+def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
+    entries = [entry for same_key in found.bodies.values() for entry in same_key]
+    owners = [key_id for key_id, same_key in found.bodies.items() for _ in same_key]
+    bodies = seal.unseal_each(
+        [body for _, body in entries], [message_id for message_id, _ in entries], keyring
+    )
+    return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
+
+
+def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+    used = sorted({first.key_id for first in memory.keys})
+    if used and not set(used) & set(keyring.key_ids):
+        log.warning(
+            "this keyring has none of the keys that were used for table %r before (%s), so equal "
+            "values get other tokens from now on; if it replaces a lost keyring, restore its copy",
+            settings.table.full_name,
+            ", ".join(used),
+        )
+
+
+def _warn_of_untested(connection: sa.Connection, settings: Settings) -> None:
+    if connection.execute(queries()["has_history"]).scalar_one():
+        log.warning(
+            "the keys and contexts are recorded without a test on stored tokens, because this role "
+            "may not read table %r; make sure that the keyring opens them: etl unmask",
+            settings.table.full_name,
+        )

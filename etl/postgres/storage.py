@@ -1,0 +1,57 @@
+"""Whether the database keeps what it has committed, as it was written.
+
+A session can only ask for what the server and the tables are made for. Checked before the first
+receive, and before the officer's commands that write rows.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import sqlalchemy as sa
+
+from etl.errors import TableError
+from etl.postgres.queries import queries, quote_name
+
+log = logging.getLogger(__name__)
+
+# Without them a commit is on its way to the disk when it is answered, or a page can be torn.
+_NEEDED_FOR_DURABILITY = ("fsync", "full_page_writes")
+
+
+def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
+    """Check the database's encoding and that the tables survive a crash of the server.
+
+    A server that does not wait for its disk is only warned about: rows are lost there when its
+    machine crashes, and that may be accepted, as it is for a test.
+
+    :raises TableError: the encoding cannot hold every text, or a crash empties one of the tables
+    """
+    encoding = connection.exec_driver_sql("show server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise TableError(
+            f"the encoding of the database is {encoding}, in which not every text can be stored as "
+            "it came; use a database with the encoding UTF8: create database ... encoding 'UTF8' "
+            "template template0"
+        )
+    parameters = {"schema": schema, "table": table}
+    unlogged = connection.execute(queries()["unlogged_tables"], parameters).all()
+    if unlogged:
+        raise TableError(
+            "; ".join(
+                f"table '{of}.{name}' is unlogged: a crash of the server empties it, when its "
+                f"messages are deleted already; run: alter table "
+                f"{quote_name(of, name, for_driver=True)} set logged"
+                for of, name in unlogged
+            )
+        )
+    shown = {
+        name: connection.exec_driver_sql(f"show {name}").scalar_one()
+        for name in _NEEDED_FOR_DURABILITY
+    }
+    if off := [name for name, value in shown.items() if value == "off"]:
+        log.warning(
+            "the database server runs with %s = off: when its machine crashes, rows are lost that "
+            "are no longer in the queue",
+            " and ".join(off),
+        )

@@ -1,0 +1,181 @@
+"""What would make every load into the target fail, found before the first message is received.
+
+All problems are reported at once. Each names the table, the column, the role, and the statement to
+run where that is clear.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from etl.config import Table
+from etl.errors import TableError
+from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
+from etl.postgres.engine import transaction
+from etl.postgres.queries import queries
+from etl.postgres.tables import check_existence, staging_table, target_table
+from etl.postgres.verdict import plan_refusal
+
+# What a run does with the job's own tables; see etl/sql/roles.sql.
+RIGHTS = {
+    "ledger": ("select", "insert", "delete"),
+    "quarantine": ("insert",),
+    "runs": ("select", "insert", "update"),
+    "jobs": ("select", "insert"),
+    "job_columns": ("select", "insert"),
+}
+
+_FOREIGN, _PARTITIONED = "f", "p"
+
+
+def check_target(engine: sa.Engine, table: Table) -> None:
+    """Check that the tables exist, and that the current role can load into them.
+
+    :raises TableError: names all that it finds
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(engine) as connection:
+        check_existence(connection, table)
+        problems = [*_problems_of_target(connection, table), *_problems_of_own_tables(connection)]
+        if not problems:
+            # The server itself has the last word on what no question above has covered.
+            staging_table(table).create(connection)
+            refused = plan_refusal(connection, table)
+            if refused is not None:
+                what = f"{refused.check} ({refused.kind})"
+                problems = [f"{table_text(table)} cannot take the configured columns: {what}"]
+    if problems:
+        raise TableError("; ".join(problems))
+
+
+def check_changes(engine: sa.Engine, table: Table, change: Literal["update", "delete"]) -> None:
+    """Check that rows of the target can be updated or deleted, if they are replicated.
+
+    :raises TableError: a table has no replica identity
+    :raises DatabaseUnavailable: an outage
+    """
+    parameters = {"schema": table.schema_name, "name": table.name, "change": change}
+    with transaction(engine) as connection:
+        found = connection.execute(queries()["without_replica_identity"], parameters).all()
+    if found:
+        schema, name, publication = found[0]
+        raise TableError(
+            f"rows of table '{schema}.{name}' cannot be changed: it is in publication "
+            f"{publication!r} and has no replica identity; add a primary key, or run: alter table "
+            f"{quoted(schema, name)} replica identity full"
+        )
+
+
+def _problems_of_target(connection: sa.Connection, table: Table) -> Iterator[str]:
+    names = {"schema": table.schema_name, "name": table.name}
+    found = connection.execute(queries()["target_relation"], names).one()
+    columns = existing_columns(connection, table)
+    yield from _problems_of_rights(
+        found, table, [columns[c.name] for c in table.columns if c.name in columns]
+    )
+    yield from _problems_of_storage(connection, found, table)
+    yield from column_problems(columns, target_table(table), table)
+    configured = {column.name for column in table.columns}
+    for column in columns.values():
+        if column.name not in configured:
+            yield from _problems_of_other_column(column, found, table)
+
+
+def _problems_of_rights(found: Any, table: Table, columns: list[Any]) -> Iterator[str]:
+    target = quoted(table.schema_name, table.name)
+    role = quoted(found.role)
+    if not found.schema_usage:
+        yield (
+            f"role {found.role!r} may not use schema {table.schema_name!r}; run: grant usage on "
+            f"schema {quoted(table.schema_name)} to {role}"
+        )
+    if not found.temporary:
+        yield (
+            f"role {found.role!r} may not create temporary tables, which batches are staged in; "
+            f"run: grant temporary on database {quoted(found.database)} to {role}"
+        )
+    if not all(column.may_insert for column in columns):
+        yield (
+            f"role {found.role!r} may not insert into {table_text(table)}; run: grant insert on "
+            f"{target} to {role}"
+        )
+    if found.row_security and not found.insert_policy:
+        yield (
+            f"{table_text(table)} has row-level security, and no policy lets role {found.role!r} "
+            f"insert; run: create policy ... on {target} for insert to {role} with check (...)"
+        )
+
+
+def _problems_of_storage(connection: sa.Connection, found: Any, table: Table) -> Iterator[str]:
+    """What kind of table it is."""
+    where = table_text(table)
+    parts: list[Any] = []
+    if found.kind == _PARTITIONED:
+        parts = list(connection.execute(queries()["leaf_partitions"], {"oid": found.oid}))
+        if not parts:
+            yield (
+                f"{where} has no partition; run: create table ... partition of "
+                f"{quoted(table.schema_name, table.name)} ..."
+            )
+    elif found.kind == _FOREIGN:
+        yield _FOREIGN_TABLE.format(where)
+    elif not found.takes_inserts:
+        yield (
+            f"{where} is a view that takes no rows; name the table behind it in 'table.name', or "
+            "create an INSTEAD OF INSERT trigger"
+        )
+    for part in parts:
+        if part.kind == _FOREIGN:
+            yield _FOREIGN_TABLE.format(f"partition '{part.schema}.{part.name}'")
+
+
+_FOREIGN_TABLE = (
+    "{} is a foreign table: its rows are committed on another server and not together with the "
+    "ledger, so a crash could lose or double them; load into a table of this database"
+)
+
+
+def _problems_of_other_column(column: Any, found: Any, table: Table) -> Iterator[str]:
+    """What is wrong with a column that the job does not fill in."""
+    where = f"column {column.name!r} of {table_text(table)}"
+    if column.closed_sequence:
+        yield (
+            f"{where} takes its default from sequence {column.closed_sequence}, which role "
+            f"{found.role!r} may not use; run: grant usage on sequence {column.closed_sequence} to "
+            f"{quoted(found.role)}"
+        )
+    if column.not_null and not column.has_default and not found.row_trigger:
+        yield (
+            f"{where} is NOT NULL and has no default, and is not in 'table.columns'; add it there, "
+            f"or run: alter table {quoted(table.schema_name, table.name)} alter column "
+            f"{quoted(column.name)} set default ..."
+        )
+
+
+def _problems_of_own_tables(connection: sa.Connection) -> Iterator[str]:
+    role = connection.execute(sa.text("select current_user")).scalar_one()
+    if not connection.execute(queries()["own_schema_usage"]).scalar():
+        yield (
+            f"role {role!r} may not use schema 'etl'; run: grant usage on schema etl to "
+            f"{quoted(role)}"
+        )
+    needed = [
+        {"table": table, "privilege": privilege}
+        for table, privileges in RIGHTS.items()
+        for privilege in privileges
+    ]
+    missing: dict[str, list[str]] = {}
+    for table, privilege in connection.execute(
+        queries()["missing_rights"], {"rights": json.dumps(needed)}
+    ):
+        missing.setdefault(table, []).append(privilege)
+    for table, privileges in missing.items():
+        rights = ", ".join(privileges)
+        yield (
+            f"role {role!r} may not {rights.replace(', ', ' or ')} in table 'etl.{table}'; run: "
+            f"grant {rights} on etl.{table} to {quoted(role)}"
+        )

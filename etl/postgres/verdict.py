@@ -1,0 +1,117 @@
+"""Whose fault it is when the database refuses rows: that of the rows, or of the table and the job.
+
+It is decided by what the database did with the other rows of the batch, see
+``docs/reliability.md``. The error names what an engineer needs: the table, the role, the object,
+and the statement to run where that is clear.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from etl.config import Table
+from etl.errors import DatabaseRefused
+from etl.postgres.bisection import Trial
+from etl.postgres.columns import STAGING, quoted, table_text
+from etl.postgres.queries import queries, quote_name
+from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """No row of a batch was accepted. Another batch may show whether that is the table's fault."""
+
+    error: DatabaseRefused  # what stops the run, if it is
+    blames_rows: bool  # if no other batch comes: each row was refused for its own values
+
+
+def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None:
+    """Return None if the rows that were refused are at fault, because another one was accepted.
+
+    :raises DatabaseRefused: it is the table's or the job's fault for certain
+    """
+    if not trial.refused or trial.has_taken_rows:
+        return None
+    refusals = Counter(trial.refused.values())
+    plain = plan_refusal(connection, table)
+    certain = [refusal for refusal in refusals if _column_without_value(refusal, table)]
+    if plain or certain:
+        raise table_refused(connection, table, plain or certain[0])
+    # Several rows that are refused alike may be any rows.
+    differ = len(refusals) > 1 or len(trial.refused) == 1
+    return Doubt(
+        error=table_refused(connection, table, refusals.most_common(1)[0][0]),
+        blames_rows=differ and all(refusal.is_about_a_value for refusal in refusals),
+    )
+
+
+def plan_refusal(connection: sa.Connection, table: Table) -> Refusal | None:
+    """Let the server plan the statement that loads a batch, and return how it refuses that.
+
+    The staging table must exist. Rights, columns and types are checked, but no trigger runs. A
+    locked table is not examined.
+    """
+    where = {"schema": table.schema_name, "name": table.name}
+    if connection.execute(queries()["is_locked"], where).scalar_one():
+        return None  # loading will wait for the lock, but this should not
+    names = ", ".join(quote_name(column.name) for column in table.columns)
+    target = quote_name(table.schema_name, table.name)
+    statement = f"explain insert into {target} ({names}) select {names} from {STAGING}"  # noqa: S608
+    savepoint = connection.begin_nested()
+    try:
+        connection.exec_driver_sql("set local lock_timeout = '100ms'")
+        connection.execute(sa.text(statement))
+    except sa.exc.SQLAlchemyError as error:
+        found = refusal(error)
+        if found is None and not is_lock_timeout(error):
+            raise
+        return found
+    finally:
+        savepoint.rollback()
+    return None
+
+
+def table_refused(connection: sa.Connection, table: Table, found: Refusal) -> DatabaseRefused:
+    """Make the error that stops the run, with names from the catalogue."""
+    names = {"schema": table.schema_name, "name": table.name}
+    role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
+    plain = plan_refusal(connection, table)
+    shown = plain or found
+    what = f"{shown.check} ({shown.kind})" if shown.sqlstate else shown.check
+    return DatabaseRefused(
+        f"no row can be stored in {table_text(table)}: {what}; role {role!r}; "
+        f"{_advice(shown, table, role, triggers, is_plain=plain is not None)}"
+    )
+
+
+def _column_without_value(refusal: Refusal, table: Table) -> str | None:
+    """The column that the refusal is about, if no row has a value for it."""
+    if refusal.sqlstate != "23502" or refusal.of_function:
+        return None
+    column = dict(refusal.names).get("column")
+    return None if column in {column.name for column in table.columns} else column
+
+
+def _advice(
+    refusal: Refusal, table: Table, role: str, triggers: list[str], *, is_plain: bool
+) -> str:
+    target = quoted(table.schema_name, table.name)
+    column = _column_without_value(refusal, table)
+    if column is not None:
+        return (
+            f"column {column!r} is not in 'table.columns': add it there, or run: alter table "
+            f"{target} alter column {quoted(column)} set default ..."
+        )
+    if refusal.sqlstate == "42501" and is_plain:
+        return f"run: grant insert on {target} to {quoted(role)}"
+    if refusal.sqlstate == "42501" and not refusal.of_function:
+        return "look at the row-level security policies of the table: create one for INSERT"
+    if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):
+        return f"if a partition is missing, run: create table ... partition of {target} ..."
+    if is_plain:
+        return "the table was changed during the run: compare it with 'table.columns'"
+    listed = f": {', '.join(map(repr, triggers))}" if triggers else ""
+    return f"look at the constraints, rules and triggers of the table{listed}"

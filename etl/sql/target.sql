@@ -1,0 +1,148 @@
+-- What the catalogue says about the target table, before the first message is received. The catalogue
+-- is open to every role.
+
+-- target_relation --
+-- The table, and what the current role may do with it.
+select c.oid, cast(c.relkind as text) as kind,
+       current_user as role, current_database() as database,
+       has_schema_privilege(n.oid, 'usage') as schema_usage,
+       has_database_privilege(current_database(), 'temporary') as temporary,
+       -- The function would wait for a lock on an ordinary table.
+       case when c.relkind = 'v' then pg_relation_is_updatable(c.oid, true) & 8 <> 0
+            else c.relkind <> 'm' end as takes_inserts,
+       row_security_active(c.oid) as row_security,
+       exists (
+           select from pg_policy
+           where polrelid = c.oid and polpermissive and polcmd in ('a', '*')
+             and (0 = any(polroles)
+                  or exists (select from unnest(polroles) as r (oid) where pg_has_role(r.oid, 'usage')))
+       ) as insert_policy,
+       -- Such a trigger may fill in what the row lacks.
+       exists (
+           select from pg_trigger
+           where tgrelid = c.oid and not tgisinternal and tgenabled <> 'D'
+             and tgtype & 5 = 5 and tgtype & 66 <> 0  -- for each row, insert, before or instead of
+       ) as row_trigger
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = :schema and c.relname = :name
+
+-- target_columns --
+-- The columns of a table. A domain is replaced by the type that it is made of.
+with recursive part as (
+    select a.attrelid, a.attnum, a.attname, a.atttypid as type_oid, a.atttypmod as modifier,
+           a.attnotnull as not_null, a.atthasdef or a.attidentity <> '' as has_default,
+           a.attidentity, a.attgenerated
+    from pg_attribute a
+    join pg_class c on c.oid = a.attrelid
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped
+    union all
+    select part.attrelid, part.attnum, part.attname, t.typbasetype, t.typtypmod, part.not_null or t.typnotnull,
+           part.has_default or t.typdefault is not null, part.attidentity, part.attgenerated
+    from part join pg_type t on t.oid = part.type_oid
+    where t.typtype = 'd'
+)
+select cast(part.attname as text) as name, cast(t.typname as text) as type, part.modifier,
+       format_type(part.type_oid, part.modifier) as written, part.not_null, part.has_default,
+       part.attidentity = 'a' as always_identity, part.attgenerated <> '' as generated,
+       has_column_privilege(part.attrelid, part.attnum, 'insert') as may_insert,
+       -- Its default takes a number from a sequence, which needs a right of its own.
+       (
+           select cast(cast(s.oid as regclass) as text)
+           from pg_attrdef d
+           join pg_depend on classid = cast('pg_attrdef' as regclass) and objid = d.oid
+                             and refclassid = cast('pg_class' as regclass)
+           join pg_class s on s.oid = refobjid
+           where d.adrelid = part.attrelid and d.adnum = part.attnum
+             and case when s.relkind = 'S' then not has_sequence_privilege(s.oid, 'usage, update') end
+           limit 1
+       ) as closed_sequence
+from part join pg_type t on t.oid = part.type_oid
+where t.typtype <> 'd'
+order by part.attnum
+
+-- leaf_partitions --
+-- The partitions that hold the rows of a partitioned table.
+with recursive part as (
+    select cast(:oid as oid) as oid
+    union
+    select inhrelid from pg_inherits join part on inhparent = part.oid
+)
+select cast(nspname as text) as schema, cast(relname as text) as name,
+       cast(relkind as text) as kind
+from part join pg_class using (oid) join pg_namespace on pg_namespace.oid = relnamespace
+where relkind <> 'p'
+order by 1, 2
+
+-- missing_rights --
+-- What the current role may not do with the job's own tables, of what it has to.
+select "table", privilege
+from jsonb_to_recordset(cast(:rights as jsonb)) as needed ("table" text, privilege text)
+join pg_class on relname = "table" and relnamespace = to_regnamespace('etl')
+where not case when privilege = 'delete' then has_table_privilege(oid, privilege)
+               else has_any_column_privilege(oid, privilege) end
+order by 1, 2
+
+-- own_schema_usage --
+-- Whether the current role may use the job's own schema.
+select has_schema_privilege(to_regnamespace('etl'), 'usage')
+
+-- without_replica_identity --
+-- The tables that hold the target's rows and refuse a change, because a publication sends it and
+-- nothing identifies the rows. A publication of a table covers its partitions.
+with recursive part as (
+    select c.oid
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name
+    union
+    select inhrelid from pg_inherits join part on inhparent = part.oid
+)
+select cast(n.nspname as text) as schema, cast(c.relname as text) as name,
+       cast(published.pubname as text) as publication
+from part
+join pg_class c using (oid)
+join pg_namespace n on n.oid = c.relnamespace
+join lateral (
+    select p.pubname
+    from pg_publication_tables listed
+    join pg_publication p on p.pubname = listed.pubname
+                         and case :change when 'update' then p.pubupdate else p.pubdelete end
+    join pg_namespace pn on pn.nspname = listed.schemaname
+    join pg_class pc on pc.relnamespace = pn.oid and pc.relname = listed.tablename
+    where pc.oid = c.oid
+       or pc.oid in (select cast(relid as oid) from pg_partition_ancestors(c.oid) as a (relid))
+    order by 1
+    limit 1
+) as published on true
+where c.relkind = 'r'
+  and not case c.relreplident
+              when 'f' then true
+              when 'n' then false
+              when 'd' then exists (select from pg_index
+                                    where indrelid = c.oid and indisprimary and indisvalid)
+              else exists (select from pg_index
+                           where indrelid = c.oid and indisreplident and indisvalid)
+          end
+order by 1, 2
+
+-- target_sequences --
+-- The sequences from which the target's columns take their defaults, quoted.
+select distinct cast(cast(s.oid as regclass) as text)
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+join pg_attrdef d on d.adrelid = c.oid
+join pg_depend on classid = cast('pg_attrdef' as regclass) and objid = d.oid
+                  and refclassid = cast('pg_class' as regclass)
+join pg_class s on s.oid = refobjid and s.relkind = 'S'
+where n.nspname = :schema and c.relname = :name
+order by 1
+
+-- is_locked --
+-- Whether another session holds a lock on a table that an INSERT would wait for.
+select exists (
+    select from pg_locks join pg_class c on c.oid = relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name and granted and pid <> pg_backend_pid()
+      and database = (select oid from pg_database where datname = current_database())
+      and mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+)

@@ -1,0 +1,328 @@
+"""Nothing that came in a message or from the database acts on a terminal."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from etl import cli, logs, worker
+from etl.cli import main
+from etl.crypto.keyring import Keyring
+from etl.logs import to_json, visible
+from etl.mask import tokens
+from etl.report.jinja import fill_template
+from etl.terminal import output
+from tests.conftest import ROOT, Job
+from tests.integration.test_cli import commands
+
+# Clears the screen, sets the title, types a command; moves and reverses text; hides in text.
+HOSTILE = (
+    "a\x1b[2J\x1b]0;t\x07\x9b31m\x7f\r\x08\n\tb\u202ec\u2066d\u200f\u061c\u200b\ufeff\u2028\u2029"
+    "\xad\U000e0041\ue000\u3164\ufe0f[bold red]:x:[/]z"
+)
+WHY = ("--reason", f"ticket {HOSTILE}")
+NAME = "t\u202e\x1b[1mx"
+
+
+def acting(text: str) -> set[str]:
+    """The characters of an output that a terminal obeys, or that nobody sees."""
+    lines = text.replace("\r\n", "\n").replace("\n", "")
+    return {
+        character
+        for character in lines
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+        or character in "\u3164\ufe0f"
+    }
+
+
+COLUMNS = [
+    {"name": f"u{NAME}", "field": f"u{NAME}", "type": "text"},
+    {"name": f"ip{NAME}", "field": "ip", "type": "ip", "mask": True},
+    {"name": f"d{NAME}", "field": f"d{NAME}", "type": "text", "mask": True},
+    {"name": f"l{NAME}", "field": "l", "type": "text", "max_length": 100},
+    {"name": f"c{NAME}", "attribute": "SentTimestamp", "type": "timestamp"},
+]
+IP = "198.51.100.7"
+
+
+def hostile_event(**changes: Any) -> str:
+    """An event with hostile text in every field, and in a name."""
+    fields = {f"u{NAME}": HOSTILE, "ip": IP, f"d{NAME}": HOSTILE, "l": HOSTILE, HOSTILE: HOSTILE}
+    return json.dumps({**fields, **changes})
+
+
+@pytest.fixture
+def hostile(job: Job, tmp_path: Path) -> Job:
+    """A job whose table, columns, rows, rejects, audit and keys are as hostile as they can be."""
+    job.environment |= {
+        "ETL_TABLE__NAME": json.dumps(NAME),
+        "ETL_TABLE__COLUMNS": json.dumps(COLUMNS),
+        "ETL_TABLE__INDEXES": "[]",
+        "ETL_QUARANTINE__MAX_FRACTION": "1",
+        "TERM": "dumb",
+        "HOME": str(tmp_path),
+    }
+    assert job.command("init").returncode == 0
+    with job.engine.begin() as connection:
+        refuse = f'"no{NAME}" check ("l{NAME}" <> \'refused\')'
+        connection.exec_driver_sql(f'alter table public."{NAME}" add constraint {refuse}')
+    job.send(*[hostile_event()] * 3, hostile_event(l="refused"), "{" + json.dumps(HOSTILE))
+    job.send(hostile_event(**{f"u{NAME}": None}), hostile_event(**{f"u{NAME}": "other"}))
+    job.run()
+    job.send(*[hostile_event()] * 3)
+    return job
+
+
+def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]]:
+    """One call of every command that prints what came in a message or from the database."""
+    device = str(tokens([HOSTILE], keyring, f"d{NAME}")[0])
+    value = ("-", "--quoted", "--column", f"d{NAME}")
+    return {
+        "run --dry-run": ("--max-messages", "1"),
+        "run": ("--idle-seconds", "1"),
+        "history": (),
+        "report duplicates": (),
+        "rows": value,
+        "rows --json": value,
+        "token": value,
+        "unmask": (device, *WHY),
+        "unmask --json": (device, *WHY),
+        "unmask --where": ("true", *WHY),
+        "unmask --json --where": ("true", *WHY),
+        "unmask --column": (HOSTILE, device, *WHY),
+        "audit": (),
+        "audit --json": (),
+        "keys list": (),
+        "keys list --json": (),
+        "quarantine list": (),
+        "quarantine list --entries": (),
+        "quarantine list --json": (),
+        "quarantine show": ("2", *WHY),
+        "quarantine show --json": ("2", *WHY),
+        "quarantine show 9": WHY,
+        "quarantine export": (str(folder / f"x{NAME}"),),
+        "quarantine import": (str(folder / f"x{NAME}"),),
+        "quarantine replay": ("--all",),
+        "quarantine discard": ("1", *WHY),
+        "quarantine list --closed": ("--entries",),
+        "forget": value,
+        "forget --yes": (*value, *WHY),
+        "rekey": (),
+        "init": (),
+        "send": (str(folder / f"none{NAME}"),),
+        "config show": (),
+        "keys new": (),
+        "keys rotate": (),
+        "report notebook": (str(folder / f"none{NAME}.ipynb"),),
+    }
+
+
+# Prints nothing but what it made up itself.
+APART = {"demo"}
+
+
+@dataclass
+class Printed:
+    """What a command printed, and its exit code."""
+
+    code: int
+    text: str
+
+
+def on_a_terminal(job: Job, arguments: list[str], piped: bytes) -> Printed:
+    """Run a command whose output and errors go to a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "etl", *arguments],
+        env=job.environment,
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        assert process.stdin is not None
+        process.stdin.write(piped)
+        process.stdin.close()
+        pieces = []
+        try:
+            while piece := os.read(ours, 65_536):
+                pieces.append(piece)
+        except OSError:  # Linux says so when the other side is closed
+            pass
+        os.close(ours)
+        code = process.wait(timeout=120)
+    return Printed(code, b"".join(pieces).decode())
+
+
+def through_a_pipe(job: Job, arguments: list[str], piped: bytes) -> Printed:
+    """Run a command in this process, with its output and errors in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["etl", *arguments])
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        patch.setattr(threading, "excepthook", threading.excepthook)
+        patch.setattr(worker, "tune_interpreter", lambda: None)
+        with CliRunner().isolation(input=piped, env=job.environment) as streams:
+            with pytest.raises(SystemExit) as ended:
+                cli.start()
+            printed = b"".join(stream.getvalue() for stream in streams[:2])
+    return Printed(ended.value.code or 0, printed.decode())  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("run", [on_a_terminal, through_a_pipe])
+def test_no_command_prints_what_a_terminal_obeys(
+    hostile: Job, keyring: Keyring, tmp_path: Path, run: Callable[..., Printed]
+) -> None:
+    """Whatever is in the messages, in the names of the table and its columns, and in arguments."""
+    failing = {"unmask --column": 2, "quarantine show 9": 2, "send": 2, "report notebook": 2}
+    shown = 0
+    for call, arguments in calls(hostile, keyring, tmp_path).items():
+        printed = run(hostile, [*call.split(), *arguments], json.dumps(HOSTILE).encode())
+        assert printed.code == failing.get(call, 0), f"{call}: {printed.text}"
+        assert acting(printed.text) == set(), call
+        shown += "\\u202e" in printed.text
+    assert shown > 15
+
+
+def test_every_command_is_tried() -> None:
+    """A new command is added to the calls, or to those that print nothing from outside."""
+    leaves = {
+        " ".join(path) for path in commands(main) if not isinstance(_command(path), click.Group)
+    }
+    tried = set(calls(None, Keyring.new(), Path()))  # type: ignore[arg-type]
+    untried = {
+        name for name in leaves if not any(f"{call} ".startswith(f"{name} ") for call in tried)
+    }
+    assert untried == APART
+
+
+def _command(path: tuple[str, ...]) -> click.Command:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    return command
+
+
+# The only places that write to standard output or standard error.
+WRITERS = {"logs.py", "terminal/lines.py", "terminal/output.py", "terminal/progress.py"}
+WRITERS |= {"worker_pool.py"}  # the places of an error, without its message
+
+
+def test_all_output_goes_through_one_place() -> None:
+    """Nothing else prints, so nothing else can forget to escape."""
+    found = set()
+    for path in (ROOT / "etl").rglob("*.py"):
+        name = str(path.relative_to(ROOT / "etl"))
+        if name.startswith("embedded/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                text = ast.unparse(node.func)
+                if re.fullmatch(r"print|click\.\w*echo\w*|sys\.std\w+\.\w*write\w*", text):
+                    found.add(name)
+    assert found <= WRITERS
+    assert "terminal/lines.py" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain ö 漢 🚀", "plain ö 漢 🚀"),
+        ("\x1b[31m\x07\x00\x7f", "\\x1b[31m\\x07\\x00\\x7f"),
+        ("a\nb\tc\r", "a\\nb\\tc\\r"),
+        ("\x85\x9b\xa0\xad", "\\x85\\x9b\\xa0\\xad"),
+        ("\u202e\u2066\u2069\u200e\u061c", "\\u202e\\u2066\\u2069\\u200e\\u061c"),
+        ("\u200b\u200d\u2060\ufeff\u00ad", "\\u200b\\u200d\\u2060\\ufeff\\xad"),
+        ("\u2028\u2029\ud800\udfff\ue000", "\\u2028\\u2029\\ud800\\udfff\\ue000"),
+        ("\U000e0001\U000e0100\ufe0f\u3164\u034f", "\\U000e0001\\U000e0100\\ufe0f\\u3164\\u034f"),
+    ],
+)
+def test_what_cannot_be_seen_is_an_escape(text: str, expected: str) -> None:
+    """Everything else is as it is."""
+    assert visible(text) == expected
+
+
+def test_no_character_is_forgotten() -> None:
+    """None of Unicode's characters that act or hide is left."""
+    every = "".join(map(chr, range(0x110000)))
+    assert acting(visible(every)) == set()
+    assert acting(to_json({every: every})) == set()
+    # In this order no two surrogates make a pair.
+    assert json.loads(to_json(every[::-1])) == every[::-1]
+
+
+def test_rich_obeys_nothing_in_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither markup nor emoji names nor a backslash at the end."""
+    value = "[bold]x[/] :x: [link=a]\\"
+    output.frame(pd.DataFrame({value: [value, HOSTILE]}), value)
+    output.console().print(f"x{HOSTILE[:20]}")
+    printed = capsys.readouterr().out
+    assert printed.count("[bold]x[/] :x: [link=a]\\") == 3
+    assert acting(printed) == set()
+
+
+def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As text and as JSON."""
+    for form in ("text", "json"):
+        logs.start("info", form)
+        logs.logging.getLogger("etl.test").warning("name %s", HOSTILE)
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1
+        assert acting(printed) == set()
+    assert json.loads(printed)["message"] == f"name {HOSTILE}"
+
+
+def test_a_page_shows_direction_marks_as_escapes() -> None:
+    """A value cannot reorder the page around it."""
+    page = fill_template(
+        "notebook.html", title=HOSTILE, body=HOSTILE, finished_at="2026-01-01 00:00:00"
+    )
+    assert acting(page) <= {"\t"}
+    assert "\\u202e" in page
+
+
+@pytest.mark.parametrize("command", ["token", "rows", "forget", "unmask"])
+@pytest.mark.parametrize("arguments", [["can", "canary", "b"], ["-5canary"], ["--593canary"]])
+def test_wrong_usage_repeats_no_value(command: str, arguments: list[str]) -> None:
+    """What is too much on the command line may be a part of the value."""
+    if command == "unmask" and len(arguments) > 1:
+        return  # takes any number of tokens
+    done = subprocess.run(
+        [sys.executable, "-m", "etl", command, *arguments, "--column", "ip"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 2
+    assert "canary" not in done.stderr
+    assert "on standard input" in done.stderr
+
+
+def test_a_terminal_that_does_not_speak_utf_8_gets_escapes(hostile: Job, keyring: Keyring) -> None:
+    """And no error, from lines or from tables."""
+    device = str(tokens(["漢"], keyring, f"d{NAME}")[0])
+    done = hostile.command("unmask", device, "--reason", "漢", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stdout) == (0, "\\u6f22\n")
+    done = hostile.command("audit", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0
+    assert "\\u6f22" in done.stdout

@@ -1,0 +1,238 @@
+"""A value is found in a message body however it is written there, and no other value is."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from etl.config import Column
+from etl.operations.body_search import BodySearch
+from tests.unit.builders import columns, event
+
+IP, DEVICE = columns("ip", "device_id")
+V6 = "2001:db8::1"
+V4 = "198.51.100.7"
+NAME = "Gerät Ü/7"
+
+
+def found(column: Column, value: str, body: str) -> bool:
+    """Whether the search for a value of a column finds it in a body."""
+    return BodySearch(column, [value]).finds(body)
+
+
+def escaped(text: str) -> str:
+    """Every character as a JSON escape, with digits in upper case."""
+    units = text.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02X}{units[i + 1]:02X}" for i in range(0, len(units), 2))
+
+
+def sns(text: str) -> str:
+    """An SNS notification with the text."""
+    return json.dumps({"Type": "Notification", "Message": text})
+
+
+# Ways in which a producer can write an event with a value into a body.
+WAYS: dict[str, Callable[[str], str]] = {
+    "in its field": lambda value: event(device_id=value),
+    "in another field": lambda value: event(device_id="x", user_id=value),
+    "in an unknown field": lambda value: event(device_id="x", note=value),
+    "in a list": lambda value: event(device_id=[[value]]),
+    "deep": lambda value: event(device_id={"a": [{"b": {"c": value}}]}),
+    "as a key": lambda value: event(locale={value: None}),
+    "as a field's name": lambda value: json.dumps({value: 1}),
+    "in a list of events": lambda value: f"[{event()}, {event(user_id=value)}]",
+    "as the whole body": lambda value: json.dumps(value),
+    "with spaces around": lambda value: event(device_id=f" \t{value}\u3000\n"),
+    "with invisible characters": lambda value: event(device_id=f"\ufeff{value}\u200b"),
+    "in a sentence": lambda value: event(note=f"device ({value}), seen again."),
+    "as key=value": lambda value: event(note=f"a=1;id={value};b=2"),
+    "unescaped": lambda value: json.dumps({"device_id": value}, ensure_ascii=False),
+    "fully escaped": lambda value: f'{{"device_id": "{escaped(value)}"}}',
+    "slashes escaped": lambda value: event(device_id=value).replace("/", "\\/"),
+    "in SNS": lambda value: sns(event(user_id=value)),
+    "in SNS twice": lambda value: sns(sns(event(user_id=value))),
+    "JSON in a field": lambda value: event(note=json.dumps({"a": [value]})),
+    "JSON of JSON of JSON": lambda value: json.dumps(json.dumps(json.dumps([value]))),
+    "first of two equal keys": lambda value: f'{{"a": {json.dumps(value)}, "a": 1}}',
+    "with NaN": lambda value: f'{{"a": NaN, "b": {json.dumps(value)}}}',
+    "with a long integer": lambda value: f'{{"a": {"9" * 9_000}, "b": {json.dumps(value)}}}',
+    "nested too deeply": lambda value: "[" * 99_999 + json.dumps(value) + "]" * 99_999,
+    "two documents": lambda value: f"{event()}\n{event(user_id=value)}",
+    "rubbish after it": lambda value: event(user_id=value) + "}}, x",
+    "rubbish before it": lambda value: f"INFO got {event(user_id=value)}",
+    "after a BOM": lambda value: "\ufeff" + event(user_id=value),
+    "a line break in a text": lambda value: f'{{"a": "x\n", "b": {json.dumps(value)}}}',
+    "truncated": lambda value: '{"a": {"device_id": ' + json.dumps(value),
+    "truncated in the text": lambda value: '{"device_id": ' + json.dumps(value)[:-1],
+    "truncated, fully escaped": lambda value: f'{{"device_id": "{escaped(value)}',
+    "truncated SNS": lambda value: sns(event(user_id=value))[:-2],
+    "truncated SNS of SNS": lambda value: sns(sns(event(user_id=value)))[:-2],
+    "Python": lambda value: repr({"device_id": value}),
+    "Python, ASCII": lambda value: ascii({"device_id": value}),
+    "percent": lambda value: f"/login?device={quote(value, safe='')}&x=1",
+    "form": lambda value: urlencode({"a": "b c", "device_id": value}),
+    "form in a field": lambda value: event(query=urlencode({"a": "ä", "device_id": value})),
+    "HTML": lambda value: f"<p>{html.escape(value).replace('Ü', '&Uuml;')}</p>",
+    "HTML, numbers": lambda value: "".join(f"&#{ord(c)};" for c in value),
+    "base64": lambda value: base64.b64encode(event(user_id=value).encode()).decode(),
+    "base64url in a field": lambda value: event(
+        data=base64.urlsafe_b64encode(event(user_id=value).encode()).decode().rstrip("=")
+    ),
+    "NFD": lambda value: event(device_id=unicodedata.normalize("NFD", value)),
+    "NULs between": lambda value: event(device_id=value).encode("utf-16-le").decode("latin-1"),
+    "beside a lone surrogate": lambda value: event(device_id=f"\ud800 {value}"),
+    "between NULs": lambda value: event(device_id=f"\0{value}\0"),
+    "CSV": lambda value: f'a,"{value}",b',
+    "XML": lambda value: f"<device>{value}</device>",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(DEVICE, NAME), (DEVICE, "593-47-5928"), (DEVICE, "Zoë 🚀 7"), (IP, V4), (IP, V6)],
+)
+def test_a_value_is_found_however_it_is_written(way: str, column: Column, value: str) -> None:
+    """In any place of the event, in any escapes, in text that is not JSON."""
+    assert found(column, value, WAYS[way](value))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_value_is_not_found(way: str) -> None:
+    """The same bodies with a similar value do not have it."""
+    for column, value, other in (
+        (DEVICE, NAME, "Gerät Ü/70"),
+        (DEVICE, NAME, "Gerat U/7"),
+        (DEVICE, "593-47-5929", "593-47-5929-1"),
+        (DEVICE, "593-47-5929", "1593-47-5929"),
+        (DEVICE, "47", "593-47-5928"),
+        (IP, V4, "198.51.100.70"),
+        (IP, V4, "1.198.51.100.7"),
+        (IP, V4, "198.51.100.7.1"),
+        (IP, V6, "2001:db8::12"),
+        (IP, V6, "2001:db8::1:1"),
+        (IP, V6, "1:2001:db8::1"),
+        (IP, V6, "x2001:db8::1"),
+        (IP, V6, "2001:db8::1g"),
+    ):
+        assert not found(column, value, WAYS[way](other)), other
+
+
+@pytest.mark.parametrize(
+    ("value", "spellings"),
+    [
+        (
+            V6,
+            ["2001:DB8:0::1", "2001:0db8:0000:0000:0000:0000:0000:0001", "2001:db8:0:0::0:0.0.0.1"],
+        ),
+        (V4, ["::ffff:198.51.100.7", "::FFFF:c633:6407", "198.051.100.007", "198.51.100.7:443"]),
+        ("::ffff:198.51.100.7", [V4]),
+        ("fe80::1", ["fe80::1%eth0", "[FE80::1]:443", "fe80::1/64", "ip:fe80::1", "(fe80::1)."]),
+        (V4, ["198.51.100.7/32", "ip:198.51.100.7", "x@198.51.100.7.", "-198.51.100.7-"]),
+    ],
+)
+def test_an_address_is_found_in_every_notation(value: str, spellings: list[str]) -> None:
+    """In a field and in text."""
+    for spelling in spellings:
+        assert found(IP, value, event(device_id=spelling)), spelling
+        assert found(IP, value, f"got {spelling} {{"), spelling
+        assert found(IP, value, event(note=f"got {spelling}, 1")), spelling
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "number", "expected"),
+    [
+        (DEVICE, "4711", "4711", True),
+        (DEVICE, "4711", "4711.0", True),
+        (DEVICE, "4711", "4.711e3", True),
+        (DEVICE, "12345678901234567891", "12345678901234567891", True),
+        (DEVICE, "12345678901234567891", "12345678901234567892", False),
+        (DEVICE, "0.1", "0.10000000000000000001", False),
+        (DEVICE, "4711", "47110", False),
+        (DEVICE, "4711", "1e999999999", False),
+        (IP, V4, "3325256711", True),
+        (IP, V4, "3325256712", False),
+        (IP, "0.0.0.1", "1", False),
+    ],
+)
+def test_a_number_counts_as_its_digits(
+    column: Column, value: str, number: str, expected: bool
+) -> None:
+    """Digits are compared exactly, and as a number."""
+    assert found(column, value, f'{{"device_id": [{number}]}}') == expected
+    assert found(column, value, f'{{"Message": "{{\\"device_id\\": {number}}}"}}') == expected
+
+
+def test_garbled_text_is_recognised() -> None:
+    """UTF-8 that was read as Latin-1 or as Windows-1252, once or twice."""
+    for encoding in ("latin-1", "cp1252"):
+        once = NAME.encode().decode(encoding)
+        twice = once.encode().decode(encoding)
+        for garbled in (once, twice):
+            assert found(DEVICE, NAME, event(device_id=garbled))
+
+
+def test_the_case_of_letters_counts() -> None:
+    """Except in an address, a different case is a different value."""
+    assert not found(DEVICE, "abC", event(device_id="abc"))
+
+
+@pytest.mark.parametrize("value", ["", " ", "\u200b"])
+def test_an_empty_value_is_nowhere(value: str) -> None:
+    """It would be in every body."""
+    assert not found(DEVICE, value, event(device_id=""))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a" * 1_000_000,
+        "1." * 500_000,
+        "1:" * 500_000,
+        "\\" * 1_000_000,
+        "%25" * 300_000,
+        "&amp;" * 200_000,
+        "\\u005c" * 170_000,
+        '["' * 400_000,
+        "[" * 1_000_000,
+        '"' * 1_000_000,
+        "{}" * 300_000,
+        "A" * 999_999 + "=",
+    ],
+    ids=lambda text: text[:8],
+)
+def test_a_hostile_body_takes_no_longer_than_others(hostile: str) -> None:
+    """A time that grew with the square of the length would exceed the limit of a test."""
+    for text in (hostile, event(device_id=hostile)):
+        assert not found(DEVICE, NAME, text)
+        assert not found(IP, V6, text)
+
+
+def test_a_body_of_any_shape_is_searched() -> None:
+    """Nothing in a body stops the search."""
+    shapes: list[Any] = [
+        "",
+        " ",
+        "{",
+        "null",
+        "true",
+        '"',
+        "\\",
+        "\\u",
+        "\\uD800",
+        "%",
+        "%ff",
+        "&#x;",
+        "\ud800",
+        "\0",
+    ]
+    for shape in [*shapes, "&#1114112;", "\\U00110000", "==", "1e5", "-", "\ufeff"]:
+        assert not found(DEVICE, NAME, shape)
+        assert not found(IP, V4, shape)
