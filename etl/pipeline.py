@@ -188,15 +188,17 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             with drain.watchdog.limited():
                 wait_for_commits(drain.engine)
         except QuarantineBudget as error:
-            raise quarantine.with_sample(
-                error,
-                drain.engine,
-                batch.rejects,
-                batch.messages,
-                drain.keyring,
-                drain.share.run.run_id,
-                drain.settings,
-            ) from None
+            with drain.watchdog.limited():
+                error = quarantine.with_sample(
+                    error,
+                    drain.engine,
+                    batch.rejects,
+                    batch.messages,
+                    drain.keyring,
+                    drain.share.run.run_id,
+                    drain.settings,
+                )
+            raise error from None
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)
