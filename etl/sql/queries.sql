@@ -40,20 +40,20 @@ select job from etl.jobs where job <> :job order by job
 select distinct field from etl.job_columns where job = :job
 
 -- unlogged_tables --
--- The job's own tables, the target and its partitions, if a crash of the server would empty them.
+-- The job's own tables, the target and its partitions, if a crash of the server would empty them. The
+-- target is looked up in the catalogue: its name as a regclass needs a right on its schema.
+with target as (
+    select pg_class.oid
+    from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+    where nspname = :schema and relname = :table
+)
 select cast(nspname as text) as schema, cast(relname as text) as name
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where relpersistence = 'u' and relkind in ('r', 'p')
   and (nspname = 'etl' and relname in ('ledger', 'quarantine', 'runs', 'jobs', 'job_columns',
                                        'unmask_audit', 'key_checks', 'masked_columns')
-       or nspname = :schema and relname = :table
-       or pg_class.oid in (
-           -- Not by to_regclass, which is an error without the right to use the schema.
-           select cast(tree.relid as oid)
-           from pg_class as target join pg_namespace as home on home.oid = target.relnamespace,
-                pg_partition_tree(target.oid) as tree
-           where home.nspname = :schema and target.relname = :table
-       ))
+       or pg_class.oid in (select oid from target)
+       or pg_class.oid in (select relid from target, pg_partition_tree(target.oid)))
 order by 1, 2
 
 -- claim_messages --

@@ -521,7 +521,8 @@ def test_the_quarantine_budget_holds_for_refused_rows_too(table: Table) -> None:
     table.do(*raising("P0001", "new.user_id !~ '[05]$'"))
     outcome = table.load(400)
     assert isinstance(outcome.problem, QuarantineBudget)
-    assert (outcome.loaded, outcome.reasons, outcome.acknowledged) == ([], [], [])
+    assert (outcome.loaded, outcome.acknowledged) == ([], [])
+    assert set(outcome.reasons) <= {"SQLSTATE P0001"}  # of the sample that a budget stop keeps
 
 
 def test_other_messages_of_the_batch_do_not_wait(table: Table) -> None:
