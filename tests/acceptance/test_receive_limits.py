@@ -174,6 +174,37 @@ def fail(job: Job, *arguments: str) -> subprocess.CompletedProcess[str]:
     return completed
 
 
+def test_looks_leave_the_messages_to_a_run(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres
+) -> None:
+    """After a run that failed, looks go on until few receives are left; then they are refused."""
+    count = 25
+    with receives(strict_sqs, postgres, 5) as job:
+        job.send(*logins(count))
+        fail(job)
+        for number in (2, 3):
+            # With a maximum, a slow answer does not end the look before it has seen all of them.
+            summary = look(job, "--max-messages", str(count))
+            assert (summary["receive_count"], summary["max_receive_count"]) == (number, 5)
+        for _ in range(2):
+            problem = refused(job)
+            assert "after 5 receives" in problem
+            assert "--use-last-receives" in problem
+        assert visible(job) == count
+        assert job.run()["loaded"] == count
+        assert dead_letters(job) == 0
+
+
+def test_a_look_says_which_receive_it_is(strict_sqs: StrictSqs, postgres: EmbeddedPostgres) -> None:
+    """Whoever looks sees how many looks are left."""
+    with receives(strict_sqs, postgres, 7) as job:
+        job.send(*logins(15))
+        for number in (1, 2):
+            completed = job.command("run", "--dry-run", "--idle-seconds", "1")
+            assert completed.returncode == 0, completed.stderr
+            assert f"this look is receive {number} of 7 for these messages" in completed.stdout
+
+
 @pytest.mark.parametrize("maximum", [1, 2])
 def test_a_look_that_could_only_use_the_last_receives_receives_nothing(
     strict_sqs: StrictSqs, postgres: EmbeddedPostgres, maximum: int
