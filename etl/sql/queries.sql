@@ -46,9 +46,14 @@ from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where relpersistence = 'u' and relkind in ('r', 'p')
   and (nspname = 'etl' and relname in ('ledger', 'quarantine', 'runs', 'jobs', 'job_columns',
                                        'unmask_audit', 'key_checks', 'masked_columns')
-       or pg_class.oid = to_regclass(format('%I.%I', :schema, :table))
-       or pg_class.oid in (select relid
-                           from pg_partition_tree(to_regclass(format('%I.%I', :schema, :table)))))
+       or nspname = :schema and relname = :table
+       or pg_class.oid in (
+           -- Not by to_regclass, which is an error without the right to use the schema.
+           select cast(tree.relid as oid)
+           from pg_class as target join pg_namespace as home on home.oid = target.relnamespace,
+                pg_partition_tree(target.oid) as tree
+           where home.nspname = :schema and target.relname = :table
+       ))
 order by 1, 2
 
 -- claim_messages --

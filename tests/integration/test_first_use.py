@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from etl.postgres.tables import create_tables
 from etl.preflight import Ready, prepare_database
 from etl.runs import Run, Share
 from etl.sqs.limits import Stop, open_quota
-from etl.sqs.queue import Queue
+from etl.sqs.queue import Queue, QueueState
 from tests.acceptance.job_processes import new_job
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import event
@@ -379,8 +380,9 @@ def test_nothing_is_recorded_for_a_run_that_cannot_be_entered(
     run = Run("00000000-0000-4000-8000-000000000001", "hash")
     with made.begin() as connection:
         connection.execute(sa.text("alter table etl.runs add check (host is null)"))
+    job = settings()
     with pytest.raises(RowRefused):
-        run.start(made, lambda connection: first_use.record(connection, settings(), WRONG))
+        run.start(made, job, lambda connection: first_use.record(connection, job, WRONG))
     assert keys_known(made) == []
 
 
@@ -578,6 +580,9 @@ def test_a_worker_compares_the_keyring_that_it_has_loaded_itself(
     run = Run("00000000-0000-4000-8000-000000000001", these.config_hash)
     stop = Stop()
     prepare_database(these, made, KEYRING, run, stop)
-    ready = Ready(WRONG, Queue(None, ""), 30, None)
+    ready = Ready(WRONG, Queue(None, ""), QueueState(30, 0, 0), None)
+    monkeypatch.setattr(worker, "_check_patiently", lambda *_: ready)
     with pytest.raises(KeyringError, match="is not the key that job"):
-        worker.work_in_own_process(these, ready, Share(run), open_quota(None), stop)
+        worker.work_in_own_process(
+            these, Share(run), open_quota(None), stop, lambda *_: nullcontext()
+        )

@@ -66,9 +66,10 @@ class Noting(Consumer):
         """Note the messages that would be deleted."""
         self.acknowledged += [message.message_id for message in messages]
 
-    def release(self, messages: Sequence[Message]) -> None:
+    def _release(self, messages: Sequence[Message]) -> int:
         """Note the messages that would be released."""
         self.given_back += [message.message_id for message in messages]
+        return 0
 
 
 _USERS = "select user_id from user_logins order by length(user_id), 1"
@@ -143,7 +144,8 @@ class Table:
             loaded=self.column(_USERS) if read else [],
             reasons=self.column(
                 "select reason ->> 'check' from etl.quarantine, "
-                "jsonb_array_elements(reasons) as reason order by quarantine_id"
+                "jsonb_array_elements(reasons) as reason where not is_sample "
+                "order by quarantine_id"
             ),
             acknowledged=consumer.acknowledged,
             released=consumer.given_back,

@@ -173,7 +173,7 @@ def test_the_first_name_is_the_source_and_the_context() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"masked_ip": []}, "table.columns.2.field': must be a name, or a list of names"),
+    ({"masked_ip": []}, "table.columns.masked_ip.field': must be a name, or a list of names"),
     ({"masked_ip": ""}, "must be a name, or a list of names"),
     ({"masked_ip": ["ip", ""]}, "must be a name, or a list of names"),
     ({"masked_ip": ["ip", 5]}, "must be a name, or a list of names"),
