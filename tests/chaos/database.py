@@ -135,7 +135,10 @@ def deadlock(url: str, message_id: str, release: Callable[[], None]) -> None:
         cursor.execute("set deadlock_timeout = '1h'")
         cursor.execute("select run_id, pg_backend_pid() from etl.runs for update")
         run_id, pid = cursor.fetchone()
-        claim = "insert into etl.ledger (message_id, run_id, batch) values (%s, %s, 0)"
+        claim = (
+            "insert into etl.ledger (message_id, run_id, batch, job_id) "
+            "select %s, %s, 0, job_id from etl.jobs"
+        )
         claiming = threading.Thread(target=cursor.execute, args=(claim, (message_id, run_id)))
         claiming.start()
         until(lambda: _waits_for_lock(url, pid))
