@@ -179,14 +179,7 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
     attempts: list[Totals] = []
     while True:
         try:
-            with no_row_refused_at_commit():
-                _load(drain, batch, attempts.append)
-        except ledger.CommittedBeforeError:
-            # The commit had succeeded and only its reply was lost. Ids of this batch can only come
-            # from an attempt that reached COMMIT, which is the last one noted.
-            log.info("the batch had been committed before the connection was lost")
-            with drain.watchdog.limited():
-                wait_for_commits(drain.engine)
+            _load_unless_committed(drain, batch, attempts.append)
         except QuarantineBudget as error:
             with drain.watchdog.limited():
                 error = quarantine.with_sample(
@@ -206,6 +199,19 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
                 raise
             continue
         return attempts[-1]
+
+
+def _load_unless_committed(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
+    """Load a batch, unless an earlier attempt has been committed after all."""
+    try:
+        with no_row_refused_at_commit():
+            _load(drain, batch, note)
+    except ledger.CommittedBeforeError:
+        # The commit had succeeded and only its reply was lost. Ids of this batch can only come
+        # from an attempt that reached COMMIT, which is the last one noted.
+        log.info("the batch had been committed before the connection was lost")
+        with drain.watchdog.limited():
+            wait_for_commits(drain.engine)
 
 
 def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:

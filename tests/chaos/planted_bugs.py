@@ -355,8 +355,8 @@ BUGS = (
     Bug(
         "acknowledges a commit that its synchronous standby does not have",
         "etl/pipeline.py",
-        "                wait_for_commits(drain.engine)\n",
-        "                pass\n",
+        "            wait_for_commits(drain.engine)\n",
+        "            pass\n",
         (f"{FAULTS}::test_a_commit_without_its_standby_is_not_acknowledged",),
     ),
     Bug(
