@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,12 +21,13 @@ WORKERS = ("--workers", "2")
 
 def worker_processes(pid: int) -> list[psutil.Process]:
     """The worker processes of a run."""
-    return [
-        child
-        for child in psutil.Process(pid).children()
-        if "spawn_main" in " ".join(child.cmdline())
-        and "resource_tracker" not in child.cmdline()[-1]
-    ]
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile, and may be a zombie
+            words = child.cmdline()
+            if "spawn_main" in " ".join(words) and "resource_tracker" not in words[-1]:
+                found.append(child)
+    return found
 
 
 def test_two_workers_share_a_run(job: Job) -> None:
