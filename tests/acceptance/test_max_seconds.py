@@ -97,7 +97,8 @@ def test_a_database_that_is_away_during_the_run_is_not_waited_for_any_longer(
     refuse_all_rows(job)
     job.send(*logins(20))
     summary = drain(run__max_seconds=4)
-    assert (summary.stop_reason, summary.exit_code) == ("database unavailable", 1)
+    assert (summary.stop_reason, summary.exit_code) == ("max_seconds", 1)
+    assert "SQLSTATE 53100" in str(summary.problem)
     assert summary.counts.released == 20
     assert numbers(job) == (20, 0)
 
