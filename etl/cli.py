@@ -52,7 +52,8 @@ def start() -> None:
     try:
         code = main(standalone_mode=False)
     except EtlError as error:
-        lines.say(f"error: {error}")
+        # An error may show lines to write in the configuration; a name in it is quoted by repr.
+        lines.block(f"error: {error}\n", err=True)
         code = error.exit_code
     except click.ClickException as error:
         message = io.StringIO()
