@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from etl import pipeline, schema
+from etl import schema
+from etl.batch import prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.demo import samples
@@ -32,7 +33,7 @@ def masked_frame(count: int, settings: Settings, keyring: Keyring) -> pd.DataFra
     bodies = itertools.islice(itertools.cycle(samples.bodies(POOL, SEED, bad_share=0)), count)
     received = [Message(str(uuid.uuid4()), body, "", now_ms, body_md5(body)) for body in bodies]
     frame_schema = schema.frame_schema(settings.table.columns)
-    return pipeline.prepare(received, settings, frame_schema, keyring).masked
+    return prepare(received, settings, frame_schema, keyring).masked
 
 
 def new_ids(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from etl import pipeline
+from etl.batch import prepare
 from etl.config import Settings
 from etl.errors import UsageError
 from etl.postgres import first_use
@@ -135,7 +135,7 @@ def _try_batches(
     while (messages := consumer.take()) is not None:
         # Held to the end: a message released now would be received again at once.
         findings.messages += messages
-        batch = pipeline.prepare(messages, settings, ready.schema, ready.keyring)
+        batch = prepare(messages, settings, ready.schema, ready.keyring)
         rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
         findings.planned.loaded += len(rows)
         findings.planned.quarantined += batch.rejects["message_id"].nunique()

@@ -16,11 +16,9 @@ import sqlalchemy as sa
 from etl.config import LoadSettings, Table
 from etl.frames import rejects
 from etl.postgres import bisection
-from etl.postgres.bisection import NoRowTaken, Trial
+from etl.postgres.bisection import Trial
 from etl.postgres.insertion import copy_rows, insert_rows
-from etl.postgres.tables import target_table
-from etl.postgres.verdict import table_refused
-from etl.schema import STAGING, staging_table
+from etl.schema import STAGING, staging_table, target_table
 
 
 def stage(
@@ -39,7 +37,8 @@ def stage(
 
     :raises QuarantineBudget: more than *max_rejects* rows are refused
     :raises DatabaseUnavailable: an outage
-    :raises DatabaseRefused: the statement itself is refused, or all of many rows
+    :raises NoRowTaken: all of many rows are refused
+    :raises DatabaseRefused: the statement itself is refused
     """
     staging = staging_table(table)
     staging.create(connection)
@@ -61,9 +60,7 @@ def stage(
         return stored or 0
 
     # The staging table is the job's own, so the rows alone can be at fault.
-    return _insert_rows(
-        connection, table, masked["message_id"].tolist(), insert, max_rejects, Trial()
-    )
+    return _insert_rows(connection, masked["message_id"].tolist(), insert, max_rejects, Trial())
 
 
 def merge(
@@ -84,7 +81,8 @@ def merge(
 
     :raises QuarantineBudget: more than *max_rejects* rows are refused
     :raises DatabaseUnavailable: an outage
-    :raises DatabaseRefused: the transaction as such is refused, or all of many rows
+    :raises NoRowTaken: all of many rows are refused
+    :raises DatabaseRefused: the transaction as such is refused
     """
     ids = list(message_ids)
     names = [column.name for column in table.columns]
@@ -105,21 +103,17 @@ def merge(
         inserted = connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
         return int(inserted.rowcount)
 
-    return _insert_rows(connection, table, ids, insert, max_rejects, trial or Trial())
+    return _insert_rows(connection, ids, insert, max_rejects, trial or Trial())
 
 
 def _insert_rows(
     connection: sa.Connection,
-    table: Table,
     message_ids: list[str],
     insert: bisection.Insert,
     max_rejects: int,
     trial: Trial,
 ) -> pd.DataFrame:
     refused_before = len(trial.refused)
-    try:
-        bisection.insert_rows(connection, message_ids, insert, max_rejects, trial)
-    except NoRowTaken as found:
-        raise table_refused(connection, table, found.refusal) from None
+    bisection.insert_rows(connection, message_ids, insert, max_rejects, trial)
     refused = list(trial.refused.items())[refused_before:]
     return rejects((message_id, "row", refusal.check) for message_id, refusal in refused)

@@ -29,8 +29,8 @@ from etl.operations.lookup import tokens_of_spellings
 from etl.operations.spellings import spellings
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
-from etl.postgres.tables import target_table
 from etl.postgres.target import check_changes
+from etl.schema import target_table
 
 Change = Literal["delete", "null"]
 

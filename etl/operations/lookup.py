@@ -22,8 +22,7 @@ from etl.fieldtypes import canonical_ip
 from etl.operations.spellings import spellings, unwrapped
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
-from etl.postgres.tables import target_table
-from etl.schema import column_checks, convert
+from etl.schema import column_checks, convert, target_table
 
 
 def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:

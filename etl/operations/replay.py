@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from etl import ledger, pipeline, quarantine
+from etl import ledger, quarantine
+from etl.batch import BatchId, Stored, prepare, store
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
@@ -35,7 +36,6 @@ from etl.operations.entries import (
     unseal_entries,
     update_reasons,
 )
-from etl.pipeline import BatchId, Stored
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
@@ -120,7 +120,7 @@ def _replay(
         for entry, body in unsealed
         if body is not None and tried[entry.message_id] is entry
     ]
-    batch = pipeline.prepare(messages, settings, schema, keyring)
+    batch = prepare(messages, settings, schema, keyring)
     batch_id = BatchId(run.run_id, number)
     claimed: set[str] = set()
 
@@ -131,9 +131,7 @@ def _replay(
         return set(ids) - superseded(connection, entry_ids, run.run_id)
 
     # Entries that are refused stay, and those of the next page get their turn.
-    stored = pipeline.store(
-        connection, batch, settings, batch_id, len(messages), claim, tries_all=True
-    )
+    stored = store(connection, batch, settings, batch_id, len(messages), claim, tries_all=True)
     kept = _settle(connection, tried, stored)
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.

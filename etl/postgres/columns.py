@@ -39,7 +39,7 @@ def column_problems(
 ) -> Iterator[str]:
     """What is wrong with the target's columns that are configured.
 
-    :param described: the target as configured, see :func:`etl.postgres.tables.target_table`
+    :param described: the target as configured, see :func:`etl.schema.target_table`
     """
     for column in table.columns:
         found = existing.get(column.name)

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from etl.config import Column, Table
+from etl.config import Table
 from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.storage import check_storage
-from etl.schema import masked_columns, table_columns
+from etl.schema import target_table
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
@@ -101,32 +101,6 @@ def check_existence(connection: sa.Connection, table: Table) -> None:
     check_storage(connection, table.schema_name, table.name)
     if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
         raise TableError(f"{table_text(table)} is missing; create it with: etl init")
-
-
-def target_table(table: Table) -> sa.Table:
-    """Describe the target table as configured."""
-    described = sa.Table(
-        table.name, sa.MetaData(), *table_columns(table.columns), schema=table.schema_name
-    )
-    if table.token_check:
-        for column in masked_columns(table):
-            described.append_constraint(_token_check(described, column))
-    return described
-
-
-def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
-    # Names have at most 63 bytes; Postgres would cut a longer one silently.
-    name = f"{_cut(column.name, 54)}_is_token"
-    if any(constraint.name == name for constraint in described.constraints):
-        # Two long names begin alike.
-        digest = hashlib.sha256(column.name.encode()).hexdigest()
-        name = f"{_cut(column.name, 45)}_{digest[:8]}_is_token"
-    call = sa.func.etl.check_token(described.c[column.name], name)
-    return sa.CheckConstraint(call, name=name)
-
-
-def _cut(name: str, size: int) -> str:
-    return name.encode()[:size].decode(errors="ignore")
 
 
 def _check_own_tables(connection: sa.Connection) -> None:

@@ -17,9 +17,9 @@ from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
-from etl.postgres.tables import check_existence, target_table
+from etl.postgres.tables import check_existence
 from etl.postgres.verdict import plan_refusal
-from etl.schema import staging_table
+from etl.schema import staging_table, target_table
 
 # What a run does with the job's own tables; see etl/sql/roles.sql.
 RIGHTS = {

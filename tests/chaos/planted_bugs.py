@@ -255,7 +255,7 @@ BUGS = (
     ),
     Bug(
         "keeps a business id claimed for a row that the table refused",
-        "etl/pipeline.py",
+        "etl/batch.py",
         "        ledger.free(connection, free_keys, batch_id.run_id)\n",
         "",
         (f"{KEYS}::test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next",),

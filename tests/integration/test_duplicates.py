@@ -23,7 +23,8 @@ from etl.analysis.source import Source, open_source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError, UsageError
 from etl.postgres.queries import quote_name
-from etl.postgres.tables import create_indexes, create_tables, target_table
+from etl.postgres.tables import create_indexes, create_tables
+from etl.schema import target_table
 from tests.conftest import ROOT
 from tests.integration import duplicates_by_pandas
 from tests.integration.duplicates_by_pandas import rows_of

@@ -28,7 +28,8 @@ from etl.operations.rekey import (
 )
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.queries import quote_name
-from etl.postgres.tables import create_tables, target_table
+from etl.postgres.tables import create_tables
+from etl.schema import target_table
 
 FIRST = Keyring.new("k1")
 SECOND = FIRST.with_new("k2")

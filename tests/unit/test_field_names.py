@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from etl import config, extract, pipeline
+from etl import config, extract
+from etl.batch import Batch, prepare
 from etl.config import Column, Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UsageError
@@ -109,10 +110,10 @@ def test_every_name_is_a_known_field() -> None:
     assert read({**EVENT, "address": 1}, strict) == (None, [("message", "unknown field")])
 
 
-def prepared(event: dict[str, Any], settings: Settings) -> pipeline.Batch:
+def prepared(event: dict[str, Any], settings: Settings) -> Batch:
     """The batch of one event, masked."""
     schema = frame_schema(settings.table.columns)
-    return pipeline.prepare([message(json.dumps(event))], settings, schema, KEYRING)
+    return prepare([message(json.dumps(event))], settings, schema, KEYRING)
 
 
 def test_a_value_has_one_token_under_every_name() -> None:

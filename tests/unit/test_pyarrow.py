@@ -17,7 +17,8 @@ WITH_PYARROW = Path(sys.prefix) / "report"
 PROGRAM = r"""
 import itertools, json, sys
 import pandas as pd
-from etl import config, dry_run, extract, fingerprints, load, mask, pipeline, quarantine, validate
+from etl import config, dry_run, extract, fingerprints, load, mask, quarantine, validate
+from etl.batch import prepare
 from etl.crypto.keyring import Keyring
 from etl.frames import rejects
 from etl.schema import frame_schema
@@ -45,7 +46,7 @@ for name, chosen in batches.items():
     messages = [message(body, number) for number, body in enumerate(chosen)]
     raw, unreadable = extract.read(messages, settings.event_fields)
     valid, invalid = validate.split(raw, frame_schema(columns), columns)
-    batch = pipeline.prepare(messages, settings, frame_schema(columns), KEYRING)
+    batch = prepare(messages, settings, frame_schema(columns), KEYRING)
     kept = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
     frames = [raw, unreadable, valid, invalid, batch.masked, batch.rejects, kept,
               pd.concat([kept, kept])]

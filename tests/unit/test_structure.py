@@ -19,7 +19,7 @@ LAYERS = (
     "frames fieldtypes schema sqs",
     "postgres",
     "extract validate mask load ledger fingerprints quarantine runs analysis",
-    "report preflight pipeline",
+    "report preflight batch pipeline",
     "worker workers job dry_run operations",
     "terminal demo",
     "commands cli",
@@ -107,7 +107,7 @@ def test_the_embedded_services_stay_apart() -> None:
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_do_not_import_each_other(stage: str) -> None:
-    """Only the pipeline knows their order."""
+    """Only the batch and the pipeline know their order."""
     assert not {place(module) for module in IMPORTS[f"etl.{stage}"]} & STAGES
 
 

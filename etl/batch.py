@@ -1,0 +1,157 @@
+"""One batch: its messages are read, checked and masked, and then loaded in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sa
+
+from etl import extract, fingerprints, ledger, load, mask, validate
+from etl.config import Settings
+from etl.crypto.keyring import Keyring
+from etl.frames import rejects
+from etl.postgres import verdict
+from etl.postgres.bisection import NoRowTaken, Trial
+from etl.sqs.message import Message
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The messages of one transaction: read, checked and masked."""
+
+    messages: dict[str, Message]  # by message id
+    masked: pd.DataFrame  # may hold rows of messages that are also in rejects
+    rejects: pd.DataFrame  # message_id, column, check
+    # By message id; empty if ``ledger.key`` is message_id.
+    fingerprints: dict[str, fingerprints.Fingerprints]
+
+    @property
+    def deliveries(self) -> int:
+        """Deliveries of all messages together."""
+        return sum(message.deliveries for message in self.messages.values())
+
+
+class BatchId(NamedTuple):
+    """How the ledger recognises a batch."""
+
+    run_id: str
+    number: int  # within the run
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The batch's new messages: loaded, or rejected.
+
+    A message in neither was handled before, under its id or another key.
+    """
+
+    loaded: list[str]  # message ids
+    rejects: pd.DataFrame
+    doubt: verdict.Doubt | None = None
+    refused: frozenset[str] = frozenset()  # message ids of the rows that the target refused
+
+
+def prepare(
+    messages: Sequence[Message], settings: Settings, schema: Any, keyring: Keyring
+) -> Batch:
+    """Read, check and mask: everything before the database."""
+    envelope = settings.queue.envelope
+    raw, unreadable = extract.read(
+        messages,
+        settings.event_fields,
+        other_names=settings.other_names,
+        envelope=envelope,
+        unknown_fields=settings.event.unknown_fields,
+        exact_numbers=any(column.type == "number" for column in settings.table.columns),
+    )
+    keys, unidentified = fingerprints.make(
+        messages, raw, settings.ledger, keyring, job=settings.job_name, envelope=envelope
+    )
+    valid, invalid = validate.split(raw, schema, settings.table.columns)
+    return Batch(
+        messages={message.message_id: message for message in messages},
+        masked=mask.columns(valid, keyring, mask.masking_plan(settings.table)),
+        rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
+        fingerprints=keys,
+    )
+
+
+def store(
+    connection: sa.Connection,
+    batch: Batch,
+    settings: Settings,
+    batch_id: BatchId,
+    max_rejects: int,
+    claim: Callable[[list[str]], set[str]],
+    *,
+    tries_all: bool = False,
+) -> Stored:
+    """Stage the rows, claim the ids, and move the rows of new messages to the target.
+
+    All of it happens in the caller's transaction.
+
+    :param max_rejects: give up when the database refuses more rows than this
+    :param claim: tells which of the batch's message ids are new
+    :param tries_all: see :class:`etl.postgres.bisection.Trial`
+    :raises DatabaseRefused: no row is accepted, and that is the table's or the job's fault
+    """
+    table = settings.table
+    trial = Trial(tries_all)
+    connection.exec_driver_sql("set constraints all immediate")
+    try:
+        refused = load.stage(connection, batch.masked, table, settings.load, max_rejects)
+        fresh = claim(list(batch.messages))
+        rejected_ids = {*batch.rejects["message_id"], *refused["message_id"]}
+        ids = [i for i in batch.masked["message_id"] if i in fresh and i not in rejected_ids]
+        merge = partial(
+            load.merge,
+            connection,
+            table=table,
+            staged=len(batch.masked) - len(refused),
+            max_rejects=max_rejects,
+            trial=trial,
+        )
+        loaded, broken = _merge(connection, batch, batch_id, ids, merge)
+    except NoRowTaken as found:
+        raise verdict.table_refused(connection, table, found.refusal) from None
+    rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
+    return Stored(
+        loaded=loaded,
+        rejects=rejected[rejected["message_id"].isin(fresh)],
+        doubt=verdict.doubt(connection, trial, table),
+        refused=frozenset(trial.refused),
+    )
+
+
+def _merge(
+    connection: sa.Connection,
+    batch: Batch,
+    batch_id: BatchId,
+    ids: list[str],
+    merge: Callable[[list[str]], pd.DataFrame],
+) -> tuple[list[str], pd.DataFrame]:
+    """Move rows to the target; return the ids of the loaded ones, and the refused rows.
+
+    Of several messages with the same fingerprints only the first is loaded.
+    """
+    if not batch.fingerprints:
+        refusals = merge(ids) if ids else rejects(())
+        refused = set(refusals["message_id"])
+        return [message_id for message_id in ids if message_id not in refused], refusals
+    loaded: list[str] = []
+    frames = [rejects(())]
+    while ids:
+        new = ledger.claim_keys(connection, ids, batch.fingerprints, *batch_id)
+        frames.append(merge(new))
+        refused = set(frames[-1]["message_id"])
+        loaded += [message_id for message_id in new if message_id not in refused]
+        freed = {batch.fingerprints[message_id] for message_id in refused}
+        free_keys = [key for keys in freed for key in keys]
+        ledger.free(connection, free_keys, batch_id.run_id)
+        # Another message with the key of a refused row may be good, so it gets its turn.
+        ids = [i for i in ids if i not in refused and batch.fingerprints[i] in freed]
+    return loaded, pd.concat(frames, ignore_index=True)
