@@ -426,6 +426,49 @@ def test_forget_closes_the_own_entries_and_names_the_other_jobs(
     assert "public.user_logins" in orders.command("forget", "x", "--column", "email").err
 
 
+def other_table(one: OneJob) -> None:
+    one.tree["table"] = {**one.tree["table"], "name": "logins_2026"}
+
+
+def other_column(one: OneJob) -> None:
+    columns = [one.tree["table"]["columns"][0], {**COLUMNS["user_logins"][1], "name": "address"}]
+    one.tree["table"] = {**one.tree["table"], "columns": columns}
+    with one.engine.begin() as connection:
+        connection.execute(sa.text("alter table user_logins alter masked_ip drop not null"))
+        connection.execute(sa.text("alter table user_logins add address text"))
+
+
+def no_column(one: OneJob) -> None:
+    other = {"name": "masked_id", "field": "device", "type": "text", "mask": True}
+    columns = [one.tree["table"]["columns"][0], {**other, "nullable": True, "required": False}]
+    one.tree["table"] = {**one.tree["table"], "columns": columns, "name": "logins_2026"}
+
+
+@pytest.mark.parametrize("change", [other_table, other_column, no_column])
+def test_forget_names_what_the_job_masked_under_an_earlier_configuration(
+    change: Callable[[OneJob], None], logins: OneJob
+) -> None:
+    """The person's rows may be there; a table that is gone, and the own columns, are not named."""
+    one = logins
+    one.tree["job"] = {"name": "logins"}
+    one.send(login(1))
+    one.run()
+    arguments = ("forget", "198.51.100.7", "--column", "ip")
+    assert "earlier" not in one.command(*arguments).err
+    change(one)
+    one.changed({})
+    assert one.command("init").code == 0
+    if change is no_column:
+        arguments = ("forget", "x", "--column", "device")
+    done = one.command(*arguments, "--yes")
+    assert done.code == 0
+    assert "this job masked these columns under an earlier configuration" in done.err
+    assert "searched: public.user_logins.masked_ip\n" in done.err
+    with one.engine.begin() as connection:
+        connection.execute(sa.text("alter table user_logins drop masked_ip"))
+    assert "earlier" not in one.command(*arguments).err
+
+
 def test_history_shows_the_own_runs_or_all(quarantined: tuple[OneJob, OneJob]) -> None:
     """Each with its job."""
     logins, _ = quarantined
