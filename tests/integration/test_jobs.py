@@ -222,6 +222,33 @@ def test_two_queues_into_one_table_with_one_name_are_one_job(make_job: MakeJob) 
     assert one.run(job={"name": "another"}).counts.already_handled == 1
 
 
+NAMES = (["id", "new"], ["new", "id"], ["newest", "id", "new"])
+
+
+@pytest.mark.parametrize("key", ["field:id", "field:new"])
+@pytest.mark.parametrize("names", NAMES)
+def test_an_event_is_known_under_each_name_of_its_field(
+    names: list[str], key: str, logins: OneJob
+) -> None:
+    """Wherever the old name is in the list; and those that come meanwhile are known afterwards."""
+    before, now, later = "id", names, "new"
+
+    def run(field: Any, ledger_key: str) -> tuple[int, int]:
+        columns = [{"name": "id", "field": field, "type": "integer"}, COLUMNS["user_logins"][1]]
+        counts = logins.run(table={"columns": columns}, ledger={"key": ledger_key}).counts
+        return counts.loaded, counts.already_handled
+
+    def renamed(number: int) -> dict[str, Any]:
+        return {"new": number, "ip": "198.51.100.7"}
+
+    logins.send(login(1))
+    assert run(before, "field:id") == (1, 0)
+    logins.send(login(1), renamed(1), renamed(2), login(2), renamed(3))
+    assert run(now, key) == (2, 3)
+    logins.send(renamed(2), renamed(3), renamed(4))
+    assert run(later, "field:new") == (1, 2)
+
+
 def start(engine: sa.Engine, settings: Settings, number: int) -> str:
     """Enter a run; returns its id."""
     run_id = f"00000000-0000-4000-8000-{number:012d}"
