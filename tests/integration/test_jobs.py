@@ -222,6 +222,28 @@ def test_two_queues_into_one_table_with_one_name_are_one_job(make_job: MakeJob) 
     assert one.run(job={"name": "another"}).counts.already_handled == 1
 
 
+def test_one_name_for_a_second_table_is_reported_when_it_begins(
+    logins: OneJob, orders: OneJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name may have been copied with the configuration; then equal ids would count as one."""
+    name = {"job": {"name": "nightly"}}
+    words = "job 'nightly' has loaded into 'public.user_logins' before"
+    for one, event, is_reported in (
+        (logins, login(1), False),
+        (orders, order(1), True),
+        (orders, order(2), False),
+        (logins, login(2), False),
+    ):
+        caplog.clear()
+        one.send(event)
+        one.run(**name)
+        assert (words in caplog.text) == is_reported
+    caplog.clear()
+    orders.send(order(3))
+    orders.run()
+    assert "has loaded into" not in caplog.text
+
+
 NAMES = (["id", "new"], ["new", "id"], ["newest", "id", "new"])
 
 
