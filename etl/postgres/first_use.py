@@ -86,7 +86,9 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     _check_rights(connection, "writable", "write")
     _warn_of_replaced(memory, settings, keyring)
     _warn_of_second_table(memory, settings)
-    if not memory.keys and not memory.evidence.is_readable:
+    # A masked column that is not known may be a known one under a new name.
+    is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
+    if is_new and not memory.evidence.is_readable:
         _warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)

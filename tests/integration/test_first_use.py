@@ -535,6 +535,41 @@ def test_a_loader_that_may_not_read_the_table_records_and_says_so(
     assert "is not the key that job" in wrong.stderr
 
 
+RENAMED = {
+    "the column": ("rename masked_ip to address", {"name": "address"}, {}),
+    "the table": ("rename to logins", {}, {"ETL_TABLE__NAME": "logins"}),
+}
+
+
+@pytest.mark.parametrize(("change", "column", "more"), RENAMED.values(), ids=RENAMED)
+def test_a_loader_says_so_too_when_a_masked_column_is_not_known_by_its_name(
+    sqs: EmbeddedSqs,
+    postgres: EmbeddedPostgres,
+    change: str,
+    column: dict[str, str],
+    more: dict[str, str],
+) -> None:
+    """It may be a known one under a new name, and nothing shows which context it had."""
+    with new_job(sqs, postgres) as job:
+        job.send(event())
+        job.run()
+        with job.engine.begin() as connection:
+            connection.execute(sa.text(f"alter table user_logins {change}"))
+        renamed = columns(masked_ip={"field": "ip_address", **column})
+        job.environment |= {
+            "ETL_TABLE__COLUMNS": yaml.safe_dump(renamed),
+            "ETL_JOB__NAME": "public.user_logins",
+            **more,
+        }
+        loader = as_loader(job, postgres.superuser_url)
+        roles = job.command("init", "--roles", DATABASE_URL=loader.partition("?")[0])
+        assert roles.returncode == 0, roles.stderr
+        for is_first in (True, False):
+            done = job.command("run", "--idle-seconds", "1", DATABASE_URL=loader)
+            assert done.returncode == 0, done.stderr
+            assert ("recorded without a test on stored tokens" in done.stderr) == is_first
+
+
 @pytest.mark.parametrize("right", ["select", "insert"])
 def test_a_role_without_the_rights_is_told_what_to_grant(
     earlier: Job, postgres: EmbeddedPostgres, right: str
