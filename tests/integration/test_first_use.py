@@ -231,6 +231,28 @@ def test_columns_that_are_masked_in_another_way_are_refused(
     assert str(error).splitlines()[1:] == [f"    - {line}"]
 
 
+@pytest.mark.parametrize("sent", [[], [event()]], ids=["nothing", "all quarantined"])
+def test_a_mistake_of_the_first_set_up_can_be_corrected_as_the_error_says(
+    sqs: EmbeddedSqs, postgres: EmbeddedPostgres, sent: list[str]
+) -> None:
+    """A run remembers a wrong name of a field although it could load nothing with it."""
+    with new_job(sqs, postgres) as job:
+        job.send(*sent)
+        mistaken = yaml.safe_dump(columns(masked_ip={"field": "ipp"}))
+        assert job.run(ETL_TABLE__COLUMNS=mistaken)["loaded"] == 0
+        job.send(event())
+        refused = job.command("run")
+        assert refused.returncode == 2
+        assert "let the owner of the tables delete the column's row in etl.masked_columns" in (
+            refused.stderr
+        )
+        with job.engine.begin() as connection:
+            connection.execute(
+                sa.text("delete from etl.masked_columns where column_name = 'masked_ip'")
+            )
+        assert job.run()["loaded"] == 1
+
+
 def remember(engine: sa.Engine, settings: config.Settings, keyring: Keyring) -> None:
     """Record a first use, as a run does when it starts."""
     with transaction(engine) as connection:
