@@ -518,6 +518,36 @@ def test_forget_names_what_the_job_masked_under_an_earlier_configuration(
     assert "earlier" not in one.command(*arguments).err
 
 
+NO_RUN = "00000000-0000-4000-8000-000000000009"
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        (("quarantine", "replay", "OWN", "987654"), "entry 987654"),
+        (("quarantine", "discard", "OWN", "987654", "--reason", "a test"), "entry 987654"),
+        (("quarantine", "replay", "--run", NO_RUN), f"run {NO_RUN}"),
+        (("quarantine", "discard", "--run", NO_RUN, "--reason", "a test"), f"run {NO_RUN}"),
+        (("quarantine", "list", "--run", NO_RUN), f"run {NO_RUN}"),
+    ],
+)
+def test_an_entry_or_a_run_that_does_not_exist_is_refused(
+    command: tuple[str, ...], missing: str, quarantined: tuple[OneJob, OneJob]
+) -> None:
+    """A mistyped id is not answered with 0 entries, and nothing is done."""
+    logins, _ = quarantined
+    own = entry_ids(logins)[0]
+    done = logins.command(*(own if text == "OWN" else text for text in command))
+    assert (done.code, done.out) == (2, "")
+    assert f"{missing} does not exist" in done.err
+    assert logins.rows("select count(*) from etl.quarantine where body is null") == [(0,)]
+    assert logins.rows("select count(*) from etl.runs where command = 'replay'") == [(0,)]
+    # A closed entry exists: there is nothing left to do about it.
+    for count in ("1", "0"):
+        discarded = logins.command("quarantine", "discard", own, "--reason", "a test")
+        assert (discarded.code, discarded.err) == (0, f"discarded {count} entries\n")
+
+
 def test_history_shows_the_own_runs_or_all(quarantined: tuple[OneJob, OneJob]) -> None:
     """Each with its job."""
     logins, _ = quarantined
