@@ -548,6 +548,46 @@ def test_an_entry_or_a_run_that_does_not_exist_is_refused(
         assert (discarded.code, discarded.err) == (0, f"discarded {count} entries\n")
 
 
+ON_NOTHING = (
+    ("rows", "::1", "--column", "ip"),
+    ("forget", "::1", "--column", "ip"),
+    ("unmask", "--where", "true", "--reason", "a test"),
+    ("keys", "list"),
+)
+
+
+@pytest.mark.parametrize("command", ON_NOTHING)
+def test_a_command_names_the_target_table_that_is_missing(
+    command: tuple[str, ...], logins: OneJob
+) -> None:
+    """A database that has only the job's own tables, or none, is told from one that has no rows."""
+    none = logins.command(*command)
+    assert logins.command("init").code == 0
+    logins.rows("select from user_logins")
+    with logins.engine.begin() as connection:
+        connection.execute(sa.text("drop table user_logins"))
+    gone = logins.command(*command)
+    for done in (none, gone):
+        assert (done.code, done.out) == (2, "")
+        assert "etl init" in done.err
+    assert "table 'public.user_logins' is missing" in gone.err
+
+
+def test_an_import_into_a_database_without_tables_says_how_to_make_them(
+    quarantined: tuple[OneJob, OneJob], tmp_path: Path
+) -> None:
+    """The other database is often a new one."""
+    logins, _ = quarantined
+    file = str(tmp_path / "file")
+    assert logins.command("quarantine", "export", file).code == 0
+    with logins.engine.begin() as connection:
+        connection.execute(sa.text("drop schema etl cascade"))
+    refused = logins.command("quarantine", "import", file)
+    assert (refused.code, "create them with: etl init" in refused.err) == (2, True)
+    assert logins.command("init").code == 0
+    assert "imported 2 of 2" in logins.command("quarantine", "import", file).err
+
+
 def test_history_shows_the_own_runs_or_all(quarantined: tuple[OneJob, OneJob]) -> None:
     """Each with its job."""
     logins, _ = quarantined
