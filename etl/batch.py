@@ -69,7 +69,13 @@ def prepare(
         exact_numbers=any(column.type == "number" for column in settings.table.columns),
     )
     keys, unidentified = fingerprints.make(
-        messages, raw, settings.ledger, keyring, job=settings.job_name, envelope=envelope
+        messages,
+        raw,
+        settings.ledger,
+        keyring,
+        job=settings.job_name,
+        other_names=settings.other_names.get(settings.ledger.field or "", ()),
+        envelope=envelope,
     )
     valid, invalid = validate.split(raw, schema, settings.table.columns)
     return Batch(

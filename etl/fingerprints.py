@@ -6,7 +6,9 @@ part of the input: order 7 of one job is not login 7 of another that shares its 
 
 A message has one fingerprint for each key of the keyring, and is new only if all of them are new.
 Two workers therefore recognise each other's messages as long as their keyrings have one key in
-common, and after a rotation every event is recognised while the old key stays in the keyring.
+common, and after a rotation every event is recognised while the old key stays in the keyring. In
+the same way it has one for each name of a field that has several, in whatever order they are
+listed.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ def make(
     keyring: Keyring,
     *,
     job: str,
+    other_names: Sequence[str] = (),
     envelope: Literal["none", "sns"] = "none",
 ) -> tuple[dict[str, Fingerprints], pd.DataFrame]:
     """Fingerprint the readable messages, if the setting asks for it.
 
     :param job: the name of the job, within which a key identifies an event
+    :param other_names: further names of the field that identifies an event
 
     Columns in: ``message_id`` and, in the mode ``field:``, that field, as
     :func:`etl.extract.read` returns them.
@@ -62,16 +66,17 @@ def make(
         texts = [_identifier(value) for value in raw[settings.field].tolist()]
     keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]
     # JSON escapes quotes and NUL, so job, key and value cannot run into one another.
-    head = json.dumps([job, settings.key]).encode() + b"\0"
+    names = [settings.key, *(f"field:{name}" for name in other_names)]
+    heads = [json.dumps([job, name]).encode() + b"\0" for name in names]
     fingerprints: dict[str, Fingerprints] = {}
     unidentified: list[Reject] = []
     for message_id, text in zip(ids, texts, strict=True):
         if text is None:
             unidentified.append((message_id, str(settings.field), _CHECK))
         else:
-            data = head + text.encode("utf-8", "surrogatepass")
+            data = text.encode("utf-8", "surrogatepass")
             fingerprints[message_id] = tuple(
-                _fingerprint(key_id, key, data) for key_id, key in keys
+                _fingerprint(key_id, key, head + data) for key_id, key in keys for head in heads
             )
     return fingerprints, rejects(unidentified)
 

@@ -68,6 +68,7 @@ def forget(
     else:
         _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
+    _name_earlier_columns(search)
     _name_other_jobs(search)
     _check_all_compared(search, matches)
 
@@ -93,6 +94,16 @@ def _print_places(search: Search, matches: Matches) -> None:
     else:
         lines.say(f"looked in {table.schema_name}.{table.name} and in {where}")
     values.say_spellings(len(search.spellings))
+
+
+def _name_earlier_columns(search: Search) -> None:
+    from etl.postgres.jobs import earlier_columns
+
+    if names := earlier_columns(search.engine, search.settings):
+        lines.say(
+            "this job masked these columns under an earlier configuration; repeat this with that "
+            f"one, because they were not searched: {', '.join(names)}"
+        )
 
 
 def _name_other_jobs(search: Search) -> None:

@@ -109,12 +109,14 @@ def open_with_keys(
     from etl.errors import DatabaseRefused, DatabaseUnavailable
     from etl.postgres import first_use
     from etl.postgres.engine import open_engine, transaction
+    from etl.postgres.tables import check_own_tables
 
     engine = open_engine(settings.database, connections)
     keyring = load_keyring(os.environ)
     try:
         if record:
             with transaction(engine) as connection:
+                check_own_tables(connection)
                 first_use.record(connection, settings, keyring)
         else:
             first_use.check(engine, settings, keyring)

@@ -17,6 +17,7 @@ from etl.errors import UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name
 from etl.postgres.sqlstate import RowRefused
+from etl.postgres.tables import check_target_exists
 
 # SQL writes a quote within quotes twice. Here that ends one quoted part and begins the next, with
 # nothing between them, so it hides the same text. The pattern has no repeat within a repeat, and
@@ -43,6 +44,7 @@ def rows_where(
 
     :raises UsageError: the condition is not a single expression, matches more rows than may be
         shown, takes too long, or fails on a value
+    :raises TableError: the target is missing
     :raises DatabaseRefused: it names something that does not exist, or a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
@@ -58,6 +60,7 @@ def rows_where(
     try:
         with transaction(engine) as connection:
             connection.exec_driver_sql("set transaction read only")
+            check_target_exists(connection, table)
             milliseconds = int(settings.statement_seconds * 1000)
             connection.exec_driver_sql(f"set local statement_timeout = {milliseconds}")
             rows = _fetch(connection, statement)

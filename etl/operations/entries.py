@@ -99,12 +99,20 @@ class QuarantineEntry:
 
 
 def check_job(engine: sa.Engine, selection: Selection) -> None:
-    """Check that the entries or the run that are asked for by id are those of the job.
+    """Check that the entries or the run that are asked for by id exist, and are those of the job.
 
-    :raises UsageError: one of them belongs to another job; names it and the job
+    :raises UsageError: one of them does not exist, or belongs to another job; names it and the job
     """
+    if not (selection.ids or selection.run_id):
+        return
     parameters = {**selection.parameters, "ids": list(selection.ids)}
-    if selection.job is None or not (selection.ids or selection.run_id):
+    missing = query_frame(engine, "missing_entries", parameters)
+    if not missing.empty:
+        raise UsageError(
+            f"{missing['what'].iloc[0]} does not exist; nothing was done; see: etl quarantine list "
+            "--entries"
+        )
+    if selection.job is None:
         return
     others = query_frame(engine, "entries_of_other_jobs", parameters)
     if not others.empty:

@@ -29,6 +29,7 @@ from etl.operations.lookup import tokens_of_spellings
 from etl.operations.spellings import spellings
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
+from etl.postgres.tables import check_target_exists
 from etl.postgres.target import check_changes
 from etl.schema import target_table
 
@@ -83,7 +84,8 @@ def find_value(search: Search) -> Matches:
     """Count what has the value, without changing anything.
 
     :raises UsageError: no row can have the value, and no quarantined message has it
-    :raises DatabaseRefused: the table or a privilege is missing
+    :raises TableError: the table is missing
+    :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     found = _find_entries(search)
@@ -91,6 +93,7 @@ def find_value(search: Search) -> Matches:
     has_value = table.c[search.column.name].in_(search.tokens)
     count = sa.select(sa.func.count()).select_from(table).where(has_value)
     with transaction(search.engine) as connection:
+        check_target_exists(connection, search.settings.table)
         rows = int(connection.execute(count).scalar_one())
     return replace(found, rows=rows)
 

@@ -19,7 +19,8 @@ from etl.analysis.key_usage import quarantine_usage, usage_of
 from etl.config import Settings, quoted_if_needed
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused
-from etl.postgres.tables import query_frame
+from etl.postgres.engine import transaction
+from etl.postgres.tables import check_target_exists, query_frame
 from etl.schema import masked_columns
 
 UNKNOWN = "unknown"
@@ -88,12 +89,14 @@ def key_places(engine: sa.Engine, settings: Settings) -> list[Place]:
 
     Reads every table with masked columns once.
 
-    :raises TableError: the job's tables do not exist
-    :raises DatabaseRefused: the job's own table is missing, or a privilege for it
+    :raises TableError: the job's tables do not exist, or its target does not
+    :raises DatabaseRefused: a privilege for the target is missing
     :raises DatabaseUnavailable: an outage
     """
     registered = query_frame(engine, "masked_places")
     table = settings.table
+    with transaction(engine) as connection:
+        check_target_exists(connection, table)
     schema_and_name = (table.schema_name, table.name)
     masked = [column.name for column in masked_columns(table)]
     is_own = (

@@ -22,6 +22,7 @@ from etl.fieldtypes import canonical_ip
 from etl.operations.spellings import spellings, unwrapped
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
+from etl.postgres.tables import check_target_exists
 from etl.schema import column_checks, convert, target_table
 
 
@@ -124,10 +125,12 @@ def find_rows(
 
     :param tokens: the tokens are the values of this mapping
     :param limit: maximum number of rows to return
-    :raises DatabaseRefused: the table or a privilege is missing
+    :raises TableError: the table is missing
+    :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     target = target_table(table)
     statement = sa.select(target).where(target.c[column.name].in_(tokens.values())).limit(limit)
     with transaction(engine) as connection:
+        check_target_exists(connection, table)
         return fetch_frame(connection, statement)

@@ -19,6 +19,12 @@ from etl.errors import SettingsError
 from etl.postgres.queries import queries
 from etl.schema import masked_columns
 
+# What a run remembers, it remembers from its start, even if it loads nothing.
+_AFTER_A_TRIAL = (
+    "if there are none, after a trial, let the owner of the tables delete the column's row in "
+    "etl.masked_columns; else "
+)
+
 
 @dataclass(frozen=True)
 class FirstLoad:
@@ -58,7 +64,7 @@ def check(table: Table, known: Sequence[FirstLoad]) -> None:
             )
             lines.append(line(column, first, table, known))
     if problems:
-        raise _refusal(table, "; ".join(problems), lines)
+        raise _refusal(table, "; ".join(problems), lines, _AFTER_A_TRIAL)
 
 
 def unlike_stored_tokens(column: Column, table: Table, context: str | None) -> SettingsError:
@@ -77,11 +83,13 @@ def unlike_stored_tokens(column: Column, table: Table, context: str | None) -> S
     return _refusal(table, problem, [_written(changed)])
 
 
-def _refusal(table: Table, problem: str, lines: Sequence[str]) -> SettingsError:
+def _refusal(
+    table: Table, problem: str, lines: Sequence[str], otherwise: str = ""
+) -> SettingsError:
     written = "".join(f"\n    - {text}" for text in lines)
     return SettingsError(
         f"{table.full_name!r}: {problem}; with this configuration, rows that are loaded from now "
-        f"on would not match those before; write under 'table.columns':{written}"
+        f"on would not match those before; {otherwise}write under 'table.columns':{written}"
     )
 
 

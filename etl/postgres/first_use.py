@@ -85,7 +85,10 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     _check(memory, settings, keyring)
     _check_rights(connection, "writable", "write")
     _warn_of_replaced(memory, settings, keyring)
-    if not memory.keys and not memory.evidence.is_readable:
+    _warn_of_second_table(memory, settings)
+    # A masked column that is not known may be a known one under a new name.
+    is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
+    if is_new and not memory.evidence.is_readable:
         _warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
@@ -179,6 +182,20 @@ def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> 
             "values get other tokens from now on; if it replaces a lost keyring, restore its copy",
             settings.table.full_name,
             ", ".join(used),
+        )
+
+
+def _warn_of_second_table(memory: _Memory, settings: Settings) -> None:
+    job, table = settings.job_name, settings.table.full_name
+    targets = {first.target for first in memory.keys if first.job == job}
+    if targets and table not in targets:
+        log.warning(
+            "job %r has loaded into %s before, and begins to load into %r; events with equal ids, "
+            "or an equal ledger.key, count as one event in both; if this is not the same job, stop "
+            "it and set 'job.name' to a name of its own",
+            job,
+            ", ".join(map(repr, sorted(targets))),
+            table,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from etl.config import Settings
+from etl.config import Settings, quoted_if_needed
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
 from etl.schema import masked_columns
@@ -33,6 +33,24 @@ def register(connection: sa.Connection, settings: Settings) -> None:
 def masked_fields(connection: sa.Connection, job: str) -> set[str]:
     """The fields of the event that the job masks, or has masked earlier."""
     return set(connection.execute(queries()["registered_fields"], {"job": job}).scalars())
+
+
+def earlier_columns(engine: sa.Engine, settings: Settings) -> list[str]:
+    """The columns that hold tokens of this job, but are not masked in its configuration.
+
+    Another table, because the job has had several; or a column that it masked earlier. Raises as
+    ``transaction`` does.
+    """
+    table = settings.table
+    parameters = {
+        "job": settings.job_name,
+        "schema": table.schema_name,
+        "table": table.name,
+        "columns": [column.name for column in masked_columns(table)],
+    }
+    with transaction(engine) as connection:
+        rows = connection.execute(queries()["columns_of_earlier_configurations"], parameters)
+        return [".".join(map(quoted_if_needed, row)) for row in rows]
 
 
 def other_jobs(engine: sa.Engine, job: str) -> list[str]:

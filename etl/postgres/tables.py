@@ -97,13 +97,25 @@ def check_existence(connection: sa.Connection, table: Table) -> None:
 
     :raises TableError: one of them does not, or is from an earlier version, or is unlogged
     """
-    _check_own_tables(connection)
+    check_own_tables(connection)
     check_storage(connection, table.schema_name, table.name)
+    check_target_exists(connection, table)
+
+
+def check_target_exists(connection: sa.Connection, table: Table) -> None:
+    """Check that there is a target table.
+
+    :raises TableError: there is none
+    """
     if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
         raise TableError(f"{table_text(table)} is missing; create it with: etl init")
 
 
-def _check_own_tables(connection: sa.Connection) -> None:
+def check_own_tables(connection: sa.Connection) -> None:
+    """Check that the job's own tables exist.
+
+    :raises TableError: one of them does not, or is from an earlier version
+    """
     existing = _own_columns(connection)
     if not any(table in _NEWEST for table, _ in existing):
         raise TableError(NO_TABLES)
@@ -134,7 +146,7 @@ def query_frame(
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        _check_own_tables(connection)
+        check_own_tables(connection)
         return fetch_frame(
             connection, queries()[query] if isinstance(query, str) else query, parameters
         )

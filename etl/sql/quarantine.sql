@@ -37,6 +37,19 @@ from etl.runs where run_id = cast(:run_id as uuid) and job <> :job and not exist
 )
 order by 1
 
+-- missing_entries --
+-- Those of the entries that do not exist, and the run if no job has it. An imported entry may be of a
+-- run that another database has.
+select 'entry ' || id as what
+from unnest(cast(:ids as bigint[])) as id
+where not exists (select from etl.quarantine where quarantine_id = id)
+union all
+select 'run ' || cast(:run_id as uuid)
+where cast(:run_id as uuid) is not null
+  and not exists (select from etl.runs where run_id = cast(:run_id as uuid))
+  and not exists (select from etl.quarantine where run_id = cast(:run_id as uuid))
+order by 1
+
 -- entries_with_masked_fields --
 -- Count the open entries whose job masked one of these fields when it quarantined them.
 select field, count(*) as entries

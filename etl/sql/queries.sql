@@ -31,6 +31,19 @@ insert into etl.job_columns (job, schema_name, table_name, column_name, field)
 select :job, :schema, :table, * from unnest(cast(:columns as text[]), cast(:fields as text[]))
 on conflict do nothing
 
+-- columns_of_earlier_configurations --
+-- The columns that a job has masked and that still exist, except these columns of this table.
+select schema_name as schema, table_name as table, column_name as column
+from etl.job_columns
+join pg_namespace on nspname = schema_name
+join pg_class on relnamespace = pg_namespace.oid and relname = table_name
+join pg_attribute on attrelid = pg_class.oid and attname = column_name and not attisdropped
+where job = :job and not (
+    schema_name = :schema and table_name = :table and column_name = any(cast(:columns as text[]))
+)
+group by 1, 2, 3
+order by 1, 2, 3
+
 -- other_jobs --
 -- The other jobs of this database, in order.
 select job from etl.jobs where job <> :job order by job

@@ -298,8 +298,8 @@ BUGS = (
     Bug(
         "takes an event of one job for an event of another",
         "etl/fingerprints.py",
-        'json.dumps([job, settings.key]).encode() + b"\\0"',
-        'f"{settings.key}\\0".encode()',
+        'json.dumps([job, name]).encode() + b"\\0"',
+        'f"{name}\\0".encode()',
         (f"{JOBS}::test_an_event_of_an_earlier_version_is_not_taken_for_another_jobs",),
     ),
     Bug(

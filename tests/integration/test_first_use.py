@@ -231,6 +231,28 @@ def test_columns_that_are_masked_in_another_way_are_refused(
     assert str(error).splitlines()[1:] == [f"    - {line}"]
 
 
+@pytest.mark.parametrize("sent", [[], [event()]], ids=["nothing", "all quarantined"])
+def test_a_mistake_of_the_first_set_up_can_be_corrected_as_the_error_says(
+    sqs: EmbeddedSqs, postgres: EmbeddedPostgres, sent: list[str]
+) -> None:
+    """A run remembers a wrong name of a field although it could load nothing with it."""
+    with new_job(sqs, postgres) as job:
+        job.send(*sent)
+        mistaken = yaml.safe_dump(columns(masked_ip={"field": "ipp"}))
+        assert job.run(ETL_TABLE__COLUMNS=mistaken)["loaded"] == 0
+        job.send(event())
+        refused = job.command("run")
+        assert refused.returncode == 2
+        assert "let the owner of the tables delete the column's row in etl.masked_columns" in (
+            refused.stderr
+        )
+        with job.engine.begin() as connection:
+            connection.execute(
+                sa.text("delete from etl.masked_columns where column_name = 'masked_ip'")
+            )
+        assert job.run()["loaded"] == 1
+
+
 def remember(engine: sa.Engine, settings: config.Settings, keyring: Keyring) -> None:
     """Record a first use, as a run does when it starts."""
     with transaction(engine) as connection:
@@ -533,6 +555,41 @@ def test_a_loader_that_may_not_read_the_table_records_and_says_so(
     wrong = earlier.command("run", DATABASE_URL=loader, ETL_KEYRING=WRONG.dump())
     assert wrong.returncode == 2
     assert "is not the key that job" in wrong.stderr
+
+
+RENAMED = {
+    "the column": ("rename masked_ip to address", {"name": "address"}, {}),
+    "the table": ("rename to logins", {}, {"ETL_TABLE__NAME": "logins"}),
+}
+
+
+@pytest.mark.parametrize(("change", "column", "more"), RENAMED.values(), ids=RENAMED)
+def test_a_loader_says_so_too_when_a_masked_column_is_not_known_by_its_name(
+    sqs: EmbeddedSqs,
+    postgres: EmbeddedPostgres,
+    change: str,
+    column: dict[str, str],
+    more: dict[str, str],
+) -> None:
+    """It may be a known one under a new name, and nothing shows which context it had."""
+    with new_job(sqs, postgres) as job:
+        job.send(event())
+        job.run()
+        with job.engine.begin() as connection:
+            connection.execute(sa.text(f"alter table user_logins {change}"))
+        renamed = columns(masked_ip={"field": "ip_address", **column})
+        job.environment |= {
+            "ETL_TABLE__COLUMNS": yaml.safe_dump(renamed),
+            "ETL_JOB__NAME": "public.user_logins",
+            **more,
+        }
+        loader = as_loader(job, postgres.superuser_url)
+        roles = job.command("init", "--roles", DATABASE_URL=loader.partition("?")[0])
+        assert roles.returncode == 0, roles.stderr
+        for is_first in (True, False):
+            done = job.command("run", "--idle-seconds", "1", DATABASE_URL=loader)
+            assert done.returncode == 0, done.stderr
+            assert ("recorded without a test on stored tokens" in done.stderr) == is_first
 
 
 @pytest.mark.parametrize("right", ["select", "insert"])

@@ -222,6 +222,55 @@ def test_two_queues_into_one_table_with_one_name_are_one_job(make_job: MakeJob) 
     assert one.run(job={"name": "another"}).counts.already_handled == 1
 
 
+def test_one_name_for_a_second_table_is_reported_when_it_begins(
+    logins: OneJob, orders: OneJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name may have been copied with the configuration; then equal ids would count as one."""
+    name = {"job": {"name": "nightly"}}
+    words = "job 'nightly' has loaded into 'public.user_logins' before"
+    for one, event, is_reported in (
+        (logins, login(1), False),
+        (orders, order(1), True),
+        (orders, order(2), False),
+        (logins, login(2), False),
+    ):
+        caplog.clear()
+        one.send(event)
+        one.run(**name)
+        assert (words in caplog.text) == is_reported
+    caplog.clear()
+    orders.send(order(3))
+    orders.run()
+    assert "has loaded into" not in caplog.text
+
+
+NAMES = (["id", "new"], ["new", "id"], ["newest", "id", "new"])
+
+
+@pytest.mark.parametrize("key", ["field:id", "field:new"])
+@pytest.mark.parametrize("names", NAMES)
+def test_an_event_is_known_under_each_name_of_its_field(
+    names: list[str], key: str, logins: OneJob
+) -> None:
+    """Wherever the old name is in the list; and those that come meanwhile are known afterwards."""
+    before, now, later = "id", names, "new"
+
+    def run(field: Any, ledger_key: str) -> tuple[int, int]:
+        columns = [{"name": "id", "field": field, "type": "integer"}, COLUMNS["user_logins"][1]]
+        counts = logins.run(table={"columns": columns}, ledger={"key": ledger_key}).counts
+        return counts.loaded, counts.already_handled
+
+    def renamed(number: int) -> dict[str, Any]:
+        return {"new": number, "ip": "198.51.100.7"}
+
+    logins.send(login(1))
+    assert run(before, "field:id") == (1, 0)
+    logins.send(login(1), renamed(1), renamed(2), login(2), renamed(3))
+    assert run(now, key) == (2, 3)
+    logins.send(renamed(2), renamed(3), renamed(4))
+    assert run(later, "field:new") == (1, 2)
+
+
 def start(engine: sa.Engine, settings: Settings, number: int) -> str:
     """Enter a run; returns its id."""
     run_id = f"00000000-0000-4000-8000-{number:012d}"
@@ -424,6 +473,119 @@ def test_forget_closes_the_own_entries_and_names_the_other_jobs(
         ("public.user_logins",)
     ]
     assert "public.user_logins" in orders.command("forget", "x", "--column", "email").err
+
+
+def other_table(one: OneJob) -> None:
+    one.tree["table"] = {**one.tree["table"], "name": "logins_2026"}
+
+
+def other_column(one: OneJob) -> None:
+    columns = [one.tree["table"]["columns"][0], {**COLUMNS["user_logins"][1], "name": "address"}]
+    one.tree["table"] = {**one.tree["table"], "columns": columns}
+    with one.engine.begin() as connection:
+        connection.execute(sa.text("alter table user_logins alter masked_ip drop not null"))
+        connection.execute(sa.text("alter table user_logins add address text"))
+
+
+def no_column(one: OneJob) -> None:
+    other = {"name": "masked_id", "field": "device", "type": "text", "mask": True}
+    columns = [one.tree["table"]["columns"][0], {**other, "nullable": True, "required": False}]
+    one.tree["table"] = {**one.tree["table"], "columns": columns, "name": "logins_2026"}
+
+
+@pytest.mark.parametrize("change", [other_table, other_column, no_column])
+def test_forget_names_what_the_job_masked_under_an_earlier_configuration(
+    change: Callable[[OneJob], None], logins: OneJob
+) -> None:
+    """The person's rows may be there; a table that is gone, and the own columns, are not named."""
+    one = logins
+    one.tree["job"] = {"name": "logins"}
+    one.send(login(1))
+    one.run()
+    arguments = ("forget", "198.51.100.7", "--column", "ip")
+    assert "earlier" not in one.command(*arguments).err
+    change(one)
+    one.changed({})
+    assert one.command("init").code == 0
+    if change is no_column:
+        arguments = ("forget", "x", "--column", "device")
+    done = one.command(*arguments, "--yes")
+    assert done.code == 0
+    assert "this job masked these columns under an earlier configuration" in done.err
+    assert "searched: public.user_logins.masked_ip\n" in done.err
+    with one.engine.begin() as connection:
+        connection.execute(sa.text("alter table user_logins drop masked_ip"))
+    assert "earlier" not in one.command(*arguments).err
+
+
+NO_RUN = "00000000-0000-4000-8000-000000000009"
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        (("quarantine", "replay", "OWN", "987654"), "entry 987654"),
+        (("quarantine", "discard", "OWN", "987654", "--reason", "a test"), "entry 987654"),
+        (("quarantine", "replay", "--run", NO_RUN), f"run {NO_RUN}"),
+        (("quarantine", "discard", "--run", NO_RUN, "--reason", "a test"), f"run {NO_RUN}"),
+        (("quarantine", "list", "--run", NO_RUN), f"run {NO_RUN}"),
+    ],
+)
+def test_an_entry_or_a_run_that_does_not_exist_is_refused(
+    command: tuple[str, ...], missing: str, quarantined: tuple[OneJob, OneJob]
+) -> None:
+    """A mistyped id is not answered with 0 entries, and nothing is done."""
+    logins, _ = quarantined
+    own = entry_ids(logins)[0]
+    done = logins.command(*(own if text == "OWN" else text for text in command))
+    assert (done.code, done.out) == (2, "")
+    assert f"{missing} does not exist" in done.err
+    assert logins.rows("select count(*) from etl.quarantine where body is null") == [(0,)]
+    assert logins.rows("select count(*) from etl.runs where command = 'replay'") == [(0,)]
+    # A closed entry exists: there is nothing left to do about it.
+    for count in ("1", "0"):
+        discarded = logins.command("quarantine", "discard", own, "--reason", "a test")
+        assert (discarded.code, discarded.err) == (0, f"discarded {count} entries\n")
+
+
+ON_NOTHING = (
+    ("rows", "::1", "--column", "ip"),
+    ("forget", "::1", "--column", "ip"),
+    ("unmask", "--where", "true", "--reason", "a test"),
+    ("keys", "list"),
+)
+
+
+@pytest.mark.parametrize("command", ON_NOTHING)
+def test_a_command_names_the_target_table_that_is_missing(
+    command: tuple[str, ...], logins: OneJob
+) -> None:
+    """A database that has only the job's own tables, or none, is told from one that has no rows."""
+    none = logins.command(*command)
+    assert logins.command("init").code == 0
+    logins.rows("select from user_logins")
+    with logins.engine.begin() as connection:
+        connection.execute(sa.text("drop table user_logins"))
+    gone = logins.command(*command)
+    for done in (none, gone):
+        assert (done.code, done.out) == (2, "")
+        assert "etl init" in done.err
+    assert "table 'public.user_logins' is missing" in gone.err
+
+
+def test_an_import_into_a_database_without_tables_says_how_to_make_them(
+    quarantined: tuple[OneJob, OneJob], tmp_path: Path
+) -> None:
+    """The other database is often a new one."""
+    logins, _ = quarantined
+    file = str(tmp_path / "file")
+    assert logins.command("quarantine", "export", file).code == 0
+    with logins.engine.begin() as connection:
+        connection.execute(sa.text("drop schema etl cascade"))
+    refused = logins.command("quarantine", "import", file)
+    assert (refused.code, "create them with: etl init" in refused.err) == (2, True)
+    assert logins.command("init").code == 0
+    assert "imported 2 of 2" in logins.command("quarantine", "import", file).err
 
 
 def test_history_shows_the_own_runs_or_all(quarantined: tuple[OneJob, OneJob]) -> None:

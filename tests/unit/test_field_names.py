@@ -130,10 +130,17 @@ def test_a_value_has_one_token_under_every_name() -> None:
 @pytest.mark.parametrize("key", ["ip", "ip_address", "addr"])
 @pytest.mark.parametrize("name", ["ip", "ip_address", "addr"])
 def test_the_ledger_key_reads_every_name(key: str, name: str) -> None:
-    """The fingerprint stays the same, whichever name the setting and the event have."""
-    before = prepared(EVENT, load(COLUMNS, ETL_LEDGER__KEY="field:ip")).fingerprints
+    """The fingerprints are those of each name, whichever name the setting and the event have."""
     settings = load(SEVERAL, ETL_LEDGER__KEY=f"field:{key}")
-    assert prepared(renamed(EVENT, ip=name), settings).fingerprints == before
+    several = prepared(renamed(EVENT, ip=name), settings).fingerprints
+    one_by_one = []
+    for only in ("ip", "ip_address", "addr"):
+        alone = load(with_names(masked_ip=only), ETL_LEDGER__KEY=f"field:{only}")
+        one_by_one.append(prepared(renamed(EVENT, ip=only), alone).fingerprints)
+    assert several == {
+        message_id: tuple(made[message_id][0] for made in one_by_one) for message_id in several
+    }
+    assert len(several) == 1
     assert settings.event_fields == load(SEVERAL).event_fields
 
 
