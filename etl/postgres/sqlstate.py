@@ -76,6 +76,8 @@ class Refusal:
     kind: str  # the driver's name of the error
     names: tuple[tuple[str, str], ...] = ()  # what is named, and its name: ("column", "region")
     of_function: bool = False  # a function raised it, such as a trigger's: it may be about anything
+    schema: str = ""  # of the table that is named
+    is_of_no_value: bool = False  # no value of a row has led to it, see etl/postgres/conflicts.py
 
     @property
     def check(self) -> str:
@@ -87,11 +89,13 @@ class Refusal:
     @property
     def is_conflict(self) -> bool:
         """Whether another row is in the way, so that the table does take rows."""
-        return self.sqlstate in _CONFLICTS
+        return self.sqlstate in _CONFLICTS and not self.is_of_no_value
 
     @property
     def is_about_a_value(self) -> bool:
         """Whether it is about one row's values, or else whatever may refuse every row."""
+        if self.is_of_no_value:
+            return False
         if self.sqlstate.startswith("23"):
             # Without a name, it is a partition that is missing, or a trigger's own error.
             return any(what in ("constraint", "column") for what, _ in self.names)
@@ -176,7 +180,9 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 
 def _refusal(error: Any) -> Refusal:
-    return Refusal(error.pgcode, _kind(error), tuple(_names(error)), bool(error.diag.context))
+    of_function = bool(error.diag.context)
+    schema = error.diag.schema_name or ""
+    return Refusal(error.pgcode, _kind(error), tuple(_names(error)), of_function, schema)
 
 
 def _missing_right(error: Any) -> str:

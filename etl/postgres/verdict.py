@@ -112,6 +112,11 @@ def _advice(
         return "look at the row-level security policies of the table: create one for INSERT"
     if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):
         return f"if a partition is missing, run: create table ... partition of {target} ..."
+    if refusal.is_of_no_value and not refusal.of_function:
+        return (
+            "the defaults of its columns give values that are in use: if they are from a sequence, "
+            "run: select setval(...) with a value above the largest one in the column"
+        )
     if is_plain:
         return "the table was changed during the run: compare it with 'table.columns'"
     listed = f": {', '.join(map(repr, triggers))}" if triggers else ""

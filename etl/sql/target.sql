@@ -87,6 +87,28 @@ order by 1, 2
 -- Whether the current role may use the job's own schema.
 select has_schema_privilege(to_regnamespace('etl'), 'usage')
 
+-- is_conflict_of_no_value --
+-- Whether a row is in conflict with another one for no value of its own: in a trigger of a table, or
+-- because all columns of a constraint take their defaults. The trigger of a view stores the row itself.
+select :of_function and not exists (
+    select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name and c.relkind = 'v'
+) or exists (
+    select from pg_index i
+    join pg_class x on x.oid = i.indexrelid
+    join pg_class c on c.oid = i.indrelid
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :conflict_schema and c.relname = :conflict_table and x.relname = :constraint
+      and not exists (
+          -- An expression has the number 0 and is made from values. So is a generated column.
+          select from unnest(i.indkey) with ordinality as k (attnum, position)
+          left join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum and k.attnum <> 0
+          where position <= i.indnkeyatts
+            and (a.attname is null or a.attname = any(cast(:columns as text[]))
+                 or not (a.attidentity <> '' or a.atthasdef and a.attgenerated = ''))
+      )
+)
+
 -- without_replica_identity --
 -- The tables that hold the target's rows and refuse a change, because a publication sends it and
 -- nothing identifies the rows. A publication of a table covers its partitions.
