@@ -169,9 +169,12 @@ def refusal(error: BaseException) -> Refusal | None:
         if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
             return None
         return Refusal("", f"driver {_kind(cause)}")
-    if _is_outage(cause.pgcode) or cause.pgcode.startswith(_TRANSACTION_CLASSES):
+    if _is_outage(cause.pgcode):
         return None
-    return _refusal(cause)
+    found = _refusal(cause)
+    # A function, such as a trigger's, may raise for one row what else is about the transaction.
+    is_about_all = cause.pgcode.startswith(_TRANSACTION_CLASSES) and not found.of_function
+    return None if is_about_all else found
 
 
 def is_lock_timeout(error: BaseException) -> bool:

@@ -210,8 +210,23 @@ WAYS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             raising(sqlstate, "new.user_id = 'u7'"),
             raising(sqlstate, "true"),
         )
-        for sqlstate in ("P0001", "42501", "42P01", "XX000", "ABC12", "23502")
+        for sqlstate in (
+            "P0001",
+            "42501",
+            "42P01",
+            "XX000",
+            "ABC12",
+            "23502",
+            "25001",
+            "2D000",
+            "0B000",
+            "3B001",
+        )
     },
+    "a trigger commits": (
+        trigger("new.user_id = 'u7'", "commit"),
+        trigger("true", "commit"),
+    ),
     "a trigger after the insert": (
         raising("P0001", "new.user_id = 'u7'", "after"),
         raising("P0001", "true", "after"),
