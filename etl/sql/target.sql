@@ -42,7 +42,7 @@ with recursive part as (
     from part join pg_type t on t.oid = part.type_oid
     where t.typtype = 'd'
 )
-select cast(part.attname as text) as name, cast(t.typname as text) as type, part.modifier,
+select part.attnum as number, cast(part.attname as text) as name, cast(t.typname as text) as type, part.modifier,
        format_type(part.type_oid, part.modifier) as written, part.not_null, part.has_default,
        part.attidentity = 'a' as always_identity, part.attgenerated <> '' as generated,
        has_column_privilege(part.attrelid, part.attnum, 'insert') as may_insert,

@@ -226,6 +226,71 @@ def test_what_fails_for_certain_is_found(name: str, ready: Settings, engine: sa.
         assert word in found or "'public.part'" in found
 
 
+# What the target writes to: statements that break it, and what the error must say.
+BEHIND: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "unlogged table behind a view": (
+        (*AS_VIEW, "alter table stored set unlogged"),
+        ("'public.stored'", "unlogged", 'alter table "public"."stored" set logged'),
+    ),
+    "unlogged table behind two views": (
+        (
+            "alter table user_logins rename to stored",
+            "create view between as select * from stored",
+            "create view public.user_logins as select * from between",
+            "alter table stored set unlogged",
+        ),
+        ("'public.stored'", "unlogged"),
+    ),
+    "unlogged partition behind a view": (
+        (
+            *PARTITIONED, *AS_VIEW,
+            "create unlogged table public.part partition of stored default",
+        ),
+        ("'public.part'", "unlogged"),
+    ),
+    "unlogged table of a rule": (
+        (
+            "create unlogged table public.stored (like user_logins)",
+            "create rule r as on insert to user_logins do also insert into stored values (new.*)",
+        ),
+        ("'public.stored'", "unlogged"),
+    ),
+    "no partition behind a view": (
+        (*PARTITIONED, *AS_VIEW), ("'public.stored'", 'partition of "public"."stored"'),
+    ),
+    "column without a default behind a view": (
+        (
+            *AS_VIEW,
+            "alter table stored add gone integer, add region text not null",
+            "alter table stored drop gone",
+        ),
+        ("'region'", "NOT NULL", 'alter table "public"."stored" alter column "region" set default'),
+    ),
+    "column without a default of a rule": (
+        (
+            "create table public.stored (region text not null, like user_logins)",
+            (
+                "create rule r as on insert to user_logins do instead "
+                "insert into stored (user_id) values (new.user_id)"
+            ),
+        ),
+        ("'region'", "NOT NULL", "'public.stored'"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_what_is_wrong_behind_the_target_is_found(
+    name: str, ready: Settings, engine: sa.Engine
+) -> None:
+    """A view or a rule hides neither a table that a crash empties nor one that takes no row."""
+    statements, words = BEHIND[name]
+    do(engine, *statements)
+    found = problem(engine, ready.table)
+    for word in words:
+        assert word in found
+
+
 GOOD: dict[str, tuple[str, ...]] = {
     "as it was created": (),
     "wider columns": (
@@ -256,6 +321,23 @@ GOOD: dict[str, tuple[str, ...]] = {
         "create trigger fill before insert on user_logins for each row execute function fill()",
     ),
     "view": AS_VIEW,
+    "view of a table with defaults": (
+        *AS_VIEW,
+        "create domain public.needed as text not null default 'x'",
+        (
+            "alter table stored add id bigserial, add region text not null default 'x', "
+            "add other public.needed, add at timestamptz not null default now()"
+        ),
+    ),
+    "view of a table with a trigger": (
+        *AS_VIEW,
+        "alter table stored add region text not null",
+        (
+            "create function fill() returns trigger language plpgsql as "
+            "$$ begin new.region = 'x'; return new; end $$"
+        ),
+        "create trigger fill before insert on stored for each row execute function fill()",
+    ),
     "view with a trigger": (
         "alter table user_logins rename to stored",
         "create view public.user_logins as select distinct * from stored",
