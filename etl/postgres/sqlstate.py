@@ -106,11 +106,11 @@ class Refusal:
 NOT_STORED = Refusal("", "not stored by the table")
 
 
-class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
+class RowRefused(DatabaseRefused):
     """A row cannot be stored. Names the SQLSTATE and the constraint or column, never the value."""
 
     def __init__(self, check: str) -> None:
-        super().__init__(check)
+        super().__init__(f"the database refused a row or a value: {check}")
         self.check = check
 
 
@@ -129,7 +129,7 @@ def no_row_refused_at_commit() -> Iterator[None]:
         ) from None
 
 
-def translate(error: BaseException) -> EtlError | RowRefused:
+def translate(error: BaseException) -> EtlError:
     """Return our error for a database error, without its text if a statement has run.
 
     pandas and SQLAlchemy wrap psycopg2's errors, so this follows the chain of causes.

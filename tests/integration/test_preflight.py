@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
@@ -16,7 +18,7 @@ from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_changes, check_target
 from tests.acceptance.job_processes import numbers
-from tests.conftest import Job
+from tests.conftest import ROOT, Job
 from tests.integration.test_roles import as_superuser
 from tests.unit.builders import event
 
@@ -642,3 +644,48 @@ def test_init_refuses_a_column_too_narrow_for_a_token(job: Job) -> None:
     assert done.returncode == 2
     assert "at least 60" in done.stderr
     assert job.rows("select to_regclass('public.user_logins')") == [(None,)]
+
+
+# Commands that the database refuses for a value or a limit, and a word of the error.
+LIMITS: dict[str, tuple[tuple[str, ...], dict[str, Any], str, str]] = {
+    "too many columns": (
+        (), {"columns": [{"name": f"c{n}", "field": f"f{n}", "type": "text"} for n in range(1600)]},
+        "run", "54011",
+    ),
+    "values too long for an index": (
+        (
+            "alter table user_logins alter user_id type text",
+            (
+                "insert into user_logins (user_id) select string_agg(md5(g::text), '') "
+                "from generate_series(1, 3000) g"
+            ),
+        ),
+        {"indexes": [["user_id"]]}, "init", "54000",
+    ),
+    "a constraint on the runs": (
+        ("alter table etl.runs add constraint closed check (host = '')",), {}, "run", "'closed'",
+    ),
+    "a constraint on the jobs": (
+        ("alter table etl.jobs add constraint closed check (job = '')",), {}, "init", "'closed'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_value_that_is_refused_is_an_error_of_one_line(
+    name: str, job: Job, ready: Settings, engine: sa.Engine, tmp_path: Path
+) -> None:
+    """It is no row of a batch, so nobody looks for the row."""
+    statements, changes, command, word = LIMITS[name]
+    do(engine, *statements)
+    configuration = yaml.safe_load((ROOT / "config.yaml").read_text())
+    configuration["table"] |= {**changes, "name": "wide"} if "columns" in changes else changes
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(configuration))
+    job.send(event())
+    completed = job.command(command, "--config", str(path))
+    assert completed.returncode in (1, 2)
+    assert completed.stderr.splitlines()[-1].startswith("error: ")
+    assert word in completed.stderr
+    assert "RowRefused" not in completed.stderr
+    assert job.left() == 1
