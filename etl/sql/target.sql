@@ -17,10 +17,11 @@ select c.oid, cast(c.relkind as text) as kind,
              and (0 = any(polroles)
                   or exists (select from unnest(polroles) as r (oid) where pg_has_role(r.oid, 'usage')))
        ) as insert_policy,
-       -- Such a trigger may fill in what the row lacks.
+       -- Such a trigger may fill in what the row lacks. It may be a partition's.
        exists (
            select from pg_trigger
-           where tgrelid = c.oid and not tgisinternal and tgenabled <> 'D'
+           where (tgrelid = c.oid or tgrelid in (select relid from pg_partition_tree(c.oid)))
+             and not tgisinternal and tgenabled in ('O', 'A')
              and tgtype & 5 = 5 and tgtype & 66 <> 0  -- for each row, insert, before or instead of
        ) as row_trigger
 from pg_class c join pg_namespace n on n.oid = c.relnamespace

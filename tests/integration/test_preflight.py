@@ -54,6 +54,14 @@ PARTITIONED = (
     "drop table user_logins",
     "alter table public.other rename to user_logins",
 )
+FILLED = (
+    "alter table user_logins add region text not null",
+    (
+        "create function fill() returns trigger language plpgsql as "
+        "$$ begin new.region = 'x'; return new; end $$"
+    ),
+    "create trigger fill before insert on user_logins for each row execute function fill()",
+)
 # Statements that break the table, and what the error must say.
 BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "generated column": (
@@ -80,6 +88,13 @@ BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "column without a default": (
         ("alter table user_logins add region text not null",),
         ("'region'", "NOT NULL", 'alter column "region" set default'),
+    ),
+    "column that a disabled trigger would fill in": (
+        (*FILLED, "alter table user_logins disable trigger fill"), ("'region'", "NOT NULL"),
+    ),
+    "column that a trigger fills in at replicas only": (
+        (*FILLED, "alter table user_logins enable replica trigger fill"),
+        ("'region'", "NOT NULL"),
     ),
     "column of a domain without a default": (
         (
@@ -314,13 +329,17 @@ GOOD: dict[str, tuple[str, ...]] = {
             "add double integer not null generated always as (app_version * 2) stored"
         ),
     ),
-    "filled in by a trigger": (
+    "filled in by a trigger": FILLED,
+    "filled in by a trigger for replicas too": (
+        *FILLED,
+        "alter table user_logins enable always trigger fill",
+    ),
+    "filled in by a trigger of the partition": (
         "alter table user_logins add region text not null",
-        (
-            "create function fill() returns trigger language plpgsql as "
-            "$$ begin new.region = 'x'; return new; end $$"
-        ),
-        "create trigger fill before insert on user_logins for each row execute function fill()",
+        *PARTITIONED,
+        "create table public.part partition of user_logins default",
+        FILLED[1],
+        "create trigger fill before insert on part for each row execute function fill()",
     ),
     "view": AS_VIEW,
     "view of a table with defaults": (
