@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
-from etl.schema import STAGING
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,20 @@ class Plan:
     written: Sequence[Written] = ()
 
 
-def plan_of_load(connection: sa.Connection, table: Table) -> Plan:
+def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
     """Let the server plan the statement that loads a batch.
 
-    The staging table must exist. Rights, columns and types are checked, but no trigger runs. A
+    Rights, columns and types are checked, but no trigger runs. A
     locked table is not examined.
+
+    :param staging: name of the staging table, which must exist
     """
     where = {"schema": table.schema_name, "name": table.name}
     if connection.execute(queries()["is_locked"], where).scalar_one():
         return Plan()  # loading will wait for the lock, but this should not
     names = ", ".join(quote_name(column.name) for column in table.columns)
     target = quote_name(table.schema_name, table.name)
-    statement = f"insert into {target} ({names}) select {names} from {STAGING}"  # noqa: S608
+    statement = f"insert into {target} ({names}) select {names} from {staging}"  # noqa: S608
     savepoint = connection.begin_nested()
     try:
         connection.exec_driver_sql("set local lock_timeout = '100ms'")

@@ -20,7 +20,7 @@ from etl.postgres.plan import Written, plan_of_load
 from etl.postgres.queries import queries
 from etl.postgres.storage import check_crash_leaves_rows
 from etl.postgres.tables import check_existence
-from etl.schema import staging_table, target_table
+from etl.schema import STAGING, staging_table, target_table
 
 # What a run does with the job's own tables; see etl/sql/roles.sql.
 RIGHTS = {
@@ -46,7 +46,7 @@ def check_target(engine: sa.Engine, table: Table) -> None:
         if not problems:
             # The server itself has the last word on what no question above has covered.
             staging_table(table).create(connection)
-            plan = plan_of_load(connection, table)
+            plan = plan_of_load(connection, table, STAGING)
             if plan.refusal is not None:
                 what = f"{plan.refusal.check} ({plan.refusal.kind})"
                 problems = [f"{table_text(table)} cannot take the configured columns: {what}"]

@@ -19,6 +19,7 @@ from etl.postgres.columns import quoted, table_text
 from etl.postgres.plan import plan_of_load
 from etl.postgres.queries import queries
 from etl.postgres.sqlstate import Refusal
+from etl.schema import STAGING
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None
     if not trial.refused or trial.has_taken_rows:
         return None
     refusals = Counter(trial.refused.values())
-    plain = plan_of_load(connection, table).refusal
+    plain = plan_of_load(connection, table, STAGING).refusal
     certain = [refusal for refusal in refusals if _column_without_value(refusal, table)]
     if plain or certain:
         raise table_refused(connection, table, plain or certain[0])
@@ -53,7 +54,7 @@ def table_refused(connection: sa.Connection, table: Table, found: Refusal) -> Da
     """Make the error that stops the run, with names from the catalogue."""
     names = {"schema": table.schema_name, "name": table.name}
     role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
-    plain = plan_of_load(connection, table).refusal
+    plain = plan_of_load(connection, table, STAGING).refusal
     shown = plain or found
     what = f"{shown.check} ({shown.kind})" if shown.sqlstate else shown.check
     return DatabaseRefused(
