@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,7 +14,7 @@ from etl import extract, fingerprints, ledger, load, mask, validate
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.frames import rejects
-from etl.postgres import verdict
+from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
 from etl.sqs.message import Message
 
@@ -106,7 +106,7 @@ def store(
     :raises DatabaseRefused: no row is accepted, and that is the table's or the job's fault
     """
     table = settings.table
-    trial = Trial(tries_all)
+    trial = Trial(tries_all, cache(partial(conflicts.examined, connection, table)))
     connection.exec_driver_sql("set constraints all immediate")
     try:
         refused = load.stage(connection, batch.masked, table, settings.load, max_rejects)

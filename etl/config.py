@@ -60,7 +60,10 @@ FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
 MAX_IN_FLIGHT = 100_000
 
 Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# 23 days and 100 years: what the server can count in milliseconds, and subtract from a date.
+MAX_SECONDS = 2_000_000
+MAX_DAYS = 36_500
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -320,6 +323,7 @@ class LedgerSettings(_Section):
     retention_days: int = Field(
         35,
         ge=1,
+        le=MAX_DAYS,
         description="age in days at which an id is removed from the ledger; keep it above the "
         "retention of the queue plus that of its dead-letter queue",
     )
@@ -366,7 +370,9 @@ class QuarantineSettings(_Section):
         description="when max_fraction stops a run, keep up to N of the refused messages, sealed, "
         "to look at; each stop replaces them",
     )
-    sample_days: int = Field(14, ge=1, description="age in days at which these are removed")
+    sample_days: int = Field(
+        14, ge=1, le=MAX_DAYS, description="age in days at which these are removed"
+    )
 
 
 class UnmaskSettings(_Section):
@@ -385,7 +391,9 @@ class DatabaseSettings(_Section):
 
     url: SecretStr | None = Field(None, exclude=True, description="from DATABASE_URL only")
     create_tables: bool = Field(True, description="run creates missing tables, as init does")
-    connect_seconds: int = Field(10, ge=1, description="connection timeout in seconds")
+    connect_seconds: int = Field(
+        10, ge=1, le=MAX_SECONDS, description="connection timeout in seconds"
+    )
     retry_seconds: Seconds = Field(
         300, description="how long a database outage may last before the run stops"
     )

@@ -17,7 +17,6 @@ from etl import ledger, quarantine, worker
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
-from etl.postgres.sqlstate import RowRefused
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
@@ -101,7 +100,7 @@ def _remove_old(settings: Settings, engine: sa.Engine, stop: Stop) -> None:
             quarantine.remove_samples(
                 connection, settings.job_name, settings.quarantine.sample_days
             )
-    except (EtlError, RowRefused) as error:
+    except EtlError as error:
         log.warning("could not remove old samples of refused messages: %s", error)
 
 

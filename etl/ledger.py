@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from etl.errors import EtlError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
-from etl.postgres.sqlstate import RowRefused
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ class Pruner:
         try:
             with transaction(self._engine) as connection:
                 removed = connection.execute(queries()["prune_ledger"], parameters).rowcount
-        except (EtlError, RowRefused) as error:
+        except EtlError as error:
             self._has_failed = True
             log.warning(
                 "could not remove ids older than %d days from the ledger (the next run will try "

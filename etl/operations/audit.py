@@ -20,7 +20,6 @@ from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, EtlError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
-from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import query_frame
 
 _PURPOSE = "audit"
@@ -46,8 +45,8 @@ def write(engine: sa.Engine, entry: AuditEntry, subjects: Iterable[str], keyring
     try:
         with transaction(engine) as connection:
             add(connection, entry, subjects, keyring)
-    except (EtlError, RowRefused) as error:
-        kind = type(error) if isinstance(error, EtlError) else DatabaseRefused
+    except EtlError as error:
+        kind = DatabaseRefused if isinstance(error, DatabaseRefused) else type(error)
         raise kind(f"nothing is shown, because the audit row cannot be written: {error}") from None
 
 

@@ -38,9 +38,11 @@ class Trial:
     """What the database did with the rows of one batch.
 
     :param tries_all: try every row, whatever the database does with the others
+    :param examined: looks up whether a row's values have led to its refusal
     """
 
     tries_all: bool = False
+    examined: Callable[[Refusal], Refusal] = lambda found: found
     taken: int = 0
     refused: dict[str, Refusal] = field(default_factory=dict)  # by message id
 
@@ -75,7 +77,7 @@ def insert_rows(
         start, stop = parts.pop()
         if start == stop:
             continue
-        found = _attempt(connection, insert, start, stop)
+        found = _attempt(connection, insert, start, stop, trial)
         if found is None:
             trial.taken += stop - start
             continue
@@ -93,11 +95,13 @@ def insert_rows(
             )
         if refused >= PROBES and not (is_probed or trial.tries_all or trial.has_taken_rows):
             is_probed = True
-            if not _takes_any(connection, insert, parts):
+            if not _takes_any(connection, insert, parts, trial):
                 raise NoRowTaken(found)
 
 
-def _takes_any(connection: sa.Connection, insert: Insert, parts: list[tuple[int, int]]) -> bool:
+def _takes_any(
+    connection: sa.Connection, insert: Insert, parts: list[tuple[int, int]], trial: Trial
+) -> bool:
     """Whether the database accepts one of PROBES rows, spread over the parts that are left.
 
     The first rows of a batch may be alike, such as those of one producer.
@@ -106,14 +110,20 @@ def _takes_any(connection: sa.Connection, insert: Insert, parts: list[tuple[int,
     step = max(len(rows) / PROBES, 1)
     spread = [rows[int(position * step)] for position in range(min(len(rows), PROBES))]
     for row in spread:
-        found = _attempt(connection, insert, row, row + 1, is_probe=True)
+        found = _attempt(connection, insert, row, row + 1, trial, is_probe=True)
         if found is None or found.is_conflict:
             return True
     return False
 
 
 def _attempt(
-    connection: sa.Connection, insert: Insert, start: int, stop: int, *, is_probe: bool = False
+    connection: sa.Connection,
+    insert: Insert,
+    start: int,
+    stop: int,
+    trial: Trial,
+    *,
+    is_probe: bool = False,
 ) -> Refusal | None:
     """Try to insert a part; return how it was refused. A probe is taken back in any case."""
     savepoint = connection.begin_nested()
@@ -130,4 +140,4 @@ def _attempt(
         savepoint.commit()
     else:
         savepoint.rollback()
-    return found
+    return None if found is None else trial.examined(found)

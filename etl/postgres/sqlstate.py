@@ -76,6 +76,8 @@ class Refusal:
     kind: str  # the driver's name of the error
     names: tuple[tuple[str, str], ...] = ()  # what is named, and its name: ("column", "region")
     of_function: bool = False  # a function raised it, such as a trigger's: it may be about anything
+    schema: str = ""  # of the table that is named
+    is_of_no_value: bool = False  # no value of a row has led to it, see etl/postgres/conflicts.py
 
     @property
     def check(self) -> str:
@@ -87,11 +89,13 @@ class Refusal:
     @property
     def is_conflict(self) -> bool:
         """Whether another row is in the way, so that the table does take rows."""
-        return self.sqlstate in _CONFLICTS
+        return self.sqlstate in _CONFLICTS and not self.is_of_no_value
 
     @property
     def is_about_a_value(self) -> bool:
         """Whether it is about one row's values, or else whatever may refuse every row."""
+        if self.is_of_no_value:
+            return False
         if self.sqlstate.startswith("23"):
             # Without a name, it is a partition that is missing, or a trigger's own error.
             return any(what in ("constraint", "column") for what, _ in self.names)
@@ -102,11 +106,11 @@ class Refusal:
 NOT_STORED = Refusal("", "not stored by the table")
 
 
-class RowRefused(Exception):  # noqa: N818  (caught by the loader, which finds the row)
+class RowRefused(DatabaseRefused):
     """A row cannot be stored. Names the SQLSTATE and the constraint or column, never the value."""
 
     def __init__(self, check: str) -> None:
-        super().__init__(check)
+        super().__init__(f"the database refused a row or a value: {check}")
         self.check = check
 
 
@@ -125,7 +129,7 @@ def no_row_refused_at_commit() -> Iterator[None]:
         ) from None
 
 
-def translate(error: BaseException) -> EtlError | RowRefused:
+def translate(error: BaseException) -> EtlError:
     """Return our error for a database error, without its text if a statement has run.
 
     pandas and SQLAlchemy wrap psycopg2's errors, so this follows the chain of causes.
@@ -165,9 +169,12 @@ def refusal(error: BaseException) -> Refusal | None:
         if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
             return None
         return Refusal("", f"driver {_kind(cause)}")
-    if _is_outage(cause.pgcode) or cause.pgcode.startswith(_TRANSACTION_CLASSES):
+    if _is_outage(cause.pgcode):
         return None
-    return _refusal(cause)
+    found = _refusal(cause)
+    # A function, such as a trigger's, may raise for one row what else is about the transaction.
+    is_about_all = cause.pgcode.startswith(_TRANSACTION_CLASSES) and not found.of_function
+    return None if is_about_all else found
 
 
 def is_lock_timeout(error: BaseException) -> bool:
@@ -176,7 +183,9 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 
 def _refusal(error: Any) -> Refusal:
-    return Refusal(error.pgcode, _kind(error), tuple(_names(error)), bool(error.diag.context))
+    of_function = bool(error.diag.context)
+    schema = error.diag.schema_name or ""
+    return Refusal(error.pgcode, _kind(error), tuple(_names(error)), of_function, schema)
 
 
 def _missing_right(error: Any) -> str:

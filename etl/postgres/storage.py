@@ -34,6 +34,24 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
             "it came; use a database with the encoding UTF8: create database ... encoding 'UTF8' "
             "template template0"
         )
+    check_crash_leaves_rows(connection, schema, table)
+    shown = {
+        name: connection.exec_driver_sql(f"show {name}").scalar_one()
+        for name in _NEEDED_FOR_DURABILITY
+    }
+    if off := [name for name, value in shown.items() if value == "off"]:
+        log.warning(
+            "the database server runs with %s = off: when its machine crashes, rows are lost that "
+            "are no longer in the queue",
+            " and ".join(off),
+        )
+
+
+def check_crash_leaves_rows(connection: sa.Connection, schema: str, table: str) -> None:
+    """Check that neither the table, nor a partition of it, nor one of the job's own is unlogged.
+
+    :raises TableError: one is
+    """
     parameters = {"schema": schema, "table": table}
     unlogged = connection.execute(queries()["unlogged_tables"], parameters).all()
     if unlogged:
@@ -44,14 +62,4 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
                 f"{quote_name(of, name, for_driver=True)} set logged"
                 for of, name in unlogged
             )
-        )
-    shown = {
-        name: connection.exec_driver_sql(f"show {name}").scalar_one()
-        for name in _NEEDED_FOR_DURABILITY
-    }
-    if off := [name for name, value in shown.items() if value == "off"]:
-        log.warning(
-            "the database server runs with %s = off: when its machine crashes, rows are lost that "
-            "are no longer in the queue",
-            " and ".join(off),
         )

@@ -16,10 +16,11 @@ from etl.config import Table
 from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
+from etl.postgres.plan import Written, plan_of_load
 from etl.postgres.queries import queries
+from etl.postgres.storage import check_crash_leaves_rows
 from etl.postgres.tables import check_existence
-from etl.postgres.verdict import plan_refusal
-from etl.schema import staging_table, target_table
+from etl.schema import STAGING, staging_table, target_table
 
 # What a run does with the job's own tables; see etl/sql/roles.sql.
 RIGHTS = {
@@ -45,10 +46,12 @@ def check_target(engine: sa.Engine, table: Table) -> None:
         if not problems:
             # The server itself has the last word on what no question above has covered.
             staging_table(table).create(connection)
-            refused = plan_refusal(connection, table)
-            if refused is not None:
-                what = f"{refused.check} ({refused.kind})"
+            plan = plan_of_load(connection, table, STAGING)
+            if plan.refusal is not None:
+                what = f"{plan.refusal.check} ({plan.refusal.kind})"
                 problems = [f"{table_text(table)} cannot take the configured columns: {what}"]
+            for written in plan.written:
+                problems += _problems_behind(connection, written, table)
     if problems:
         raise TableError("; ".join(problems))
 
@@ -132,6 +135,25 @@ def _problems_of_storage(connection: sa.Connection, found: Any, table: Table) ->
     for part in parts:
         if part.kind == _FOREIGN:
             yield _FOREIGN_TABLE.format(f"partition '{part.schema}.{part.name}'")
+
+
+def _problems_behind(connection: sa.Connection, written: Written, table: Table) -> Iterator[str]:
+    """What is wrong with the table behind a view, or the one that a rule inserts into."""
+    names = {"schema": written.schema, "name": written.name}
+    if names == {"schema": table.schema_name, "name": table.name}:
+        return
+    behind = table.model_copy(update={"schema_name": written.schema, "name": written.name})
+    check_crash_leaves_rows(connection, written.schema, written.name)
+    found = connection.execute(queries()["target_relation"], names).one()
+    yield from _problems_of_storage(connection, found, behind)
+    for column in existing_columns(connection, behind).values():
+        if column.number in written.nulls and column.not_null and not found.row_trigger:
+            yield (
+                f"column {column.name!r} of {table_text(behind)}, which {table_text(table)} writes "
+                f"to, is NOT NULL and gets no value; run: alter table "
+                f"{quoted(written.schema, written.name)} alter column {quoted(column.name)} set "
+                "default ..."
+            )
 
 
 _FOREIGN_TABLE = (

@@ -16,8 +16,9 @@ from etl.config import Table
 from etl.errors import DatabaseRefused
 from etl.postgres.bisection import Trial
 from etl.postgres.columns import quoted, table_text
-from etl.postgres.queries import queries, quote_name
-from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
+from etl.postgres.plan import plan_of_load
+from etl.postgres.queries import queries
+from etl.postgres.sqlstate import Refusal
 from etl.schema import STAGING
 
 
@@ -37,7 +38,7 @@ def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None
     if not trial.refused or trial.has_taken_rows:
         return None
     refusals = Counter(trial.refused.values())
-    plain = plan_refusal(connection, table)
+    plain = plan_of_load(connection, table, STAGING).refusal
     certain = [refusal for refusal in refusals if _column_without_value(refusal, table)]
     if plain or certain:
         raise table_refused(connection, table, plain or certain[0])
@@ -49,37 +50,11 @@ def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None
     )
 
 
-def plan_refusal(connection: sa.Connection, table: Table) -> Refusal | None:
-    """Let the server plan the statement that loads a batch, and return how it refuses that.
-
-    The staging table must exist. Rights, columns and types are checked, but no trigger runs. A
-    locked table is not examined.
-    """
-    where = {"schema": table.schema_name, "name": table.name}
-    if connection.execute(queries()["is_locked"], where).scalar_one():
-        return None  # loading will wait for the lock, but this should not
-    names = ", ".join(quote_name(column.name) for column in table.columns)
-    target = quote_name(table.schema_name, table.name)
-    statement = f"explain insert into {target} ({names}) select {names} from {STAGING}"  # noqa: S608
-    savepoint = connection.begin_nested()
-    try:
-        connection.exec_driver_sql("set local lock_timeout = '100ms'")
-        connection.execute(sa.text(statement))
-    except sa.exc.SQLAlchemyError as error:
-        found = refusal(error)
-        if found is None and not is_lock_timeout(error):
-            raise
-        return found
-    finally:
-        savepoint.rollback()
-    return None
-
-
 def table_refused(connection: sa.Connection, table: Table, found: Refusal) -> DatabaseRefused:
     """Make the error that stops the run, with names from the catalogue."""
     names = {"schema": table.schema_name, "name": table.name}
     role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
-    plain = plan_refusal(connection, table)
+    plain = plan_of_load(connection, table, STAGING).refusal
     shown = plain or found
     what = f"{shown.check} ({shown.kind})" if shown.sqlstate else shown.check
     return DatabaseRefused(
@@ -112,6 +87,11 @@ def _advice(
         return "look at the row-level security policies of the table: create one for INSERT"
     if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):
         return f"if a partition is missing, run: create table ... partition of {target} ..."
+    if refusal.is_of_no_value and not refusal.of_function:
+        return (
+            "the defaults of its columns give values that are in use: if they are from a sequence, "
+            "run: select setval(...) with a value above the largest one in the column"
+        )
     if is_plain:
         return "the table was changed during the run: compare it with 'table.columns'"
     listed = f": {', '.join(map(repr, triggers))}" if triggers else ""

@@ -17,10 +17,11 @@ select c.oid, cast(c.relkind as text) as kind,
              and (0 = any(polroles)
                   or exists (select from unnest(polroles) as r (oid) where pg_has_role(r.oid, 'usage')))
        ) as insert_policy,
-       -- Such a trigger may fill in what the row lacks.
+       -- Such a trigger may fill in what the row lacks. It may be a partition's.
        exists (
            select from pg_trigger
-           where tgrelid = c.oid and not tgisinternal and tgenabled <> 'D'
+           where (tgrelid = c.oid or tgrelid in (select relid from pg_partition_tree(c.oid)))
+             and not tgisinternal and tgenabled in ('O', 'A')
              and tgtype & 5 = 5 and tgtype & 66 <> 0  -- for each row, insert, before or instead of
        ) as row_trigger
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -42,7 +43,7 @@ with recursive part as (
     from part join pg_type t on t.oid = part.type_oid
     where t.typtype = 'd'
 )
-select cast(part.attname as text) as name, cast(t.typname as text) as type, part.modifier,
+select part.attnum as number, cast(part.attname as text) as name, cast(t.typname as text) as type, part.modifier,
        format_type(part.type_oid, part.modifier) as written, part.not_null, part.has_default,
        part.attidentity = 'a' as always_identity, part.attgenerated <> '' as generated,
        has_column_privilege(part.attrelid, part.attnum, 'insert') as may_insert,
@@ -86,6 +87,28 @@ order by 1, 2
 -- own_schema_usage --
 -- Whether the current role may use the job's own schema.
 select has_schema_privilege(to_regnamespace('etl'), 'usage')
+
+-- is_conflict_of_no_value --
+-- Whether a row is in conflict with another one for no value of its own: in a trigger of a table, or
+-- because all columns of a constraint take their defaults. The trigger of a view stores the row itself.
+select :of_function and not exists (
+    select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name and c.relkind = 'v'
+) or exists (
+    select from pg_index i
+    join pg_class x on x.oid = i.indexrelid
+    join pg_class c on c.oid = i.indrelid
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :conflict_schema and c.relname = :conflict_table and x.relname = :constraint
+      and not exists (
+          -- An expression has the number 0 and is made from values. So is a generated column.
+          select from unnest(i.indkey) with ordinality as k (attnum, position)
+          left join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum and k.attnum <> 0
+          where position <= i.indnkeyatts
+            and (a.attname is null or a.attname = any(cast(:columns as text[]))
+                 or not (a.attidentity <> '' or a.atthasdef and a.attgenerated = ''))
+      )
+)
 
 -- without_replica_identity --
 -- The tables that hold the target's rows and refuse a change, because a publication sends it and

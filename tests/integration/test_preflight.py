@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
@@ -16,7 +18,7 @@ from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_changes, check_target
 from tests.acceptance.job_processes import numbers
-from tests.conftest import Job
+from tests.conftest import ROOT, Job
 from tests.integration.test_roles import as_superuser
 from tests.unit.builders import event
 
@@ -52,6 +54,14 @@ PARTITIONED = (
     "drop table user_logins",
     "alter table public.other rename to user_logins",
 )
+FILLED = (
+    "alter table user_logins add region text not null",
+    (
+        "create function fill() returns trigger language plpgsql as "
+        "$$ begin new.region = 'x'; return new; end $$"
+    ),
+    "create trigger fill before insert on user_logins for each row execute function fill()",
+)
 # Statements that break the table, and what the error must say.
 BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "generated column": (
@@ -78,6 +88,13 @@ BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "column without a default": (
         ("alter table user_logins add region text not null",),
         ("'region'", "NOT NULL", 'alter column "region" set default'),
+    ),
+    "column that a disabled trigger would fill in": (
+        (*FILLED, "alter table user_logins disable trigger fill"), ("'region'", "NOT NULL"),
+    ),
+    "column that a trigger fills in at replicas only": (
+        (*FILLED, "alter table user_logins enable replica trigger fill"),
+        ("'region'", "NOT NULL"),
     ),
     "column of a domain without a default": (
         (
@@ -226,6 +243,71 @@ def test_what_fails_for_certain_is_found(name: str, ready: Settings, engine: sa.
         assert word in found or "'public.part'" in found
 
 
+# What the target writes to: statements that break it, and what the error must say.
+BEHIND: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "unlogged table behind a view": (
+        (*AS_VIEW, "alter table stored set unlogged"),
+        ("'public.stored'", "unlogged", 'alter table "public"."stored" set logged'),
+    ),
+    "unlogged table behind two views": (
+        (
+            "alter table user_logins rename to stored",
+            "create view between as select * from stored",
+            "create view public.user_logins as select * from between",
+            "alter table stored set unlogged",
+        ),
+        ("'public.stored'", "unlogged"),
+    ),
+    "unlogged partition behind a view": (
+        (
+            *PARTITIONED, *AS_VIEW,
+            "create unlogged table public.part partition of stored default",
+        ),
+        ("'public.part'", "unlogged"),
+    ),
+    "unlogged table of a rule": (
+        (
+            "create unlogged table public.stored (like user_logins)",
+            "create rule r as on insert to user_logins do also insert into stored values (new.*)",
+        ),
+        ("'public.stored'", "unlogged"),
+    ),
+    "no partition behind a view": (
+        (*PARTITIONED, *AS_VIEW), ("'public.stored'", 'partition of "public"."stored"'),
+    ),
+    "column without a default behind a view": (
+        (
+            *AS_VIEW,
+            "alter table stored add gone integer, add region text not null",
+            "alter table stored drop gone",
+        ),
+        ("'region'", "NOT NULL", 'alter table "public"."stored" alter column "region" set default'),
+    ),
+    "column without a default of a rule": (
+        (
+            "create table public.stored (region text not null, like user_logins)",
+            (
+                "create rule r as on insert to user_logins do instead "
+                "insert into stored (user_id) values (new.user_id)"
+            ),
+        ),
+        ("'region'", "NOT NULL", "'public.stored'"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_what_is_wrong_behind_the_target_is_found(
+    name: str, ready: Settings, engine: sa.Engine
+) -> None:
+    """A view or a rule hides neither a table that a crash empties nor one that takes no row."""
+    statements, words = BEHIND[name]
+    do(engine, *statements)
+    found = problem(engine, ready.table)
+    for word in words:
+        assert word in found
+
+
 GOOD: dict[str, tuple[str, ...]] = {
     "as it was created": (),
     "wider columns": (
@@ -247,15 +329,36 @@ GOOD: dict[str, tuple[str, ...]] = {
             "add double integer not null generated always as (app_version * 2) stored"
         ),
     ),
-    "filled in by a trigger": (
+    "filled in by a trigger": FILLED,
+    "filled in by a trigger for replicas too": (
+        *FILLED,
+        "alter table user_logins enable always trigger fill",
+    ),
+    "filled in by a trigger of the partition": (
         "alter table user_logins add region text not null",
+        *PARTITIONED,
+        "create table public.part partition of user_logins default",
+        FILLED[1],
+        "create trigger fill before insert on part for each row execute function fill()",
+    ),
+    "view": AS_VIEW,
+    "view of a table with defaults": (
+        *AS_VIEW,
+        "create domain public.needed as text not null default 'x'",
+        (
+            "alter table stored add id bigserial, add region text not null default 'x', "
+            "add other public.needed, add at timestamptz not null default now()"
+        ),
+    ),
+    "view of a table with a trigger": (
+        *AS_VIEW,
+        "alter table stored add region text not null",
         (
             "create function fill() returns trigger language plpgsql as "
             "$$ begin new.region = 'x'; return new; end $$"
         ),
-        "create trigger fill before insert on user_logins for each row execute function fill()",
+        "create trigger fill before insert on stored for each row execute function fill()",
     ),
-    "view": AS_VIEW,
     "view with a trigger": (
         "alter table user_logins rename to stored",
         "create view public.user_logins as select distinct * from stored",
@@ -560,3 +663,48 @@ def test_init_refuses_a_column_too_narrow_for_a_token(job: Job) -> None:
     assert done.returncode == 2
     assert "at least 60" in done.stderr
     assert job.rows("select to_regclass('public.user_logins')") == [(None,)]
+
+
+# Commands that the database refuses for a value or a limit, and a word of the error.
+LIMITS: dict[str, tuple[tuple[str, ...], dict[str, Any], str, str]] = {
+    "too many columns": (
+        (), {"columns": [{"name": f"c{n}", "field": f"f{n}", "type": "text"} for n in range(1600)]},
+        "run", "54011",
+    ),
+    "values too long for an index": (
+        (
+            "alter table user_logins alter user_id type text",
+            (
+                "insert into user_logins (user_id) select string_agg(md5(g::text), '') "
+                "from generate_series(1, 3000) g"
+            ),
+        ),
+        {"indexes": [["user_id"]]}, "init", "54000",
+    ),
+    "a constraint on the runs": (
+        ("alter table etl.runs add constraint closed check (host = '')",), {}, "run", "'closed'",
+    ),
+    "a constraint on the jobs": (
+        ("alter table etl.jobs add constraint closed check (job = '')",), {}, "init", "'closed'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_value_that_is_refused_is_an_error_of_one_line(
+    name: str, job: Job, ready: Settings, engine: sa.Engine, tmp_path: Path
+) -> None:
+    """It is no row of a batch, so nobody looks for the row."""
+    statements, changes, command, word = LIMITS[name]
+    do(engine, *statements)
+    configuration = yaml.safe_load((ROOT / "config.yaml").read_text())
+    configuration["table"] |= {**changes, "name": "wide"} if "columns" in changes else changes
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(configuration))
+    job.send(event())
+    completed = job.command(command, "--config", str(path))
+    assert completed.returncode in (1, 2)
+    assert completed.stderr.splitlines()[-1].startswith("error: ")
+    assert word in completed.stderr
+    assert "RowRefused" not in completed.stderr
+    assert job.left() == 1

@@ -99,6 +99,15 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table(), {"ETL_QEUE__URL": "x"}, ["ETL_QEUE__URL", "'queue'"]),
         (table(), {"ETL_QUEUE_URL": "x"}, ["ETL_QUEUE_URL", "two underscores"]),
         (table() + "batch: {rows: 0}", {}, ["batch.rows", "greater than"]),
+        *(
+            (table() + f"{section}: {{{name}: 3000000000000}}", {}, [f"{section}.{name}", "less"])
+            for section, name in (
+                ("database", "answer_seconds"), ("database", "connect_seconds"),
+                ("database", "retry_seconds"), ("ledger", "retention_days"),
+                ("quarantine", "sample_days"), ("unmask", "statement_seconds"),
+                ("run", "max_seconds"),
+            )
+        ),
         (table() + "batch: {rows: many}", {}, ["batch.rows", "integer"]),
         (table() + "load: {method: row}", {}, ["load.method", "'multi' or 'copy'"]),
         ("queue: {url: x}", {}, ["'table' is missing"]),
