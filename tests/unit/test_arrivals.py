@@ -103,6 +103,34 @@ def test_a_released_message_stays_hidden_for_a_while() -> None:
     assert not seen.come_again(time.monotonic() + 3600)
 
 
+@pytest.mark.parametrize("damaged", [{0}, {3}, {1, 4}, {7}])
+def test_what_follows_a_released_message_in_its_group_is_released_too(damaged: set[int]) -> None:
+    """Or it would be loaded before it. Other groups, and messages without one, are handled."""
+    groups = ["a", "a", "b", "b", "a", "b", "c", None, None]
+    deliveries = [
+        delivery(number=number, group=group, **({"md5": ""} if number in damaged else {}))
+        for number, group in enumerate(groups)
+    ]
+    seen = arrivals_of()
+    handled_ids = [one.message_id for one in seen.sift(deliveries)]
+    expected = [
+        f"m{number}"
+        for number, group in enumerate(groups)
+        if number not in damaged
+        and not any(group is not None and groups[d] == group and d < number for d in damaged)
+    ]
+    assert handled_ids == expected
+    assert seen.released == len(groups) - len(expected)
+
+
+def test_a_follower_in_a_group_counts_as_damaged_only_when_it_is() -> None:
+    """It is released as often as it must be, and not quarantined for the fault of another."""
+    seen = arrivals_of()
+    bad = delivery(number=0, group="a", md5="")
+    follower = delivery(number=1, group="a")
+    assert [len(seen.sift([bad, follower])) for _ in range(3)] == [0, 0, 2]
+
+
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other workers receive some of the released messages, so here their end is never seen."""
     monkeypatch.setattr(arrivals, "MAX_REMEMBERED", 10)
