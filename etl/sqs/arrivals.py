@@ -113,11 +113,15 @@ class Arrivals:
         maximum = self._max_receive_count
         to_leave = self._receives_to_leave
         if to_leave and maximum is not None and receives + to_leave > maximum:
+            if receives < maximum:
+                hint = "a look that is refused is a receive too: load them before you look again"
+            else:
+                hint = "it was the last one: the next receive, also by a run, moves them there"
             return LastReceives(
                 f"SQS moves a message to the dead-letter queue after {maximum} receives "
                 f"(maxReceiveCount), and this look is receive {receives}; so it was given up at "
-                f"its first messages and everything was released, for a run to load; to look all "
-                "the same, add --use-last-receives"
+                f"its first messages and everything was released; {hint}; to look all the same, "
+                "add --use-last-receives"
             )
         if self._sent_time_column is None or self._has_sent_time:
             return None

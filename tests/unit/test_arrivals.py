@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etl import extract
-from etl.errors import NoSentTimestamp
+from etl.errors import LastReceives, NoSentTimestamp
 from etl.sqs import arrivals
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.limits import Stop
@@ -154,6 +154,25 @@ def test_messages_without_a_time_stop_the_run() -> None:
     seen = arrivals_of(column=None)
     assert seen.sift(without) == without
     seen.raise_error()
+
+
+@pytest.mark.parametrize(
+    ("maximum", "count", "said"),
+    [
+        (5, 4, "a look that is refused is a receive too: load them before you look again"),
+        (5, 5, "it was the last one: the next receive, also by a run, moves them there"),
+        (3, 3, "it was the last one"),
+        (3, 4, "it was the last one"),
+    ],
+)
+def test_a_refused_look_says_what_the_next_receive_does(
+    maximum: int, count: int, said: str
+) -> None:
+    """A message cannot be told from others before it is received."""
+    seen = Arrivals(lambda *_: None, Stop(), maximum, receives_to_leave=2)
+    seen.sift([delivery(receive_count=count)])
+    with pytest.raises(LastReceives, match=said):
+        seen.raise_error()
 
 
 def test_a_single_message_without_a_time_is_received_again() -> None:
