@@ -98,6 +98,7 @@ def dry_run(
         idle_seconds=min(settings.run.idle_seconds, IDLE_SECONDS),
         receives_to_leave=to_leave,
         grows=False,
+        hide_seconds=0,  # it has no other workers
         # What a FIFO queue does not deliver are the next messages of the groups held here.
         undelivered_seconds=0 if ready.queue.is_fifo else settings.run.idle_seconds,
     )

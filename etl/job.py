@@ -94,7 +94,7 @@ def run(
 def _remove_old(settings: Settings, engine: sa.Engine, stop: Stop) -> None:
     """Remove what is older than its retention. After a failure, the next run tries again."""
     pruner = ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days)
-    pruner.remove_all(lambda: stop.release_rest)
+    pruner.remove_all(lambda: stop.release_rest or stop.is_time_up)
     try:
         with transaction(engine) as connection:
             quarantine.remove_samples(

@@ -3,6 +3,9 @@
 A damaged delivery is the fault of the network or of a proxy, and the copy in the queue is whole. So
 the message is received again. Only when it arrives damaged several times, or must not be received
 once more, is it handled as it came; then the checks name what is wrong with it.
+
+On a FIFO queue, what follows a released message in its group is released with it, to keep the
+order. It was received with it each time, so it has as many receives left, at the least.
 """
 
 from __future__ import annotations
@@ -75,18 +78,19 @@ class Arrivals:
                 self._error = self._error or error
                 self._stop.request(error.stop_reason, release_rest=True)
                 return messages
-            damaged = [message for message in messages if self._comes_again(message)]
+            damaged, followers = self._to_release(messages)
             if not damaged:
                 return messages
-            self.released += len(damaged)
+            again = [*damaged, *followers]
+            self.released += len(again)
             self._expected_until = time.monotonic() + PAUSE_SECONDS + GRACE_SECONDS
         log.warning(
             "%d messages arrived damaged, such as %s; released, to be received again",
             len(damaged),
             damaged[0].message_id,
         )
-        self._release(damaged, PAUSE_SECONDS)
-        return [message for message in messages if message not in damaged]
+        self._release(again, PAUSE_SECONDS)
+        return [message for message in messages if message not in again]
 
     def come_again(self, now: float) -> bool:
         """Whether released messages are still expected at this time."""
@@ -109,11 +113,15 @@ class Arrivals:
         maximum = self._max_receive_count
         to_leave = self._receives_to_leave
         if to_leave and maximum is not None and receives + to_leave > maximum:
+            if receives < maximum:
+                hint = "a look that is refused is a receive too: load them before you look again"
+            else:
+                hint = "it was the last one: the next receive, also by a run, moves them there"
             return LastReceives(
                 f"SQS moves a message to the dead-letter queue after {maximum} receives "
                 f"(maxReceiveCount), and this look is receive {receives}; so it was given up at "
-                f"its first messages and everything was released, for a run to load; to look all "
-                "the same, add --use-last-receives"
+                f"its first messages and everything was released; {hint}; to look all the same, "
+                "add --use-last-receives"
             )
         if self._sent_time_column is None or self._has_sent_time:
             return None
@@ -125,6 +133,20 @@ class Arrivals:
             "from it; the SQS emulator or proxy must answer with the system attributes that a "
             "receive asks for"
         )
+
+    def _to_release(self, messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+        """The damaged messages, and those that follow them in their FIFO groups."""
+        damaged: list[Message] = []
+        followers: list[Message] = []
+        groups: set[str] = set()
+        for message in messages:
+            if message.group in groups:
+                followers.append(message)
+            elif self._comes_again(message):
+                damaged.append(message)
+                if message.group is not None:
+                    groups.add(message.group)
+        return damaged, followers
 
     def _comes_again(self, message: Message) -> bool:
         lacks_time = self._sent_time_column is not None and message.sent_ms is None

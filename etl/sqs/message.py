@@ -27,6 +27,7 @@ class Message:
     deliveries: int = field(default=1, repr=False)  # times it arrived while we held it
     # ApproximateReceiveCount, this receive included; 0 if SQS did not say.
     receive_count: int = field(default=0, repr=False)
+    group: str | None = field(default=None, repr=False)  # MessageGroupId, of a FIFO queue
     _is_damaged: bool | None = field(default=None, init=False, repr=False)
 
     @property
@@ -72,6 +73,7 @@ def read_message(entry: Any) -> Message:
         sent_ms=_number(attributes.get("SentTimestamp"), MAX_SENT_MS),
         md5=entry.get("MD5OfBody"),
         receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
+        group=attributes.get("MessageGroupId"),
     )
 
 

@@ -49,6 +49,7 @@ REFUSALS = frozenset(
 CLOCK_SKEW = ("Signature expired", "Signature not yet current")
 # Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
 SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
+FIFO_ATTRIBUTES = [*SYSTEM_ATTRIBUTES, "MessageGroupId"]
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,14 @@ class Queue:
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now, or too many messages are in flight
         """
+        names = FIFO_ATTRIBUTES if self.is_fifo else SYSTEM_ATTRIBUTES
         answer = _call(
             self._client.receive_message,
             QueueUrl=self.url,
             MaxNumberOfMessages=limit,
             WaitTimeSeconds=wait_seconds,
-            MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
-            AttributeNames=SYSTEM_ATTRIBUTES,
+            MessageSystemAttributeNames=names,
+            AttributeNames=names,
         )
         return [read_message(entry) for entry in answer.get("Messages", [])]
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -23,7 +25,7 @@ from etl.errors import EtlError
 from etl.runs import ProgressDisplay, Run, Share, Snapshot, WorkerResult
 from etl.sqs.limits import Phase, Quota, Stop
 from etl.sqs.queue import Queue
-from etl.workers.process import REPORT_SECONDS, Order, Work, run_worker
+from etl.workers.process import BLOCKED_AT_START, REPORT_SECONDS, Order, Work, run_worker
 from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
 from etl.workers.results import DIED, Worker, sum_results, sum_snapshots
 
@@ -97,7 +99,14 @@ class _Pool:
             args=(self.settings, share, self.quota, worker_end, self.work_alone),
             name=f"worker-{index}",
         )
-        process.start()
+        # A signal to the whole group must not end a worker that cannot handle it yet. First its
+        # helper, which would unblock the signals when it starts.
+        resource_tracker.ensure_running()
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         worker_end.close()
         worker = Worker(index, process, parent_end)
         self.all.append(worker)

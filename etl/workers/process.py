@@ -18,6 +18,9 @@ from etl.sqs.limits import Phase, Quota, Stop
 
 REPORT_SECONDS = 0.25  # between two reports of a worker
 
+# A worker inherits these as blocked, and takes them once it has handlers for them.
+BLOCKED_AT_START = (signal.SIGINT, signal.SIGTERM)
+
 # etl.worker.work_in_own_process, or a function with its parameters
 Work = Callable[..., WorkerResult]
 
@@ -41,6 +44,7 @@ def run_worker(
     # Ctrl-C reaches the whole process group; the parent tells us what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.request("SIGTERM", release_rest=True))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
     threading.Thread(target=_watch_parent, args=(pipe, stop), name="parent", daemon=True).start()
     try:
         result = work_alone(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from etl.embedded.sqs import EmbeddedSqs
 from tests.acceptance.job_processes import ended, ledger_locked, make_tables, running, until
+from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import Job
 from tests.unit.builders import event
 
@@ -29,6 +30,21 @@ def fifo_job(job: Job, sqs: EmbeddedSqs) -> Callable[..., Job]:
         return replace(job, environment=environment, queue_url=url)
 
     return make
+
+
+@pytest.fixture
+def strict_sqs() -> Iterator[StrictSqs]:
+    """An SQS with faults."""
+    with StrictSqs(seed=5) as sqs:
+        yield sqs
+
+
+@pytest.fixture
+def strict_job(job: Job, strict_sqs: StrictSqs) -> Job:
+    """The job on a FIFO queue of that SQS."""
+    url = strict_sqs.create_queue(f"test-{uuid.uuid4().hex[:12]}.fifo", max_receive_count=100)
+    environment = {**job.environment, **strict_sqs.environment, "ETL_QUEUE__URL": url}
+    return replace(job, environment=environment, queue_url=url, client=strict_sqs.client())
 
 
 def send(job: Job, counts: dict[str, int], bad: frozenset[int] = frozenset()) -> None:
@@ -117,6 +133,20 @@ def test_a_failed_batch_comes_back_in_order(fifo_job: Callable[..., Job]) -> Non
         connection.exec_driver_sql("drop trigger refuse on user_logins")
     assert job.run()["loaded"] == 50
     assert groups_in_order(job) == {"a": 35, "b": 15}
+
+
+@pytest.mark.parametrize("fault", ["damaged", "no_sent_timestamp"])
+def test_a_message_that_is_received_again_keeps_its_place(
+    strict_job: Job, strict_sqs: StrictSqs, fault: str
+) -> None:
+    """Those behind it in its group are received again with it."""
+    send(strict_job, {"a": 25, "b": 15})
+    strict_sqs.set_rates(**{fault: 0.2})
+    summary = strict_job.run("--idle-seconds", "8")
+    # A message that came damaged three times is quarantined.
+    assert sum(groups_in_order(strict_job).values()) == summary["loaded"]
+    assert summary["loaded"] + summary["quarantined"] == 40
+    assert summary["released"] + summary["quarantined"] > strict_sqs.fired()[fault] > 0
 
 
 def test_a_group_that_another_consumer_holds_is_waited_for(fifo_job: Callable[..., Job]) -> None:

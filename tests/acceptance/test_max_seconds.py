@@ -40,7 +40,7 @@ def drain(
         monkeypatch.setenv(name, value)
 
     def run_with(stop: Stop | None = None, **changes: Any) -> Summary:
-        return run(settings(run__idle_seconds=600, **changes), environment, stop=stop)
+        return run(settings(**{"run__idle_seconds": 600, **changes}), environment, stop=stop)
 
     return run_with
 
@@ -130,3 +130,34 @@ def test_workers_have_the_time_of_the_run_and_not_their_own(job: Job) -> None:
     summary = job.run("--max-seconds", "0.1", "--workers", "2", ETL_RUN__IDLE_SECONDS="600")
     assert (summary["stop_reason"], summary["received"]) == ("max_seconds", 0)
     assert summary["left"]["visible"] == 20
+
+
+def test_old_ids_are_not_removed_when_the_time_is_up(
+    job: Job, drain: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The piece in progress is finished, and the next run goes on; the work itself was done."""
+    monkeypatch.setattr("etl.ledger.PRUNE_ROWS", 10)
+    drain(run__idle_seconds=0.1)
+    with job.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into etl.ledger (job_id, message_id, run_id, batch, handled_at) "
+            "select job_id, 'old' || i, gen_random_uuid(), 1, now() - interval '90 days' "
+            "from etl.jobs, generate_series(1, 50) i"
+        )
+        connection.exec_driver_sql(
+            "create function wait() returns trigger language plpgsql as $$ "
+            "begin perform pg_advisory_xact_lock_shared(1); return old; end $$"
+        )
+        connection.exec_driver_sql(
+            "create trigger wait before delete on etl.ledger execute function wait()"
+        )
+    stop = Stop()
+    with ThreadPoolExecutor(1) as pool, job.engine.connect() as connection:
+        connection.exec_driver_sql("select pg_advisory_xact_lock(1)")
+        running = pool.submit(drain, stop, run__idle_seconds=0.1, run__max_seconds=600)
+        until(lambda: held_sessions(job))
+        stop.request_after(0)
+        connection.rollback()
+        summary = running.result()
+    assert (summary.stop_reason, summary.exit_code) == ("idle", 0)
+    assert job.rows("select count(*) from etl.ledger") == [(40,)]

@@ -205,6 +205,21 @@ def test_a_look_says_which_receive_it_is(strict_sqs: StrictSqs, postgres: Embedd
             assert f"this look is receive {number} of 7 for these messages" in completed.stdout
 
 
+@pytest.mark.parametrize("workers", ["2", "5"])
+@pytest.mark.parametrize("arguments", [(), ("--max-messages", "15")])
+def test_a_look_releases_at_once_whatever_the_workers_of_a_run(
+    job: Job, workers: str, arguments: tuple[str, ...]
+) -> None:
+    """A run after it finds all messages, and they are not said to be in flight elsewhere."""
+    job.send(*logins(30))
+    completed = job.command(
+        "run", "--dry-run", *job.arguments, *arguments, ETL_RUN__WORKERS=workers
+    )
+    assert numbers(job) == (30, 0)
+    assert json.loads(completed.stdout)["left"] == {"visible": 30, "in_flight": 0, "delayed": 0}
+    assert "elsewhere" not in completed.stderr
+
+
 @pytest.mark.parametrize("maximum", [1, 2])
 def test_a_look_that_could_only_use_the_last_receives_receives_nothing(
     strict_sqs: StrictSqs, postgres: EmbeddedPostgres, maximum: int

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from etl.embedded.sqs import EmbeddedSqs
 from tests.acceptance.job_processes import until, visible
@@ -143,6 +144,29 @@ def test_sigterm_stops_all_workers(job: Job) -> None:
     # One worker may receive again what the other has just released.
     assert summary["stop_reason"] == "SIGTERM"
     assert summary["released"] == summary["received"] >= 50
+    assert visible(job) == 50
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", [("--idle-seconds", "60"), ("--forever",)])
+def test_a_signal_to_the_whole_group_while_the_workers_start_is_a_clean_end(
+    job: Job, number: signal.Signals, mode: tuple[str, ...]
+) -> None:
+    """Ctrl-C in a terminal sends one to every process, and so does systemd with SIGTERM."""
+    job.send(*[event(user_id=f"u{i}") for i in range(50)])
+    with job.start("run", "--json", *mode, *WORKERS) as process:
+        try:
+            until(lambda: len(worker_processes(process.pid)) == 2)
+            for member in (psutil.Process(process.pid), *worker_processes(process.pid)):
+                member.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert json.loads(out)["stop_reason"] == number.name
+    assert "died" not in err
+    assert "Traceback" not in err
+    assert job.rows("select stop_reason from etl.runs") == [(number.name,)]
     assert visible(job) == 50
 
 

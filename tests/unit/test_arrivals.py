@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etl import extract
-from etl.errors import NoSentTimestamp
+from etl.errors import LastReceives, NoSentTimestamp
 from etl.sqs import arrivals
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.limits import Stop
@@ -103,6 +103,34 @@ def test_a_released_message_stays_hidden_for_a_while() -> None:
     assert not seen.come_again(time.monotonic() + 3600)
 
 
+@pytest.mark.parametrize("damaged", [{0}, {3}, {1, 4}, {7}])
+def test_what_follows_a_released_message_in_its_group_is_released_too(damaged: set[int]) -> None:
+    """Or it would be loaded before it. Other groups, and messages without one, are handled."""
+    groups = ["a", "a", "b", "b", "a", "b", "c", None, None]
+    deliveries = [
+        delivery(number=number, group=group, **({"md5": ""} if number in damaged else {}))
+        for number, group in enumerate(groups)
+    ]
+    seen = arrivals_of()
+    handled_ids = [one.message_id for one in seen.sift(deliveries)]
+    expected = [
+        f"m{number}"
+        for number, group in enumerate(groups)
+        if number not in damaged
+        and not any(group is not None and groups[d] == group and d < number for d in damaged)
+    ]
+    assert handled_ids == expected
+    assert seen.released == len(groups) - len(expected)
+
+
+def test_a_follower_in_a_group_counts_as_damaged_only_when_it_is() -> None:
+    """It is released as often as it must be, and not quarantined for the fault of another."""
+    seen = arrivals_of()
+    bad = delivery(number=0, group="a", md5="")
+    follower = delivery(number=1, group="a")
+    assert [len(seen.sift([bad, follower])) for _ in range(3)] == [0, 0, 2]
+
+
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other workers receive some of the released messages, so here their end is never seen."""
     monkeypatch.setattr(arrivals, "MAX_REMEMBERED", 10)
@@ -126,6 +154,25 @@ def test_messages_without_a_time_stop_the_run() -> None:
     seen = arrivals_of(column=None)
     assert seen.sift(without) == without
     seen.raise_error()
+
+
+@pytest.mark.parametrize(
+    ("maximum", "count", "said"),
+    [
+        (5, 4, "a look that is refused is a receive too: load them before you look again"),
+        (5, 5, "it was the last one: the next receive, also by a run, moves them there"),
+        (3, 3, "it was the last one"),
+        (3, 4, "it was the last one"),
+    ],
+)
+def test_a_refused_look_says_what_the_next_receive_does(
+    maximum: int, count: int, said: str
+) -> None:
+    """A message cannot be told from others before it is received."""
+    seen = Arrivals(lambda *_: None, Stop(), maximum, receives_to_leave=2)
+    seen.sift([delivery(receive_count=count)])
+    with pytest.raises(LastReceives, match=said):
+        seen.raise_error()
 
 
 def test_a_single_message_without_a_time_is_received_again() -> None:
