@@ -250,6 +250,6 @@ def test_a_job_name_has_a_limit(tmp_path: Path) -> None:
 def test_a_url_in_place_of_a_file_is_not_shown() -> None:
     """It may be DATABASE_URL."""
     for url in ("postgresql://etl:Sw0rdfish@h/etl", 'host=h {"password": "Sw0rdfish"}'):
-        with pytest.raises(SettingsError, match="^no file of this name; ") as caught:
+        with pytest.raises(SettingsError, match=r"^no file of this name; ") as caught:
             config.load(Path(url), {})
         assert "Sw0rdfish" not in str(caught.value)
