@@ -31,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from etl.errors import SettingsError
+from etl.errors import SettingsError, may_be_secret
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
@@ -592,8 +592,9 @@ def _missing(path: Path) -> str:
             "no config.yaml in this folder; name a file with --config, or create one with: "
             "etl config show > config.yaml"
         )
+    name = "of this name" if may_be_secret(str(path)) else repr(str(path))
     return (
-        f"no file {str(path)!r}; name another one with --config, or print the default with: "
+        f"no file {name}; name another one with --config, or print the default with: "
         "etl config show"
     )
 

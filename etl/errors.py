@@ -27,7 +27,16 @@ Their messages never carry a value from an event, only ids, column names, check 
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+# JSON, a URL, or the base64 of a key: what is pasted where only a name should be.
+_SECRET = re.compile(r"""[{"]|\w\w:/|[A-Za-z0-9+/]{86}==""", re.ASCII)
+
+
+def may_be_secret(name: str) -> bool:
+    """Whether the name of a file or a secret looks like a keyring, a key or a URL instead."""
+    return _SECRET.search(name) is not None
 
 
 class EtlError(Exception):

@@ -25,8 +25,9 @@ Values = Sequence[Any]
 Passed = list[bool]
 
 # [0-9], because int() and \d accept the digits of every script. Leading zeros change nothing, so
-# "6.02" is 6.2; without them a part has at most nine digits.
-_PART = r"0*([0-9]{1,9})"
+# "6.02" is 6.2; without them a part has at most nine digits. Zeros match in one way only, because
+# three parts of many zeros could otherwise be divided in thousands of ways.
+_PART = r"(?:0*([1-9][0-9]{0,8})|0+)"
 _VERSION = re.compile(rf"{_PART}\.{_PART}(?:\.{_PART})?")
 # Nearly all versions match this and are in range; the others are examined.
 _SMALL_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?")

@@ -126,6 +126,7 @@ def _columns(settings: Settings, name: str | None) -> list[Column]:
 
 def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:
     from etl.errors import UsageError
+    from etl.operations.spellings import innermost
     from etl.operations.unmask import read_csv, token_columns, unmask_frame
 
     try:
@@ -138,6 +139,9 @@ def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.
     if masked.empty:
         raise UsageError(f"{str(path)!r} has no rows")
     found = token_columns(list(masked.columns), columns)
+    for name in found:
+        # As read_tokens does it: a spreadsheet puts spaces and quotes around a token.
+        masked[name] = masked[name].map(innermost, na_action="ignore")
     return unmask_frame(masked, found, "file", request)
 
 

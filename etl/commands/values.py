@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ _MARKS = {
 def read_value(given: str | None, *, quoted: bool = False) -> str:
     """Take one value from the argument, from standard input for ``-``, or ask on the terminal.
 
-    Line ends around the value are removed; nothing else is.
+    Line ends around the value, and lines in which nothing can be seen, are removed.
 
     :param quoted: the value is given as a JSON string, which can hold any text
     :raises click.UsageError: there is no value, there are several lines, or this is not text
@@ -36,19 +37,20 @@ def read_value(given: str | None, *, quoted: bool = False) -> str:
         text = decode(sys.stdin.buffer.read(), "standard input")
     else:
         text = given
-    text = text.strip("\r\n")
     if quoted:
-        return _json_text(text)
+        return _json_text(text.strip("\r\n"))
     where = "on standard input" if given in (None, "-") else "in the argument"
-    if not stripped(text):
+    # An editor, or an old DOS program, leaves such a line at the end.
+    shown = [line for line in re.split("[\r\n]", text) if stripped(line)]
+    if not shown:
         raise click.UsageError(f"no value {where}; for spaces or an empty text use --quoted")
-    if "\n" in text or "\r" in text:
+    if len(shown) > 1:
         raise click.UsageError(
             f"several lines {where}; give one value, or, if the line breaks are part of it, a JSON "
             "string with --quoted"
         )
-    _check_text(text)
-    return text
+    _check_text(shown[0])
+    return shown[0]
 
 
 def say_spellings(count: int) -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from etl.crypto.key_ids import KEY_ID, MAX_KEY_ID_CHARACTERS, new_key_id
 from etl.crypto.keyring_sources import RESTORE, read_file, read_secret
-from etl.errors import KeyringError
+from etl.errors import KeyringError, may_be_secret
 
 KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
 SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
@@ -152,6 +152,12 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
     source = named[0]
     if source == "ETL_KEYRING":
         return Keyring.parse(environment[source], source=source)
+    if may_be_secret(environment[source]):
+        # Not asked for by this name either: AWS would log it.
+        raise KeyringError(
+            f"{source} must name a file or a secret; what it holds may be a key or a password, so "
+            "it is not shown; the keyring itself belongs in ETL_KEYRING"
+        )
     if source == "ETL_KEYRING_FILE":
         path = Path(environment[source])
         return Keyring.parse(read_file(path), source=f"{source} {str(path)!r}")

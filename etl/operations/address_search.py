@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from etl.fieldtypes import canonical_ip
 
-_QUAD = re.compile(r"(?<![\w.])[0-9]{1,10}(?:\.[0-9]{1,10}){3}(?!\w|\.\w)")
+# Addresses are joined to other words by underscores, as in a file's name.
+_QUAD = re.compile(r"(?<![^\W_])(?<!\.)[0-9]{1,10}(?:\.[0-9]{1,10}){3}(?![^\W_]|\.\w)")
 _HEX_GROUPS = re.compile(r"[0-9A-Fa-f:.]+")
-_WORD = re.compile(r"\w")
+_WORD = re.compile(r"[^\W_]")
 _MAX_DIGITS_OF_IP = 10  # of an IPv4 address as one number
 _MIN_IP_NUMBER = 1 << 24  # a smaller number is more likely something else
 

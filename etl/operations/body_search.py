@@ -7,35 +7,30 @@ the body is therefore read in every way that is usual, and the value is looked f
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
-from urllib.parse import unquote, unquote_plus
 
 from etl.config import Column
 from etl.operations.address_search import address_of, addresses_in
+from etl.operations.escapes import from_base64_within, readings
 
-# Each round removes one level of escapes. A text within a text doubles its escapes at each level,
-# so a deeper one would not fit into a message.
-MAX_ROUNDS = 20
-
-_ESCAPE = re.compile(
-    r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\}|(.))",
-    re.DOTALL,
-)
-_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
+MAX_FROM_BASE64 = 4  # characters that are decoded from a body, for each of its own
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _BETWEEN = re.compile("[\ufeff \\t\\r\\n]*")  # documents
 
 
 class _Number(NamedTuple):
     """A number of a JSON document, as it is written there."""
+
+    text: str
+
+
+class _Document(NamedTuple):
+    """A text that is a JSON document as a whole. What is within it is searched separately."""
 
     text: str
 
@@ -62,7 +57,9 @@ class BodySearch:
         """Whether the value is in a body."""
         return any(self._is_in(text) for text in _texts(body))
 
-    def _is_in(self, text: str | _Number) -> bool:
+    def _is_in(self, text: str | _Number | _Document) -> bool:
+        if isinstance(text, _Document):
+            return folded(text.text).strip() in self._texts
         if isinstance(text, _Number):
             number = text.text
             return _decimal(number) in self._numbers or self._has_address(number)
@@ -94,10 +91,12 @@ def _garbled(text: str) -> Iterator[str]:
             yield folded(garbled)
 
 
-def _texts(body: str) -> Iterator[str | _Number]:
+def _texts(body: str) -> Iterator[str | _Number | _Document]:
     """Yield every text of a body, in every reading, and every number."""
     waiting: list[str | _Number] = [body]
     seen: set[str | _Number] = set()
+    # Without a limit, base64 within base64 in several readings would take exponential time.
+    left = MAX_FROM_BASE64 * len(body)
     while waiting:
         value = waiting.pop()
         if value in seen:
@@ -106,61 +105,20 @@ def _texts(body: str) -> Iterator[str | _Number]:
         if isinstance(value, _Number):
             yield value
             continue
-        for text in _readings(value):
+        for text in readings(value):
             members, rest = _documents(text)
             waiting += members
             is_whole = not rest and text != ""
-            if not is_whole or text.lstrip()[:1] == '"':
+            if is_whole and text.lstrip()[:1] != '"':
+                yield _Document(text)
+            else:
                 yield text
             if is_whole:
                 break  # what is within a document was decoded with it
-
-
-def _readings(text: str) -> Iterator[str]:
-    """Yield a text, and the text again after each step of removing escapes."""
-    yield text
-    yield unquote_plus(text)
-    for _ in range(MAX_ROUNDS):
-        before = text
-        for read in (_without_nul, _from_base64, _without_escapes, unquote, html.unescape):
-            after = read(text)
-            if after != text:
-                text = after
-                yield text
-        if text == before:
-            return
-
-
-def _without_nul(text: str) -> str:
-    # UTF-16 read as an 8-bit encoding has a NUL beside each character of ASCII.
-    return text.replace("\0", "")
-
-
-def _from_base64(text: str) -> str:
-    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
-    if not _BASE64.fullmatch(compact):
-        return text
-    try:
-        return base64.b64decode(compact.rstrip("=") + "==").decode()
-    except ValueError:
-        return text
-
-
-def _without_escapes(text: str) -> str:
-    """Remove one level of backslashes, as JSON and most languages write them."""
-    if "\\" not in text:
-        return text
-    unescaped = _ESCAPE.sub(_character, text)
-    # Two escapes may be the halves of one character.
-    return unescaped.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-
-def _character(escape: re.Match[str]) -> str:
-    code = escape[1] or escape[2] or escape[3] or escape[4]
-    if code:
-        number = int(code, 16)
-        return chr(number) if number <= 0x10FFFF else escape[0]
-    return _ESCAPED.get(escape[5], escape[5])
+            decoded = from_base64_within(text)
+            if decoded not in seen and len(decoded) <= left:
+                left -= len(decoded)
+                waiting.append(decoded)
 
 
 def _documents(text: str) -> tuple[list[str | _Number], str]:

@@ -149,7 +149,9 @@ def _check_file(file: BinaryIO, keyring: Keyring) -> dict[str, Any]:
     for line in file:
         digest.update(last_line)
         last_line = line
-    if not hmac.compare_digest(str(_document(last_line).get("hmac")), digest.hexdigest()):
+    # As bytes: of two texts it compares only those in ASCII.
+    written = str(_document(last_line).get("hmac")).encode(errors="replace")
+    if not hmac.compare_digest(written, digest.hexdigest().encode()):
         raise UnmaskError("the file was not written with this keyring, or was truncated or changed")
     return header
 
@@ -176,7 +178,7 @@ def _check_origin(header: dict[str, Any], job: str, from_job: str | None) -> Non
 def _document(line: bytes) -> dict[str, Any]:
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

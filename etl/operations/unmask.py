@@ -15,6 +15,7 @@ from etl.config import Column
 from etl.crypto.keyring import Keyring
 from etl.errors import UnmaskError, UsageError
 from etl.operations import audit
+from etl.operations.spellings import innermost
 
 _NOT_MADE_HERE = "was not made by this keyring for this column, or was changed"
 
@@ -140,12 +141,12 @@ def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str,
         name: column
         for name in header
         for column in columns
-        if name in (column.name, *column.fields)
+        if innermost(name) in (column.name, *column.fields)
     }
     if not found:
         known = ", ".join(repr(column.name) for column in columns)
         raise UsageError(
             "no column of the CSV file is named like a masked column; expected one of "
-            f"{known}, or its event field"
+            f"{known}, or its event field, in a header separated by commas"
         )
     return found

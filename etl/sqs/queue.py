@@ -229,7 +229,11 @@ def _call(call: Callable[..., Any], **arguments: Any) -> Any:
             f"{type(error).__name__}: set AWS_REGION and AWS credentials in the environment"
         ) from None
     except BotoCoreError as error:
-        raise QueueUnavailable(f"{type(error).__name__} in {name!r}") from None
+        # Its message quotes the address, which can have a password in it.
+        raise QueueUnavailable(
+            f"no answer from SQS to {name!r} ({type(error).__name__}); check the network, "
+            "AWS_REGION and AWS_ENDPOINT_URL"
+        ) from None
     except ValueError:
         # Its message can quote the address, which can have a password in it.
         raise QueueRefused(f"no address for {name!r}: check AWS_ENDPOINT_URL") from None

@@ -18,6 +18,10 @@ from etl.logs import visible
 from etl.runs import Summary
 from etl.terminal import lines
 
+# A table that leaves its columns less than this cannot be read, and no token copied from it.
+MIN_COLUMN_CHARACTERS = 8
+_PADDING = 3  # characters between two columns
+
 
 class _SafeConsole(Console):
     """A console that shows as escapes what a terminal would obey in a text."""
@@ -92,7 +96,17 @@ def table(rows: pd.DataFrame, title: str, *, as_json: bool) -> None:
 
 
 def frame(rows: pd.DataFrame, title: str) -> None:
-    """Print a frame as a table."""
+    """Print a frame as a table, or each row as lines if the terminal is too narrow for a table."""
+    out = console()
+    if _least_width(rows) > out.width and not rows.empty:
+        out.print(_text(title))
+        for row in rows.itertuples(index=False):
+            lines_of_row = Table.grid(padding=(0, _PADDING, 0, 0))
+            for name, value in zip(rows.columns, row, strict=True):
+                lines_of_row.add_row(_text(f"  {name}"), _cell(value))
+            out.print()
+            out.print(lines_of_row)
+        return
     printed = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD)
     for name in rows.columns:
         numeric = pd.api.types.is_numeric_dtype(rows[name])
@@ -101,9 +115,15 @@ def frame(rows: pd.DataFrame, title: str) -> None:
         )
     for row in rows.itertuples(index=False):
         printed.add_row(*map(_cell, row))
-    console().print(printed)
+    out.print(printed)
     if rows.empty:
-        console().print("  (none)")
+        out.print("  (none)")
+
+
+def _least_width(rows: pd.DataFrame) -> int:
+    """The characters that a table of the frame needs to be readable."""
+    widths = [max(len(_cell(value)) for value in [str(name), *rows[name]]) for name in rows.columns]
+    return sum(min(width, MIN_COLUMN_CHARACTERS) + _PADDING for width in widths)
 
 
 def _cell(value: Any) -> Text:

@@ -189,3 +189,18 @@ def test_a_password_that_changes_during_a_run_ends_it_with_1(
     assert process.returncode == 1
     assert "password authentication failed" in err.splitlines()[-1]
     assert job.left() == 1
+
+
+def test_an_sqs_that_does_not_answer_is_named(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what did not answer, and which settings lead there."""
+    away = {
+        "AWS_ENDPOINT_URL": f"http://user:{SECRET}@127.0.0.1:9",
+        "ETL_QUEUE__RETRY_SECONDS": "0.1",
+    }
+    for command in ("run --json", "run --dry-run", "send --sample 1"):
+        error, printed = failure(command, job.environment | away, tmp_path, monkeypatch)
+        assert str(error).startswith("no answer from SQS to '")
+        assert str(error).endswith("check the network, AWS_REGION and AWS_ENDPOINT_URL")
+        check_quotes_nothing(printed, SECRET)

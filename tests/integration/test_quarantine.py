@@ -380,7 +380,9 @@ def postgres_databases(
         server.drop_database(url)
 
 
-@pytest.mark.parametrize("change", ["cut", "line", "byte", "key", "header", "none"])
+@pytest.mark.parametrize(
+    "change", ["cut", "line", "byte", "key", "header", "none", "hmac", "deep", "deep end"]
+)
 def test_a_changed_file_is_refused_whole(
     database: QuarantineDatabase, tmp_path: Path, change: str
 ) -> None:
@@ -401,6 +403,9 @@ def test_a_changed_file_is_refused_whole(
             "byte": data.replace(b"null", b"nuLl", 1),
             "header": data.replace(b"etl-quarantine", b"other"),
             "none": b"",
+            "hmac": b"".join([*lines[:-1], '{"hmac": "ü\\ud800"}\n'.encode()]),
+            "deep": b"[" * 100_000,
+            "deep end": b"".join([*lines[:-1], b"[" * 100_000]),
         }.get(change, data)
     )
     with pytest.raises((UsageError, UnmaskError)):

@@ -180,10 +180,31 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "masked_ip\n'{ip}\n",
+        " masked_ip \n {ip}\u00a0\n",
+        "n,\u200bmasked_ip\n1,\"'{ip}'\"\n",
+        '"=""masked_ip"""\n"=""{ip}"""\n',
+    ],
+)
+def test_tokens_of_a_spreadsheet_are_read_as_elsewhere(
+    ready: Job, keyring: Keyring, tmp_path: Path, text: str
+) -> None:
+    """What it puts around a token or a name is no part of it."""
+    file = tmp_path / "in.csv"
+    file.write_text(text.format(ip=tokens(["192.0.2.1"], keyring, "ip")[0]))
+    done = ready.command("unmask", "--in", str(file), *WHY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith("192.0.2.1")
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("masked_ip\n{ip}\nsecret\n", "the token of 'masked_ip' in row 2 was not made"),
         ("n\n1\n", "no column of the CSV file is named like a masked column; expected one of"),
+        ("masked_ip;n\n{ip};1\n", "in a header separated by commas"),
         ("masked_ip,ip\n{ip},{ip}\n", "the same name after unmasking"),
         ("masked_ip,masked_ip\n{ip},{ip}\n", "header"),
         ("masked_ip\n{ip},secret\n", "row 1 has 2 cells"),

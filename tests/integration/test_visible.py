@@ -280,6 +280,27 @@ def test_rich_obeys_nothing_in_a_value(capsys: pytest.CaptureFixture[str]) -> No
     assert acting(printed) == set()
 
 
+def test_a_narrow_terminal_gets_lines_in_place_of_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 17 columns in 80 characters, each would be two characters wide."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    token = str(tokens(["x"], Keyring.new("k1"), "ip")[0])
+    wide = pd.DataFrame({f"column_{n}{NAME}": [token, HOSTILE, None] for n in range(17)})
+    output.frame(wide, f"rows{NAME}")
+    printed = capsys.readouterr().out
+    assert printed.count(token) == 17
+    assert acting(printed) == set()
+    assert max(map(len, printed.splitlines())) <= 80
+    output.frame(wide.iloc[:, :3], "few")
+    output.frame(wide[:0], "none")
+    printed = capsys.readouterr().out
+    assert token not in printed
+    assert "(none)" in printed
+
+
 def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """As text and as JSON."""
     for form in ("text", "json"):

@@ -33,9 +33,31 @@ def escaped(text: str) -> str:
     return "".join(f"\\u{units[i]:02X}{units[i + 1]:02X}" for i in range(0, len(units), 2))
 
 
+def base64_of(text: str) -> str:
+    """The text in base64."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def base64url_of(text: str) -> str:
+    """The text in the base64 of URLs, without padding."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
 def sns(text: str) -> str:
     """An SNS notification with the text."""
     return json.dumps({"Type": "Notification", "Message": text})
+
+
+def octal(text: str) -> str:
+    """The bytes of a text as a C program and bytea_output write them."""
+    return "".join(f"\\{byte:03o}" for byte in text.encode())
+
+
+def javascript(text: str) -> str:
+    """A text as JavaScript's escape() writes it."""
+    units = [text[i].encode("utf-16-be") for i in range(len(text))]
+    halves = [unit[i : i + 2] for unit in units for i in range(0, len(unit), 2)]
+    return "".join(f"%{h[1]:02X}" if not h[0] else f"%u{h[0]:02X}{h[1]:02X}" for h in halves)
 
 
 # Ways in which a producer can write an event with a value into a body.
@@ -82,9 +104,24 @@ WAYS: dict[str, Callable[[str], str]] = {
     "HTML": lambda value: f"<p>{html.escape(value).replace('Ü', '&Uuml;')}</p>",
     "HTML, numbers": lambda value: "".join(f"&#{ord(c)};" for c in value),
     "base64": lambda value: base64.b64encode(event(user_id=value).encode()).decode(),
-    "base64url in a field": lambda value: event(
-        data=base64.urlsafe_b64encode(event(user_id=value).encode()).decode().rstrip("=")
+    "base64url in a field": lambda value: event(data=base64url_of(event(user_id=value))),
+    "short base64": lambda value: event(data=base64_of(value)),
+    "base64 in a header": lambda value: event(note=f"Basic {base64_of(f'{value} password')}"),
+    "base64 in a data URL": lambda value: event(note=f"data:text/plain;base64,{base64_of(value)}"),
+    "base64 in a path": lambda value: f"GET /a/b1/{base64url_of(f'[{value}]')}/c HTTP/1.1",
+    "base64, truncated": lambda value: '{"data": "' + base64_of(event(a=value, b="cdefg"))[:-5],
+    "base64 in truncated JSON": lambda value: '{"data": "' + base64_of(value).replace("/", "\\/"),
+    "base64 of base64": lambda value: event(data=base64_of(f"a {base64_of(event(a=value))}")),
+    "a signed token": lambda value: ".".join(
+        base64url_of(part) for part in ('{"alg": "none"}', json.dumps({"sub": value}), "signature")
     ),
+    "JSON in a form": lambda value: urlencode({"payload": json.dumps({"d": value})}),
+    "form in a form": lambda value: urlencode({"next": f"/login?{urlencode({'d': value})}"}),
+    "form in JSON in a form, in a field": lambda value: event(
+        query=urlencode({"payload": json.dumps({"q": urlencode({"d": value})})})
+    ),
+    "octal": lambda value: "".join(c if c.isascii() else octal(c) for c in value),
+    "JavaScript": lambda value: event(query=javascript(value)),
     "NFD": lambda value: event(device_id=unicodedata.normalize("NFD", value)),
     "NULs between": lambda value: event(device_id=value).encode("utf-16-le").decode("latin-1"),
     "beside a lone surrogate": lambda value: event(device_id=f"\ud800 {value}"),
@@ -179,6 +216,26 @@ def test_garbled_text_is_recognised() -> None:
             assert found(DEVICE, NAME, event(device_id=garbled))
 
 
+def test_latin_1_in_a_url_is_recognised() -> None:
+    """Old forms are sent so."""
+    assert found(DEVICE, NAME, event(query=urlencode({"d": NAME}, encoding="latin-1")))
+
+
+@pytest.mark.parametrize("value", ["{}", "[4711]", '{"vendor": "x", "id": 7}', '["a", "b"]', '"x"'])
+def test_a_value_that_is_itself_json_is_found(value: str) -> None:
+    """As a whole text; a part of a document is no such text."""
+    for body in (event(device_id=value), sns(event(device_id=f" {value}")), value, f"x {value} {{"):
+        assert found(DEVICE, value, body), body
+    assert not found(DEVICE, value, event(device_id=[value[1:-1] + "x"]))
+
+
+@pytest.mark.parametrize(("value", "joined"), [(V4, "ip_{}_x"), (V6, "ip_{}"), (V6, "a_{}_b")])
+def test_an_address_is_found_between_underscores(value: str, joined: str) -> None:
+    """As in the name of a session or a file."""
+    for body in (event(note=joined.format(value)), joined.format(value) + " {"):
+        assert found(IP, value, body), body
+
+
 def test_the_case_of_letters_counts() -> None:
     """Except in an address, a different case is a different value."""
     assert not found(DEVICE, "abC", event(device_id="abc"))
@@ -188,6 +245,14 @@ def test_the_case_of_letters_counts() -> None:
 def test_an_empty_value_is_nowhere(value: str) -> None:
     """It would be in every body."""
     assert not found(DEVICE, value, event(device_id=""))
+
+
+def nested_base64() -> str:
+    """Base64 in base64, which is another one in each reading."""
+    text = ""
+    while len(text) < 300_000:
+        text = f"{base64_of(f'{text} {len(text)}%25252541 x')} {'%2525252541' * 50}"
+    return text
 
 
 @pytest.mark.parametrize(
@@ -205,6 +270,9 @@ def test_an_empty_value_is_nowhere(value: str) -> None:
         '"' * 1_000_000,
         "{}" * 300_000,
         "A" * 999_999 + "=",
+        "".join(f"{base64_of(str(n))} " for n in range(100_000)),
+        " ".join(base64_of(f"{n}%2{n % 10}5+") for n in range(50_000)),
+        nested_base64(),
     ],
     ids=lambda text: text[:8],
 )

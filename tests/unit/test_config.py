@@ -254,3 +254,11 @@ def test_a_job_name_has_a_limit(tmp_path: Path) -> None:
     """It is part of every row of etl.runs and etl.quarantine."""
     assert load(tmp_path, table() + f"job: {{name: {'x' * 200}}}").job_name == "x" * 200
     assert "200" in problem(tmp_path, table() + f"job: {{name: {'x' * 201}}}")
+
+
+def test_a_url_in_place_of_a_file_is_not_shown() -> None:
+    """It may be DATABASE_URL."""
+    for url in ("postgresql://etl:Sw0rdfish@h/etl", 'host=h {"password": "Sw0rdfish"}'):
+        with pytest.raises(SettingsError, match=r"^no file of this name; ") as caught:
+            config.load(Path(url), {})
+        assert "Sw0rdfish" not in str(caught.value)

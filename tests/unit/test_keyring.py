@@ -381,3 +381,32 @@ def test_load_says_that_no_region_is_set(secrets, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     with pytest.raises(KeyringError, match="NoRegionError"):
         load_keyring({"ETL_KEYRING_SECRET": "etl/keyring"})
+
+
+@pytest.mark.parametrize("source", ["ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"])
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        text(),
+        f" {text()}\n",
+        base64.b64encode(ONE).decode(),
+        f"k1:{base64.b64encode(ONE).decode()}",
+        "postgresql://etl:Sw0rdfish@db.example.com/etl",
+        "https://etl:Sw0rdfish@vault.example.com/keyring",
+    ],
+)
+def test_a_secret_in_place_of_a_name_is_not_shown(source, pasted, monkeypatch):
+    """Neither in the error nor to AWS, which logs the names that it is asked for."""
+    monkeypatch.setattr(boto3, "client", None)
+    with pytest.raises(KeyringError, match=f"^{source} must name") as caught:
+        load_keyring({source: pasted})
+    assert "belongs in ETL_KEYRING" in str(caught.value)
+    assert "Sw0rdfish" not in str(caught.value)
+    assert base64.b64encode(ONE).decode()[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a:b/c.json", "/run/keys/" + "long/" * 30 + "k", "k+/=@.json"])
+def test_an_unusual_path_is_taken_for_a_path(name):
+    """Its error is about the file."""
+    with pytest.raises(KeyringError, match="cannot be read: "):
+        load_keyring({"ETL_KEYRING_FILE": name})

@@ -212,6 +212,16 @@ def test_the_longest_masked_value_makes_a_token_that_fits() -> None:
     assert token_length(159, 16) <= 256 < token_length(160, 16)
 
 
+@pytest.mark.timeout(10)
+def test_many_zeros_take_no_longer_than_other_text() -> None:
+    """One message of them, however its parts end, must not hold up the run."""
+    zeros = "0" * 300_000
+    texts = [f"{zeros}.{zeros}.{zeros}{end}" for end in ("x", "1234567890", ".", ".0")]
+    for text in [zeros, f"{zeros}.{zeros}x", f"{zeros}.", *texts] * 20:
+        with pytest.raises(ValueError, match="not a version"):
+            pack_version(text)
+
+
 def test_versions_are_packed_in_their_own_order() -> None:
     """Packing keeps the order of versions, and no two versions collide."""
     ordered = list(product((0, 1, 99, 999, 2146), (0, 1, 99, 999), (0, 1, 99, 999)))

@@ -32,6 +32,9 @@ FILES: dict[str, Any] = {
     "PowerShell": lambda value: f"\ufeff{value}\r\n".encode("utf-16-le"),
     "big-endian UTF-16": lambda value: f"\ufeff{value}\n".encode("utf-16-be"),
     "UTF-32": lambda value: f"\ufeff{value}\n".encode("utf-32-le"),
+    "DOS, with its end of file": lambda value: f"{value}\r\n\x1a".encode(),
+    "blank lines": lambda value: f" \t\n{value}\n  \n\u00a0\r\n".encode(),
+    "a mark at the end": lambda value: f"{value}\n\ufeff".encode(),
 }
 # What may also be part of the value, so that both are meant.
 AROUND: dict[str, Any] = {
