@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.postgres.engine import driver_url
+from tests import fork_server
+from tests.fork_server import EtlProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 # One key for all tests, made at import, so that no key is in the repository.
@@ -78,28 +79,15 @@ class Job:
     engine: sa.Engine
     arguments: tuple[str, ...] = field(default=("--idle-seconds", "1", "--json"))
 
-    def start(
-        self, *arguments: str, stdin: int | None = None, **more: str
-    ) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdin: int | None = None, **more: str) -> EtlProcess:
         """Start a command as a process."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "etl", *arguments],
-            env={**self.environment, **more},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+        return fork_server.start(arguments, {**self.environment, **more}, stdin)
 
     def command(
         self, *arguments: str, piped: str | None = None, **more: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, with *piped* as its standard input."""
-        stdin = None if piped is None else subprocess.PIPE
-        with self.start(*arguments, stdin=stdin, **more) as process:
-            out, err = process.communicate(piped, timeout=120)
-            return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return fork_server.run(arguments, {**self.environment, **more}, piped)
 
     def run(self, *arguments: str, code: int = 0, **more: str) -> dict[str, Any]:
         """Run the job to its end and expect the exit code *code*; return its summary."""

@@ -31,6 +31,7 @@ from etl.report import files
 from etl.report.build import TITLES, Choice, Report, build_report
 from etl.report.html import TABLES, render
 from etl.report.jinja import fill_template
+from tests import fork_server
 from tests.conftest import ROOT
 from tests.integration.test_duplicates import create, fill, token
 
@@ -92,13 +93,8 @@ def report(source: Source) -> Report:
 def command(source: Source, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run ``report duplicates`` in a process of its own."""
     url = source.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "etl", "report", "duplicates", *arguments],
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, **more},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url, **more}
+    return fork_server.run(["report", "duplicates", *arguments], environment)
 
 
 def test_the_terminal_shows_the_headline_the_notes_and_the_tables(source: Source) -> None:

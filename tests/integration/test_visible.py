@@ -28,6 +28,7 @@ from etl.logs import to_json, visible
 from etl.mask import tokens
 from etl.report.jinja import fill_template
 from etl.terminal import output
+from tests import fork_server
 from tests.conftest import ROOT, Job
 from tests.integration.test_cli import commands
 
@@ -327,13 +328,7 @@ def test_wrong_usage_repeats_no_value(command: str, arguments: list[str]) -> Non
     """What is too much on the command line may be a part of the value."""
     if command == "unmask" and len(arguments) > 1:
         return  # takes any number of tokens
-    done = subprocess.run(
-        [sys.executable, "-m", "etl", command, *arguments, "--column", "ip"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-    )
+    done = fork_server.run([command, *arguments, "--column", "ip"], {"PATH": os.environ["PATH"]})
     assert done.returncode == 2
     assert "canary" not in done.stderr
     assert "on standard input" in done.stderr
