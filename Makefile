@@ -27,9 +27,12 @@ $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requireme
 run: $(STAMP) ## load 10,000 sample events on embedded services
 	@$(BIN)/python -m etl demo
 
-test: $(STAMP) ## run all tests (10 minutes on two cores)
+test: $(STAMP) ## run the tests (10 minutes on two cores)
 	@# Two processes; each takes whole files, since the tests of a file share fixtures that are slow to make.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+test-long: $(STAMP) ## run the tests that take longest (minutes)
+	@$(BIN)/python -m pytest -n 2 --dist load -m long
 
 lint: $(STAMP) ## check style and formatting
 	@$(BIN)/ruff check .
@@ -60,4 +63,4 @@ clean: ## remove the environments, the embedded data and the caches
 	rm -rf $(VENV) .venv-oldest .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint types bench chaos chaos-long bites docs notebook clean
+.PHONY: help run test test-long lint types bench chaos chaos-long bites docs notebook clean
