@@ -103,7 +103,7 @@ def prepare_database(
     while True:
         try:
             if settings.database.create_tables:
-                create_tables(engine, settings.table, settings.job_name)
+                create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
             check_target(engine, settings.table)
             run.start(
                 engine, settings, lambda connection: first_use.record(connection, settings, keyring)

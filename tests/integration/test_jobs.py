@@ -829,6 +829,110 @@ def test_the_envelope_of_a_masked_field_is_not_stored_either(logins: OneJob) -> 
     assert logins.ids() == []
 
 
+OPTIONAL_IP = {**COLUMNS["user_logins"][1], "nullable": True, "required": False}
+ANY_MESSAGE = {"field": "Message", "type": "text", "nullable": True, "required": False}
+
+
+def notification(event: dict[str, Any]) -> str:
+    return json.dumps({"Type": "Notification", "Message": json.dumps(event)})
+
+
+def quarantined_with_a_masked_message(logins: OneJob, *more: dict[str, Any]) -> None:
+    """Quarantine a notification whose text is masked as a field of the event."""
+    masked = {"name": "masked_text", "mask": True, **ANY_MESSAGE}
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "create table user_logins (id integer, masked_text text, masked_ip text)"
+        )
+    logins.send_text(notification(login(1)))
+    logins.run(table={"columns": [COLUMNS["user_logins"][0], masked, *more]})
+
+
+@pytest.mark.parametrize("by", ["this version", "an earlier one", "another job's file"])
+@pytest.mark.parametrize("other", [[], [OPTIONAL_IP]], ids=["alone", "with another"])
+def test_no_part_of_a_masked_message_is_stored_as_it_came(
+    other: list[dict[str, Any]], by: str, logins: OneJob, make_job: MakeJob, tmp_path: Path
+) -> None:
+    """A column that reads the event within the notification would take it out of the mask."""
+    quarantined_with_a_masked_message(logins, *other)
+    one = logins
+    if by == "an earlier one":
+        with logins.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "update etl.quarantine set masked_fields = array_remove(masked_fields, "
+                "'none:Message')"
+            )
+    if by == "another job's file":
+        path = str(tmp_path / "file")
+        assert logins.command("quarantine", "export", path).code == 0
+        one = make_job("user_logins", job={"name": "other"})
+        one.changed({})
+        done = one.command("quarantine", "import", path, "--from-job", "public.user_logins")
+        assert "1 of 1" in done.err
+    columns = [COLUMNS["user_logins"][0]]
+    one.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
+    done = one.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "the field 'Message' of 1 entries was masked" in done.err
+    assert "column 'id'" in done.err
+    assert one.ids() == []
+    # Masked on both sides, nothing is plain.
+    columns = [COLUMNS["user_logins"][1]]
+    one.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
+    assert one.command("quarantine", "replay", "--all", "--json").lines[0]["loaded"] == 1
+
+
+@pytest.mark.parametrize("by", ["this version", "an earlier one"])
+def test_an_entry_of_a_notification_is_replayed_as_one(by: str, logins: OneJob) -> None:
+    """What its envelope holds is masked field by field, then as now."""
+    logins.send_text(notification(login(1, id="x")))
+    logins.run(queue={"envelope": "sns"})
+    if by == "an earlier one":
+        with logins.engine.begin() as connection:
+            connection.exec_driver_sql("update etl.quarantine set masked_fields = '{ip,Message}'")
+    columns = [{**COLUMNS["user_logins"][0], "type": "text"}, COLUMNS["user_logins"][1]]
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins alter id type text")
+    logins.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
+    assert logins.command("quarantine", "replay", "--all", "--json").lines[0]["loaded"] == 1
+
+
+def test_the_envelope_is_masked_though_the_event_has_a_plain_field_of_its_name(
+    logins: OneJob,
+) -> None:
+    """The event's own `Message` is another text than that of the notification."""
+    columns = [
+        COLUMNS["user_logins"][0],
+        OPTIONAL_IP,
+        {"name": "text", **ANY_MESSAGE},
+    ]
+    logins.send_text(notification(login(1, id="x")))
+    logins.run(queue={"envelope": "sns"}, table={"columns": columns})
+    columns[0] = {**columns[0], "required": False, "nullable": True}
+    logins.changed({"table": {"columns": columns}})
+    done = logins.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "'Message'" in done.err
+    assert logins.rows("select count(*) from user_logins") == [(0,)]
+
+
+def test_entries_of_an_earlier_version_count_the_envelope_as_masked(
+    earlier: sa.Engine, make_job: MakeJob
+) -> None:
+    """They were notifications if the job that updates the tables reads notifications."""
+    logins = make_job("user_logins", queue={"envelope": "sns"})
+    logins.changed({})
+    assert logins.command("init").code == 0
+    assert logins.rows("select masked_fields from etl.quarantine") == [(["ip", "sns:Message"],)]
+    columns = [{"name": "id", "field": "Message", "type": "text"}]
+    with earlier.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins alter id type text")
+    logins.changed({"queue": {"envelope": "none"}, "table": {"columns": columns}})
+    done = logins.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "'Message'" in done.err
+
+
 def version_1(path: Path, keyring: Keyring) -> None:
     """Rewrite an exported file as the earlier version wrote it."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
