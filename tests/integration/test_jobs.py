@@ -664,6 +664,62 @@ def test_keys_list_counts_the_tables_and_entries_of_all_jobs(
     assert set(listed["k1"].values()) == {"older key", 0}
 
 
+ANOTHER = "another key of this id, not in the keyring"
+
+
+def counts_by_status(answer: Answer) -> dict[tuple[str, str], list[Any]]:
+    """What `keys list --json` printed, by key and status."""
+    assert answer.code == 0, answer.err
+    return {(line["key_id"], line["status"]): [*line.values()][2:] for line in answer.lines}
+
+
+def test_keys_list_tells_two_keys_of_one_id_apart(logins: OneJob, orders: OneJob) -> None:
+    """Two jobs with keyrings of their own: what one cannot open does not count as its own."""
+    others = Keyring.new("k1")
+    logins.send(login(1), login("x"))
+    orders.send(order(1), order(2), order("x"), order("y"))
+    logins.run()
+    orders.run(keyring=others)
+    done = logins.command("keys", "list", "--json")
+    assert counts_by_status(done) == {("k1", "primary"): [1, 0, 1], ("k1", ANOTHER): [0, 2, 2]}
+    done = orders.command("keys", "list", "--json", ETL_KEYRING=others.dump())
+    assert counts_by_status(done) == {("k1", "primary"): [2, 0, 2], ("k1", ANOTHER): [0, 1, 1]}
+    rotated = {"ETL_KEYRING": SECOND.dump()}
+    assert counts_by_status(logins.command("keys", "list", "--json", **rotated)) == {
+        ("k1", "older key"): [1, 0, 1],
+        ("k2", "primary"): [0, 0, 0],
+        ("k1", ANOTHER): [0, 2, 2],
+    }
+    # rekey does not ask to keep a key of its own for them.
+    assert logins.command("rekey", "--json", **rotated).lines[0]["elsewhere"] == {}
+
+
+BOTH_RECORDED = """
+insert into etl.key_checks (job, target, key_id, check_value)
+select 'public.orders', 'public.else', key_id, check_value from etl.key_checks
+where job = 'public.user_logins'
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["delete from etl.key_checks where job = 'public.orders'", BOTH_RECORDED],
+    ids=["nothing is recorded", "both are recorded"],
+)
+def test_a_key_that_may_be_the_same_counts_as_used(
+    change: str, logins: OneJob, orders: OneJob
+) -> None:
+    """A key is not called unused as long as it may be the one that another job needs."""
+    logins.send(login(1))
+    orders.send(order(1), order("x"))
+    logins.run()
+    orders.run(keyring=Keyring.new("k1"))
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql(change)
+    done = logins.command("keys", "list", "--json")
+    assert counts_by_status(done) == {("k1", "primary"): [1, 1, 1]}
+
+
 def test_rekey_leaves_other_jobs_alone_and_names_them(quarantined: tuple[OneJob, OneJob]) -> None:
     """It is done with its own job, so that each job can be rekeyed in turn."""
     logins, orders = quarantined
