@@ -56,6 +56,9 @@ Identifier = Annotated[
 ]
 # Columns of the raw frame that do not come from a field of the event.
 FIELDS_OF_THE_JOB = ("message_id", "SentTimestamp")
+# How an entry of the quarantine tells apart what of it was masked under the name `Message`.
+MASKED_NOTIFICATION = "sns:Message"
+MASKED_MESSAGE = "none:Message"
 # SQS allows 120,000 messages in flight per queue; this leaves some of them for other consumers.
 MAX_IN_FLIGHT = 100_000
 
@@ -506,11 +509,15 @@ class Settings(_Section):
 
     @property
     def masked_fields(self) -> frozenset[str]:
-        """The fields that hold what is masked: those of the columns, and the envelope's."""
+        """The fields that hold what is masked: those of the columns, and the envelope's.
+
+        A `Message` is listed once more with the envelope before it. Of ``sns``, that is the whole
+        text of the event; of ``none``, it is a field, which may hold an event as ``sns`` reads it.
+        """
         fields = self.table.masked_fields
-        if self.queue.envelope == "sns" and fields and "Message" not in self.table.plain_fields:
-            return fields | {"Message"}
-        return fields
+        if self.queue.envelope == "sns":
+            return fields | {MASKED_NOTIFICATION} if fields else fields
+        return fields | {MASKED_MESSAGE} if "Message" in fields else fields
 
     @property
     def event_fields(self) -> list[str]:

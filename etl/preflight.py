@@ -82,8 +82,9 @@ def warn_of_dead_letters(ready: Ready) -> None:
     """Say how many messages wait in the dead-letter queue, if any do."""
     dead_letters = ready.dead_letters()
     if dead_letters is not None and dead_letters.messages:
+        noun = "message" if dead_letters.messages == 1 else "messages"
         log.warning(
-            "dead-letter queue %s holds %d messages", dead_letters.queue, dead_letters.messages
+            "dead-letter queue %s holds %d %s", dead_letters.queue, dead_letters.messages, noun
         )
 
 
@@ -103,7 +104,7 @@ def prepare_database(
     while True:
         try:
             if settings.database.create_tables:
-                create_tables(engine, settings.table, settings.job_name)
+                create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
             check_target(engine, settings.table)
             run.start(
                 engine, settings, lambda connection: first_use.record(connection, settings, keyring)

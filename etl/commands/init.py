@@ -42,7 +42,7 @@ def init(config_path: Path, with_roles: bool) -> None:
     # What a run would refuse about the columns, such as a token that does not fit.
     frame_schema(settings.table.columns)
     engine = open_engine(settings.database)
-    create_tables(engine, settings.table, settings.job_name)
+    create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
     check_target(engine, settings.table)
     create_indexes(engine, settings.table)
     with transaction(engine) as connection:

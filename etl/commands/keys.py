@@ -113,8 +113,9 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     are unknown, so any key may be in use there.
 
     The list includes key ids that are in the database but not in the keyring; this keyring cannot
-    recover the tokens and quarantined bodies of those keys. No key is printed. The command reads
-    each whole table once; without DATABASE_URL it shows the keyring alone.
+    recover the tokens and quarantined bodies of those keys. If another job uses another key under
+    an id of this keyring, what it has stored is in a line of its own. No key is printed. The
+    command reads each whole table once; without DATABASE_URL it shows the keyring alone.
     """
     settings = options.load_settings(config_path)
     from etl.crypto.keyring import load_keyring
@@ -127,7 +128,7 @@ def keys_list(config_path: Path, as_json: bool) -> None:
         lines.say("DATABASE_URL is not set, so key usage in the database cannot be counted")
     else:
         engine, keyring = options.open_with_keys(settings)
-        places = key_places(engine, settings)
+        places = key_places(engine, settings, keyring)
     output.table(key_list(keyring, places), "keys", as_json=as_json)
     for place in places:
         if place.counts is None:

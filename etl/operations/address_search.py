@@ -12,7 +12,9 @@ from etl.fieldtypes import canonical_ip
 _QUAD = re.compile(r"(?<![^\W_])(?<!\.)[0-9]{1,10}(?:\.[0-9]{1,10}){3}(?![^\W_]|\.\w)")
 _HEX_GROUPS = re.compile(r"[0-9A-Fa-f:.]+")
 _WORD = re.compile(r"[^\W_]")
-_MAX_DIGITS_OF_IP = 10  # of an IPv4 address as one number
+# An address as one number: signed or as a float, as databases and data frames write it, or in hex.
+_INTEGER = re.compile(r"(?<![^\W_])(?<![^\W_][.-])-?[0-9]{8,39}(?:\.0+)?(?![^\W_]|\.\w)")
+_HEX = re.compile(r"(?<![^\W_])(?:0?[xX]'?)?([0-9A-Fa-f]{32}|[0-9A-Fa-f]{8})(?![^\W_])")
 _MIN_IP_NUMBER = 1 << 24  # a smaller number is more likely something else
 
 
@@ -35,10 +37,20 @@ def addresses_in(text: str) -> Iterator[str]:
     for match in _HEX_GROUPS.finditer(text):
         if ":" in match[0] and (address := _in_hex_groups(text, match)) is not None:
             yield address
-    if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS_OF_IP:
-        number = int(text)
-        if _MIN_IP_NUMBER <= number < 1 << 32:
-            yield str(ipaddress.IPv4Address(number))
+    for match in _INTEGER.finditer(text):
+        yield from _of_number(int(match[0].partition(".")[0]))
+    for match in _HEX.finditer(text):
+        if not match[0].isdigit():  # more likely a date
+            yield from _of_number(int(match[1], 16))
+
+
+def _of_number(number: int) -> Iterator[str]:
+    if -(1 << 31) <= number < 0:
+        number += 1 << 32  # as a signed integer of 32 bits
+    if _MIN_IP_NUMBER <= number < 1 << 32:
+        yield str(ipaddress.IPv4Address(number))
+    elif 1 << 32 <= number < 1 << 128:
+        yield canonical_ip(str(ipaddress.IPv6Address(number)))
 
 
 def _in_hex_groups(text: str, match: re.Match[str]) -> str | None:

@@ -20,6 +20,13 @@ from etl.operations.escapes import from_base64_within, readings
 
 MAX_FROM_BASE64 = 4  # characters that are decoded from a body, for each of its own
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+# Kinds of spaces and line breaks that look alike, and full-width characters.
+_LOOKS_LIKE = (
+    dict.fromkeys(map(ord, "\u00a0\u1680\u202f\u205f\u3000"), " ")
+    | dict.fromkeys(range(0x2000, 0x200B), " ")
+    | dict.fromkeys(map(ord, "\u0085\u2028\u2029"), "\n")
+    | {code + 0xFEE0: chr(code) for code in range(0x21, 0x7F)}
+)
 _BETWEEN = re.compile("[\ufeff \\t\\r\\n]*")  # documents
 
 
@@ -49,6 +56,8 @@ class BodySearch:
         self._numbers = {_decimal(text) for text in self._texts} - {None}
         words = {text for text in self._texts if not self._addresses or address_of(text) is None}
         words |= {garbled for text in words for garbled in _garbled(text)}
+        # CSV and SQL write a quote within quotes twice.
+        words |= {text.replace(quote, 2 * quote) for text in words for quote in "\"'"}
         # A value within a longer word, or joined to one by a hyphen or a dot, is another value.
         anywhere = "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
         self._word = re.compile(rf"(?<!\w)(?<!\w[-.])(?:{anywhere})(?!\w)(?![-.]\w)")
@@ -75,11 +84,17 @@ class BodySearch:
 
 
 def folded(text: str) -> str:
-    """A text in one Unicode form (NFC), without characters that only direct how it is shown."""
+    """A text without differences that nobody sees.
+
+    It is in one Unicode form (NFC), with one kind of spaces, line breaks and width, and without
+    characters that only direct how it is shown.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text.isascii():
         return text
     kept = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    return unicodedata.normalize("NFC", kept)
+    return unicodedata.normalize("NFC", kept.translate(_LOOKS_LIKE))
 
 
 def _garbled(text: str) -> Iterator[str]:

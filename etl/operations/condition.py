@@ -67,8 +67,9 @@ def rows_where(
     except RowRefused as refused:
         raise UsageError(f"the condition cannot be computed: {refused.check}") from None
     if len(rows) > settings.max_rows:
+        meet = "row meets" if settings.max_rows == 1 else "rows meet"
         raise UsageError(
-            f"more than {settings.max_rows} rows meet the condition; narrow it, or raise --limit"
+            f"more than {settings.max_rows} {meet} the condition; narrow it, or raise --limit"
         )
     return pd.DataFrame(rows, columns=names, dtype=object)
 

@@ -131,11 +131,11 @@ def count_by_reason(
     return query_frame(engine, _selecting_query("quarantine_reasons"), parameters)
 
 
-def count_masked(engine: sa.Engine, selection: Selection, fields: Sequence[str]) -> dict[str, int]:
-    """Count the open entries by each of these fields that was masked when they were quarantined."""
-    parameters = {**selection.parameters, "fields": list(fields)}
-    counts = query_frame(engine, _selecting_query("entries_with_masked_fields"), parameters)
-    return dict(zip(counts["field"], counts["entries"], strict=True))
+def count_masked(engine: sa.Engine, selection: Selection) -> dict[tuple[str, ...], int]:
+    """Count the open entries by the fields that were masked when they were quarantined."""
+    query = _selecting_query("entries_by_masked_fields")
+    counts = query_frame(engine, query, selection.parameters)
+    return dict(zip(map(tuple, counts["masked_fields"]), counts["entries"], strict=True))
 
 
 def list_entries(

@@ -24,6 +24,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 # Within a text, such as a header or a token; in a path, a slash is no part of it. The shortest one
 # stands for four bytes.
 _BASE64_WITHIN = (re.compile(r"[A-Za-z0-9+/]{6,}"), re.compile(r"[A-Za-z0-9_-]{6,}"))
+MIN_LATIN_1 = 12  # characters
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def readings(text: str) -> Iterator[str]:
@@ -65,9 +67,10 @@ def _from_base64(text: str) -> str:
     if not _BASE64.fullmatch(compact):
         return text
     try:
-        return base64.b64decode(compact.rstrip("=") + "==").decode()
+        data = base64.b64decode(compact.rstrip("=") + "==")
     except ValueError:
         return text
+    return _text_of(data) or text
 
 
 def from_base64_within(text: str) -> str:
@@ -78,12 +81,23 @@ def from_base64_within(text: str) -> str:
 
 def _decoded(run: str) -> str:
     whole = run[:-1] if len(run) % 4 == 1 else run
-    data = base64.b64decode(whole.replace("-", "+").replace("_", "/") + "==")
+    return _text_of(base64.b64decode(whole.replace("-", "+").replace("_", "/") + "=="))
+
+
+def _text_of(data: bytes) -> str:
+    """Decode UTF-8, UTF-16 or Latin-1; empty if the bytes look like none of them."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    if data.count(0) * 4 >= len(data):  # every other byte of UTF-16, in Western texts
+        is_little = data[1::2].count(0) >= data[::2].count(0)
+        return data.decode("utf-16-le" if is_little else "utf-16-be", "replace")
     try:
         # Not data.decode(), which would refuse half a character at the end.
         return codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
-        return ""
+        text = data.decode("latin-1")
+    # Other bytes, such as a signature, are rarely without a control character for so long.
+    return text if len(text) >= MIN_LATIN_1 and not _CONTROL.search(text) else ""
 
 
 def _without_escapes(text: str) -> str:

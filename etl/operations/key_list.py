@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -19,7 +19,9 @@ from etl.analysis.key_usage import quarantine_usage, usage_of
 from etl.config import Settings, quoted_if_needed
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused
+from etl.postgres import key_checks
 from etl.postgres.engine import transaction
+from etl.postgres.key_checks import KeyCheck, check_value
 from etl.postgres.tables import check_target_exists, query_frame
 from etl.schema import masked_columns
 
@@ -34,6 +36,7 @@ _WHY_UNKNOWN = {
     "filtered": "row-level security hides rows from this role",
 }
 
+_Key = tuple[str | None, bool]  # a key id, and whether it is another key than the keyring's
 Counts = Mapping[str | None, int]  # values by key id; None: values that are not tokens
 
 
@@ -43,15 +46,19 @@ class Place:
 
     name: str
     jobs: tuple[str, ...]  # whose it is
+    column: str  # empty for the quarantine
     is_own: bool  # rekey with this configuration reaches it
     counts: Counts | None  # None: unknown
     problem: str = ""  # why it is unknown
+    # Key ids of the keyring under which this place has another key.
+    foreign: frozenset[str] = frozenset()
 
     def older(self, primary: str) -> int | None:
         """Count the values of other keys than the primary one; None if that is unknown."""
         if self.counts is None:
             return None
-        return sum(n for key_id, n in self.counts.items() if key_id not in (primary, None))
+        others = {primary, None, *self.foreign}
+        return sum(n for key_id, n in self.counts.items() if key_id not in others)
 
 
 def key_list(keyring: Keyring, places: Iterable[Place]) -> pd.DataFrame:
@@ -60,31 +67,32 @@ def key_list(keyring: Keyring, places: Iterable[Place]) -> pd.DataFrame:
     The quarantine is one place, whichever jobs have entries. A place that cannot be read has
     "unknown" in place of its numbers.
     """
-    bodies = Counter[str | None]()
-    usage: dict[str, Counts | None] = {}
+    usage: dict[str, Counter[_Key] | None] = {}
     for place in places:
-        if place.name == QUARANTINE:
-            bodies.update(place.counts or {})
-            usage[QUARANTINE] = bodies
-        else:
-            usage[place.name] = place.counts
-    used = {key_id for counts in usage.values() for key_id in counts or {}}
-    unknown = sorted(key_id for key_id in used if key_id and key_id not in keyring.key_ids)
-    ids = [*keyring.key_ids, *unknown, *([None] if None in used else [])]
-    status: dict[str | None, str] = {
-        **dict.fromkeys(keyring.key_ids, "older key"),
-        **dict.fromkeys(unknown, "not in the keyring"),
-        None: "not a token",
-        keyring.primary: "primary",
+        if place.counts is None:
+            usage[place.name] = None
+            continue
+        here = {(key, key in place.foreign): count for key, count in place.counts.items()}
+        usage[place.name] = Counter(here) + (usage.get(place.name) or Counter())
+    used = {key for counts in usage.values() for key in counts or {}}
+    unknown = {key_id for key_id, _ in used if key_id and key_id not in keyring.key_ids}
+    foreign = [(key_id, True) for key_id in keyring.key_ids if (key_id, True) in used]
+    status: dict[_Key, str] = {
+        **{(key_id, False): "older key" for key_id in keyring.key_ids},
+        (keyring.primary, False): "primary",
+        **dict.fromkeys(foreign, "another key of this id, not in the keyring"),
+        **{(key_id, False): "not in the keyring" for key_id in sorted(unknown)},
+        **({(None, False): "not a token"} if (None, False) in used else {}),
     }
-    numbers = {
-        name: [UNKNOWN if counts is None else counts.get(key_id, 0) for key_id in ids]
-        for name, counts in usage.items()
+    counts = {
+        name: [UNKNOWN if numbers is None else numbers[key] for key in status]
+        for name, numbers in usage.items()
     }
-    return pd.DataFrame({"key_id": ids, "status": [status[key_id] for key_id in ids], **numbers})
+    ids = [key_id for key_id, _ in status]
+    return pd.DataFrame({"key_id": ids, "status": list(status.values()), **counts})
 
 
-def key_places(engine: sa.Engine, settings: Settings) -> list[Place]:
+def key_places(engine: sa.Engine, settings: Settings, keyring: Keyring) -> list[Place]:
     """Count what all jobs of the database have stored under each key, this job's columns first.
 
     Reads every table with masked columns once.
@@ -97,6 +105,7 @@ def key_places(engine: sa.Engine, settings: Settings) -> list[Place]:
     table = settings.table
     with transaction(engine) as connection:
         check_target_exists(connection, table)
+        checks = key_checks.read_all(connection)
     schema_and_name = (table.schema_name, table.name)
     masked = [column.name for column in masked_columns(table)]
     is_own = (
@@ -115,7 +124,27 @@ def key_places(engine: sa.Engine, settings: Settings) -> list[Place]:
         states = [(str(row.column), str(row.state)) for row in of_table]
         jobs = {str(row.column): tuple(row.jobs) for row in of_table}
         places += _of_table(engine, (str(schema), str(name)), states, jobs, is_own=False)
-    return [*places, *_of_quarantine(engine, settings.job_name)]
+    places += _of_quarantine(engine, settings.job_name)
+    return [
+        place if place.is_own else replace(place, foreign=_foreign_keys(place, keyring, checks))
+        for place in places
+    ]
+
+
+def _foreign_keys(place: Place, keyring: Keyring, checks: list[KeyCheck]) -> frozenset[str]:
+    """The key ids of the keyring that were first used there, or by its jobs, with another key.
+
+    A key counts as the same one if that is unknown, or if one of several uses was with it.
+    """
+    known: dict[str, set[str]] = {}
+    for first in checks:
+        if first.job in place.jobs or place.name == f"{first.target}.{place.column}":
+            known.setdefault(first.key_id, set()).add(first.check_value)
+    return frozenset(
+        key_id
+        for key_id in keyring.key_ids
+        if key_id in known and check_value(keyring, key_id) not in known[key_id]
+    )
 
 
 def _of_table(
@@ -145,6 +174,7 @@ def _of_table(
         yield Place(
             name=".".join([*map(quoted_if_needed, shown), column]),
             jobs=jobs[column],
+            column=column,
             is_own=is_own,
             counts=None if problem else counts.get(column),
             problem=problem or _WHY_UNKNOWN.get(state, ""),
@@ -156,7 +186,7 @@ def _of_quarantine(engine: sa.Engine, own_job: str) -> Iterator[Place]:
     for job, key_id, count in quarantine_usage(engine).itertuples(index=False):
         counts.setdefault(job, {})[_none_for_null(key_id)] = count
     for job, by_key in counts.items():
-        yield Place(QUARANTINE, (job,), job == own_job, by_key)
+        yield Place(QUARANTINE, (job,), "", job == own_job, by_key)
 
 
 def _none_for_null(key_id: Any) -> str | None:

@@ -228,7 +228,7 @@ def _older_keys_elsewhere(
     engine: sa.Engine, settings: Settings, keyring: Keyring
 ) -> dict[str, int | None]:
     elsewhere: dict[str, int | None] = {}
-    for place in key_places(engine, settings):
+    for place in key_places(engine, settings, keyring):
         older = place.older(keyring.primary)
         if not place.is_own and older != 0:
             elsewhere[f"{place.name} of {', '.join(map(repr, place.jobs))}"] = older

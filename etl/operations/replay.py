@@ -12,14 +12,14 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
 from etl.batch import BatchId, Stored, prepare, store
-from etl.config import Settings
+from etl.config import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.errors import UsageError
@@ -36,7 +36,7 @@ from etl.operations.entries import (
     unseal_entries,
     update_reasons,
 )
-from etl.postgres import first_use
+from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
@@ -64,7 +64,9 @@ def replay(
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)
-    _check_masking(settings, count_masked(engine, selection, list(settings.table.plain_fields)))
+    with transaction(engine) as connection:
+        ever_masked = jobs.masked_fields(connection, settings.job_name)
+    _check_masking(settings, count_masked(engine, selection), ever_masked)
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
     schema = frame_schema(settings.table.columns)
@@ -73,8 +75,9 @@ def replay(
         with no_row_refused_at_commit(), transaction(engine) as connection:
             entries = read_open(connection, page, lock=True)
             # Again, for entries that came since, from a run with another configuration.
-            fields = Counter(field for entry in entries for field in entry.masked_fields)
-            _check_masking(settings, fields)
+            masked = Counter(tuple(entry.masked_fields) for entry in entries)
+            ever_masked = jobs.masked_fields(connection, settings.job_name)
+            _check_masking(settings, masked, ever_masked)
             reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
     # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
     counts, batches = run.committed(engine)
@@ -89,18 +92,45 @@ def replay(
     )
 
 
-def _check_masking(settings: Settings, masked: Mapping[str, int]) -> None:
-    """Check that no field is stored as it came that was masked before.
+def _check_masking(
+    settings: Settings, masked: Mapping[tuple[str, ...], int], ever_masked: Collection[str]
+) -> None:
+    """Check that nothing is stored as it came that was masked before.
 
-    :param masked: the number of entries by each field that was masked when they were quarantined
+    :param masked: the number of entries by what was masked when they were quarantined
+    :param ever_masked: the fields that the job masks, or has masked earlier
     """
+    counts = Counter[str]()
+    within_message = 0
+    for fields, entries in masked.items():
+        counts.update(dict.fromkeys(fields, entries))
+        if settings.queue.envelope == "sns" and _is_field_message(fields, ever_masked):
+            within_message += entries
+        elif settings.queue.envelope == "none" and MASKED_NOTIFICATION in fields:
+            counts["Message"] += 0 if "Message" in fields else entries
     for field, column in settings.table.plain_fields.items():
-        if masked.get(field):
+        if counts[field]:
             raise UsageError(
-                f"the field {field!r} of {masked[field]:,} entries was masked when they were "
+                f"the field {field!r} of {counts[field]:,} entries was masked when they were "
                 f"quarantined, and column {column!r} would store it as it came; set 'mask: true' "
                 "for this column, or select other entries"
             )
+        if within_message:
+            raise UsageError(
+                f"the field 'Message' of {within_message:,} entries was masked when they were "
+                f"quarantined, and with 'queue.envelope: sns' column {column!r} would store a part "
+                "of it as it came; set 'queue.envelope: none', or 'mask: true' for this column, or "
+                "select other entries"
+            )
+
+
+def _is_field_message(fields: Collection[str], ever_masked: Collection[str]) -> bool:
+    """Whether `Message` was masked as a field of the event, and not as the text of the event."""
+    if MASKED_MESSAGE in fields:
+        return True
+    # An earlier version did not tell them apart, but named the text beside a field within it.
+    is_of_earlier_version = "Message" in fields and MASKED_NOTIFICATION not in fields
+    return is_of_earlier_version and (len(fields) == 1 or "Message" in ever_masked)
 
 
 def _replay(

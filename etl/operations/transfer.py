@@ -34,7 +34,7 @@ from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
-from etl.config import Settings
+from etl.config import MASKED_MESSAGE, Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import UnmaskError, UsageError
 from etl.operations.entries import (
@@ -188,6 +188,8 @@ def _store(engine: sa.Engine, settings: Settings, file: BinaryIO) -> tuple[int, 
     with transaction(engine) as connection:
         jobs.register(connection, settings)
         masked = settings.masked_fields.union(jobs.masked_fields(connection, settings.job_name))
+    if "Message" in masked:
+        masked |= {MASKED_MESSAGE}  # it may be from a time in which that was a field
     own = {"job": settings.job_name, "masked_fields": sorted(masked)}
     seen = 0
     for page in _pages(file):

@@ -32,11 +32,12 @@ class UnmaskRequest:
     def check_limit(self, items: Sized, kind: str) -> None:
         """Check that no more is asked for than may be shown at once.
 
-        :param kind: plural noun for the error
+        :param kind: noun for the error, in the singular
         :raises UsageError: there are more items than that
         """
         if len(items) > self.max_rows:
-            raise UsageError(f"more than {self.max_rows} {kind}; ask for fewer, or raise --limit")
+            kinds = kind if self.max_rows == 1 else f"{kind}s"
+            raise UsageError(f"more than {self.max_rows} {kinds}; ask for fewer, or raise --limit")
 
 
 def unmask_values(
@@ -50,7 +51,7 @@ def unmask_values(
     """
     if not tokens:
         raise UsageError("there is no token to recover")
-    request.check_limit(tokens, "tokens")
+    request.check_limit(tokens, "token")
     fields = [column.source for column in columns]
     entry = audit.AuditEntry("unmask", request.reason, "tokens", fields, len(tokens))
     audit.write(request.engine, entry, tokens, request.keyring)
@@ -83,7 +84,7 @@ def unmask_frame(
         recovered
     :raises EtlError: the audit row could not be written
     """
-    request.check_limit(masked, "rows")
+    request.check_limit(masked, "row")
     new_names = {name: column.source for name, column in columns.items()}
     plain = masked.rename(columns=new_names)
     if plain.columns.has_duplicates:

@@ -49,6 +49,12 @@ def read(connection: sa.Connection, settings: Settings) -> list[KeyCheck]:
     return [KeyCheck(**row) for row in rows]
 
 
+def read_all(connection: sa.Connection) -> list[KeyCheck]:
+    """Read the check values of all jobs."""
+    rows = connection.execute(queries()["all_key_checks"]).mappings()
+    return [KeyCheck(**row) for row in rows]
+
+
 def check(keyring: Keyring, known: Sequence[KeyCheck]) -> None:
     """Check that each key is the one that was first used under its id.
 

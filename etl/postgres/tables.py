@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -35,13 +35,19 @@ _NEWEST = {
 }
 
 
-def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> None:
+def create_tables(
+    engine: sa.Engine,
+    table: Table,
+    job: str | None = None,
+    masked_fields: Collection[str] | None = None,
+) -> None:
     """Create the job's own tables and the target where they are missing.
 
     Tables of an earlier version get the columns that they lack. An existing target is not altered.
     When nothing is missing, no privilege is needed.
 
     :param job: the job that the rows of an earlier version belong to; by default that of the table
+    :param masked_fields: what was masked in their messages, by default the fields of the table
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
@@ -49,9 +55,10 @@ def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> No
         # Two runs that start at the same time would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
         if _outdated_tables(_own_columns(connection)):
+            masked = table.masked_fields if masked_fields is None else masked_fields
             parameters = {
                 "job": job or table.full_name,
-                "masked_fields": json.dumps(sorted(table.masked_fields)),
+                "masked_fields": json.dumps(sorted(masked)),
             }
             connection.execute(queries()["configure_tables"], parameters)
             connection.exec_driver_sql(sql_file("tables.sql"))

@@ -23,6 +23,10 @@ from etl.key_checks
 where job = :job or target = :target
 order by first_used_at, job, target
 
+-- all_key_checks --
+-- The check values of all jobs.
+select job, target, key_id, check_value, first_used_at from etl.key_checks
+
 -- add_key_check --
 -- Record the first use of a key.
 insert into etl.key_checks (job, target, key_id, check_value)

@@ -50,11 +50,11 @@ where cast(:run_id as uuid) is not null
   and not exists (select from etl.quarantine where run_id = cast(:run_id as uuid))
 order by 1
 
--- entries_with_masked_fields --
--- Count the open entries whose job masked one of these fields when it quarantined them.
-select field, count(*) as entries
-from etl.quarantine, unnest(masked_fields) as field
-where body is not null and field = any(:fields) and {selected}
+-- entries_by_masked_fields --
+-- Count the open entries by the fields that their job masked when it quarantined them.
+select masked_fields, count(*) as entries
+from etl.quarantine
+where body is not null and {selected}
 group by 1
 order by 1
 

@@ -67,9 +67,10 @@ def summary(result: Summary) -> None:
             f"  this look is receive {result.receive_count} of {result.max_receive_count} for "
             "these messages; after the last one SQS moves them to the dead-letter queue"
         )
-    if result.dead_letters:
-        dead = result.dead_letters
-        out.print(_text(f"  dead-letter queue {dead.queue} holds {dead.messages:,} messages"))
+    dead = result.dead_letters
+    if dead and dead.messages:
+        noun = "message" if dead.messages == 1 else "messages"
+        out.print(_text(f"  dead-letter queue {dead.queue} holds {dead.messages:,} {noun}"))
     left = result.left
     if left is not None and left.visible + left.in_flight + left.delayed:
         out.print(

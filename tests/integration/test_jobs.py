@@ -664,6 +664,62 @@ def test_keys_list_counts_the_tables_and_entries_of_all_jobs(
     assert set(listed["k1"].values()) == {"older key", 0}
 
 
+ANOTHER = "another key of this id, not in the keyring"
+
+
+def counts_by_status(answer: Answer) -> dict[tuple[str, str], list[Any]]:
+    """What `keys list --json` printed, by key and status."""
+    assert answer.code == 0, answer.err
+    return {(line["key_id"], line["status"]): [*line.values()][2:] for line in answer.lines}
+
+
+def test_keys_list_tells_two_keys_of_one_id_apart(logins: OneJob, orders: OneJob) -> None:
+    """Two jobs with keyrings of their own: what one cannot open does not count as its own."""
+    others = Keyring.new("k1")
+    logins.send(login(1), login("x"))
+    orders.send(order(1), order(2), order("x"), order("y"))
+    logins.run()
+    orders.run(keyring=others)
+    done = logins.command("keys", "list", "--json")
+    assert counts_by_status(done) == {("k1", "primary"): [1, 0, 1], ("k1", ANOTHER): [0, 2, 2]}
+    done = orders.command("keys", "list", "--json", ETL_KEYRING=others.dump())
+    assert counts_by_status(done) == {("k1", "primary"): [2, 0, 2], ("k1", ANOTHER): [0, 1, 1]}
+    rotated = {"ETL_KEYRING": SECOND.dump()}
+    assert counts_by_status(logins.command("keys", "list", "--json", **rotated)) == {
+        ("k1", "older key"): [1, 0, 1],
+        ("k2", "primary"): [0, 0, 0],
+        ("k1", ANOTHER): [0, 2, 2],
+    }
+    # rekey does not ask to keep a key of its own for them.
+    assert logins.command("rekey", "--json", **rotated).lines[0]["elsewhere"] == {}
+
+
+BOTH_RECORDED = """
+insert into etl.key_checks (job, target, key_id, check_value)
+select 'public.orders', 'public.else', key_id, check_value from etl.key_checks
+where job = 'public.user_logins'
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["delete from etl.key_checks where job = 'public.orders'", BOTH_RECORDED],
+    ids=["nothing is recorded", "both are recorded"],
+)
+def test_a_key_that_may_be_the_same_counts_as_used(
+    change: str, logins: OneJob, orders: OneJob
+) -> None:
+    """A key is not called unused as long as it may be the one that another job needs."""
+    logins.send(login(1))
+    orders.send(order(1), order("x"))
+    logins.run()
+    orders.run(keyring=Keyring.new("k1"))
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql(change)
+    done = logins.command("keys", "list", "--json")
+    assert counts_by_status(done) == {("k1", "primary"): [1, 1, 1]}
+
+
 def test_rekey_leaves_other_jobs_alone_and_names_them(quarantined: tuple[OneJob, OneJob]) -> None:
     """It is done with its own job, so that each job can be rekeyed in turn."""
     logins, orders = quarantined
@@ -827,6 +883,110 @@ def test_the_envelope_of_a_masked_field_is_not_stored_either(logins: OneJob) -> 
     assert done.code == 2
     assert "'Message'" in done.err
     assert logins.ids() == []
+
+
+OPTIONAL_IP = {**COLUMNS["user_logins"][1], "nullable": True, "required": False}
+ANY_MESSAGE = {"field": "Message", "type": "text", "nullable": True, "required": False}
+
+
+def notification(event: dict[str, Any]) -> str:
+    return json.dumps({"Type": "Notification", "Message": json.dumps(event)})
+
+
+def quarantined_with_a_masked_message(logins: OneJob, *more: dict[str, Any]) -> None:
+    """Quarantine a notification whose text is masked as a field of the event."""
+    masked = {"name": "masked_text", "mask": True, **ANY_MESSAGE}
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "create table user_logins (id integer, masked_text text, masked_ip text)"
+        )
+    logins.send_text(notification(login(1)))
+    logins.run(table={"columns": [COLUMNS["user_logins"][0], masked, *more]})
+
+
+@pytest.mark.parametrize("by", ["this version", "an earlier one", "another job's file"])
+@pytest.mark.parametrize("other", [[], [OPTIONAL_IP]], ids=["alone", "with another"])
+def test_no_part_of_a_masked_message_is_stored_as_it_came(
+    other: list[dict[str, Any]], by: str, logins: OneJob, make_job: MakeJob, tmp_path: Path
+) -> None:
+    """A column that reads the event within the notification would take it out of the mask."""
+    quarantined_with_a_masked_message(logins, *other)
+    one = logins
+    if by == "an earlier one":
+        with logins.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "update etl.quarantine set masked_fields = array_remove(masked_fields, "
+                "'none:Message')"
+            )
+    if by == "another job's file":
+        path = str(tmp_path / "file")
+        assert logins.command("quarantine", "export", path).code == 0
+        one = make_job("user_logins", job={"name": "other"})
+        one.changed({})
+        done = one.command("quarantine", "import", path, "--from-job", "public.user_logins")
+        assert "1 of 1" in done.err
+    columns = [COLUMNS["user_logins"][0]]
+    one.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
+    done = one.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "the field 'Message' of 1 entries was masked" in done.err
+    assert "column 'id'" in done.err
+    assert one.ids() == []
+    # Masked on both sides, nothing is plain.
+    columns = [COLUMNS["user_logins"][1]]
+    one.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
+    assert one.command("quarantine", "replay", "--all", "--json").lines[0]["loaded"] == 1
+
+
+@pytest.mark.parametrize("by", ["this version", "an earlier one"])
+def test_an_entry_of_a_notification_is_replayed_as_one(by: str, logins: OneJob) -> None:
+    """What its envelope holds is masked field by field, then as now."""
+    logins.send_text(notification(login(1, id="x")))
+    logins.run(queue={"envelope": "sns"})
+    if by == "an earlier one":
+        with logins.engine.begin() as connection:
+            connection.exec_driver_sql("update etl.quarantine set masked_fields = '{ip,Message}'")
+    columns = [{**COLUMNS["user_logins"][0], "type": "text"}, COLUMNS["user_logins"][1]]
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins alter id type text")
+    logins.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
+    assert logins.command("quarantine", "replay", "--all", "--json").lines[0]["loaded"] == 1
+
+
+def test_the_envelope_is_masked_though_the_event_has_a_plain_field_of_its_name(
+    logins: OneJob,
+) -> None:
+    """The event's own `Message` is another text than that of the notification."""
+    columns = [
+        COLUMNS["user_logins"][0],
+        OPTIONAL_IP,
+        {"name": "text", **ANY_MESSAGE},
+    ]
+    logins.send_text(notification(login(1, id="x")))
+    logins.run(queue={"envelope": "sns"}, table={"columns": columns})
+    columns[0] = {**columns[0], "required": False, "nullable": True}
+    logins.changed({"table": {"columns": columns}})
+    done = logins.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "'Message'" in done.err
+    assert logins.rows("select count(*) from user_logins") == [(0,)]
+
+
+def test_entries_of_an_earlier_version_count_the_envelope_as_masked(
+    earlier: sa.Engine, make_job: MakeJob
+) -> None:
+    """They were notifications if the job that updates the tables reads notifications."""
+    logins = make_job("user_logins", queue={"envelope": "sns"})
+    logins.changed({})
+    assert logins.command("init").code == 0
+    assert logins.rows("select masked_fields from etl.quarantine") == [(["ip", "sns:Message"],)]
+    columns = [{"name": "id", "field": "Message", "type": "text"}]
+    with earlier.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins alter id type text")
+    logins.changed({"queue": {"envelope": "none"}, "table": {"columns": columns}})
+    done = logins.command("quarantine", "replay", "--all")
+    assert done.code == 2
+    assert "'Message'" in done.err
 
 
 def version_1(path: Path, keyring: Keyring) -> None:

@@ -236,6 +236,84 @@ def test_an_address_is_found_between_underscores(value: str, joined: str) -> Non
         assert found(IP, value, body), body
 
 
+def wide(text: str) -> str:
+    """A text in the full-width characters of East Asian keyboards."""
+    return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("Zoë 7", "Zoë\u00a07"),
+        ("Zoë\u00a07", "Zoë 7"),
+        ("Zoe\u20097", "Zoe\u30007"),
+        ("a\r\nb", "a\nb"),
+        ("a\nb", "a\r\nb"),
+        ("a\nb", "a\rb"),
+        ("4711", wide("4711")),
+        ("593-47-5928", wide("593-47-5928")),
+        (wide("4711"), "4711"),
+        ("O'Neil", "O''Neil"),
+        ('a "b" c', 'a ""b"" c'),
+    ],
+)
+def test_a_difference_that_nobody_sees_is_none(value: str, written: str) -> None:
+    """Kinds of spaces and line breaks, full-width characters, quotes within quotes."""
+    for body in (event(device_id=written), event(note=f"got <{written}>"), f"'{written}', {{"):
+        assert found(DEVICE, value, body), body
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (V4, "-969710585"),
+        (V4, "3325256711.0"),
+        (V4, "'3325256711'"),
+        (V4, "ip=3325256711;"),
+        (V4, "0xC6336407"),
+        (V4, "'0xc6336407'"),
+        (V4, "x'c6336407'"),
+        (V4, "C6336407"),
+        (V4, wide(V4)),
+        (V4, "00000000000000000000ffffc6336407"),
+        (V6, "20010DB8000000000000000000000001"),
+        (V6, "0x20010db8000000000000000000000001"),
+        (V6, "42540766411282592856903984951653826561"),
+    ],
+)
+def test_an_address_is_found_as_a_number(value: str, written: str) -> None:
+    """Signed, as a float, in hex, as databases write it."""
+    for body in (event(device_id=written), event(note=f"got {written}, 1"), f"({written}) {{"):
+        assert found(IP, value, body), body
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["-969710584", "3325256711.5", "1.3325256711", "33252567110", "C63364071", "xC633-6407"],
+)
+def test_another_number_is_no_address(written: str) -> None:
+    """Neither a part of a longer one."""
+    assert not found(IP, V4, event(device_id=written, note=f"got {written}, 1"))
+    assert not found(IP, "32.36.1.1", event(note="20240101"))  # in hex
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+@pytest.mark.parametrize("value", ["Gerät Ü/7", "593-47-5928-x"])
+def test_base64_of_other_encodings_is_read(value: str, encoding: str) -> None:
+    """As Windows and older systems make it."""
+    text = base64.b64encode(f"id={value}; more".encode(encoding)).decode()
+    for body in (event(data=text), event(note=f"Basic {text}."), text):
+        assert found(DEVICE, value, body), body
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_base64_of_utf_16_has_all_letters(encoding: str) -> None:
+    """Those beyond Latin-1 too."""
+    text = base64.b64encode("user: Łukasz Żak.".encode(encoding)).decode()
+    assert found(DEVICE, "Łukasz Żak", event(data=text))
+    assert not found(DEVICE, "Aukasz {ak", event(data=text))
+
+
 def test_the_case_of_letters_counts() -> None:
     """Except in an address, a different case is a different value."""
     assert not found(DEVICE, "abC", event(device_id="abc"))

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from etl.errors import EtlError, QueueRefused, QueueUnavailable
+from etl.runs import Counts, Summary
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.redrive import RedrivePolicy, read_policy
+from etl.terminal import output
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:logins-dead"
 
@@ -76,3 +78,25 @@ def test_an_arn_of_another_form_is_no_error(arn: str) -> None:
     """SQS then refuses the call, and the dead letters are not known."""
     queue: Any = FakeQueue(QueueRefused("InvalidAddress"))
     assert count_dead_letters(queue, RedrivePolicy(arn, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"), [(0, None), (1, "holds 1 message\n"), (1200, "holds 1,200 messages\n")]
+)
+def test_a_run_names_the_dead_letter_queue_if_it_holds_messages(
+    messages: int, words: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty one is nothing to say."""
+    ended = Summary(
+        run_id="r",
+        counts=Counts(),
+        reasons={},
+        stop_reason="idle",
+        seconds=1.0,
+        batches=0,
+        dead_letters=DeadLetters("dead", messages),
+    )
+    output.summary(ended)
+    printed = capsys.readouterr().out
+    assert words in printed if words else "dead" not in printed
+    assert ended.as_dict()["dead_letters"] == messages
