@@ -1,4 +1,4 @@
-"""A lock of another session at the start of a run: nothing is received, and the run ends in time."""
+"""A lock of another session at the start of a run: it ends in time and receives nothing."""
 
 from __future__ import annotations
 
