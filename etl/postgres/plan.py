@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from etl.config import Table
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
+from etl.schema import masked_columns
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,32 @@ def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
 
     :param staging: name of the staging table, which must exist
     """
-    where = {"schema": table.schema_name, "name": table.name}
-    if connection.execute(queries()["is_locked"], where).scalar_one():
-        return Plan()  # loading will wait for the lock, but this should not
     names = ", ".join(quote_name(column.name) for column in table.columns)
     target = quote_name(table.schema_name, table.name)
     statement = f"insert into {target} ({names}) select {names} from {staging}"  # noqa: S608
+    return _plan(connection, table, statement)
+
+
+def refusal_of_change(
+    connection: sa.Connection, table: Table, change: Literal["update", "delete"]
+) -> Refusal | None:
+    """Let the server plan a change of rows; return how it refuses it.
+
+    This is where it looks at publications: for their row filters and column lists, too.
+    """
+    target = quote_name(table.schema_name, table.name)
+    column = quote_name((masked_columns(table) or table.columns)[0].name)
+    statements = {
+        "update": f"update {target} set {column} = {column}",  # noqa: S608
+        "delete": f"delete from {target}",  # noqa: S608
+    }
+    return _plan(connection, table, statements[change]).refusal
+
+
+def _plan(connection: sa.Connection, table: Table, statement: str) -> Plan:
+    where = {"schema": table.schema_name, "name": table.name}
+    if connection.execute(queries()["is_locked"], where).scalar_one():
+        return Plan()  # the statement will wait for the lock, but this should not
     savepoint = connection.begin_nested()
     try:
         connection.exec_driver_sql("set local lock_timeout = '100ms'")

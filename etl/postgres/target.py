@@ -16,7 +16,7 @@ from etl.config import Table
 from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
-from etl.postgres.plan import Written, plan_of_load
+from etl.postgres.plan import Written, plan_of_load, refusal_of_change
 from etl.postgres.queries import queries
 from etl.postgres.storage import check_crash_leaves_rows
 from etl.postgres.tables import check_existence
@@ -32,6 +32,7 @@ RIGHTS = {
 }
 
 _FOREIGN, _PARTITIONED = "f", "p"
+_NOT_IN_IDENTITY = "42P10"  # SQLSTATE: a column that a publication needs
 
 
 def check_target(engine: sa.Engine, table: Table) -> None:
@@ -59,12 +60,23 @@ def check_target(engine: sa.Engine, table: Table) -> None:
 def check_changes(engine: sa.Engine, table: Table, change: Literal["update", "delete"]) -> None:
     """Check that rows of the target can be updated or deleted, if they are replicated.
 
-    :raises TableError: a table has no replica identity
+    :raises TableError: a table has no replica identity, or none that fits a publication
     :raises DatabaseUnavailable: an outage
     """
     parameters = {"schema": table.schema_name, "name": table.name, "change": change}
     with transaction(engine) as connection:
         found = connection.execute(queries()["without_replica_identity"], parameters).all()
+        # The server itself has the last word, about row filters and column lists above all.
+        refusal = None if found else refusal_of_change(connection, table, change)
+        if refusal is not None and refusal.sqlstate == _NOT_IN_IDENTITY:
+            publications = connection.execute(queries()["publications"], parameters).scalars().all()
+            raise TableError(
+                f"rows of {table_text(table)} cannot be changed: publication "
+                f"{', '.join(map(repr, publications))} has a WHERE or a column list that does not "
+                "fit the replica identity; for a WHERE on other columns, run: alter table "
+                f"{quoted(table.schema_name, table.name)} replica identity full (of each partition, "
+                "too); else publish the table without it: alter publication ... set table ..."
+            )
     if found:
         schema, name, publication = found[0]
         raise TableError(

@@ -148,6 +148,25 @@ where c.relkind = 'r'
           end
 order by 1, 2
 
+-- publications --
+-- The publications that send such a change of the target's rows, or of its partitions.
+with recursive part as (
+    select c.oid
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name
+    union
+    select inhrelid from pg_inherits join part on inhparent = part.oid
+)
+select distinct cast(p.pubname as text)
+from pg_publication_tables listed
+join pg_publication p on p.pubname = listed.pubname
+                     and case :change when 'update' then p.pubupdate else p.pubdelete end
+join pg_namespace n on n.nspname = listed.schemaname
+join pg_class c on c.relnamespace = n.oid and c.relname = listed.tablename
+where c.oid in (select oid from part)
+   or c.oid in (select cast(relid as oid) from part, pg_partition_ancestors(part.oid) as a (relid))
+order by 1
+
 -- target_sequences --
 -- The sequences from which the target's columns take their defaults, quoted.
 select distinct cast(cast(s.oid as regclass) as text)

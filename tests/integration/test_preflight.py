@@ -618,6 +618,65 @@ def test_replicated_rows_that_cannot_be_changed_are_found(
         do(engine, statement)
 
 
+KEYED = "alter table user_logins add id bigserial primary key"
+# Publications of a table with a primary key that refuse changes all the same, and which of them.
+FILTERS: dict[str, tuple[tuple[str, ...], dict[str, bool]]] = {
+    "row filter": (
+        (KEYED, "create publication p for table user_logins where (device_type = 'x')"),
+        {"update": False, "delete": False},
+    ),
+    "row filter on the key": (
+        (KEYED, "create publication p for table user_logins where (id > 0)"),
+        {"update": True, "delete": True},
+    ),
+    "row filter of updates": (
+        (
+            KEYED,
+            ("create publication p for table user_logins where (locale = 'x') "
+            "with (publish = 'update')"),
+        ),
+        {"update": False, "delete": True},
+    ),
+    "column list without the key": (
+        (KEYED, "create publication p for table user_logins (user_id)"),
+        {"update": False, "delete": False},
+    ),
+    "row filter of a partition": (
+        (
+            *PARTITIONED,
+            KEYED.replace("primary key", "not null"),
+            "alter table user_logins add primary key (id, device_type)",
+            "create table public.part partition of user_logins default",
+            "create publication p for table part where (locale = 'x')",
+        ),
+        {"update": False, "delete": False},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["update", "delete"])
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_publication_of_some_rows_or_columns_is_found(
+    name: str, change: Any, ready: Settings, engine: sa.Engine
+) -> None:
+    """It agrees with what the server does."""
+    statements, allowed = FILTERS[name]
+    do(engine, *statements, "insert into user_logins (device_type) values ('x')")
+    statement = (
+        "delete from user_logins" if change == "delete" else "update user_logins set user_id='y'"
+    )
+    if allowed[change]:
+        check_changes(engine, ready.table, change)
+        do(engine, statement)
+        return
+    with pytest.raises(
+        TableError, match=r"'public\.user_logins'.*publication 'p'.*replica identity"
+    ):
+        check_changes(engine, ready.table, change)
+    with pytest.raises(sa.exc.DBAPIError):
+        do(engine, statement)
+
+
 def test_every_table_of_a_publication_of_all_tables_is_found(
     ready: Settings, superuser: sa.Engine
 ) -> None:
