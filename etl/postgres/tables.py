@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl.config import Table
 from etl.errors import TableError
-from etl.postgres.columns import column_problems, existing_columns, table_text
+from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.storage import check_storage
@@ -42,6 +42,7 @@ def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> No
     When nothing is missing, no privilege is needed.
 
     :param job: the job that the rows of an earlier version belong to; by default that of the table
+    :raises TableError: there is no such schema
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
@@ -56,6 +57,7 @@ def create_tables(engine: sa.Engine, table: Table, job: str | None = None) -> No
             connection.execute(queries()["configure_tables"], parameters)
             connection.exec_driver_sql(sql_file("tables.sql"))
         target = target_table(table)
+        _check_schema_exists(connection, table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)
 
@@ -107,8 +109,19 @@ def check_target_exists(connection: sa.Connection, table: Table) -> None:
 
     :raises TableError: there is none
     """
+    _check_schema_exists(connection, table)
     if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
         raise TableError(f"{table_text(table)} is missing; create it with: etl init")
+
+
+def _check_schema_exists(connection: sa.Connection, table: Table) -> None:
+    """Check that the target's schema exists. Nothing of this program creates it."""
+    schema = table.schema_name
+    if not sa.inspect(connection).has_schema(schema):
+        raise TableError(
+            f"schema {schema!r} of {table_text(table)} is missing; run: create schema "
+            f"{quoted(schema)}, or correct 'table.schema'"
+        )
 
 
 def check_own_tables(connection: sa.Connection) -> None:

@@ -12,12 +12,12 @@ import yaml
 
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.errors import TableError
+from etl.errors import SettingsError, TableError
 from etl.postgres import roles
 from etl.postgres.engine import driver_url
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_changes, check_target
-from tests.acceptance.job_processes import numbers
+from tests.acceptance.job_processes import make_tables, numbers
 from tests.conftest import ROOT, Job
 from tests.integration.test_roles import as_superuser
 from tests.unit.builders import event
@@ -675,6 +675,28 @@ def test_a_publication_of_some_rows_or_columns_is_found(
         check_changes(engine, ready.table, change)
     with pytest.raises(sa.exc.DBAPIError):
         do(engine, statement)
+
+
+@pytest.mark.parametrize("command", ["run --idle-seconds 1", "init"])
+@pytest.mark.parametrize("create", ["true", "false"])
+def test_a_missing_schema_is_named(command: str, create: str, job: Job) -> None:
+    """The error has the statement to run; the exit code is 2."""
+    make_tables(job)
+    job.send(event())
+    done = job.command(
+        *command.split(), ETL_TABLE__SCHEMA="Not There", ETL_DATABASE__CREATE_TABLES=create
+    )
+    assert done.returncode == 2
+    assert "schema 'Not There'" in done.stderr
+    assert 'create schema "Not There"' in done.stderr
+    assert numbers(job) == (1, 0)
+
+
+@pytest.mark.parametrize("schema", ["pg_temp", "pg_catalog", "pg_mine", "information_schema"])
+def test_a_schema_of_postgres_is_refused(schema: str, settings: Callable[..., Settings]) -> None:
+    """Tables there are temporary, or cannot be created at all."""
+    with pytest.raises(SettingsError, match=f"'{schema}' is reserved"):
+        settings(table__schema=schema)
 
 
 def test_every_table_of_a_publication_of_all_tables_is_found(
