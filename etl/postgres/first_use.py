@@ -52,7 +52,7 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
 
 
 def check_if_reachable(
-    settings: Settings, keyring: Keyring, is_stopped: Callable[[], bool]
+    settings: Settings, keyring: Keyring, is_stopped: Callable[[], bool] = lambda: False
 ) -> None:
     """Check as :func:`check` does, for a command that needs no database.
 

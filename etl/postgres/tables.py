@@ -20,6 +20,7 @@ from etl.schema import target_table
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
+_FUNCTION = "()"
 # The newest column of each of the job's tables. If it is missing, then either the table is missing
 # or an earlier version of this program created it.
 _NEWEST = {
@@ -32,6 +33,8 @@ _NEWEST = {
     "key_checks": "first_used_at",
     "masked_columns": "first_used_at",
     "broken_checks": "job",
+    "remove_samples": _FUNCTION,
+    "check_token": _FUNCTION,
 }
 
 
@@ -133,8 +136,9 @@ def check_own_tables(connection: sa.Connection) -> None:
     if not any(table in _NEWEST for table, _ in existing):
         raise TableError(NO_TABLES)
     if outdated := _outdated_tables(existing):
+        kind = "function" if _NEWEST[outdated[0]] == _FUNCTION else "table"
         raise TableError(
-            f"table 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
+            f"{kind} 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
             "etl init"
         )
 

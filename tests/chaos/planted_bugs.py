@@ -460,8 +460,8 @@ BUGS = (
     Bug(
         "receives messages for a table that cannot take them",
         "etl/preflight.py",
-        "            check_target(engine, settings.table)\n",
-        "            pass\n",
+        "    check_target(engine, settings.table)\n",
+        "    pass\n",
         (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
     ),
 )

@@ -15,6 +15,7 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError, TableError
 from etl.postgres import roles
 from etl.postgres.engine import driver_url
+from etl.postgres.own_rights import RIGHTS
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_changes, check_target
 from tests.acceptance.job_processes import make_tables, numbers
@@ -518,6 +519,97 @@ def test_the_loader_is_told_which_right_it_lacks(
     loader.dispose()
     for word in words:
         assert word in found
+
+
+FORCED = (
+    "alter table etl.{0} enable row level security; alter table etl.{0} force row level security"
+)
+# What is wrong with the job's own tables and functions, and what the error must say.
+OWN: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{
+        f"forced security of {name}": (
+            FORCED.format(name),
+            (f"'etl.{name}'", f"alter table etl.{name} disable row level security"),
+        )
+        for name in ("ledger", "runs", "quarantine", "jobs")
+    },
+    "a policy for reading only": (
+        FORCED.format("ledger") + "; create policy p on etl.ledger for select using (true)",
+        ("'etl.ledger'", "delete or insert"),
+    ),
+    "one column of the runs": (
+        "revoke select on etl.runs from etl; grant select (run_id) on etl.runs to etl",
+        ('grant select on etl.runs to "etl"',),
+    ),
+    "one column of the ledger": (
+        "revoke insert on etl.ledger from etl; grant insert (message_id) on etl.ledger to etl",
+        ('grant insert on etl.ledger to "etl"',),
+    ),
+    "some counts": (
+        "revoke update on etl.runs from etl; grant update (received, loaded) on etl.runs to etl",
+        ('grant update on etl.runs to "etl"',),
+    ),
+    "closed function": (
+        "revoke execute on function etl.remove_samples(text, integer) from public, etl",
+        ('grant execute on function etl.remove_samples(of_job text, older_than_days integer) to "etl"',),
+    ),
+    "closed function of a CHECK": (
+        (
+            "alter table user_logins add check (etl.check_token(masked_ip, 'x')); "
+            "revoke execute on function etl.check_token(text, text) from public, etl"
+        ),
+        ('grant execute on function etl.check_token(value text, constraint_name text) to "etl"',),
+    ),
+    "dropped function": (
+        "drop function etl.remove_samples(text, integer)",
+        ("function 'etl.remove_samples' is missing", "etl init"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_wrong_with_the_own_tables_is_found(
+    name: str, ready: Settings, engine: sa.Engine
+) -> None:
+    """A run would find it only after its first receive."""
+    statements, words = OWN[name]
+    do(engine, statements)
+    found = problem(engine, ready.table)
+    for word in words:
+        assert word in found
+
+
+def test_the_officer_needs_no_right_to_remove_samples(
+    ready: Settings, superuser: sa.Engine
+) -> None:
+    """A replay does not remove them."""
+    roles.create(superuser, ready.table)
+    officer = sa.create_engine(superuser.url.update_query_dict({"options": "-c role=etl_officer"}))
+    check_target(officer, ready.table, is_run=False)
+    officer.dispose()
+
+
+def test_init_brings_a_dropped_function_back(ready: Settings, engine: sa.Engine) -> None:
+    """The error says that it does."""
+    do(engine, "drop function etl.remove_samples(text, integer), etl.check_token(text, text)")
+    create_tables(engine, ready.table)
+    check_target(engine, ready.table)
+
+
+def test_rights_to_the_columns_that_a_run_names_are_enough(job: Job) -> None:
+    """It loads with them."""
+    make_tables(job)
+    grants = [
+        f"revoke {privilege} on etl.{name} from etl; "
+        f"grant {privilege} ({', '.join(columns.split())}) on etl.{name} to etl"
+        for name, rights in RIGHTS.items()
+        for privilege, columns in rights.items()
+        if columns
+    ]
+    do(job.engine, *grants)
+    job.send(event(), "{}")
+    summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    assert (summary["loaded"], summary["quarantined"]) == (1, 1)
 
 
 def test_a_role_that_may_not_stage_is_told(
