@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
-from etl.schema import masked_columns
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ def refusal_of_change(
     This is where it looks at publications: for their row filters and column lists, too.
     """
     target = quote_name(table.schema_name, table.name)
-    column = quote_name((masked_columns(table) or table.columns)[0].name)
+    first = next((column for column in table.columns if column.mask), table.columns[0])
+    column = quote_name(first.name)
     statements = {
         "update": f"update {target} set {column} = {column}",  # noqa: S608
         "delete": f"delete from {target}",  # noqa: S608
