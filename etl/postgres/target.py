@@ -178,7 +178,8 @@ def _problems_of_other_column(column: Any, found: Any, table: Table) -> Iterator
             f"{found.role!r} may not use; run: grant usage on sequence {column.closed_sequence} to "
             f"{quoted(found.role)}"
         )
-    if column.not_null and not column.has_default and not found.row_trigger:
+    is_filled_in = column.has_default or found.row_trigger
+    if column.not_null and not is_filled_in and not found.sends_rows_elsewhere:
         yield (
             f"{where} is NOT NULL and has no default, and is not in 'table.columns'; add it there, "
             f"or run: alter table {quoted(table.schema_name, table.name)} alter column "

@@ -23,7 +23,13 @@ select c.oid, cast(c.relkind as text) as kind,
            where (tgrelid = c.oid or tgrelid in (select relid from pg_partition_tree(c.oid)))
              and not tgisinternal and tgenabled in ('O', 'A')
              and tgtype & 5 = 5 and tgtype & 66 <> 0  -- for each row, insert, before or instead of
-       ) as row_trigger
+       ) as row_trigger,
+       -- Such a rule sends every row elsewhere.
+       exists (
+           select from pg_rewrite
+           where ev_class = c.oid and ev_type = '3' and is_instead and ev_enabled in ('O', 'A')
+             and cast(ev_qual as text) = '<>'
+       ) as sends_rows_elsewhere
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = :schema and c.relname = :name
 

@@ -374,6 +374,14 @@ GOOD: dict[str, tuple[str, ...]] = {
         "create table public.other (like user_logins)",
         "create rule r as on insert to user_logins do instead insert into other values (new.*)",
     ),
+    "rule past a column without a default": (
+        "create table public.other (like user_logins)",
+        "alter table user_logins add region text not null",
+        (
+            "create rule r as on insert to user_logins do instead insert into other (user_id) "
+            "values (new.user_id)"
+        ),
+    ),
     "row-level security with a policy": (
         "alter table user_logins enable row level security",
         "alter table user_logins force row level security",
@@ -551,7 +559,7 @@ OWN: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "closed function": (
         "revoke execute on function etl.remove_samples(text, integer) from public, etl",
-        ('grant execute on function etl.remove_samples(of_job text, older_than_days integer) to "etl"',),
+        ("grant execute on function etl.remove_samples(of_job text, older_than_days integer) to",),
     ),
     "closed function of a CHECK": (
         (
