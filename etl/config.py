@@ -264,6 +264,15 @@ class Table(_Section):
         """The table as errors and the job's own tables name it: ``schema.name``."""
         return ".".join(quoted_if_needed(part) for part in (self.schema_name, self.name))
 
+    @field_validator("schema_name")
+    @classmethod
+    def _check_schema(cls, schema: str) -> str:
+        if schema.startswith("pg_") or schema == "information_schema":
+            raise ValueError(
+                f"schema {schema!r} is reserved for Postgres; name a schema of your own"
+            )
+        return schema
+
     @field_validator("columns")
     @classmethod
     def _check_distinct(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:

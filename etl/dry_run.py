@@ -78,7 +78,7 @@ def dry_run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)
-    first_use.check_if_reachable(settings, ready.keyring)
+    first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
     maximum = ready.queue_state.max_receive_count
     to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE

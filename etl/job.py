@@ -57,8 +57,7 @@ def run(
     watchdog = Watchdog(engine, settings.database.answer_seconds)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
-        with watchdog.limited():
-            prepare_database(settings, engine, ready.keyring, this_run, stop)
+        prepare_database(settings, engine, ready.keyring, this_run, stop)
         quota = open_quota(settings.run.max_messages)
         if settings.run.workers == 1:
             result = worker.work(settings, ready, Share(this_run), quota, stop, watch)

@@ -21,6 +21,7 @@ from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable,
 from etl.postgres import first_use
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_target
+from etl.postgres.watchdog import Watchdog
 from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
@@ -93,6 +94,7 @@ def prepare_database(
 ) -> None:
     """Create what is absent, check the tables, and enter the run. Waits out an outage.
 
+    A lock is waited for like an answer: no longer than the run may last, and not after a signal.
     The first use of a key or of a masked column is recorded in the transaction that enters the run.
     A run can be entered again, by a process that has just loaded the keyring.
 
@@ -101,21 +103,34 @@ def prepare_database(
     :raises DatabaseUnavailable: the outage lasts too long, or the run is asked to stop
     """
     backoff = Backoff(settings.database.retry_seconds, lambda: stop.ends_retries)
+    watchdog = Watchdog(engine, settings.database.answer_seconds)
     while True:
         try:
-            if settings.database.create_tables:
-                create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
-            check_target(engine, settings.table)
-            run.start(
-                engine, settings, lambda connection: first_use.record(connection, settings, keyring)
-            )
+            with watchdog.limited(lambda: stop.ends_retries):
+                _prepare(settings, engine, keyring, run)
         except DatabaseUnavailable as error:
             if not stop.ends_retries:
                 backoff.pause(error)
             if stop.ends_retries:
-                raise
+                raise _given_up(error, stop) from None
         except DatabaseRefused as error:
             # Nothing has been received yet, so this is a matter of the configuration.
             raise ConfigurationError(str(error)) from None
         else:
             return
+
+
+def _prepare(settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run) -> None:
+    if settings.database.create_tables:
+        create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
+    check_target(engine, settings.table)
+    run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
+
+
+def _given_up(error: DatabaseUnavailable, stop: Stop) -> DatabaseUnavailable:
+    given_up = DatabaseUnavailable(
+        f"{error}; nothing was received, and {stop.reason} has ended the wait for the database "
+        "(if it was a wait for another session's lock, see pg_blocking_pids)"
+    )
+    given_up.stop_reason = str(stop.reason)
+    return given_up

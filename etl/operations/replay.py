@@ -60,7 +60,7 @@ def replay(
     """
     began = time.monotonic()
     siv.check_vectors()
-    check_target(engine, settings.table)
+    check_target(engine, settings.table, is_run=False)
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)

@@ -7,7 +7,7 @@ shown. Commands that only look compare; those that store what a key made also re
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from etl.postgres.engine import open_engine, transaction
 from etl.postgres.evidence import Evidence
 from etl.postgres.key_checks import KeyCheck
 from etl.postgres.queries import queries, quote_name
+from etl.postgres.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,12 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     _check(memory, settings, keyring)
 
 
-def check_if_reachable(settings: Settings, keyring: Keyring) -> None:
+def check_if_reachable(
+    settings: Settings, keyring: Keyring, is_stopped: Callable[[], bool] = lambda: False
+) -> None:
     """Check as :func:`check` does, for a command that needs no database.
 
+    :param is_stopped: ends the wait for a database that does not answer, or for a lock
     :raises KeyringError, SettingsError: as :func:`check`
     """
     if settings.database.url is None:
@@ -60,7 +64,8 @@ def check_if_reachable(settings: Settings, keyring: Keyring) -> None:
     try:
         engine = open_engine(settings.database)
         try:
-            with transaction(engine) as connection:
+            watchdog = Watchdog(engine, settings.database.answer_seconds)
+            with watchdog.limited(is_stopped), transaction(engine) as connection:
                 memory = _read(connection, settings, keyring)
         finally:
             engine.dispose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -38,12 +38,33 @@ def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
 
     :param staging: name of the staging table, which must exist
     """
-    where = {"schema": table.schema_name, "name": table.name}
-    if connection.execute(queries()["is_locked"], where).scalar_one():
-        return Plan()  # loading will wait for the lock, but this should not
     names = ", ".join(quote_name(column.name) for column in table.columns)
     target = quote_name(table.schema_name, table.name)
     statement = f"insert into {target} ({names}) select {names} from {staging}"  # noqa: S608
+    return _plan(connection, table, statement)
+
+
+def refusal_of_change(
+    connection: sa.Connection, table: Table, change: Literal["update", "delete"]
+) -> Refusal | None:
+    """Let the server plan a change of rows; return how it refuses it.
+
+    This is where it looks at publications: for their row filters and column lists, too.
+    """
+    target = quote_name(table.schema_name, table.name)
+    first = next((column for column in table.columns if column.mask), table.columns[0])
+    column = quote_name(first.name)
+    statements = {
+        "update": f"update {target} set {column} = {column}",  # noqa: S608
+        "delete": f"delete from {target}",  # noqa: S608
+    }
+    return _plan(connection, table, statements[change]).refusal
+
+
+def _plan(connection: sa.Connection, table: Table, statement: str) -> Plan:
+    where = {"schema": table.schema_name, "name": table.name}
+    if connection.execute(queries()["is_locked"], where).scalar_one():
+        return Plan()  # the statement will wait for the lock, but this should not
     savepoint = connection.begin_nested()
     try:
         connection.exec_driver_sql("set local lock_timeout = '100ms'")

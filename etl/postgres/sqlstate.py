@@ -41,7 +41,8 @@ _CAUSES = {
     "53300": "the server has no connection left: see max_connections, or the limit of the role",
     "55P03": "another session holds a lock: see pg_blocking_pids",
     "57014": "cancelled: by an administrator, or by a time limit (database.answer_seconds, the "
-    "statement_timeout of a report's role, a connection pooler's)",
+    "statement_timeout of a report's role, a connection pooler's; one that is too short even for "
+    "the statement that sets another: alter role ... reset statement_timeout, or see PGOPTIONS)",
 }
 
 # A refused connection has no SQLSTATE, only text from libpq, the server or a pooler. These refusals
@@ -63,6 +64,9 @@ _MISUSED = re.compile(
     r'|(?:unrecognized configuration|invalid value for|permission denied to set) parameter "[\w.]*"'
     r"|unsupported startup parameter|requires a value|invalid command-line argument"
 )
+
+# The server could not load a library at login. What it says quotes a setting's value.
+_NO_LIBRARY = re.compile(r"could not (?:access file|load library)|access to library .* not allowed")
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,11 @@ def _without_sqlstate(error: psycopg2.Error) -> EtlError:
         return LoginRefused(
             f"a parameter of the connection cannot be used ({misused[0].strip()}); check "
             "DATABASE_URL, the PG... variables and the service file"
+        )
+    if _NO_LIBRARY.search(line):
+        return LoginRefused(
+            "the server cannot load a library at login; check local_preload_libraries and "
+            "session_preload_libraries of the role, the database, the server and PGOPTIONS"
         )
     if _REFUSED.search(line):
         return LoginRefused(f"the database refused the connection: {line}; check DATABASE_URL")

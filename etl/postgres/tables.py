@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl.config import Table
 from etl.errors import TableError
-from etl.postgres.columns import column_problems, existing_columns, table_text
+from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.storage import check_storage
@@ -20,6 +20,7 @@ from etl.schema import target_table
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
+_FUNCTION = "()"
 # The newest column of each of the job's tables. If it is missing, then either the table is missing
 # or an earlier version of this program created it.
 _NEWEST = {
@@ -32,6 +33,8 @@ _NEWEST = {
     "key_checks": "first_used_at",
     "masked_columns": "first_used_at",
     "broken_checks": "job",
+    "remove_samples": _FUNCTION,
+    "check_token": _FUNCTION,
 }
 
 
@@ -48,6 +51,7 @@ def create_tables(
 
     :param job: the job that the rows of an earlier version belong to; by default that of the table
     :param masked_fields: what was masked in their messages, by default the fields of the table
+    :raises TableError: there is no such schema
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
@@ -63,6 +67,7 @@ def create_tables(
             connection.execute(queries()["configure_tables"], parameters)
             connection.exec_driver_sql(sql_file("tables.sql"))
         target = target_table(table)
+        _check_schema_exists(connection, table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)
 
@@ -114,8 +119,19 @@ def check_target_exists(connection: sa.Connection, table: Table) -> None:
 
     :raises TableError: there is none
     """
+    _check_schema_exists(connection, table)
     if not sa.inspect(connection).has_table(table.name, schema=table.schema_name):
         raise TableError(f"{table_text(table)} is missing; create it with: etl init")
+
+
+def _check_schema_exists(connection: sa.Connection, table: Table) -> None:
+    """Check that the target's schema exists. Nothing of this program creates it."""
+    schema = table.schema_name
+    if not sa.inspect(connection).has_schema(schema):
+        raise TableError(
+            f"schema {schema!r} of {table_text(table)} is missing; run: create schema "
+            f"{quoted(schema)}, or correct 'table.schema'"
+        )
 
 
 def check_own_tables(connection: sa.Connection) -> None:
@@ -127,8 +143,9 @@ def check_own_tables(connection: sa.Connection) -> None:
     if not any(table in _NEWEST for table, _ in existing):
         raise TableError(NO_TABLES)
     if outdated := _outdated_tables(existing):
+        kind = "function" if _NEWEST[outdated[0]] == _FUNCTION else "table"
         raise TableError(
-            f"table 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
+            f"{kind} 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
             "etl init"
         )
 

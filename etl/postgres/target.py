@@ -6,7 +6,6 @@ run where that is clear.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -16,33 +15,30 @@ from etl.config import Table
 from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
-from etl.postgres.plan import Written, plan_of_load
+from etl.postgres.own_rights import problems_of_own_rights
+from etl.postgres.plan import Written, plan_of_load, refusal_of_change
 from etl.postgres.queries import queries
 from etl.postgres.storage import check_crash_leaves_rows
 from etl.postgres.tables import check_existence
 from etl.schema import STAGING, staging_table, target_table
 
-# What a run does with the job's own tables; see etl/sql/roles.sql.
-RIGHTS = {
-    "ledger": ("select", "insert", "delete"),
-    "quarantine": ("insert",),
-    "runs": ("select", "insert", "update"),
-    "jobs": ("select", "insert"),
-    "job_columns": ("select", "insert"),
-}
-
 _FOREIGN, _PARTITIONED = "f", "p"
+_NOT_IN_IDENTITY = "42P10"  # SQLSTATE: a column that a publication needs
 
 
-def check_target(engine: sa.Engine, table: Table) -> None:
+def check_target(engine: sa.Engine, table: Table, *, is_run: bool = True) -> None:
     """Check that the tables exist, and that the current role can load into them.
 
+    :param is_run: or else it is a replay, which removes no samples
     :raises TableError: names all that it finds
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
         check_existence(connection, table)
-        problems = [*_problems_of_target(connection, table), *_problems_of_own_tables(connection)]
+        problems = [
+            *_problems_of_target(connection, table),
+            *problems_of_own_rights(connection, table, is_run=is_run),
+        ]
         if not problems:
             # The server itself has the last word on what no question above has covered.
             staging_table(table).create(connection)
@@ -59,12 +55,23 @@ def check_target(engine: sa.Engine, table: Table) -> None:
 def check_changes(engine: sa.Engine, table: Table, change: Literal["update", "delete"]) -> None:
     """Check that rows of the target can be updated or deleted, if they are replicated.
 
-    :raises TableError: a table has no replica identity
+    :raises TableError: a table has no replica identity, or none that fits a publication
     :raises DatabaseUnavailable: an outage
     """
     parameters = {"schema": table.schema_name, "name": table.name, "change": change}
     with transaction(engine) as connection:
         found = connection.execute(queries()["without_replica_identity"], parameters).all()
+        # The server itself has the last word, about row filters and column lists above all.
+        refusal = None if found else refusal_of_change(connection, table, change)
+        if refusal is not None and refusal.sqlstate == _NOT_IN_IDENTITY:
+            publications = connection.execute(queries()["publications"], parameters).scalars().all()
+            raise TableError(
+                f"rows of {table_text(table)} cannot be changed: publication "
+                f"{', '.join(map(repr, publications))} has a WHERE or a column list that does not "
+                "fit the replica identity; for a WHERE on other columns, run (for each partition, "
+                f"too): alter table {quoted(table.schema_name, table.name)} replica identity full; "
+                "or publish the table without it: alter publication ... set table ..."
+            )
     if found:
         schema, name, publication = found[0]
         raise TableError(
@@ -171,34 +178,10 @@ def _problems_of_other_column(column: Any, found: Any, table: Table) -> Iterator
             f"{found.role!r} may not use; run: grant usage on sequence {column.closed_sequence} to "
             f"{quoted(found.role)}"
         )
-    if column.not_null and not column.has_default and not found.row_trigger:
+    is_filled_in = column.has_default or found.row_trigger
+    if column.not_null and not is_filled_in and not found.sends_rows_elsewhere:
         yield (
             f"{where} is NOT NULL and has no default, and is not in 'table.columns'; add it there, "
             f"or run: alter table {quoted(table.schema_name, table.name)} alter column "
             f"{quoted(column.name)} set default ..."
-        )
-
-
-def _problems_of_own_tables(connection: sa.Connection) -> Iterator[str]:
-    role = connection.execute(sa.text("select current_user")).scalar_one()
-    if not connection.execute(queries()["own_schema_usage"]).scalar():
-        yield (
-            f"role {role!r} may not use schema 'etl'; run: grant usage on schema etl to "
-            f"{quoted(role)}"
-        )
-    needed = [
-        {"table": table, "privilege": privilege}
-        for table, privileges in RIGHTS.items()
-        for privilege in privileges
-    ]
-    missing: dict[str, list[str]] = {}
-    for table, privilege in connection.execute(
-        queries()["missing_rights"], {"rights": json.dumps(needed)}
-    ):
-        missing.setdefault(table, []).append(privilege)
-    for table, privileges in missing.items():
-        rights = ", ".join(privileges)
-        yield (
-            f"role {role!r} may not {rights.replace(', ', ' or ')} in table 'etl.{table}'; run: "
-            f"grant {rights} on etl.{table} to {quoted(role)}"
         )

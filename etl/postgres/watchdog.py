@@ -12,7 +12,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -21,6 +22,10 @@ import psycopg2
 import sqlalchemy as sa
 
 log = logging.getLogger(__name__)
+
+# How long a block may go on once nobody wants to wait for it: enough for one that only works.
+STOPPED_SECONDS = 2.0
+TICK_SECONDS = 0.1  # between two checks whether it is still wanted
 
 
 class Watchdog:
@@ -34,14 +39,18 @@ class Watchdog:
         )
 
     @contextmanager
-    def limited(self) -> Iterator[None]:
+    def limited(self, is_stopped: Callable[[], bool] | None = None) -> Iterator[None]:
         """End every connection of the engine when the block lasts too long.
 
         To the waiting thread it looks as if the server had ended the connection. So the transaction
         fails as an outage, and it is unclear whether it was committed.
+
+        :param is_stopped: whether the block is not worth a wait any more
         """
         done = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(done,), name="watchdog", daemon=True)
+        watch = threading.Thread(
+            target=self._watch, args=(done, is_stopped), name="watchdog", daemon=True
+        )
         watch.start()
         try:
             yield
@@ -49,14 +58,17 @@ class Watchdog:
             done.set()
             watch.join()
 
-    def _watch(self, done: threading.Event) -> None:
+    def _watch(self, done: threading.Event, is_stopped: Callable[[], bool] | None) -> None:
         # Repeatedly, because the pool replaces a connection that it finds ended.
-        while not done.wait(self._seconds):
-            log.warning(
-                "a transaction has taken longer than database.answer_seconds (%g s); closing its "
-                "connection",
-                self._seconds,
-            )
+        while not self._ends_in_time(done, is_stopped):
+            if is_stopped is not None and is_stopped():
+                log.warning("the run is to stop, but the database keeps it waiting; hanging up")
+            else:
+                log.warning(
+                    "a transaction has taken longer than database.answer_seconds (%g s); closing "
+                    "its connection",
+                    self._seconds,
+                )
             for connection in list(self._connections):
                 with (
                     contextlib.suppress(OSError, psycopg2.Error),
@@ -64,3 +76,16 @@ class Watchdog:
                     socket.socket(fileno=os.dup(connection.fileno())) as copy,
                 ):
                     copy.shutdown(socket.SHUT_RDWR)
+
+    def _ends_in_time(self, done: threading.Event, is_stopped: Callable[[], bool] | None) -> bool:
+        """Wait until the block has ended, or must not last any longer."""
+        if is_stopped is None:
+            return done.wait(self._seconds)
+        ends_at = time.monotonic() + self._seconds
+        while not done.wait(TICK_SECONDS):
+            now = time.monotonic()
+            if is_stopped():
+                ends_at = min(ends_at, now + STOPPED_SECONDS)
+            if now >= ends_at:
+                return False
+        return True

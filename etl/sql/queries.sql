@@ -1,11 +1,13 @@
 -- The name of each query is between dashes; its purpose follows.
 
 -- own_columns --
--- The columns of the job's own tables and view. The catalogue is open to every role.
+-- The columns of the job's own tables and view, and its functions. The catalogue is open to every role.
 select c.relname, a.attname
 from pg_attribute a join pg_class c on c.oid = a.attrelid
 where c.relnamespace = to_regnamespace('etl') and c.relkind in ('r', 'v') and a.attnum > 0
   and not a.attisdropped
+union all
+select proname, '()' from pg_proc where pronamespace = to_regnamespace('etl')
 
 -- configure_tables --
 -- Tell tables.sql, for this transaction, which configuration it runs for.

@@ -23,7 +23,13 @@ select c.oid, cast(c.relkind as text) as kind,
            where (tgrelid = c.oid or tgrelid in (select relid from pg_partition_tree(c.oid)))
              and not tgisinternal and tgenabled in ('O', 'A')
              and tgtype & 5 = 5 and tgtype & 66 <> 0  -- for each row, insert, before or instead of
-       ) as row_trigger
+       ) as row_trigger,
+       -- Such a rule sends every row elsewhere.
+       exists (
+           select from pg_rewrite
+           where ev_class = c.oid and ev_type = '3' and is_instead and ev_enabled in ('O', 'A')
+             and cast(ev_qual as text) = '<>'
+       ) as sends_rows_elsewhere
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = :schema and c.relname = :name
 
@@ -76,13 +82,50 @@ where relkind <> 'p'
 order by 1, 2
 
 -- missing_rights --
--- What the current role may not do with the job's own tables, of what it has to.
+-- What the current role may not do with the job's own tables, of what it has to: neither with the table
+-- nor with all columns that it names.
+select "table", privilege
+from jsonb_to_recordset(cast(:rights as jsonb)) as needed ("table" text, privilege text, columns jsonb)
+join pg_class on relname = "table" and relnamespace = to_regnamespace('etl')
+where not has_table_privilege(oid, privilege) and (columns = '[]' or exists (
+    select from jsonb_array_elements_text(columns) as name
+    where not has_column_privilege(oid, name, privilege)
+))
+order by 1, 2
+
+-- missing_policies --
+-- What row-level security of the job's own tables refuses to the current role, or hides from it.
 select "table", privilege
 from jsonb_to_recordset(cast(:rights as jsonb)) as needed ("table" text, privilege text)
-join pg_class on relname = "table" and relnamespace = to_regnamespace('etl')
-where not case when privilege = 'delete' then has_table_privilege(oid, privilege)
-               else has_any_column_privilege(oid, privilege) end
+join pg_class c on relname = "table" and relnamespace = to_regnamespace('etl')
+where row_security_active(c.oid) and not exists (
+    select from pg_policy
+    where polrelid = c.oid and polpermissive
+      and polcmd in ('*', case privilege when 'select' then 'r' when 'insert' then 'a'
+                                         when 'update' then 'w' else 'd' end)
+      and (0 = any(polroles)
+           or exists (select from unnest(polroles) as r (oid) where pg_has_role(r.oid, 'usage')))
+)
 order by 1, 2
+
+-- closed_functions --
+-- The functions that a run calls and the current role may not: the job's own, for a run, and
+-- those in CHECK constraints of the target.
+select format('%I.%I(%s)', s.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
+from pg_proc p join pg_namespace s on s.oid = p.pronamespace
+where not has_function_privilege(p.oid, 'execute') and (
+    :is_run and s.nspname = 'etl' and p.proname = 'remove_samples'
+    or p.oid in (
+        select refobjid
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        join pg_constraint k on k.conrelid = c.oid and k.contype = 'c'
+        join pg_depend d on d.classid = cast('pg_constraint' as regclass) and d.objid = k.oid
+                        and d.refclassid = cast('pg_proc' as regclass)
+        where n.nspname = :schema and c.relname = :name
+    )
+)
+order by 1
 
 -- own_schema_usage --
 -- Whether the current role may use the job's own schema.
@@ -147,6 +190,25 @@ where c.relkind = 'r'
                            where indrelid = c.oid and indisreplident and indisvalid)
           end
 order by 1, 2
+
+-- publications --
+-- The publications that send such a change of the target's rows, or of its partitions.
+with recursive part as (
+    select c.oid
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name
+    union
+    select inhrelid from pg_inherits join part on inhparent = part.oid
+)
+select distinct cast(p.pubname as text)
+from pg_publication_tables listed
+join pg_publication p on p.pubname = listed.pubname
+                     and case :change when 'update' then p.pubupdate else p.pubdelete end
+join pg_namespace n on n.nspname = listed.schemaname
+join pg_class c on c.relnamespace = n.oid and c.relname = listed.tablename
+where c.oid in (select oid from part)
+   or c.oid in (select cast(relid as oid) from part, pg_partition_ancestors(part.oid) as a (relid))
+order by 1
 
 -- target_sequences --
 -- The sequences from which the target's columns take their defaults, quoted.

@@ -327,7 +327,7 @@ BUGS = (
     Bug(
         "stores a field as it came that was masked when it was quarantined",
         "etl/operations/replay.py",
-        "        if masked.get(field):\n",
+        "        if counts[field]:\n",
         "        if False:\n",
         (f"{JOBS}::test_replay_stores_no_field_as_it_came_that_was_masked",),
     ),
@@ -460,8 +460,8 @@ BUGS = (
     Bug(
         "receives messages for a table that cannot take them",
         "etl/preflight.py",
-        "            check_target(engine, settings.table)\n",
-        "            pass\n",
+        "    check_target(engine, settings.table)\n",
+        "    pass\n",
         (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
     ),
 )

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from etl.cli import main
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import EtlError
+from etl.postgres import session
 from etl.postgres.engine import driver_url
 from tests.acceptance.job_processes import make_tables, running, until
 from tests.chaos.database import target_locked
@@ -100,6 +101,7 @@ def test_an_unclear_url_has_one_exit_code(
         {"PGOPTIONS": "-c session_replication_role=replica"},
         {"PGOPTIONS": "-c role=postgres"},
         {"PGTZ": SECRET},
+        {"PGOPTIONS": f"-c local_preload_libraries={SECRET}"},
     ],
     ids=str,
 )
@@ -204,3 +206,24 @@ def test_an_sqs_that_does_not_answer_is_named(
         assert str(error).startswith("no answer from SQS to '")
         assert str(error).endswith("check the network, AWS_REGION and AWS_ENDPOINT_URL")
         check_quotes_nothing(printed, SECRET)
+
+
+def test_a_library_that_is_not_there_is_named_by_its_setting(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says only that it could not access a file."""
+    wrong = {"PGOPTIONS": "-c local_preload_libraries=nothing"}
+    error, _ = failure("run --json", job.environment | wrong, tmp_path, monkeypatch)
+    assert "local_preload_libraries" in str(error)
+
+
+def test_a_limit_below_every_statement_is_named(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cancels the statement that would set it to 0."""
+    monkeypatch.setattr("etl.postgres.session._SYNCHRONOUS_COMMIT", "pg_sleep(0.2)")
+    monkeypatch.setattr("etl.postgres.session._statement", session._statement.__wrapped__)
+    short = {"PGOPTIONS": "-c statement_timeout=100"}
+    error, _ = failure("run --json", job.environment | short, tmp_path, monkeypatch)
+    assert "SQLSTATE 57014" in str(error)
+    assert "reset statement_timeout" in str(error)

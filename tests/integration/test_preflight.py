@@ -12,12 +12,13 @@ import yaml
 
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
-from etl.errors import TableError
+from etl.errors import SettingsError, TableError
 from etl.postgres import roles
 from etl.postgres.engine import driver_url
+from etl.postgres.own_rights import RIGHTS
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_changes, check_target
-from tests.acceptance.job_processes import numbers
+from tests.acceptance.job_processes import make_tables, numbers
 from tests.conftest import ROOT, Job
 from tests.integration.test_roles import as_superuser
 from tests.unit.builders import event
@@ -373,6 +374,14 @@ GOOD: dict[str, tuple[str, ...]] = {
         "create table public.other (like user_logins)",
         "create rule r as on insert to user_logins do instead insert into other values (new.*)",
     ),
+    "rule past a column without a default": (
+        "create table public.other (like user_logins)",
+        "alter table user_logins add region text not null",
+        (
+            "create rule r as on insert to user_logins do instead insert into other (user_id) "
+            "values (new.user_id)"
+        ),
+    ),
     "row-level security with a policy": (
         "alter table user_logins enable row level security",
         "alter table user_logins force row level security",
@@ -520,6 +529,97 @@ def test_the_loader_is_told_which_right_it_lacks(
         assert word in found
 
 
+FORCED = (
+    "alter table etl.{0} enable row level security; alter table etl.{0} force row level security"
+)
+# What is wrong with the job's own tables and functions, and what the error must say.
+OWN: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{
+        f"forced security of {name}": (
+            FORCED.format(name),
+            (f"'etl.{name}'", f"alter table etl.{name} disable row level security"),
+        )
+        for name in ("ledger", "runs", "quarantine", "jobs")
+    },
+    "a policy for reading only": (
+        FORCED.format("ledger") + "; create policy p on etl.ledger for select using (true)",
+        ("'etl.ledger'", "delete or insert"),
+    ),
+    "one column of the runs": (
+        "revoke select on etl.runs from etl; grant select (run_id) on etl.runs to etl",
+        ('grant select on etl.runs to "etl"',),
+    ),
+    "one column of the ledger": (
+        "revoke insert on etl.ledger from etl; grant insert (message_id) on etl.ledger to etl",
+        ('grant insert on etl.ledger to "etl"',),
+    ),
+    "some counts": (
+        "revoke update on etl.runs from etl; grant update (received, loaded) on etl.runs to etl",
+        ('grant update on etl.runs to "etl"',),
+    ),
+    "closed function": (
+        "revoke execute on function etl.remove_samples(text, integer) from public, etl",
+        ("grant execute on function etl.remove_samples(of_job text, older_than_days integer) to",),
+    ),
+    "closed function of a CHECK": (
+        (
+            "alter table user_logins add check (etl.check_token(masked_ip, 'x')); "
+            "revoke execute on function etl.check_token(text, text) from public, etl"
+        ),
+        ('grant execute on function etl.check_token(value text, constraint_name text) to "etl"',),
+    ),
+    "dropped function": (
+        "drop function etl.remove_samples(text, integer)",
+        ("function 'etl.remove_samples' is missing", "etl init"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_wrong_with_the_own_tables_is_found(
+    name: str, ready: Settings, engine: sa.Engine
+) -> None:
+    """A run would find it only after its first receive."""
+    statements, words = OWN[name]
+    do(engine, statements)
+    found = problem(engine, ready.table)
+    for word in words:
+        assert word in found
+
+
+def test_the_officer_needs_no_right_to_remove_samples(
+    ready: Settings, superuser: sa.Engine
+) -> None:
+    """A replay does not remove them."""
+    roles.create(superuser, ready.table)
+    officer = sa.create_engine(superuser.url.update_query_dict({"options": "-c role=etl_officer"}))
+    check_target(officer, ready.table, is_run=False)
+    officer.dispose()
+
+
+def test_init_brings_a_dropped_function_back(ready: Settings, engine: sa.Engine) -> None:
+    """The error says that it does."""
+    do(engine, "drop function etl.remove_samples(text, integer), etl.check_token(text, text)")
+    create_tables(engine, ready.table)
+    check_target(engine, ready.table)
+
+
+def test_rights_to_the_columns_that_a_run_names_are_enough(job: Job) -> None:
+    """It loads with them."""
+    make_tables(job)
+    grants = [
+        f"revoke {privilege} on etl.{name} from etl; "
+        f"grant {privilege} ({', '.join(columns.split())}) on etl.{name} to etl"
+        for name, rights in RIGHTS.items()
+        for privilege, columns in rights.items()
+        if columns
+    ]
+    do(job.engine, *grants)
+    job.send(event(), "{}")
+    summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    assert (summary["loaded"], summary["quarantined"]) == (1, 1)
+
+
 def test_a_role_that_may_not_stage_is_told(
     ready: Settings, superuser: sa.Engine, engine: sa.Engine
 ) -> None:
@@ -616,6 +716,87 @@ def test_replicated_rows_that_cannot_be_changed_are_found(
         check_changes(engine, ready.table, change)
     with pytest.raises(sa.exc.DBAPIError):
         do(engine, statement)
+
+
+KEYED = "alter table user_logins add id bigserial primary key"
+# Publications of a table with a primary key that refuse changes all the same, and which of them.
+FILTERS: dict[str, tuple[tuple[str, ...], dict[str, bool]]] = {
+    "row filter": (
+        (KEYED, "create publication p for table user_logins where (device_type = 'x')"),
+        {"update": False, "delete": False},
+    ),
+    "row filter on the key": (
+        (KEYED, "create publication p for table user_logins where (id > 0)"),
+        {"update": True, "delete": True},
+    ),
+    "row filter of updates": (
+        (
+            KEYED,
+            ("create publication p for table user_logins where (locale = 'x') "
+            "with (publish = 'update')"),
+        ),
+        {"update": False, "delete": True},
+    ),
+    "column list without the key": (
+        (KEYED, "create publication p for table user_logins (user_id)"),
+        {"update": False, "delete": False},
+    ),
+    "row filter of a partition": (
+        (
+            *PARTITIONED,
+            KEYED.replace("primary key", "not null"),
+            "alter table user_logins add primary key (id, device_type)",
+            "create table public.part partition of user_logins default",
+            "create publication p for table part where (locale = 'x')",
+        ),
+        {"update": False, "delete": False},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["update", "delete"])
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_publication_of_some_rows_or_columns_is_found(
+    name: str, change: Any, ready: Settings, engine: sa.Engine
+) -> None:
+    """It agrees with what the server does."""
+    statements, allowed = FILTERS[name]
+    do(engine, *statements, "insert into user_logins (device_type) values ('x')")
+    statement = (
+        "delete from user_logins" if change == "delete" else "update user_logins set user_id='y'"
+    )
+    if allowed[change]:
+        check_changes(engine, ready.table, change)
+        do(engine, statement)
+        return
+    with pytest.raises(
+        TableError, match=r"'public\.user_logins'.*publication 'p'.*replica identity"
+    ):
+        check_changes(engine, ready.table, change)
+    with pytest.raises(sa.exc.DBAPIError):
+        do(engine, statement)
+
+
+@pytest.mark.parametrize("command", ["run --idle-seconds 1", "init"])
+@pytest.mark.parametrize("create", ["true", "false"])
+def test_a_missing_schema_is_named(command: str, create: str, job: Job) -> None:
+    """The error has the statement to run; the exit code is 2."""
+    make_tables(job)
+    job.send(event())
+    done = job.command(
+        *command.split(), ETL_TABLE__SCHEMA="Not There", ETL_DATABASE__CREATE_TABLES=create
+    )
+    assert done.returncode == 2
+    assert "schema 'Not There'" in done.stderr
+    assert 'create schema "Not There"' in done.stderr
+    assert numbers(job) == (1, 0)
+
+
+@pytest.mark.parametrize("schema", ["pg_temp", "pg_catalog", "pg_mine", "information_schema"])
+def test_a_schema_of_postgres_is_refused(schema: str, settings: Callable[..., Settings]) -> None:
+    """Tables there are temporary, or cannot be created at all."""
+    with pytest.raises(SettingsError, match=f"'{schema}' is reserved"):
+        settings(table__schema=schema)
 
 
 def test_every_table_of_a_publication_of_all_tables_is_found(
