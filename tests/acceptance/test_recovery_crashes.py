@@ -48,6 +48,7 @@ def deaths(job: Job, command: str, **more: str) -> list[dict[str, Any]]:
     return seen
 
 
+@pytest.mark.long
 def test_a_replay_killed_anywhere_loses_and_duplicates_nothing(
     job: Job, database: QuarantineDatabase
 ) -> None:

@@ -164,6 +164,7 @@ def test_a_rekey_killed_at_a_point_is_finished_by_the_next(filled: Job, point: s
     check_done(filled, SECOND)
 
 
+@pytest.mark.long
 def test_rows_come_through_three_keys_and_kills_at_any_moment(filled: Job) -> None:
     """Rekey is killed four times on the way to each of two keys, before the first is finished."""
     draw = random.Random(4)

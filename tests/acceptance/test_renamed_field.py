@@ -142,6 +142,7 @@ BOTH_NAMES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("names", "users"), BOTH_NAMES.values(), ids=BOTH_NAMES)
 def test_an_event_with_both_names_is_loaded_or_quarantined_as_the_page_says(
     story: Story, names: dict[str, str | None], users: list[str]

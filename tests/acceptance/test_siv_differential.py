@@ -58,6 +58,7 @@ def by_pycryptodome(key: bytes, value: bytes, associated: list[bytes]) -> bytes:
     return synthetic_iv + ciphertext
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("one_by_one", [by_cryptography, by_pycryptodome])
 def test_100_000_random_values_agree_with_another_implementation(one_by_one):
     """Each value of 0 to 200 bytes under each key size seals to the same bytes, and opens."""

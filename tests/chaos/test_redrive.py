@@ -31,6 +31,7 @@ def redrive(job: Job) -> None:
     until(lambda: visible(job) == COUNT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("key", "loaded", "already_handled"),
     [("body", 0, COUNT), ("field:user_id", 0, COUNT), ("message_id", COUNT, 0)],

@@ -1,4 +1,4 @@
-"""A small share of most campaigns, in less than two minutes: all the machinery and its promises."""
+"""A small share of most campaigns: all the machinery and its promises."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ SMOKE = {
 }
 
 
-@pytest.mark.parametrize("name", SMOKE)
+@pytest.mark.parametrize(
+    "name",
+    ["kills", *(pytest.param(name, marks=pytest.mark.long) for name in SMOKE if name != "kills")],
+)
 def test_a_small_campaign_passes(name: str) -> None:
     """All planned faults fired, and nothing was lost, duplicated, wrong or leaked."""
     result = CAMPAIGNS[name](7, Size(SMOKE[name]))
     assert result["verdict"] == "pass", result
 
 
+@pytest.mark.long
 def test_no_message_becomes_a_dead_letter() -> None:
     """Under kills, with three receives for each message; a planted bug needs a test of its own."""
     result = CAMPAIGNS["redrive"](7, Size(0.02))

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["multi", "copy"])
 def test_lone_surrogates_stop_no_run(job: Job, method: str) -> None:
     """They go to the quarantine, in whatever field they are, and everything else is loaded."""

@@ -377,6 +377,7 @@ def test_a_table_that_refuses_every_row_stops_the_run(
     assert outcome.statements < 500
 
 
+@pytest.mark.long
 @EVERY_WAY
 @pytest.mark.parametrize("sizes", [(1,) * 9, (7, 1, 1)])
 def test_a_row_alone_in_its_batch_waits_for_the_others(
@@ -392,6 +393,7 @@ def test_a_row_alone_in_its_batch_waits_for_the_others(
     assert outcome.released == []
 
 
+@pytest.mark.long
 @EVERY_WAY
 def test_a_bad_row_before_all_good_ones_is_found_too(way: str, table: Table) -> None:
     """Nothing has been loaded yet when it is refused, alone in its batch."""
@@ -404,6 +406,7 @@ def test_a_bad_row_before_all_good_ones_is_found_too(way: str, table: Table) -> 
     assert sorted(outcome.acknowledged) == [f"m{n}" for n in range(9)]
 
 
+@pytest.mark.long
 @EVERY_WAY
 def test_a_table_that_refuses_every_row_stops_the_run_in_batches_of_one(
     way: str, table: Table

@@ -188,7 +188,9 @@ def through_a_pipe(job: Job, arguments: list[str], piped: bytes) -> Printed:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("run", [on_a_terminal, through_a_pipe])
+@pytest.mark.parametrize(
+    "run", [pytest.param(on_a_terminal, marks=pytest.mark.long), through_a_pipe]
+)
 def test_no_command_prints_what_a_terminal_obeys(
     hostile: Job, keyring: Keyring, tmp_path: Path, run: Callable[..., Printed]
 ) -> None:

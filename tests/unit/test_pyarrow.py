@@ -89,6 +89,7 @@ def test_the_stages_give_the_same_frames_with_pyarrow() -> None:
     assert results[0].stdout == results[1].stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "file",
     ["test_validate.py", "test_extract.py", "test_mask.py", "test_fingerprints.py"],
