@@ -33,8 +33,8 @@ class Plan:
 def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
     """Let the server plan the statement that loads a batch.
 
-    Rights, columns and types are checked, but no trigger runs. A
-    locked table is not examined.
+    Rights, columns and types are checked, but no trigger runs. A locked table is
+    not examined.
 
     :param staging: name of the staging table, which must exist
     """
