@@ -6,28 +6,39 @@ to the dead-letter queue, whoever received it. So a look leaves enough receives 
 
 from __future__ import annotations
 
+import logging
 import time
+import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
+import sqlalchemy as sa
 
 from etl.batch import prepare
 from etl.config import Settings
-from etl.errors import UsageError
+from etl.errors import EtlError, LastReceives, UsageError
 from etl.postgres import first_use
+from etl.postgres.engine import open_engine, transaction
+from etl.postgres.queries import queries
+from etl.postgres.watchdog import Watchdog
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
-from etl.runs import Counts, Summary, ask_what_is_left
+from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
 from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop, open_quota
 from etl.sqs.message import Message
 from etl.sqs.run_limits import run_limits
 
+log = logging.getLogger(__name__)
+
 # After a look a message has this many receives left: one for a run that fails, and one for the run
 # that loads it.
 RECEIVES_TO_LEAVE = 2
+# In etl.runs, of a look that was refused.
+COMMAND = "dry run"
 # A long poll of this length asks all servers of SQS. Then the queue's own count decides.
 IDLE_SECONDS = 1.0
 
@@ -63,9 +74,10 @@ def dry_run(
     show_rows: int = 10,
     use_last_receives: bool = False,
 ) -> DryRun:
-    """Receive, check and mask, then release everything. Writes nothing and needs no database.
+    """Receive, check and mask, then release everything. Needs no database.
 
-    If there is a database, keyring and contexts must be those of their first use.
+    If there is a database, keyring and contexts must be those of their first use. Only a look that
+    is given up is written there, to ``etl.runs``: it has used a receive, and so would the next one.
 
     Stops after one batch unless ``run.max_messages`` is set, and as soon as the queue says that it
     is empty, even if ``run.forever`` is set.
@@ -80,6 +92,8 @@ def dry_run(
     ready = check_keys_and_queue(settings, environment)
     first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
+    if not use_last_receives:
+        _check_earlier_look(settings, lambda: stop.ends_retries)
     maximum = ready.queue_state.max_receive_count
     to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE
     if maximum is not None and 1 + to_leave > maximum:
@@ -110,7 +124,11 @@ def dry_run(
             _try_batches(consumer, settings, ready, findings, show_rows)
         finally:
             consumer.release(findings.messages)
-    consumer.raise_error()
+    try:
+        consumer.raise_error()
+    except LastReceives as error:
+        _note_refused_look(settings, consumer, error.stop_reason)
+        raise
     if consumer.left is not None:
         raise consumer.left
     reason = stop.reason or "idle"
@@ -147,3 +165,50 @@ def _try_batches(
         if settings.run.max_messages is None:
             # Not a break: what is being received now must be held too, or it would come again.
             consumer.stop.request("one batch")
+
+
+def _check_earlier_look(settings: Settings, is_stopped: Callable[[], bool]) -> None:
+    """Refuse to look again after a look that was refused, until a run has begun.
+
+    :raises UsageError: the last that this job did was a look that was given up
+    """
+    if settings.database.url is None:
+        return
+    refused_at = None
+    try:
+        with _database(settings, is_stopped) as engine, transaction(engine) as connection:
+            refused_at = connection.execute(
+                queries()["refused_look"], {"job": settings.job_name}
+            ).scalar()
+    except EtlError as error:
+        # Mostly there are no tables yet, or the database was found unreachable just before.
+        log.debug("cannot tell whether the last look was refused: %s", error)
+    if refused_at is not None:
+        raise UsageError(
+            f"the last look, on {refused_at:%Y-%m-%d at %H:%M} UTC, was given up because its "
+            "messages have few receives left, and no run has begun since; run the job before you "
+            "look again; to look all the same, add --use-last-receives"
+        )
+
+
+def _note_refused_look(settings: Settings, consumer: Consumer, stop_reason: str) -> None:
+    if settings.database.url is None:
+        return
+    look = Run(str(uuid.uuid4()), settings.config_hash, COMMAND)
+    counts = Counts(received=consumer.received, released=consumer.released)
+    try:
+        with _database(settings, lambda: False) as engine:
+            look.start(engine, settings)
+            look.finish(engine, Totals(counts), stop_reason)
+    except EtlError as error:
+        log.warning("the database does not know that this look was refused: %s", error)
+
+
+@contextmanager
+def _database(settings: Settings, is_stopped: Callable[[], bool]) -> Iterator[sa.Engine]:
+    engine = open_engine(settings.database)
+    try:
+        with Watchdog(engine, settings.database.answer_seconds).limited(is_stopped):
+            yield engine
+    finally:
+        engine.dispose()

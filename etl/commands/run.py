@@ -65,7 +65,7 @@ Examples:
     "--dry-run",
     is_flag=True,
     help="Receive, check and mask one batch, or --max-messages messages; show the first masked "
-    "rows; release everything. Writes nothing and needs no database, but each look uses one of the "
+    "rows; release everything. Loads nothing and needs no database, but each look uses one of the "
     "receives after which SQS moves a message to the dead-letter queue (maxReceiveCount).",
 )
 @click.option(

@@ -118,7 +118,7 @@ select count(*) as runs, coalesce(sum(received), 0)::bigint as received,
        coalesce(sum(already_handled), 0)::bigint as already_handled,
        coalesce(sum(quarantined), 0)::bigint as quarantined
 from etl.runs
-where job = :job
+where job = :job and command <> 'dry run'
 
 -- pairs --
 -- Part of the queries below: which user has which values of one column, given by its position.

@@ -144,6 +144,14 @@ set received = :received, loaded = :loaded, already_handled = :already_handled,
     finished_at = now(), stop_reason = :stop_reason
 where run_id = :run_id
 
+-- refused_look --
+-- When a look at the queue was refused, if this is the last that happened; nothing otherwise.
+select started_at from (
+    select started_at, command, stop_reason from etl.runs
+    where job = :job order by started_at desc, run_id limit 1
+) as latest
+where command = 'dry run' and stop_reason = 'last receives'
+
 -- list_runs --
 -- The newest runs of a job, or of all jobs.
 select run_id, job, command, started_at, finished_at, received, loaded, already_handled, quarantined,

@@ -186,13 +186,31 @@ def test_looks_leave_the_messages_to_a_run(
             # With a maximum, a slow answer does not end the look before it has seen all of them.
             summary = look(job, "--max-messages", str(count))
             assert (summary["receive_count"], summary["max_receive_count"]) == (number, 5)
-        for _ in range(2):
-            problem = refused(job)
-            assert "after 5 receives" in problem
-            assert "--use-last-receives" in problem
+        problem = refused(job)
+        assert "after 5 receives" in problem
+        assert "--use-last-receives" in problem
+        # It was a receive, so the next looks are refused before they receive anything.
+        for _ in range(3):
+            assert "run the job before you look again" in refused(job, code=2)
         assert visible(job) == count
         assert job.run()["loaded"] == count
         assert dead_letters(job) == 0
+        job.send(*logins(2))
+        assert look(job)["receive_count"] == 1  # a run has begun since
+
+
+def test_looks_that_are_refused_use_up_no_message(
+    strict_sqs: StrictSqs, postgres: EmbeddedPostgres
+) -> None:
+    """However often it is tried, and without a run before: few messages are all received again."""
+    with receives(strict_sqs, postgres, 4) as job:
+        job.send(*logins(4))
+        for _ in range(6):
+            job.command("run", "--dry-run", *job.arguments)
+        assert dead_letters(job) == 0
+        looks = job.rows("select command, received, released, stop_reason from etl.runs")
+        assert looks == [("dry run", 4, 4, "last receives")]
+        assert job.run()["loaded"] == 4
 
 
 def test_a_look_says_which_receive_it_is(strict_sqs: StrictSqs, postgres: EmbeddedPostgres) -> None:
