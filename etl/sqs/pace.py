@@ -23,6 +23,10 @@ FIXED_SHARE = 0.03
 # A batch is gathered while the one before it is loaded. In this share of the visibility timeout the
 # two need no extension.
 VISIBILITY_SHARE = 1 / 5
+# A run with max_seconds finishes the batch that is in progress then, which may take this share of
+# it. While nothing is known of the speed, it may be no more than so many rows a second.
+RUN_SHARE = 1 / 10
+SLOW_ROWS = 100
 NEWER_WEIGHT = 1.1  # of a load, compared with the load before it
 
 # Messages held for each second of the visibility timeout, by both batches together. An extension
@@ -99,6 +103,7 @@ class Pace:
         heartbeat_threads: int,
         max_receive_count: int | None = None,
         *,
+        max_seconds: float | None = None,
         grows: bool = True,
     ) -> None:
         """Start with a small batch.
@@ -106,6 +111,7 @@ class Pace:
         :param max_rows: ``batch.rows``
         :param heartbeat_threads: extensions that can be in progress at once
         :param max_receive_count: of the queue; None if it has no dead-letter queue
+        :param max_seconds: how long the run may last
         :param grows: whether the batches grow; or else each has *max_rows*
         """
         self._max_rows = max_rows
@@ -114,6 +120,10 @@ class Pace:
         self._max_receive_count = max_receive_count
         self._grows = grows
         self._max_seconds = visibility_seconds * VISIBILITY_SHARE
+        self._by_speed = float(FRESH.first_rows)
+        if max_seconds is not None:
+            self._max_seconds = min(self._max_seconds, max_seconds * RUN_SHARE)
+            self._by_speed = min(self._by_speed, max_seconds * RUN_SHARE * SLOW_ROWS)
         self._seconds = min(BATCH_SECONDS, self._max_seconds)
         self._load_times = LoadTimes()
         self._loaded = 0  # rows of this process
@@ -121,7 +131,6 @@ class Pace:
         self._taken_at = 0.0
         self._free_at = 0.0  # when that batch was loaded
         self._caution = FRESH
-        self._by_speed = float(FRESH.first_rows)
         self.rows = self._next_rows(call_seconds=0)
 
     def messages_came(self, messages: Iterable[Message]) -> None:

@@ -61,6 +61,7 @@ class Receiver:
             heartbeat.visibility_seconds,
             MAX_HEARTBEAT_THREADS,
             limits.max_receive_count,
+            max_seconds=limits.max_seconds,
             grows=limits.grows,
         )
         self._buffer = Buffer(self._pace.rows, limits.max_bytes)

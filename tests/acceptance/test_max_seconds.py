@@ -83,6 +83,24 @@ def test_a_load_in_progress_is_finished_and_the_rest_is_released(job: Job, drain
     assert len(users(job)) == 50
 
 
+def test_a_slow_table_does_not_prolong_the_run_by_a_large_batch(job: Job, drain: Run) -> None:
+    """Each row takes 10 ms, which nobody knows before the first batch."""
+    make_tables(job)
+    with job.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "create function wait() returns trigger language plpgsql as "
+            "$$ begin perform pg_sleep(0.01); return new; end $$"
+        )
+        connection.exec_driver_sql(
+            "create trigger wait before insert on user_logins for each row execute function wait()"
+        )
+    job.send(*logins(1_000))
+    summary = drain(run__max_seconds=3)
+    assert summary.stop_reason == "max_seconds"
+    assert 0 < summary.counts.loaded <= 500
+    assert numbers(job) == (1_000 - summary.counts.loaded, 0)
+
+
 def test_messages_that_trickle_in_are_loaded_when_the_time_is_up(job: Job, drain: Run) -> None:
     """Or each run would receive them, and none would load them."""
     job.send(*logins(7))

@@ -28,9 +28,10 @@ class Simulation:
         visibility: float = 30,
         max_receives: int | None = None,
         batch_cost: float = BATCH_COST,
+        max_seconds: float | None = None,
     ) -> None:
         self.batch_cost = batch_cost
-        self.pace = Pace(max_rows, visibility, THREADS, max_receives)
+        self.pace = Pace(max_rows, visibility, THREADS, max_receives, max_seconds=max_seconds)
         self.now = 1000.0
         self.loading = 0  # rows
         self.batches: list[int] = []
@@ -73,6 +74,15 @@ def test_a_batch_is_no_longer_than_its_time(speed: int) -> None:
 def test_a_very_slow_load_gets_the_smallest_batches_and_no_smaller_ones() -> None:
     """Ten rows a second would be twenty rows in two seconds."""
     assert Simulation().run(20, load=10)[-1] == MIN_ROWS
+
+
+@pytest.mark.parametrize("max_seconds", [3, 10, 30])
+@pytest.mark.parametrize("speed", [100, 400, 1_000, 10_000])
+def test_no_batch_takes_a_large_part_of_a_run_with_an_end(speed: int, max_seconds: float) -> None:
+    """Whatever is in progress when the time is up is finished, from the first batch on."""
+    rows = Simulation(visibility=600, max_seconds=max_seconds).run(30, load=speed, receive=20_000)
+    assert max(rows) / speed <= max(max_seconds / 5, 2 * MIN_ROWS / speed)
+    assert rows[-1] >= min(MIN_ROWS, speed)
 
 
 def test_the_limit_of_the_settings_holds() -> None:
