@@ -135,7 +135,8 @@ def test_a_poll_without_an_answer_is_waited_for(start: Open) -> None:
     receiver, stop = start(queue, threads=2)
     with ThreadPoolExecutor(1) as pool:
         total = pool.submit(drained, receiver)
-        while len(queue.waits) < 8 and not total.done():
+        idle_at = time.monotonic() + 4 * LIMITS.idle_seconds
+        while (len(queue.waits) < 8 or time.monotonic() < idle_at) and not total.done():
             time.sleep(0.01)
         reason = stop.reason
         answer.set()
