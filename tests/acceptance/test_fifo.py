@@ -135,9 +135,8 @@ def test_a_failed_batch_comes_back_in_order(fifo_job: Callable[..., Job]) -> Non
     assert groups_in_order(job) == {"a": 35, "b": 15}
 
 
-@pytest.mark.parametrize(
-    "fault", ["damaged", pytest.param("no_sent_timestamp", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["damaged", "no_sent_timestamp"])
 def test_a_message_that_is_received_again_keeps_its_place(
     strict_job: Job, strict_sqs: StrictSqs, fault: str
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.job_processes import held_sessions, make_tables, numbers, running, until
 from tests.conftest import Job
-from tests.unit.builders import event
+from tests.unit.builders import event, some_long
 
 # More than the run may last, and less than database.answer_seconds.
 LIMIT_SECONDS = 20
@@ -26,7 +26,7 @@ def known(job: Job) -> Job:
     return job
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", some_long(TABLES))
 def test_a_lock_is_not_waited_for_after_max_seconds(table: str, known: Job) -> None:
     """The error says what ended the wait, and where to look for the lock."""
     with psycopg2.connect(known.environment["DATABASE_URL"]) as other:
@@ -40,8 +40,8 @@ def test_a_lock_is_not_waited_for_after_max_seconds(table: str, known: Job) -> N
     assert numbers(known) == (2, 0)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", some_long(["1", "2"]))
+@pytest.mark.parametrize("number", some_long([signal.SIGTERM, signal.SIGINT]))
 def test_the_first_signal_ends_the_wait_for_a_lock(
     number: signal.Signals, workers: str, known: Job
 ) -> None:

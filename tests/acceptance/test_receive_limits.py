@@ -16,7 +16,7 @@ from etl.embedded.postgres import EmbeddedPostgres
 from tests.acceptance.job_processes import logins, make_tables, new_job, numbers, until, visible
 from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import Job
-from tests.unit.builders import event
+from tests.unit.builders import event, some_long
 
 MAX_RECEIVES = 3
 
@@ -40,7 +40,7 @@ def dead_letters(job: Job) -> int:
     return visible(replace(job, queue_url=f"{job.queue_url}-dead"))
 
 
-@pytest.mark.parametrize("rows", ["200", "10000"])
+@pytest.mark.parametrize("rows", some_long(["10000", "200"]))
 def test_good_messages_of_the_past_do_not_pay_for_bad_ones(job: Job, rows: str) -> None:
     """A producer's mistake after 1,500 good messages stops the run, whatever the batches are."""
     job.send(*logins(1500), *("{}" for _ in range(1400)))
@@ -51,7 +51,7 @@ def test_good_messages_of_the_past_do_not_pay_for_bad_ones(job: Job, rows: str) 
     assert numbers(job)[1] == 0
 
 
-@pytest.mark.parametrize("cause", ["checks", "database"])
+@pytest.mark.parametrize("cause", some_long(["database", "checks"]))
 def test_a_budget_stop_keeps_what_it_refused_to_look_at(job: Job, cause: str) -> None:
     """No second look at the queue is needed, and the messages are still there."""
     if cause == "database":
@@ -78,7 +78,7 @@ def test_a_budget_stop_keeps_what_it_refused_to_look_at(job: Job, cause: str) ->
     assert counted == [(0, 150)]
 
 
-@pytest.mark.parametrize("damaged_receives", [1, 2])
+@pytest.mark.parametrize("damaged_receives", some_long([1, 2]))
 def test_a_message_that_arrives_damaged_is_received_again_and_loaded(
     strict_sqs: StrictSqs, strict_job: Job, damaged_receives: int
 ) -> None:
@@ -223,8 +223,8 @@ def test_a_look_says_which_receive_it_is(strict_sqs: StrictSqs, postgres: Embedd
             assert f"this look is receive {number} of 7 for these messages" in completed.stdout
 
 
-@pytest.mark.parametrize("workers", ["2", "5"])
-@pytest.mark.parametrize("arguments", [(), ("--max-messages", "15")])
+@pytest.mark.parametrize("workers", some_long(["2", "5"]))
+@pytest.mark.parametrize("arguments", some_long([(), ("--max-messages", "15")]))
 def test_a_look_releases_at_once_whatever_the_workers_of_a_run(
     job: Job, workers: str, arguments: tuple[str, ...]
 ) -> None:
@@ -292,7 +292,7 @@ def test_an_empty_queue_shows_its_dead_letters(
         assert (drained["loaded"], dead_letters(job)) == (4, 0)
 
 
-@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("workers", some_long(["3", "1"]))
 def test_a_run_that_fails_uses_one_receive_of_each_message(
     strict_sqs: StrictSqs, postgres: EmbeddedPostgres, workers: str
 ) -> None:

@@ -81,6 +81,7 @@ class SignatureTimes:
         return Fault.NONE
 
 
+@pytest.mark.long
 def test_a_run_does_not_notice_that_the_clock_jumps(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:

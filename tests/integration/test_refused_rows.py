@@ -24,10 +24,10 @@ from etl.schema import frame_schema
 from etl.sqs.consumer import Consumer
 from etl.sqs.limits import Limits, Stop, open_quota
 from etl.sqs.message import Message
-from tests.unit.builders import event, message
+from tests.unit.builders import event, message, some_long
 
 RUN = "00000000-0000-4000-8000-000000000001"
-METHODS = pytest.mark.parametrize("method", ["multi", "copy"])
+METHODS = pytest.mark.parametrize("method", some_long(["copy", "multi"]))
 
 
 class Batches:
@@ -361,7 +361,9 @@ def test_a_row_that_is_refused_among_others_is_quarantined_alone(
 
 
 @EVERY_WAY
-@pytest.mark.parametrize(("size", "method"), [(2, "copy"), (1_000, "multi")])
+@pytest.mark.parametrize(
+    ("size", "method"), [(2, "copy"), pytest.param(1_000, "multi", marks=pytest.mark.long)]
+)
 def test_a_table_that_refuses_every_row_stops_the_run(
     size: int, way: str, method: str, table: Table
 ) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from etl import config
 from etl.config import Column
@@ -47,3 +50,8 @@ def columns(*only: str) -> tuple[Column, ...]:
 
 
 FIELDS = [c.field for c in columns() if c.field]
+
+
+def some_long(values: Sequence[Any]) -> list[Any]:
+    """The values of one parameter: make test takes the first, make test-long the others."""
+    return [values[0], *(pytest.param(value, marks=pytest.mark.long) for value in values[1:])]
