@@ -65,7 +65,7 @@ class Stop:
         :param release_rest: release the gathered messages instead of loading them
         """
         if not release_rest:
-            self._end = self._end or reason
+            self._end = self._end or (OUT_OF_TIME if self.is_time_up else reason)
         elif self._interruption is None:
             out_of_time = self.is_time_up and self._end in (None, OUT_OF_TIME)
             self._interruption = OUT_OF_TIME if out_of_time else reason
@@ -84,7 +84,7 @@ class Stop:
     def reason(self) -> str | None:
         """Why the run is to stop; None while it is not."""
         if self.is_time_up:
-            self.request(OUT_OF_TIME)
+            self.request(OUT_OF_TIME)  # kept, if it is the first
         return self._interruption or self._end
 
     @property

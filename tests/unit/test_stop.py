@@ -38,6 +38,15 @@ def test_a_signal_after_the_time_is_up_is_not_the_reason() -> None:
     assert stop.reason == "max_seconds"
 
 
+@pytest.mark.parametrize("end", ["error", "idle", "queue"])
+def test_what_ends_a_run_out_of_time_is_not_the_reason(end: str) -> None:
+    """Though nobody had noticed the time: the end of receiving, and then the outage."""
+    stop = Stop(ends_at=0.0)
+    stop.request(end)
+    stop.request("database unavailable", release_rest=True)
+    assert stop.reason == "max_seconds"
+
+
 def test_a_signal_before_the_time_is_up_stays_the_reason() -> None:
     """The time passes while the messages are given back."""
     stop = Stop(ends_at=math.inf)
