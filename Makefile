@@ -28,8 +28,8 @@ run: $(STAMP) ## load 10,000 sample events on embedded services
 	@$(BIN)/python -m etl demo
 
 test: $(STAMP) ## run the tests (10 minutes on two cores)
-	@# Five processes, since many tests wait; each takes whole files, whose tests share fixtures that are slow to make.
-	@$(BIN)/python -m pytest -n 5 --dist loadfile -m "not long"
+	@# Four processes, since many tests wait; each takes whole files, whose tests share fixtures that are slow to make.
+	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long"
 
 test-long: $(STAMP) ## run the tests that take longest (minutes)
 	@$(BIN)/python -m pytest -n 3 --dist load -m long
