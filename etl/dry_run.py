@@ -10,20 +10,18 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
-import sqlalchemy as sa
 
 from etl.batch import prepare
 from etl.config import Settings
 from etl.errors import EtlError, LastReceives, UsageError
 from etl.postgres import first_use
-from etl.postgres.engine import open_engine, transaction
+from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
-from etl.postgres.watchdog import Watchdog
+from etl.postgres.watchdog import limited_engine
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
@@ -176,12 +174,15 @@ def _check_earlier_look(settings: Settings, is_stopped: Callable[[], bool]) -> N
         return
     refused_at = None
     try:
-        with _database(settings, is_stopped) as engine, transaction(engine) as connection:
+        with (
+            limited_engine(settings.database, is_stopped) as engine,
+            transaction(engine) as connection,
+        ):
             refused_at = connection.execute(
                 queries()["refused_look"], {"job": settings.job_name}
             ).scalar()
     except EtlError as error:
-        # Mostly there are no tables yet, or the database was found unreachable just before.
+        # Usually there are no tables yet, or the database does not answer, which was logged before.
         log.debug("cannot tell whether the last look was refused: %s", error)
     if refused_at is not None:
         raise UsageError(
@@ -197,18 +198,8 @@ def _note_refused_look(settings: Settings, consumer: Consumer, stop_reason: str)
     look = Run(str(uuid.uuid4()), settings.config_hash, COMMAND)
     counts = Counts(received=consumer.received, released=consumer.released)
     try:
-        with _database(settings, lambda: False) as engine:
+        with limited_engine(settings.database) as engine:
             look.start(engine, settings)
             look.finish(engine, Totals(counts), stop_reason)
     except EtlError as error:
         log.warning("the database does not know that this look was refused: %s", error)
-
-
-@contextmanager
-def _database(settings: Settings, is_stopped: Callable[[], bool]) -> Iterator[sa.Engine]:
-    engine = open_engine(settings.database)
-    try:
-        with Watchdog(engine, settings.database.answer_seconds).limited(is_stopped):
-            yield engine
-    finally:
-        engine.dispose()

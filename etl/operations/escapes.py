@@ -21,8 +21,8 @@ _ESCAPE = re.compile(
 )
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
-# Within a text, such as a header or a token; in a path, a slash is no part of it. The shortest one
-# stands for four bytes.
+# Within a text, such as a header or a token. In a path, a slash separates two of them. Six
+# characters are the least: they stand for four bytes.
 _BASE64_WITHIN = (re.compile(r"[A-Za-z0-9+/]{6,}"), re.compile(r"[A-Za-z0-9_-]{6,}"))
 MIN_LATIN_1 = 12  # characters
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

@@ -18,11 +18,11 @@ from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, EtlError, KeyringError
 from etl.postgres import contexts, evidence, key_checks
 from etl.postgres.contexts import FirstLoad
-from etl.postgres.engine import open_engine, transaction
+from etl.postgres.engine import transaction
 from etl.postgres.evidence import Evidence
 from etl.postgres.key_checks import KeyCheck
 from etl.postgres.queries import queries, quote_name
-from etl.postgres.watchdog import Watchdog
+from etl.postgres.watchdog import limited_engine
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,11 @@ def check_if_reachable(
     if settings.database.url is None:
         return
     try:
-        engine = open_engine(settings.database)
-        try:
-            watchdog = Watchdog(engine, settings.database.answer_seconds)
-            with watchdog.limited(is_stopped), transaction(engine) as connection:
-                memory = _read(connection, settings, keyring)
-        finally:
-            engine.dispose()
+        with (
+            limited_engine(settings.database, is_stopped) as engine,
+            transaction(engine) as connection,
+        ):
+            memory = _read(connection, settings, keyring)
     except EtlError as error:
         log.warning("keys and contexts were not compared with the database: %s", error)
         return

@@ -21,11 +21,30 @@ from weakref import WeakSet
 import psycopg2
 import sqlalchemy as sa
 
+from etl.config import DatabaseSettings
+from etl.postgres.engine import open_engine
+
 log = logging.getLogger(__name__)
 
 # How long a block may go on once nobody wants to wait for it: enough for one that only works.
 STOPPED_SECONDS = 2.0
 TICK_SECONDS = 0.1  # between two checks whether it is still wanted
+
+
+@contextmanager
+def limited_engine(
+    settings: DatabaseSettings, is_stopped: Callable[[], bool] | None = None
+) -> Iterator[sa.Engine]:
+    """Open an engine for one short task, which a watchdog limits.
+
+    :param is_stopped: as for :meth:`Watchdog.limited`
+    """
+    engine = open_engine(settings)
+    try:
+        with Watchdog(engine, settings.answer_seconds).limited(is_stopped):
+            yield engine
+    finally:
+        engine.dispose()
 
 
 class Watchdog:
