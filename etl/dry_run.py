@@ -77,8 +77,8 @@ def dry_run(
     If there is a database, keyring and contexts must be those of their first use. Only a look that
     is given up is written there, to ``etl.runs``: it has used a receive, and so would the next one.
 
-    Stops after one batch unless ``run.max_messages`` is set, and as soon as the queue says that it
-    is empty, even if ``run.forever`` is set.
+    Stops after one batch unless ``run.max_messages`` is set, and as soon as nothing follows the
+    messages that it has or the queue says that it is empty, even if ``run.forever`` is set.
 
     :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
@@ -160,9 +160,12 @@ def _try_batches(
         findings.first_rows.append(rows.head(show_rows))
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end
+        # Not a break: what is being received now must be held too, or it would come again.
         if settings.run.max_messages is None:
-            # Not a break: what is being received now must be held too, or it would come again.
             consumer.stop.request("one batch")
+        elif consumer.is_quiet:
+            # The queue's own count may be minutes old, and still have the messages held here.
+            consumer.stop.request("idle")
 
 
 def _check_earlier_look(settings: Settings, is_stopped: Callable[[], bool]) -> None:

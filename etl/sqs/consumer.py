@@ -104,6 +104,11 @@ class Consumer:
         """Messages received and not yet taken."""
         return self._receiver.buffered
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether SQS has answered that nothing follows the newest message for now."""
+        return self._receiver.is_quiet
+
     def take(self) -> list[Message] | None:
         """Wait for the next batch, as :meth:`etl.sqs.receiver.Receiver.take` does.
 

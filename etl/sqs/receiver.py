@@ -125,6 +125,11 @@ class Receiver:
         """Messages gathered and not yet taken."""
         return len(self._buffer)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether SQS has answered that nothing follows the newest message for now."""
+        return self._polling.timers.is_quiet
+
     def raise_error(self) -> None:
         """Raise what ended the receiving, if something did.
 

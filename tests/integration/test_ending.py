@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from etl.config import Settings
+from etl.dry_run import dry_run
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, Stop, open_quota
 from etl.sqs.message import Handle, Message
-from etl.sqs.queue import FailedEntry, QueueState
+from etl.sqs.queue import FailedEntry, Queue, QueueState
 from etl.sqs.receiver import Receiver
 from etl.sqs.timers import MAX_IN_FLIGHT
+from tests.conftest import Job
 
 LIMITS = Limits(
     max_rows=100,
@@ -298,3 +301,17 @@ def test_an_outage_that_lasts_until_the_time_is_up_is_an_error(
     assert stop.reason == "max_seconds"
     with pytest.raises(QueueUnavailable, match="away"):
         receiver.raise_error()
+
+
+@pytest.mark.timeout(60)
+def test_a_dry_run_that_has_messages_does_not_wait_for_an_old_count(
+    job: Job, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue's own count may still have the messages that the look has received."""
+    for name, value in job.environment.items():
+        monkeypatch.setenv(name, value)
+    job.send(*["{}"] * 5)
+    state = Queue.state
+    monkeypatch.setattr(Queue, "state", lambda queue: replace(state(queue), visible=500))
+    looked = dry_run(settings(run__max_messages=100, run__idle_seconds=3600), job.environment)
+    assert (looked.summary.counts.received, looked.summary.stop_reason) == (5, "idle")
