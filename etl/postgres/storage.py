@@ -41,8 +41,8 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
     }
     if off := [name for name, value in shown.items() if value == "off"]:
         log.warning(
-            "the database server runs with %s = off: when its machine crashes, rows are lost that "
-            "are no longer in the queue",
+            "the database server runs with %s = off: a crash of its machine loses rows whose "
+            "messages have already been deleted",
             " and ".join(off),
         )
 
@@ -57,8 +57,8 @@ def check_crash_leaves_rows(connection: sa.Connection, schema: str, table: str) 
     if unlogged:
         raise TableError(
             "; ".join(
-                f"table '{of}.{name}' is unlogged: a crash of the server empties it, when its "
-                f"messages are deleted already; run: alter table "
+                f"table '{of}.{name}' is unlogged: a crash of the server empties it after "
+                f"its messages have been deleted; run: alter table "
                 f"{quote_name(of, name, for_driver=True)} set logged"
                 for of, name in unlogged
             )

@@ -24,7 +24,8 @@ FIXED_SHARE = 0.03
 # two need no extension.
 VISIBILITY_SHARE = 1 / 5
 # A run with max_seconds finishes the batch that is in progress then, which may take this share of
-# it. While nothing is known of the speed, it may be no more than so many rows a second.
+# it. Until a load has been timed, a batch may have this many rows for each second of that
+# share.
 RUN_SHARE = 1 / 10
 SLOW_ROWS = 100
 NEWER_WEIGHT = 1.1  # of a load, compared with the load before it

@@ -878,7 +878,7 @@ LIMITS: dict[str, tuple[tuple[str, ...], dict[str, Any], str, str]] = {
 def test_a_value_that_is_refused_is_an_error_of_one_line(
     name: str, job: Job, ready: Settings, engine: sa.Engine, tmp_path: Path
 ) -> None:
-    """It is no row of a batch, so nobody looks for the row."""
+    """The row does not come from a batch, so no search for it begins."""
     statements, changes, command, word = LIMITS[name]
     do(engine, *statements)
     configuration = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -192,7 +192,7 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
 def test_tokens_of_a_spreadsheet_are_read_as_elsewhere(
     ready: Job, keyring: Keyring, tmp_path: Path, text: str
 ) -> None:
-    """What it puts around a token or a name is no part of it."""
+    """Whatever it puts around a token or a name is ignored."""
     file = tmp_path / "in.csv"
     file.write_text(text.format(ip=tokens(["192.0.2.1"], keyring, "ip")[0]))
     done = ready.command("unmask", "--in", str(file), *WHY)

@@ -223,7 +223,7 @@ def test_latin_1_in_a_url_is_recognised() -> None:
 
 @pytest.mark.parametrize("value", ["{}", "[4711]", '{"vendor": "x", "id": 7}', '["a", "b"]', '"x"'])
 def test_a_value_that_is_itself_json_is_found(value: str) -> None:
-    """As a whole text; a part of a document is no such text."""
+    """A whole text is decoded, but not a part of a document."""
     for body in (event(device_id=value), sns(event(device_id=f" {value}")), value, f"x {value} {{"):
         assert found(DEVICE, value, body), body
     assert not found(DEVICE, value, event(device_id=[value[1:-1] + "x"]))

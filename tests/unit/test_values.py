@@ -74,7 +74,7 @@ def problem(done: Any) -> str:
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(("column", "value"), [("device_id", VALUE), ("ip", "198.51.100.7")])
 def test_a_file_of_any_program_has_the_value(file: str, column: str, value: str) -> None:
-    """Line ends and byte order marks are no part of it."""
+    """Line ends and byte order marks are ignored."""
     done = call("-", "--column", column, text=FILES[file](value))
     assert done.exit_code == 0, done.output
     assert unmask(done.stdout.strip(), KEYRING, column) == value
