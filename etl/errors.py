@@ -32,11 +32,19 @@ from typing import Any
 
 # JSON, a URL, or the base64 of a key: what is pasted where only a name should be.
 _SECRET = re.compile(r"""[{"]|\w\w:/|[A-Za-z0-9+/]{86}==""", re.ASCII)
+_MAX_NAME = 63  # characters; as long as a name in Postgres can be
 
 
 def may_be_secret(name: str) -> bool:
     """Whether the name of a file or a secret looks like a keyring, a key or a URL instead."""
     return _SECRET.search(name) is not None
+
+
+def shown_name(name: str) -> str:
+    """Quote a name that somebody wrote in a configuration, unless it looks like something else."""
+    if len(name) > _MAX_NAME or not name.isprintable() or may_be_secret(name):
+        return "(a name that is not shown)"
+    return repr(name)
 
 
 class EtlError(Exception):

@@ -97,8 +97,10 @@ class LedgerSettings(Section):
     @classmethod
     def _check_key(cls, key: str) -> str:
         kind, _, field = key.partition(":")
-        if key not in ("message_id", "body") and not (kind == "field" and field):
+        if key not in ("message_id", "body") and not (kind == "field" and field.strip()):
             raise ValueError("must be 'message_id', 'body' or 'field:<event field>'")
+        if field != field.strip():
+            raise ValueError("must have no space after the colon or at its end")
         if field in FIELDS_OF_THE_JOB:
             raise ValueError(f"field {field!r} has a name that is reserved for the job")
         return key

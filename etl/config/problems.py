@@ -1,55 +1,164 @@
-"""The sentences about settings that are missing, unknown or out of range."""
+"""The sentences about settings that are missing, unknown or out of range.
+
+They say what is allowed. What was given may be a secret in the wrong place, so only a short word
+in place of another one, or a short number, is repeated.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from etl.config.conversion import NULL, fields, number
 from etl.config.settings import Settings
 from etl.config.table import Column
+from etl.config.yaml_text import Place, Scalar
+from etl.errors import shown_name
+
+_WORD = re.compile(r"[A-Za-z]{1,16}")
+MAX_NUMBER = 9  # characters of a number that is repeated
+_COLUMNS = ("table", "columns")
 
 
-def describe(location: list[str], problem: Any, tree: dict[str, Any]) -> str:
-    """Say in a fragment which setting is wrong, and what it must be.
+def sentence(problem: Any, tree: Mapping[str, Any], origins: Mapping[Place, str]) -> str:
+    """Say which setting is wrong, what it must be, and which line or variable it is from.
 
-    :param location: the setting, as pydantic names it
     :param problem: one of pydantic's errors
     :param tree: the values from all sources
+    :param origins: the line or the variable of each place in the tree
     """
-    name = ".".join(_column_named(location, tree))
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}{suggestion(location[-1], _keys(location[:-1]))}"
-    if problem["type"] == "missing":
-        return f"setting {name!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    # A check of several settings together has no location; its message names them.
-    return f"setting {name!r}: {message}" if name else message
+    place: Place = tuple(problem["loc"])
+    said = problem["msg"].removeprefix("Value error, ")
+    if not place:
+        # A check of several settings together; its message names them.
+        return f"{said}{_origins_of_named(said, origins)}"
+    subject, rest = _subject(place, tree)
+    return f"{_about(problem, subject, rest, tree, said)}{origin(place, origins)}"
 
 
-def _column_named(location: list[str], tree: dict[str, Any]) -> list[str]:
-    """Replace the position of a column in the list by its name, if it has one."""
-    if location[:2] != ["table", "columns"] or len(location) < 3:
-        return location
-    column = tree["table"]["columns"][int(location[2])]
-    name = column.get("name") if isinstance(column, dict) else None
-    # From 1, as people count.
-    shown = name if isinstance(name, str) and name else f"number {int(location[2]) + 1}"
-    return [*location[:2], shown, *location[3:]]
+def joined(sentences: Iterable[str]) -> str:
+    """One problem as it is, several as a line each."""
+    distinct = list(dict.fromkeys(sentences))
+    if len(distinct) == 1:
+        return distinct[0]
+    return "\n  ".join([f"{len(distinct)} problems in the settings:", *distinct])
 
 
-def _keys(location: list[str]) -> list[str]:
-    model: Any = Settings
-    for part in location:
-        if part.isdigit():
-            continue
-        model = Column if part == "columns" else model.model_fields[part].annotation
-    return [field.alias or name for name, field in model.model_fields.items()]
+def origin(place: Place, origins: Mapping[Place, str]) -> str:
+    """The line or the variable of a value, or of the nearest that it is in, in parentheses."""
+    for length in range(len(place), 0, -1):
+        if found := origins.get(place[:length]):
+            return f" ({found})"
+    return ""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Suggest the nearest known word, or list them all."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word.lower(), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _origins_of_named(text: str, origins: Mapping[Place, str]) -> str:
+    named = [tuple(match) for match in re.findall(r"\b([a-z]+)\.([a-z_]+)\b", text)]
+    found = [origins[place] for place in named if origins.get(place)]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _subject(place: Place, tree: Mapping[str, Any]) -> tuple[str, Place]:
+    """Name the thing that a place is in, and return the rest of the place."""
+    if place[:2] == _COLUMNS and len(place) > 2:
+        index = int(place[2])
+        column = tree["table"]["columns"][index]
+        name = column.get("name") if isinstance(column, dict) else None
+        # From 1, as people count.
+        named = shown_name(name) if isinstance(name, str) and name else f"number {index + 1}"
+        return f"column {named}", place[3:]
+    if len(place) == 1:
+        return f"section {shown_name(str(place[0]))}", ()
+    return f"setting {shown_name('.'.join(map(str, place[:2])))}", place[2:]
+
+
+def _about(problem: Any, subject: str, rest: Place, tree: Mapping[str, Any], said: str) -> str:
+    place: Place = tuple(problem["loc"])
+    in_column = subject.startswith("column")
+    key = str(rest[0]) if in_column and rest else str(place[-1])
+    if problem["type"] == "extra_forbidden":
+        what = f"{subject}: unknown key {shown_name(key)}" if in_column else f"unknown {subject}"
+        return what + suggestion(key, fields(_model(place[:-1])))
+    if problem["type"] == "missing":
+        return f"{subject}: {key!r} is missing" if in_column else f"{subject} is missing"
+    if problem["type"] == "model_type":
+        return f"{subject}: must hold keys such as {', '.join(list(fields(_model(place)))[:3])}"
+    named = f"{key!r} " if in_column and rest else ""
+    if problem["type"] == "value_error":
+        return f"{subject}: {named}{said}"
+    facts = _facts(place)
+    given = _given(place, tree)
+    if words := facts.get("enum", [facts["const"]] if "const" in facts else []):
+        shown = given if _WORD.fullmatch(given) else ""
+        unknown = f"unknown {key if in_column else 'value'}{f' {shown!r}' if shown else ''}"
+        return f"{subject}: {unknown}{suggestion(shown, words)}"
+    return f"{subject}: {named}must be {_allowed(facts)}{_but(given)}"
+
+
+def _but(given: str) -> str:
+    """Repeat what was given, if it is safe and tells more than its line does."""
+    if number(given) is not None and len(given) <= MAX_NUMBER:
+        return f", not {given}"
+    return "; put a word in quotes that is meant as text" if given in NULL - {""} else ""
+
+
+def _model(place: Place) -> Any:
+    model: Any = Settings
+    for part in place:
+        if isinstance(part, str):
+            model = Column if part == "columns" else model.model_fields[part].annotation
+    return model
+
+
+def _facts(place: Place) -> dict[str, Any]:
+    """What the JSON schema of a setting says of its values, apart from null."""
+    size = 3 if place[:2] == _COLUMNS and len(place) > 3 else 1
+    owner, key = place[:size], place[size]
+    facts: dict[str, Any] = _model(owner).model_json_schema()["properties"][key]
+    return next(
+        (choice for choice in facts.get("anyOf", ()) if choice.get("type") != "null"), facts
+    )
+
+
+def _given(place: Place, tree: Mapping[str, Any]) -> str:
+    """The text of what was given; empty if it is a list or a section."""
+    value: Any = tree
+    for part in place:
+        if isinstance(value, dict):
+            value = value.get(part, "")
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+    if isinstance(value, Scalar):
+        return value.text
+    return "" if isinstance(value, (dict, list)) else str(value)
+
+
+def _allowed(facts: Mapping[str, Any]) -> str:
+    kind = facts.get("type")
+    if kind == "boolean":
+        return "true or false"
+    if kind == "array":
+        in_lists = facts["items"].get("type") == "array"
+        return "a list of lists of columns, such as [[a, b]]" if in_lists else "a list"
+    if kind == "string":
+        length = facts.get("maxLength")
+        return f"text of at most {length} characters" if length else "text, and not empty"
+    noun = "a whole number" if kind == "integer" else "a number"
+    low, high = facts.get("minimum"), facts.get("maximum")
+    if low is not None:
+        return (
+            f"{noun} from {low:,} to {high:,}" if high is not None else f"{noun}, {low:,} or more"
+        )
+    if "exclusiveMinimum" in facts:
+        above = f"{noun} above {facts['exclusiveMinimum']:,}"
+        return f"{above}, at most {high:,}" if high is not None else above
+    return noun

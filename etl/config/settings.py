@@ -25,6 +25,7 @@ from etl.config.program import (
 )
 from etl.config.section import Section
 from etl.config.table import Table
+from etl.errors import shown_name
 
 # How an entry of the quarantine tells apart what of it was masked under the name `Message`.
 MASKED_NOTIFICATION = "sns:Message"
@@ -77,10 +78,13 @@ class Settings(Section):
         for key in ("entity", "time"):
             name = getattr(self.report, key)
             if name is not None and name not in types:
-                raise ValueError(f"report.{key} is {name!r}, which is not a column of the table")
+                raise ValueError(
+                    f"report.{key} is {shown_name(name)}, which is not a column of the table"
+                )
         if self.report.time and types[self.report.time] not in ("date", "timestamp"):
             raise ValueError(
-                f"report.time is {self.report.time!r}, which is not a 'date' or 'timestamp' column"
+                f"report.time is {shown_name(self.report.time)}, which is not a 'date' or "
+                "'timestamp' column"
             )
         return self
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from etl.config.problems import describe, suggestion
+from etl.config import problems
+from etl.config.conversion import fields, is_single, typed
 from etl.config.settings import Settings
-from etl.config.yaml_text import read_yaml
+from etl.config.yaml_text import Document, Scalar, read_yaml
 from etl.errors import SettingsError, may_be_secret
+from etl.text import decoded, unquoted
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
@@ -23,50 +25,116 @@ def load(
     """Read and check the settings.
 
     :param path: the YAML file
-    :param environment: holds ``ETL_SECTION__KEY`` variables (values are YAML) and ``DATABASE_URL``
+    :param environment: holds ``DATABASE_URL`` and ``ETL_SECTION__KEY`` variables: a text or a word
+        as it is, a number as in YAML, a list as YAML or JSON; a blank one counts as unset
     :param overrides: ``{"section.key": value}`` from the command line; None values are skipped
     :raises SettingsError: the file cannot be read, or settings are missing, unknown or out of
-        range; the message names all of them
+        range; the message names all of them, each with its line or variable
     """
-    tree = _read(path)
-    for section, key, text, variable in _variables(environment):
-        _set(tree, section, key, read_yaml(text, variable), variable)
+    given = _Given(path)
+    for section, key, text, variable in _variables(environment, given.problems):
+        given.set_variable(section, key, text, variable)
     for dotted, value in (overrides or {}).items():
         if value is not None:
             section, key = dotted.split(".")
-            _set(tree, section, key, value, dotted)
-    if "url" in (tree.get("database") or {}):
-        raise SettingsError(
-            "'database.url' is a secret: take it out of the configuration and set DATABASE_URL"
-        )
-    if environment.get("DATABASE_URL"):
-        tree["database"] = {**(tree.get("database") or {}), "url": environment["DATABASE_URL"]}
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        # include_input=False, since a value may be a secret that was put in the wrong place.
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        raise SettingsError(
-            "; ".join(describe([str(part) for part in p["loc"]], p, tree) for p in problems)
-        ) from None
+            given.set((section, key), value, "")
+    return given.checked(environment.get("DATABASE_URL"))
 
 
-def _read(path: Path) -> dict[str, Any]:
+class _Given:
+    """The values from all sources so far, where each comes from, and what is wrong with them."""
+
+    def __init__(self, path: Path) -> None:
+        document = _read(path)
+        self.problems = document.problems
+        self.origins = {
+            place: f"{path} line {line}" for place, line in document.lines.items() if place
+        }
+        tree = typed(document.tree, Settings)
+        if isinstance(tree, dict):
+            self.tree: dict[str, Any] = tree
+            return
+        raise SettingsError(f"{str(path)!r} must hold sections such as 'queue:' and 'table:'")
+
+    def set_variable(self, section: str, key: str, text: str, variable: str) -> None:
+        """Set a value from the text of a variable."""
+        model = Settings.model_fields.get(section)
+        if model is None:
+            self.problems.append(
+                f"unknown section {section!r} in {variable!r}"
+                f"{problems.suggestion(section, Settings.model_fields)}"
+            )
+            return
+        info = fields(model.annotation).get(key)  # type: ignore[arg-type]
+        document = Document(_scalar(text), {}, [])
+        if info is not None and not is_single(info.annotation):
+            try:
+                document = read_yaml(text, variable)
+            except SettingsError as error:
+                self.problems.append(str(error))
+                return
+        self.problems += document.problems
+        value = typed(document.tree, info.annotation) if info else document.tree
+        self.set((section, key), value, variable)
+
+    def set(self, place: tuple[str, str], value: Any, origin: str) -> None:
+        """Set a value in place of what an earlier source has given."""
+        section, key = place
+        # One that is not a section stays, to be refused.
+        if isinstance(self.tree.setdefault(section, {}), dict):
+            self.tree[section] = {**self.tree[section], key: value}
+        for known in [known for known in self.origins if known[:2] == place]:
+            del self.origins[known]
+        self.origins[place] = origin
+
+    def checked(self, database_url: str | None) -> Settings:
+        """Check all values together.
+
+        :raises SettingsError: the message names all problems
+        """
+        database = self.tree.get("database", {})
+        if isinstance(database, dict) and "url" in database:
+            self.problems.append(
+                "'database.url' is a secret: take it out of the configuration and set DATABASE_URL"
+                f"{problems.origin(('database', 'url'), self.origins)}"
+            )
+            del database["url"]
+        if isinstance(database, dict) and database_url:
+            self.tree["database"] = {**database, "url": database_url}
+        settings = None
+        try:
+            settings = Settings.model_validate(self.tree, by_alias=True, by_name=False)
+        except ValidationError as error:
+            # include_input=False, since a value may be a secret that was put in the wrong place.
+            for problem in error.errors(include_url=False, include_input=False):
+                self.problems.append(problems.sentence(problem, self.tree, self.origins))
+        if settings is None or self.problems:
+            raise SettingsError(problems.joined(self.problems))
+        return settings
+
+
+def _scalar(text: str) -> Scalar:
+    stripped = text.strip()
+    bare = unquoted(stripped)
+    return Scalar(bare, plain=bare == stripped)
+
+
+def _read(path: Path) -> Document:
+    text = None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decoded(path.read_bytes())
     except FileNotFoundError:
         raise SettingsError(_missing(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise SettingsError(
-            f"cannot read {str(path)!r}: {reason}; name another file with --config"
-        ) from None
-    tree = read_yaml(text, str(path))
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise SettingsError(f"{str(path)!r} must hold sections such as 'queue:' and 'table:'")
-    return tree
+    except OSError as error:
+        reason = error.strerror
+    else:
+        reason = "not text in UTF-8"
+    if text is None:
+        raise SettingsError(f"cannot read {str(path)!r}: {reason}; name another file with --config")
+    document = read_yaml(text, str(path))
+    # A file in which every line is a comment.
+    empty = document.tree is None or document.tree == Scalar("")
+    return Document({} if empty else document.tree, document.lines, document.problems)
 
 
 def _missing(path: Path) -> str:
@@ -82,27 +150,26 @@ def _missing(path: Path) -> str:
     )
 
 
-def _variables(environment: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
-    settings = []
+def _variables(
+    environment: Mapping[str, str], unknown: list[str]
+) -> list[tuple[str, str, str, str]]:
+    """Find the variables that are settings: section, key, text and name of each.
+
+    :param unknown: gets a sentence for each variable that is like a setting, but is none
+    """
+    settings: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for variable in sorted(environment):
         if not variable.startswith("ETL_") or variable in NOT_SETTINGS:
             continue
         section, divider, key = variable.removeprefix("ETL_").lower().partition("__")
         if not divider:
-            raise SettingsError(
+            unknown.append(
                 f"unknown variable {variable!r}: settings are named ETL_SECTION__KEY, with two "
                 "underscores"
             )
-        settings.append((section, key, environment[variable], variable))
-    return settings
-
-
-def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) -> None:
-    if section not in Settings.model_fields:
-        raise SettingsError(
-            f"unknown section {section!r} in {origin!r}{suggestion(section, Settings.model_fields)}"
-        )
-    branch = tree.get(section) or {}
-    if not isinstance(branch, dict):
-        raise SettingsError(f"{section!r} must be a section with keys")
-    tree[section] = {**branch, key: value}
+        elif (section, key) in settings:
+            first = settings[section, key][-1]
+            unknown.append(f"{first!r} and {variable!r} are the same setting: unset one of them")
+        elif environment[variable].strip():
+            settings[section, key] = (section, key, environment[variable], variable)
+    return list(settings.values())

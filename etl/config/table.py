@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from etl.config.section import FIELDS_OF_THE_JOB, Identifier, Section
+from etl.errors import shown_name
 
 # Every table of Postgres has columns of these names.
 SYSTEM_COLUMNS = ("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")
@@ -61,7 +62,7 @@ class Column(Section):
             raise ValueError("must be a name, or a list of names")
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"name {name!r} is listed twice")
+                raise ValueError(f"name {shown_name(name)} is listed twice")
         return names[0] if len(names) == 1 else tuple(names)
 
     @model_validator(mode="after")
@@ -143,10 +144,10 @@ class Table(Section):
         readers = Counter(name for c in columns for name in c.fields or (c.source,))
         for column in columns:
             if names[column.name] > 1:
-                raise ValueError(f"column {column.name!r} is listed twice")
+                raise ValueError(f"column {shown_name(column.name)} is listed twice")
             for name in column.fields or (column.source,):
                 if readers[name] > 1:
-                    raise ValueError(f"{name!r} is read by two columns")
+                    raise ValueError(f"{shown_name(name)} is read by two columns")
             if column.name == "message_id":
                 raise ValueError("the column name 'message_id' is reserved for the job")
             if column.name in SYSTEM_COLUMNS:
@@ -154,7 +155,9 @@ class Table(Section):
             # In the middle of the job a frame holds the fields and the table's columns together.
             # Besides, commands take either name of a column.
             if column.name in readers and column.name not in (column.source, *column.fields):
-                raise ValueError(f"column {column.name!r} has the name of another column's field")
+                raise ValueError(
+                    f"column {shown_name(column.name)} has the name of another column's field"
+                )
         return columns
 
     @property

@@ -14,7 +14,7 @@ from tests.unit.builders import ROOT
 
 # A module or package imports from its own layer and the ones above it in this table only.
 LAYERS = (
-    "version errors config logs backoff",
+    "version errors text config logs backoff",
     "crypto",
     "frames fieldtypes schema sqs",
     "postgres",
