@@ -27,7 +27,9 @@ Their messages never carry a value from an event, only ids, column names, check 
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # JSON, a URL, or the base64 of a key: what is pasted where only a name should be.
@@ -49,6 +51,20 @@ def shown_name(name: str) -> str:
     if len(name) > _MAX_NAME or not name.isprintable() or may_be_secret(name):
         return "(a name that is not shown)"
     return repr(name)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that somebody may have meant; None if none is near."""
+    words = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), words, n=1)
+    return words[close[0]] if close else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Suggest the nearest known word, or list them all."""
+    known = list(known)
+    meant = nearest(word, known)
+    return f"; did you mean {meant!r}?" if meant else f"; known are {', '.join(known) or 'none'}"
 
 
 class EtlError(Exception):

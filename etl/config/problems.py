@@ -6,7 +6,6 @@ in place of another one, or a short number, is repeated.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from etl.config.conversion import NULL, fields, number
 from etl.config.settings import Settings
 from etl.config.table import Column
 from etl.config.yaml_text import Place, Scalar
-from etl.errors import shown_name
+from etl.errors import shown_name, suggestion
 
 _WORD = re.compile(r"[A-Za-z]{1,16}")
 MAX_NUMBER = 9  # characters of a number that is repeated
@@ -52,13 +51,6 @@ def origin(place: Place, origins: Mapping[Place, str]) -> str:
         if found := origins.get(place[:length]):
             return f" ({found})"
     return ""
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known word, or list them all."""
-    known = list(known)
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def _origins_of_named(text: str, origins: Mapping[Place, str]) -> str:

@@ -25,7 +25,7 @@ from etl.config.program import (
 )
 from etl.config.section import Section
 from etl.config.table import Table
-from etl.errors import shown_name
+from etl.errors import shown_name, suggestion
 
 # How an entry of the quarantine tells apart what of it was masked under the name `Message`.
 MASKED_NOTIFICATION = "sns:Message"
@@ -64,9 +64,15 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _check_indexes(self) -> Settings:
-        known = {column.name for column in self.table.columns}
+        known = [column.name for column in self.table.columns]
         for index in self.table.indexes:
-            if not index or not known.issuperset(index) or len(set(index)) < len(index):
+            for name in index:
+                if name not in known:
+                    raise ValueError(
+                        f"table.indexes: {shown_name(name)} is not a column of the table"
+                        f"{suggestion(name, known)}"
+                    )
+            if not index or len(set(index)) < len(index):
                 raise ValueError(
                     "table.indexes: each index must list columns of the table, none of them twice"
                 )
@@ -80,6 +86,7 @@ class Settings(Section):
             if name is not None and name not in types:
                 raise ValueError(
                     f"report.{key} is {shown_name(name)}, which is not a column of the table"
+                    f"{suggestion(name, types)}"
                 )
         if self.report.time and types[self.report.time] not in ("date", "timestamp"):
             raise ValueError(

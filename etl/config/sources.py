@@ -12,7 +12,7 @@ from etl.config import problems
 from etl.config.conversion import fields, is_single, typed
 from etl.config.settings import Settings
 from etl.config.yaml_text import Document, Scalar, read_yaml
-from etl.errors import SettingsError, may_be_secret
+from etl.errors import SettingsError, may_be_secret, suggestion
 from etl.text import decoded, unquoted
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
@@ -62,7 +62,7 @@ class _Given:
         if model is None:
             self.problems.append(
                 f"unknown section {section!r} in {variable!r}"
-                f"{problems.suggestion(section, Settings.model_fields)}"
+                f"{suggestion(section, Settings.model_fields)}"
             )
             return
         info = fields(model.annotation).get(key)  # type: ignore[arg-type]

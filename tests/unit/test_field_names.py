@@ -17,7 +17,7 @@ from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UsageError
 from etl.frames import ABSENT
 from etl.mask import unmask
-from etl.operations.unmask import token_columns
+from etl.operations.csv_table import token_columns
 from etl.schema import frame_schema, masked_column
 from tests.unit.builders import EVENT, ROOT, message
 
