@@ -14,7 +14,7 @@ from etl.config.conversion import NULL, fields, number
 from etl.config.settings import Settings
 from etl.config.table import Column
 from etl.config.yaml_text import Place, Scalar
-from etl.errors import shown_name, suggestion
+from etl.errors import nearest, shown_name, suggestion
 
 _WORD = re.compile(r"[A-Za-z]{1,16}")
 MAX_NUMBER = 9  # characters of a number that is repeated
@@ -34,7 +34,8 @@ def sentence(problem: Any, tree: Mapping[str, Any], origins: Mapping[Place, str]
         # A check of several settings together; its message names them.
         return f"{said}{_origins_of_named(said, origins)}"
     subject, rest = _subject(place, tree)
-    return f"{_about(problem, subject, rest, tree, said)}{origin(place, origins)}"
+    found = _origins_of_columns(said, tree, origins) if place == _COLUMNS else ""
+    return f"{_about(problem, subject, rest, tree, said)}{found or origin(place, origins)}"
 
 
 def joined(sentences: Iterable[str]) -> str:
@@ -59,6 +60,25 @@ def _origins_of_named(text: str, origins: Mapping[Place, str]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
+def _origins_of_columns(text: str, tree: Mapping[str, Any], origins: Mapping[Place, str]) -> str:
+    """The lines of the columns that a text about several of them names."""
+    columns = tree["table"].get("columns")
+    places = [
+        (*_COLUMNS, index)
+        for index, column in enumerate(columns if isinstance(columns, list) else ())
+        if isinstance(column, dict) and set(re.findall("'([^']+)'", text)) & _names(column)
+    ]
+    found = list(dict.fromkeys(origins[place] for place in places if origins.get(place)))
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _names(column: Mapping[str, Any]) -> set[str]:
+    fields_read = column.get("field")
+    listed = fields_read if isinstance(fields_read, list) else [fields_read]
+    named = (column.get("name"), column.get("attribute"), *listed)
+    return {name for name in named if isinstance(name, str)}
+
+
 def _subject(place: Place, tree: Mapping[str, Any]) -> tuple[str, Place]:
     """Name the thing that a place is in, and return the rest of the place."""
     if place[:2] == _COLUMNS and len(place) > 2:
@@ -79,7 +99,9 @@ def _about(problem: Any, subject: str, rest: Place, tree: Mapping[str, Any], sai
     key = str(rest[0]) if in_column and rest else str(place[-1])
     if problem["type"] == "extra_forbidden":
         what = f"{subject}: unknown key {shown_name(key)}" if in_column else f"unknown {subject}"
-        return what + suggestion(key, fields(_model(place[:-1])))
+        known = fields(_model(place[:-1]))
+        homes = [] if in_column or nearest(key, known) else _sections_with(key)
+        return f"{what}; it belongs to {homes[0]!r}" if homes else what + suggestion(key, known)
     if problem["type"] == "missing":
         return f"{subject}: {key!r} is missing" if in_column else f"{subject} is missing"
     if problem["type"] == "model_type":
@@ -101,6 +123,12 @@ def _but(given: str) -> str:
     if number(given) is not None and len(given) <= MAX_NUMBER:
         return f", not {given}"
     return "; put a word in quotes that is meant as text" if given in NULL - {""} else ""
+
+
+def _sections_with(key: str) -> list[str]:
+    """The sections that have a setting of this name, if it is only one."""
+    homes = [name for name in Settings.model_fields if key in fields(_model((name,)))]
+    return homes if len(homes) == 1 else []
 
 
 def _model(place: Place) -> Any:

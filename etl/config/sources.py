@@ -12,7 +12,7 @@ from etl.config import problems
 from etl.config.conversion import fields, is_single, typed
 from etl.config.settings import Settings
 from etl.config.yaml_text import Document, Scalar, read_yaml
-from etl.errors import SettingsError, may_be_secret, suggestion
+from etl.errors import SettingsError, may_be_secret, nearest, suggestion
 from etl.text import decoded, unquoted
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
@@ -69,7 +69,7 @@ class _Given:
         document = Document(_scalar(text), {}, [])
         if info is not None and not is_single(info.annotation):
             try:
-                document = read_yaml(text, variable)
+                document = read_yaml(unquoted(text.strip()), variable)
             except SettingsError as error:
                 self.problems.append(str(error))
                 return
@@ -163,9 +163,11 @@ def _variables(
             continue
         section, divider, key = variable.removeprefix("ETL_").lower().partition("__")
         if not divider:
+            meant = nearest(variable, _known_variables())
+            hint = f"; did you mean {meant!r}?" if meant else ""
             unknown.append(
                 f"unknown variable {variable!r}: settings are named ETL_SECTION__KEY, with two "
-                "underscores"
+                f"underscores{hint}"
             )
         elif (section, key) in settings:
             first = settings[section, key][-1]
@@ -173,3 +175,12 @@ def _variables(
         elif environment[variable].strip():
             settings[section, key] = (section, key, environment[variable], variable)
     return list(settings.values())
+
+
+def _known_variables() -> list[str]:
+    settings = [
+        f"ETL_{section}__{key}".upper()
+        for section, info in Settings.model_fields.items()
+        for key in fields(info.annotation)  # type: ignore[arg-type]
+    ]
+    return [*sorted(NOT_SETTINGS), *settings]

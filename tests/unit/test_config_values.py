@@ -156,6 +156,7 @@ def test_a_variable_of_a_text_is_taken_as_it_is(tmp_path: Path, text: str, value
 @pytest.mark.parametrize(
     "text",
     ['[{"name": "0100", "field": "no", "type": "ip", "mask": true}]',
+     """'[{"name": "0100", "field": "no", "type": "ip", "mask": true}]'\n""",
      "[{name: 0100, field: no, type: ip, mask: yes}]",
      "- name: 0100\n  field: no\n  type: ip\n  mask: on\n"],
 )  # fmt: skip
@@ -176,6 +177,7 @@ def test_a_list_in_a_variable_is_yaml_or_json(tmp_path: Path, text: str) -> None
          "column 'a': unknown type 'texxt'; did you mean 'text'? (ETL_TABLE__COLUMNS)"),
         ({"ETL_TABLE__COLUMNS": "[{name: a, field: a, type: ip, mask: no, mask: yes}]"},
          "key 'mask' is there twice, in lines 1 and 1 of 'ETL_TABLE__COLUMNS'"),
+        ({"ETL_TABLE__INDEXES": "[[aa, b]]"}, "not a column of the table; did you mean 'a'?"),
         ({"ETL_TABLE__INDEXES": "[a]"}, "a list of lists of columns, such as [[a, b]]"),
         ({"ETL_LOG__LEVEL": "inof"}, "unknown value 'inof'; did you mean 'info'? (ETL_LOG__LEVEL)"),
         ({"ETL_LOG__LEVEL": "INFO"}, "unknown value 'INFO'; did you mean 'info'? (ETL_LOG__LEVEL)"),
@@ -186,6 +188,9 @@ def test_a_list_in_a_variable_is_yaml_or_json(tmp_path: Path, text: str) -> None
         ({"ETL_QUEUE__URL": "x", "ETL_Queue__url": "y"}, "are the same setting"),
         ({"ETL_REPORT__ENTITY": "postgresql://u:Hunter2@h/d"}, "report.entity is (a name that is"),
         ({"ETL_REPORT__TIME": "tiem"}, "column of the table; known are a (ETL_REPORT__TIME)"),
+        ({"ETL_QUEUE__ROWS": "5"}, "unknown setting 'queue.rows'; it belongs to 'batch' (ETL"),
+        ({"ETL_KEYRING_FLIE": "5"}, "did you mean 'ETL_KEYRING_FILE'?"),
+        ({"ETL_BATCH_ROWS": "5"}, "did you mean 'ETL_BATCH__ROWS'?"),
         ({"ETL_LEDGER__KEY": "field: x"}, "(ETL_LEDGER__KEY)"),
         ({"ETL_DATABASE__URL": f"postgresql://u:{SECRET}@h/d"}, "is a secret"),
         ({"ETL_TABLE__SCHEMA_NAME": "x"}, "did you mean 'schema'"),
@@ -225,7 +230,7 @@ def test_every_problem_has_a_line_of_its_own_and_names_its_line(tmp_path: Path) 
         "7 problems in the settings:",
         (
             "  unknown variable 'ETL_QUEUE_URL': settings are named ETL_SECTION__KEY, with two "
-            "underscores"
+            "underscores; did you mean 'ETL_QUEUE__URL'?"
         ),
         (
             "  setting 'batch.rows': must be a whole number from 1 to 50,000, not 0 "
@@ -307,6 +312,12 @@ MERGES = "a: &a0 {x: 1}\n" + "".join(
         (TABLE + "x: {<<: 1}", "merges something that is not a mapping"),
         (TABLE + "queue: {url: x\x07}", "it has a control character in line 2"),
         ("queue: x\0y", "cannot read 'config.yaml': not text in UTF-8"),
+        (("table:\n  columns:\n  - {name: a, field: a, type: ip}\n"
+         "  - {name: b, field: b, type: ip}\n  - {name: a, field: c, type: ip}\n"),
+         "column 'a' is listed twice (config.yaml line 3, config.yaml line 5)"),
+        (("table:\n  columns:\n  - {name: a, field: a, type: ip}\n"
+         "  - {name: b, field: [c, a], type: ip}\n"),
+         "'a' is read by two columns (config.yaml line 3, config.yaml line 4)"),
         ("queue: é".encode("latin-1"), "cannot read 'config.yaml': not text in UTF-8"),
         (TABLE + "5: 1\n", "unknown section '5'"),
         (TABLE + "~: 1\n", "unknown section '~'"),
@@ -326,7 +337,7 @@ MERGES = "a: &a0 {x: 1}\n" + "".join(
         ("table: {columns: [{name: a, field: a, type: Hunter2}]}", "unknown type; known are text"),
         ("table: {columns: [{name: a, attribute: Sent, type: date}]}", "unknown attribute 'Sent'"),
     ],
-    ids=range(35),
+    ids=range(37),
 )  # fmt: skip
 def test_a_file_that_is_no_configuration_is_explained(
     tmp_path: Path, text: str | bytes, said: str
