@@ -27,7 +27,6 @@ Their messages never carry a value from an event, only ids, column names, check 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -55,6 +54,8 @@ def shown_name(name: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that somebody may have meant; None if none is near."""
+    import difflib
+
     words = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), words, n=1)
     return words[close[0]] if close else None

@@ -170,6 +170,8 @@ def _allowed(facts: Mapping[str, Any]) -> str:
         in_lists = facts["items"].get("type") == "array"
         return "a list of lists of columns, such as [[a, b]]" if in_lists else "a list"
     if kind == "string":
+        if "pattern" in facts:
+            return "text, not empty and without NUL characters"
         length = facts.get("maxLength")
         return f"text of at most {length} characters" if length else "text, and not empty"
     noun = "a whole number" if kind == "integer" else "a number"

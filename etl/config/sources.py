@@ -144,8 +144,10 @@ def _missing(path: Path) -> str:
             "etl config show > config.yaml"
         )
     name = "of this name" if may_be_secret(str(path)) else repr(str(path))
+    meant = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+    hint = f"did you mean {str(path.parent / meant)!r}? else " if meant else ""
     return (
-        f"no file {name}; name another one with --config, or print the default with: "
+        f"no file {name}; {hint}name another one with --config, or print the default with: "
         "etl config show"
     )
 

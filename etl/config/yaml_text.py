@@ -36,7 +36,7 @@ class Document:
 
     :param tree: dicts, lists and :class:`Scalar`
     :param lines: the line, from 1, of each value
-    :param problems: sentences about keys that are there twice, and the like
+    :param problems: sentences about keys that appear twice, and the like
     """
 
     tree: Any
@@ -179,9 +179,11 @@ class _Nodes:
     def _is_new(self, name: str, key: yaml.Node, first: dict[str, yaml.Node]) -> bool:
         known = first.setdefault(name, key)
         if known is not key:
+            lines = sorted({_line(known), _line(key)})
+            where = f"line{'s' if len(lines) > 1 else ''} {' and '.join(map(str, lines))}"
             self.problems.append(
-                f"key {shown_name(name)} is there twice, in lines {_line(known)} and {_line(key)} "
-                f"of {self.origin!r}: take one of them out"
+                f"key {shown_name(name)} appears twice, in {where} of {self.origin!r}: take one "
+                "of them out"
             )
         return known is key
 

@@ -41,8 +41,6 @@ def shown(name: str) -> str:
 def _candidates(text: str) -> Iterator[str]:
     bare = text.strip().strip(_MARK).strip()
     yield bare
-    if bare[:1] == bare[-1:]:
-        yield bare[1:-1].strip()
     yield bare.strip("'\"").replace('\\"', '"').replace("\\n", "\n").replace("\\r", "")
 
 

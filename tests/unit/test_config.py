@@ -177,6 +177,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         config.load(tmp_path / "nowhere.yaml", {})
 
 
+def test_a_file_of_nearly_the_same_name_is_suggested(tmp_path: Path) -> None:
+    """In the folder of the one that was asked for."""
+    (tmp_path / "orders.yaml").touch()
+    with pytest.raises(SettingsError) as caught:
+        config.load(tmp_path / "order.yml", {})
+    assert f"; did you mean '{tmp_path}/orders.yaml'? else name another" in str(caught.value)
+
+
+def test_quotes_around_the_name_of_the_file_are_taken_off(tmp_path: Path) -> None:
+    """Docker leaves those of an env file in ETL_CONFIG."""
+    (tmp_path / "my.yaml").write_text("queue: {ulr: x}\n" + table())
+    environment = {"ETL_CONFIG": f"'{tmp_path}/my.yaml'\r"}
+    done = CliRunner().invoke(main, ["audit"], env=environment)
+    assert f"did you mean 'url'? ({tmp_path}/my.yaml line 1)" in str(done.exception)
+
+
 def test_a_missing_config_yaml_is_named_with_the_command_that_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

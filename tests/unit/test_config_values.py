@@ -128,9 +128,7 @@ def test_null_is_a_setting_that_is_not_set(tmp_path: Path, text: str) -> None:
         assert load(tmp_path, TABLE, ETL_JOB__NAME=f"'{text}'").job.name == text
         assert load(tmp_path, TABLE + "job: {name: x}", ETL_JOB__NAME=text).job.name is None
     said = problem(tmp_path, TABLE.replace("columns", f"name: {text or '~'}\n , columns"))
-    assert said.startswith(
-        "setting 'table.name': must be text, and not empty; put a word in quotes"
-    )
+    assert said.startswith("setting 'table.name': must be text, not empty and without NUL")
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
@@ -176,7 +174,7 @@ def test_a_list_in_a_variable_is_yaml_or_json(tmp_path: Path, text: str) -> None
         ({"ETL_TABLE__COLUMNS": "[{name: a, field: a, type: texxt}]"},
          "column 'a': unknown type 'texxt'; did you mean 'text'? (ETL_TABLE__COLUMNS)"),
         ({"ETL_TABLE__COLUMNS": "[{name: a, field: a, type: ip, mask: no, mask: yes}]"},
-         "key 'mask' is there twice, in lines 1 and 1 of 'ETL_TABLE__COLUMNS'"),
+         "key 'mask' appears twice, in line 1 of 'ETL_TABLE__COLUMNS'"),
         ({"ETL_TABLE__INDEXES": "[[aa, b]]"}, "not a column of the table; did you mean 'a'?"),
         ({"ETL_TABLE__INDEXES": "[a]"}, "a list of lists of columns, such as [[a, b]]"),
         ({"ETL_LOG__LEVEL": "inof"}, "unknown value 'inof'; did you mean 'info'? (ETL_LOG__LEVEL)"),
@@ -251,18 +249,18 @@ def test_every_problem_has_a_line_of_its_own_and_names_its_line(tmp_path: Path) 
     ("text", "said"),
     [
         ("table:\n  columns:\n  - {name: a, field: a, type: ip, mask: true, mask: false}\n",
-         "key 'mask' is there twice, in lines 3 and 3 of"),
+         "key 'mask' appears twice, in line 3 of"),
         (("table:\n  columns:\n  - name: a\n    field: a\n    type: ip\n    mask: true\n"
-         '    "mask": false\n'), "key 'mask' is there twice, in lines 6 and 7 of"),
-        (TABLE + "batch: {rows: 1}\n" + TABLE, "key 'table' is there twice, in lines 1 and 3 of"),
+         '    "mask": false\n'), "key 'mask' appears twice, in lines 6 and 7 of"),
+        (TABLE + "batch: {rows: 1}\n" + TABLE, "key 'table' appears twice, in lines 1 and 3 of"),
         (TABLE + "run:\n  forever: no\n\n  forever: no\n", "in lines 3 and 5 of"),
         (("table:\n  columns:\n  - &a {name: a, field: a, type: ip}\n  - <<: *a\n    name: b\n"
-         "    <<: *a\n"), "key '<<' is there twice, in lines 4 and 6 of"),
+         "    <<: *a\n"), "key '<<' appears twice, in lines 4 and 6 of"),
         (("table:\n  columns:\n  - &a {name: a, field: a, type: ip, mask: true}\n"
          "  - &b {name: b, field: b, mask: false, type: ip}\n  - <<: [*a, *b]\n"),
-         "key 'mask' is there twice, in lines 3 and 4 of"),
+         "key 'mask' appears twice, in lines 3 and 4 of"),
         (TABLE + f"queue:\n  {SECRET}://{SECRET}: 1\n  {SECRET}://{SECRET}: 1\n",
-         "key (a name that is not shown) is there twice, in lines 3 and 4"),
+         "key (a name that is not shown) appears twice, in lines 3 and 4"),
     ],
 )  # fmt: skip
 def test_a_key_that_is_there_twice_is_an_error(tmp_path: Path, text: str, said: str) -> None:
@@ -331,13 +329,15 @@ MERGES = "a: &a0 {x: 1}\n" + "".join(
         ("# only a comment\n", "section 'table' is missing"),
         ("text", "must hold sections"),
         ("table:\n  schema_name: x\n  columns: []", "unknown setting 'table.schema_name'"),
+        ('table: {columns: [], name: "a\\0"}', "text, not empty and without NUL"),
+        ('table: {columns: [], name: "a\\ud800"}', "text, not empty and without NUL"),
         ("table: {columns: [{name: [a], field: a, type: text}]}", "'name' must be text"),
         ("table: {columns: [{name: a, field: [~], type: text}]}", "'field' must be a name"),
         ("table: {columns: [{name: a, field: {x: y}, type: text}]}", "'field' must be a name"),
         ("table: {columns: [{name: a, field: a, type: Hunter2}]}", "unknown type; known are text"),
         ("table: {columns: [{name: a, attribute: Sent, type: date}]}", "unknown attribute 'Sent'"),
     ],
-    ids=range(37),
+    ids=range(39),
 )  # fmt: skip
 def test_a_file_that_is_no_configuration_is_explained(
     tmp_path: Path, text: str | bytes, said: str
