@@ -47,10 +47,14 @@ def joined(sentences: Iterable[str]) -> str:
 
 
 def origin(place: Place, origins: Mapping[Place, str]) -> str:
-    """The line or the variable of a value, or of the nearest that it is in, in parentheses."""
+    """The line or the variable of a value, or of the nearest that it is in, in parentheses.
+
+    Empty for a value from the command line.
+    """
     for length in range(len(place), 0, -1):
-        if found := origins.get(place[:length]):
-            return f" ({found})"
+        if place[:length] in origins:
+            found = origins[place[:length]]
+            return f" ({found})" if found else ""
     return ""
 
 

@@ -79,6 +79,16 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.batch.rows == 7
 
 
+def test_a_value_of_the_command_line_has_no_line(tmp_path: Path) -> None:
+    """The line of its section in the file would be misleading."""
+    path = tmp_path / "config.yaml"
+    path.write_text(table() + "batch: {rows: 5}")
+    with pytest.raises(SettingsError) as caught:
+        config.load(path, {}, {"batch.rows": 0})
+    said = "setting 'batch.rows': must be a whole number from 1 to 50,000, not 0"
+    assert str(caught.value) == said
+
+
 def test_the_command_line_overrides_the_environment() -> None:
     """An override of None means that the option was not given."""
     settings = config.load(
