@@ -56,7 +56,8 @@ def say_spellings(count: int) -> None:
 def read_tokens(given: Sequence[str]) -> list[str]:
     """Take tokens from the arguments, or from the lines of standard input.
 
-    No token has a space, a quote or a comma, so these are removed around each one.
+    No token has a space, a quote or a separator of CSV, so these are removed around each one, and
+    a line may have several.
 
     :raises click.UsageError: there is no token, or standard input is not text
     """
@@ -65,7 +66,8 @@ def read_tokens(given: Sequence[str]) -> list[str]:
     if sys.stdin.isatty():
         raise click.UsageError("give TOKENs, or send them on standard input, one per line")
     lines = decode(sys.stdin.buffer.read(), "standard input").splitlines()
-    tokens = [token for line in lines if (token := innermost(line))]
+    parts = (part for line in lines for part in re.split(r"[\s,;|]+", line))
+    tokens = [token for part in parts if (token := innermost(part))]
     if not tokens:
         raise click.UsageError("no token on standard input")
     return tokens
