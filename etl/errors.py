@@ -28,15 +28,44 @@ Their messages never carry a value from an event, only ids, column names, check 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # JSON, a URL, or the base64 of a key: what is pasted where only a name should be.
 _SECRET = re.compile(r"""[{"]|\w\w:/|[A-Za-z0-9+/]{86}==""", re.ASCII)
+# What to do about a keyring that cannot be used. Nobody may be led to replace one that was in use,
+# because no other key opens its tokens.
+RESTORE = "restore the copy of the keyring"
+
+_MAX_NAME = 63  # characters; as long as a name in Postgres can be
 
 
 def may_be_secret(name: str) -> bool:
     """Whether the name of a file or a secret looks like a keyring, a key or a URL instead."""
     return _SECRET.search(name) is not None
+
+
+def shown_name(name: str) -> str:
+    """Quote a name that somebody wrote in a configuration, unless it looks like something else."""
+    if len(name) > _MAX_NAME or not name.isprintable() or may_be_secret(name):
+        return "(a name that is not shown)"
+    return repr(name)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that somebody may have meant; None if none is near."""
+    import difflib
+
+    words = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), words, n=1)
+    return words[close[0]] if close else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Suggest the nearest known word, or list them all."""
+    known = list(known)
+    meant = nearest(word, known)
+    return f"; did you mean {meant!r}?" if meant else f"; known are {', '.join(known) or 'none'}"
 
 
 class EtlError(Exception):

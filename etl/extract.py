@@ -37,6 +37,21 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
+# The checks of whole messages; besides, a field of several names can have "two values".
+CHECKS = (
+    "empty body",
+    "MD5 of body",
+    "SNS notification",
+    "nesting",
+    "JSON",
+    "JSON object",
+    "duplicate key",
+    "integer length",
+    "NaN or Infinity",
+    "unknown field",
+)
+
+
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
     """The body is not an event; ``check`` names the check that it failed, or that a field did."""
 

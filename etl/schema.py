@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
 from etl.crypto.tokens import longest_value
-from etl.errors import SettingsError, UsageError
+from etl.errors import SettingsError, UsageError, nearest
 from etl.fieldtypes import TYPES, Passed, Values, utc
 from etl.frames import ABSENT
 
@@ -185,8 +185,10 @@ def masked_column(table: Table, name: str) -> Column:
     for column in masked_columns(table):
         if name in (column.name, *column.fields):
             return column
-    known = ", ".join(name for column in masked_columns(table) for name in column.fields) or "none"
-    raise UsageError(f"{name!r} is not a masked field; masked are {known}")
+    fields = [field for column in masked_columns(table) for field in column.fields]
+    meant = nearest(name, [*fields, *(column.name for column in masked_columns(table))])
+    way_out = f"did you mean {meant!r}?" if meant else f"masked are {', '.join(fields) or 'none'}"
+    raise UsageError(f"{name!r} is not a masked field; {way_out}")
 
 
 def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from etl import config
 from etl.config import Column, Settings
 from etl.crypto.tokens import TOKEN
-from etl.errors import DatabaseRefused, TableError, UsageError
+from etl.errors import DatabaseRefused, TableError, UsageError, nearest
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.queries import filled, quote_name
 from etl.postgres.sqlstate import RowRefused
@@ -147,8 +147,10 @@ class Source:
                 raise UsageError(f"table {self.name!r} has no masked column; choose a column")
             return self.masked
         if by not in self.columns or by == self.entity.name:
-            others = ", ".join(name for name in self.columns if name != self.entity.name)
-            raise UsageError(f"{by!r} is not a column to compare; choose one of {others}")
+            others = [name for name in self.columns if name != self.entity.name]
+            meant = nearest(by, others)
+            way_out = f"did you mean {meant!r}?" if meant else f"choose one of {', '.join(others)}"
+            raise UsageError(f"{by!r} is not a column to compare; {way_out}")
         return [by]
 
     def ask(

@@ -11,6 +11,7 @@ from etl.commands import options
 from etl.commands.groups import Group
 from etl.errors import KeyringError
 from etl.terminal import lines
+from etl.text import unquoted
 
 STORAGE_ADVICE = (
     "keep the keyring where only the job and the officer can read it, and keep a copy away from "
@@ -78,7 +79,8 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
 
     if in_place:
         _check_in_place()
-        keyring = keyring_file.rotate(Path(os.environ["ETL_KEYRING_FILE"]), key_id)
+        path = Path(unquoted(os.environ["ETL_KEYRING_FILE"].strip()))
+        keyring = keyring_file.rotate(path, key_id)
         advice = "copy the new keyring to where its copy is kept"
     else:
         keyring = load_keyring(os.environ).with_new(key_id)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from etl.text import unquoted
+
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
@@ -88,7 +90,9 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     from etl import logs
     from etl.config import load
 
-    settings = load(config_path, os.environ, overrides)
+    # A file of variables may have left quotes and a line end in ETL_CONFIG.
+    path = Path(unquoted(str(config_path).strip()))
+    settings = load(path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
     return settings
 

@@ -72,8 +72,9 @@ def quarantine_list(
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    job = None if all_jobs else settings.job_name
-    selected = selection.from_options(job, **choices, samples=samples)
+    selected = selection.from_options(
+        engine, settings, **choices, samples=samples, all_jobs=all_jobs
+    )
     entries.check_job(engine, selected)
     if not list_them:
         counts = entries.count_by_reason(engine, selected, closed=closed)
@@ -148,7 +149,7 @@ def quarantine_replay(
     from etl.terminal import output
 
     engine, keyring = options.open_with_keys(settings)
-    selected = selection.from_options(settings.job_name, **choices, ids=ids)
+    selected = selection.from_options(engine, settings, **choices, ids=ids)
     summary = replay(settings, engine, keyring, selected)
     if as_json:
         lines.json_line(summary.as_dict())
@@ -181,7 +182,7 @@ def quarantine_discard(
     from etl.postgres.engine import open_engine
 
     engine = open_engine(settings.database)
-    selected = selection.from_options(settings.job_name, **choices, ids=ids, samples=None)
+    selected = selection.from_options(engine, settings, **choices, ids=ids, samples=None)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
     lines.say(f"discarded {count:,} entries")
 
@@ -206,7 +207,7 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     from etl.operations.transfer import export_entries
 
     engine, keyring = options.open_with_keys(settings)
-    selected = selection.from_options(settings.job_name, **choices)
+    selected = selection.from_options(engine, settings, **choices)
     count = export_entries(engine, keyring, settings, selected, file)
     lines.say(f"wrote {count:,} entries to {file}")
 

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
+from etl.terminal import lines
+
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from etl.config import Settings
     from etl.operations.entries import Selection
 
 ENTRY_ID = click.IntRange(min=1)
 
+_DIGITS = re.compile(r"[0-9a-f-]*[0-9a-f][0-9a-f-]*")
+
+
+def _run(_context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Take the id of a run in any notation of a UUID, or the beginning of one."""
+    if text is None:
+        return None
+    given = text.strip().lower()
+    with contextlib.suppress(ValueError):
+        return str(UUID(given))
+    if not _DIGITS.fullmatch(given):
+        raise click.BadParameter(
+            "must be the id of a run, or its beginning; see: etl history", param=parameter
+        )
+    return given
+
+
 _OPTIONS = (
-    click.option("--run", "run_id", type=click.UUID, help="Select entries of this run."),
+    click.option(
+        "--run",
+        "run_id",
+        metavar="RUN",
+        callback=_run,
+        help="Select entries of this run, given by its id or the beginning of it.",
+    ),
     click.option(
         "--check",
         help="Select entries that failed this check, given as CHECK or 'COLUMN: CHECK'.",
@@ -59,23 +89,32 @@ def ids_or_all(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def from_options(
-    job: str | None,
-    run_id: UUID | None,
+    engine: sa.Engine,
+    settings: Settings,
+    run_id: str | None,
     check: str | None,
     older_than: float | None,
     newer_than: float | None,
     ids: tuple[int, ...] = (),
     *,
     samples: bool | None = False,
+    all_jobs: bool = False,
 ) -> Selection:
     """Make the selection from the values of the options.
 
-    :param job: the name of the job; None selects entries of every job
     :param samples: select what a budget stop has kept to look at, and nothing else; None: too
+    :param all_jobs: select entries of every job
+    :raises UsageError: the run does not exist, or the beginning of its id fits several; or the
+        check is nearly one that exists
     """
+    from etl.operations.check_names import check_is_known
     from etl.operations.entries import Selection
+    from etl.operations.run_ids import find_run
 
-    run = str(run_id) if run_id else None
+    job = None if all_jobs else settings.job_name
+    run = find_run(engine, run_id, job) if run_id else None
+    if check is not None and not check_is_known(engine, settings.table, check):
+        lines.say(f"no entry has ever failed a check {check!r}; see: etl quarantine list")
     return Selection(ids, run, check, older_than, newer_than, job=job, samples=samples)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from etl.commands import options
 from etl.demo.samples import BAD, BAD_SHARE
-from etl.errors import EtlError
+from etl.errors import EtlError, UsageError
 from etl.terminal import lines
+from etl.text import decoded
 
 MAX_NUMBERS = 10  # of refused messages, in the error
 
@@ -26,6 +29,29 @@ def _check_group(_context: click.Context, _option: click.Parameter, name: str | 
     return name
 
 
+def _bodies(file: BinaryIO) -> Iterator[str]:
+    """Read bodies, one in each line, from UTF-8, or from UTF-16 with a mark, as Windows writes it.
+
+    :raises UsageError: names the line that is in another encoding
+    """
+    first = file.readline()
+    encoded: Iterator[bytes] = chain([first.removeprefix(BOM_UTF8)], file)
+    if first.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        text = decoded(first + file.read())
+        encoded = iter([b"\xff"] if text is None else text.encode().splitlines(keepends=True))
+    for number, line in enumerate(encoded, 1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            text = None
+        if text is None:
+            raise UsageError(
+                f"line {number} of the file is not text in UTF-8; earlier lines may have been sent"
+            )
+        # A line of an old program ends with a carriage return.
+        yield from (body for body in text.rstrip("\r\n").split("\r") if body.strip())
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -35,7 +61,7 @@ Examples:
 """
 )
 @options.config
-@click.argument("file", type=click.File(encoding="utf-8-sig"), required=False)
+@click.argument("file", type=click.File("rb"), required=False)
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N", help="Send N made-up login events."
 )
@@ -102,7 +128,7 @@ def send(
             sample, seed, bad_share=bad_share, bad_kinds=kinds, rings=rings
         )
     else:
-        bodies = (body for line in file if (body := line.rstrip("\n")).strip())
+        bodies = _bodies(file)
     queue = open_queue(settings.queue)
     sent, refused = send_bodies(
         queue,

@@ -44,7 +44,7 @@ Examples:
     "in_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Recover the tokens in this CSV file, whose columns are named as in the table or as the "
-    "field.",
+    "field. Cells are separated by commas, semicolons or tabs; the output has commas.",
 )
 @click.option(
     "--where",
@@ -126,19 +126,18 @@ def _columns(settings: Settings, name: str | None) -> list[Column]:
 
 def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:
     from etl.errors import UsageError
+    from etl.operations.csv_table import read_csv, token_columns
     from etl.operations.spellings import innermost
-    from etl.operations.unmask import read_csv, token_columns, unmask_frame
+    from etl.operations.unmask import unmask_frame
 
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    # Keeps the line ends as they are: a cell may hold some.
-    lines = io.StringIO(values.decode(data, repr(str(path))), newline="")
-    masked = read_csv(lines, request.max_rows)
+    masked = read_csv(values.decode(data, repr(str(path))), columns, request.max_rows)
+    found = token_columns(list(masked.columns), columns)
     if masked.empty:
         raise UsageError(f"{str(path)!r} has no rows")
-    found = token_columns(list(masked.columns), columns)
     for name in found:
         # As read_tokens does it: a spreadsheet puts spaces and quotes around a token.
         masked[name] = masked[name].map(innermost, na_action="ignore")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 import sys
@@ -12,15 +11,7 @@ import click
 
 from etl.operations.spellings import innermost, stripped
 from etl.terminal import lines
-
-# UTF-32 comes before UTF-16, whose mark is the beginning of its own.
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+from etl.text import decoded
 
 
 def read_value(given: str | None, *, quoted: bool = False) -> str:
@@ -65,7 +56,8 @@ def say_spellings(count: int) -> None:
 def read_tokens(given: Sequence[str]) -> list[str]:
     """Take tokens from the arguments, or from the lines of standard input.
 
-    No token has a space, a quote or a comma, so these are removed around each one.
+    No token has a space, a quote or a separator of CSV, so these are removed around each one, and
+    a line may have several.
 
     :raises click.UsageError: there is no token, or standard input is not text
     """
@@ -74,7 +66,8 @@ def read_tokens(given: Sequence[str]) -> list[str]:
     if sys.stdin.isatty():
         raise click.UsageError("give TOKENs, or send them on standard input, one per line")
     lines = decode(sys.stdin.buffer.read(), "standard input").splitlines()
-    tokens = [token for line in lines if (token := innermost(line))]
+    parts = (part for line in lines for part in re.split(r"[\s,;|]+", line))
+    tokens = [token for part in parts if (token := innermost(part))]
     if not tokens:
         raise click.UsageError("no token on standard input")
     return tokens
@@ -85,12 +78,8 @@ def decode(data: bytes, source: str) -> str:
 
     :raises click.UsageError: it is in another encoding; *source* names it in the message
     """
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
+    text = decoded(data)
+    if text is None:
         raise click.UsageError(f"{source} is not text in UTF-8; save it as UTF-8")
     return text
 

@@ -19,8 +19,10 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from etl.crypto.key_ids import KEY_ID, MAX_KEY_ID_CHARACTERS, new_key_id
-from etl.crypto.keyring_sources import RESTORE, read_file, read_secret
-from etl.errors import KeyringError, may_be_secret
+from etl.crypto.keyring_sources import read_file, read_secret
+from etl.crypto.keyring_text import decode, shown
+from etl.errors import RESTORE, KeyringError, may_be_secret
+from etl.text import unquoted
 
 KEY_BYTES = 64  # AES-256-SIV: two AES-256 keys, RFC 5297, section 2.2
 SOURCES = ("ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET")
@@ -105,7 +107,7 @@ class Keyring:
         :raises KeyringError: no key has this id
         """
         if key_id not in self._keys:
-            raise KeyringError(f"no key {_shown(key_id)} in the keyring")
+            raise KeyringError(f"no key {shown(key_id)} in the keyring")
         return self._keys[key_id]
 
     def derive(self, purpose: str, key_id: str | None = None) -> bytes:
@@ -140,7 +142,7 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
 
     ETL_KEYRING holds the JSON itself, ETL_KEYRING_FILE the path of a file that only its owner may
     use, ETL_KEYRING_SECRET the id of an AWS Secrets Manager secret. An empty variable counts as
-    unset.
+    unset. Quotes and spaces around a value are taken off.
 
     :raises KeyringError: none is set, or more than one, or the source cannot be read or used
     """
@@ -152,21 +154,22 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
     source = named[0]
     if source == "ETL_KEYRING":
         return Keyring.parse(environment[source], source=source)
-    if may_be_secret(environment[source]):
+    name = unquoted(environment[source].strip())
+    if may_be_secret(name):
         # Not asked for by this name either: AWS would log it.
         raise KeyringError(
             f"{source} must name a file or a secret; what it holds may be a key or a password, so "
             "it is not shown; the keyring itself belongs in ETL_KEYRING"
         )
     if source == "ETL_KEYRING_FILE":
-        path = Path(environment[source])
+        path = Path(name)
         return Keyring.parse(read_file(path), source=f"{source} {str(path)!r}")
-    text = read_secret(environment[source], environment)
-    return Keyring.parse(text, source=f"{source} {environment[source]!r}")
+    text = read_secret(name, environment)
+    return Keyring.parse(text, source=f"{source} {name!r}")
 
 
 def _members(text: str) -> tuple[str, dict[str, bytes]]:
-    document = _decode(text)
+    document = decode(text)
     if not isinstance(document, dict):
         raise KeyringError(f"not a JSON object; {RESTORE}")
     for member in ("primary", "keys"):
@@ -175,7 +178,7 @@ def _members(text: str) -> tuple[str, dict[str, bytes]]:
     unknown = [member for member in document if member not in ("primary", "keys")]
     if unknown:
         raise KeyringError(
-            f"unknown member {_shown(unknown[0])}; only 'primary' and 'keys' are allowed"
+            f"unknown member {shown(unknown[0])}; only 'primary' and 'keys' are allowed"
         )
     primary, keys = document["primary"], document["keys"]
     if not isinstance(primary, str):
@@ -186,29 +189,14 @@ def _members(text: str) -> tuple[str, dict[str, bytes]]:
     return primary, {key_id: _key_bytes(key_id, key) for key_id, key in keys.items()}
 
 
-def _decode(text: str) -> object:
-    """Decode JSON without keeping the decoder's exception, which carries the whole text."""
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text, object_pairs_hook=_without_duplicates)
-    raise KeyringError(f"not JSON{'' if text.strip() else ' (it is empty)'}; {RESTORE}")
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members: dict[str, object] = {}
-    for name, value in pairs:
-        if name in members:
-            raise KeyringError(f"{_shown(name)} appears twice; {RESTORE}")
-        members[name] = value
-    return members
-
-
 def _key_bytes(key_id: str, text: object) -> bytes:
     key = b""
     if isinstance(text, str):
+        joined = "".join(text.split())  # base64 writes lines of 76 characters
         with contextlib.suppress(ValueError):
-            key = base64.b64decode(text, validate=True)
+            key = base64.b64decode(joined, validate=True)
         # The decoder ignores surplus bits in the last character; a key has only one encoding.
-        if key and base64.b64encode(key).decode() == text:
+        if key and base64.b64encode(key).decode() == joined:
             return key
     raise KeyringError(f"key {key_id!r} is not base64 of {KEY_BYTES} bytes; {RESTORE}")
 
@@ -221,7 +209,7 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
                 "characters from A-Z a-z 0-9 _ -"
             )
     if primary not in keys:
-        raise KeyringError(f"primary {_shown(primary)} is not among its keys; {RESTORE}")
+        raise KeyringError(f"primary {shown(primary)} is not among its keys; {RESTORE}")
 
 
 def _check_key(key_id: str, key: bytes) -> None:
@@ -231,8 +219,3 @@ def _check_key(key_id: str, key: bytes) -> None:
         raise KeyringError(f"key {key_id!r} is one byte repeated; {RESTORE}")
     if key[: KEY_BYTES // 2] == key[KEY_BYTES // 2 :]:
         raise KeyringError(f"key {key_id!r} has two equal halves; {RESTORE}")
-
-
-def _shown(name: str) -> str:
-    """Quote a name that looks like a key id or a member; any other name may be a key."""
-    return repr(name) if _KEY_ID.fullmatch(name) else "(a name that is not shown)"

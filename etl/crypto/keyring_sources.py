@@ -8,33 +8,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etl.errors import KeyringError
-
-# What to do about a keyring that cannot be used. Nobody may be led to replace one that was in use,
-# because no other key opens its tokens.
-RESTORE = "restore the copy of the keyring"
+from etl.errors import RESTORE, KeyringError
+from etl.text import decoded
 
 
 def read_file(path: Path) -> str:
     """Read a file that neither its group nor others may use.
 
-    :raises KeyringError: it cannot be read, is not UTF-8, or has a mode that lets others use it
+    :raises KeyringError: it cannot be read, is not text (UTF-8, or UTF-16 with a mark), or has a
+        mode that lets others use it
     """
     problem = f"is not UTF-8 text; {RESTORE}"
     try:
         with path.open("rb") as file:
             # The mode of the open file: by now the path may name another file.
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if not mode & 0o077:
-                return file.read().decode()
-        problem = f"has mode {mode:04o}, so other users can use it; run: chmod 600 {path}"
+            if mode & 0o077:
+                problem = f"has mode {mode:04o}, so other users can use it; run: chmod 600 {path}"
+            else:
+                text = decoded(file.read())
+                if text is not None:
+                    return text
     except FileNotFoundError as error:
         problem = f"cannot be read: {error.strerror}; correct the path, or {RESTORE}"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        pass
-    # Raised here and not in a handler: the decoder's exception carries the bytes that it read.
     raise KeyringError(f"keyring file {str(path)!r} {problem}")
 
 

@@ -24,6 +24,7 @@ imports them, and count as masked in every field that this job masks or has mask
 from __future__ import annotations
 
 import base64
+import codecs
 import hmac
 import json
 import shlex
@@ -138,7 +139,13 @@ def import_entries(
 
 def _check_file(file: BinaryIO, keyring: Keyring) -> dict[str, Any]:
     """Check that the file is what was exported; returns its header."""
-    header = _document(file.readline())
+    first_line = file.readline()
+    if first_line.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(
+            "the file was saved again in another encoding; import the file that 'quarantine "
+            "export' wrote"
+        )
+    header = _document(first_line)
     if header.get("format") != _FORMAT or header.get("version") not in (1, _VERSION):
         raise UsageError("this is not a file made by 'quarantine export'")
     if header.get("key_id") not in keyring.key_ids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,6 @@ from etl.config import Column
 from etl.crypto.keyring import Keyring
 from etl.errors import UnmaskError, UsageError
 from etl.operations import audit
-from etl.operations.spellings import innermost
 
 _NOT_MADE_HERE = "was not made by this keyring for this column, or was changed"
 
@@ -104,50 +102,3 @@ def _plain_values(tokens: Any, name: str, column: Column, keyring: Keyring) -> A
     except UnmaskError as error:
         row = "" if error.row is None else f" in row {error.row + 1}"
     raise UnmaskError(f"the token of {name!r}{row} {_NOT_MADE_HERE}")
-
-
-def read_csv(lines: Iterable[str], max_rows: int) -> pd.DataFrame:
-    """Read CSV with a header line; every cell is a str, or None if it is empty.
-
-    Reading stops at one row more than *max_rows*, so that the caller can refuse it.
-
-    :raises UsageError: this is not a table in CSV; names the row, from 1, and never a cell
-    """
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = next(reader, [])
-        rows: list[list[str | None]] = []
-        for row in reader:
-            if row and len(row) != len(header):
-                raise UsageError(
-                    f"row {len(rows) + 1} has {len(row)} cells, but the header has {len(header)}"
-                )
-            if row:
-                rows.append([cell or None for cell in row])
-            if len(rows) > max_rows:
-                break
-    except (csv.Error, UnicodeError):
-        raise UsageError(f"line {reader.line_num + 1} is not CSV in UTF-8") from None
-    if len(set(header)) < len(header) or not header:
-        raise UsageError("the header must name every column, and no two columns alike")
-    return pd.DataFrame(rows, columns=header, dtype=object)
-
-
-def token_columns(header: Sequence[str], columns: Sequence[Column]) -> dict[str, Column]:
-    """Find the columns of a table that hold tokens: those named like a masked column or its field.
-
-    :raises UsageError: there is none
-    """
-    found = {
-        name: column
-        for name in header
-        for column in columns
-        if innermost(name) in (column.name, *column.fields)
-    }
-    if not found:
-        known = ", ".join(repr(column.name) for column in columns)
-        raise UsageError(
-            "no column of the CSV file is named like a masked column; expected one of "
-            f"{known}, or its event field, in a header separated by commas"
-        )
-    return found

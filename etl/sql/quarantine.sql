@@ -50,6 +50,23 @@ where cast(:run_id as uuid) is not null
   and not exists (select from etl.quarantine where run_id = cast(:run_id as uuid))
 order by 1
 
+-- runs_beginning --
+-- The runs whose id begins with these hexadecimal digits, newest first. An imported entry may be of a
+-- run that another database has.
+select run_id, job, max(at) as at
+from (
+    select run_id, job, started_at as at from etl.runs
+    union all
+    select run_id, job, quarantined_at from etl.quarantine
+) as run
+where replace(cast(run_id as text), '-', '') like :digits || '%'
+group by run_id, job
+order by max(at) desc, run_id
+
+-- broken_checks --
+-- The checks that messages have failed, of all jobs.
+select distinct "column", "check" from etl.broken_checks order by 1, 2
+
 -- entries_by_masked_fields --
 -- Count the open entries by the fields that their job masked when it quarantined them.
 select masked_fields, count(*) as entries

@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from etl.cli import main
+from etl.commands.send import _bodies
 from etl.crypto.keyring import Keyring
+from etl.errors import UsageError
 from tests.conftest import Job
 from tests.unit.builders import event
 
@@ -97,6 +99,22 @@ def test_send_sends_the_lines_of_a_file(job: Job, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "sent 3 messages" in done.stderr
     assert job.left() == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "latin-1"])
+def test_send_reads_files_of_windows(encoding: str, tmp_path: Path) -> None:
+    """A body has neither a mark nor a line end; a line in another encoding is named."""
+    file = tmp_path / "events.jsonl"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    file.write_bytes(f"{mark}a 1\r\n\r\nb\u2028é\rc\nd".encode(encoding, "replace"))
+    with file.open("rb") as opened:
+        bodies = _bodies(opened)
+        assert next(bodies) == "a 1"
+        if encoding == "latin-1":
+            with pytest.raises(UsageError, match="line 3 of the file is not text in UTF-8"):
+                next(bodies)
+            return
+        assert list(bodies) == ["b\u2028é", "c", "d"]
 
 
 def test_send_names_the_lines_that_sqs_refuses(job: Job, tmp_path: Path) -> None:

@@ -380,6 +380,19 @@ def postgres_databases(
         server.drop_database(url)
 
 
+def test_a_file_that_was_saved_again_is_refused_in_words(
+    database: QuarantineDatabase, tmp_path: Path
+) -> None:
+    """Its HMAC is over the bytes that the export wrote."""
+    path = tmp_path / "rejects.jsonl"
+    transfer.export_entries(database.engine, database.keyring, database.settings, ALL, path)
+    text = path.read_text()
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text(text, encoding=encoding)
+        with pytest.raises(UsageError, match=r"saved again in another encoding; import the file"):
+            transfer.import_entries(database.engine, database.keyring, database.settings, path)
+
+
 @pytest.mark.parametrize(
     "change", ["cut", "line", "byte", "key", "header", "none", "hmac", "deep", "deep end"]
 )
@@ -496,3 +509,68 @@ def test_the_sent_time_of_an_entry_is_that_of_the_message(database: QuarantineDa
         SENT_MS + 999,
         None,
     ]
+
+
+@pytest.mark.parametrize("run", ["A1", "a1b2c3d4-0", "a1b2c3d40000400080000000000000ff"])
+def test_a_run_is_given_by_the_beginning_of_its_id(
+    database: QuarantineDatabase, job: Job, run: str
+) -> None:
+    """Also by an id without dashes; its entries are selected, and no others."""
+    database.add("{", run="a1b2c3d4-0000-4000-8000-0000000000ff")
+    database.add("{", run=OTHER)
+    done = job.command("quarantine", "list", "--entries", "--json", "--run", run)
+    assert [json.loads(line)["quarantine_id"] for line in done.stdout.splitlines()] == [1]
+
+
+def test_the_beginning_of_several_ids_lists_them(database: QuarantineDatabase, job: Job) -> None:
+    """Nothing is done; a run of the job comes before one of another job."""
+    database.add("{")
+    database.add("{", run=OTHER)
+    done = job.command("quarantine", "replay", "--run", "0000")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: 2 runs have an id that begins with '0000'; give more of it: " in done.stderr
+    assert RUN in done.stderr
+    assert OTHER in done.stderr
+    done = job.command("quarantine", "discard", "--run", "ff-f", "--reason", "a test")
+    assert done.stderr.strip() == (
+        "error: no run has an id that begins with 'ff-f'; see: etl history"
+    )
+    database.do("update etl.quarantine set job = 'public.orders' where quarantine_id = 2")
+    done = job.command("quarantine", "list", "--entries", "--json", "--run", "0000")
+    assert json.loads(done.stdout)["run_id"] == RUN
+    assert database.closed_as() == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("check", "meant"),
+    [
+        ("ip: IP adress", "ip: IP address"),
+        ("ip adress", "IP address"),
+        ("message:json", "message: JSON"),
+        ("adress: geocodd", "address: geocoded"),
+    ],
+)
+def test_a_misspelt_check_is_answered_with_the_nearest(
+    database: QuarantineDatabase, job: Job, check: str, meant: str
+) -> None:
+    """Of the checks that this configuration has, or that an entry has failed; nothing is done."""
+    database.add("{")
+    reasons = json.dumps([{"column": "address", "check": "geocoded"}])
+    database.do(f"update etl.quarantine set reasons = '{reasons}'")
+    done = job.command("quarantine", "discard", "--reason", "a test", "--check", check)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"a check {check!r}; did you mean {meant!r}?\n")
+    assert database.closed_as() == [None]
+
+
+def test_a_check_that_nothing_has_failed_selects_nothing(
+    database: QuarantineDatabase, job: Job
+) -> None:
+    """A schedule may name one; of an unknown one it is said, unless the database may raise it."""
+    database.add("{")
+    for check in ("ip: IP address", "nesting", "ip: two values", "row: SQLSTATE 23514"):
+        done = job.command("quarantine", "discard", "--check", check, "--reason", "a test")
+        assert (done.returncode, done.stderr) == (0, "discarded 0 entries\n")
+    done = job.command("quarantine", "discard", "--check", "zzz", "--reason", "a test")
+    assert done.returncode == 0
+    assert "no entry has ever failed a check 'zzz'; see: etl quarantine list" in done.stderr

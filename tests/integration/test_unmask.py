@@ -185,6 +185,9 @@ def test_a_csv_file_comes_back_plain(ready: Job, keyring: Keyring, tmp_path: Pat
     [
         "masked_ip\n'{ip}\n",
         " masked_ip \n {ip}\u00a0\n",
+        "n;masked_ip\r\n1;{ip}\r\n",
+        "n\tmasked_ip\n1\t{ip}\n",
+        "n, masked_ip\n1, {ip}\n",
         "n,\u200bmasked_ip\n1,\"'{ip}'\"\n",
         '"=""masked_ip"""\n"=""{ip}"""\n',
     ],
@@ -205,7 +208,8 @@ def test_tokens_of_a_spreadsheet_are_read_as_elsewhere(
     [
         ("masked_ip\n{ip}\nsecret\n", "the token of 'masked_ip' in row 2 was not made"),
         ("n\n1\n", "no column of the CSV file is named like a masked column; expected one of"),
-        ("masked_ip;n\n{ip};1\n", "in a header separated by commas"),
+        ("masked_ip n\n{ip} 1\n", "its header is one cell, with ' ' in it"),
+        ("{ip}\n{ip}\n", "the first row of the CSV file has a token in it"),
         ("masked_ip,ip\n{ip},{ip}\n", "the same name after unmasking"),
         ("masked_ip,masked_ip\n{ip},{ip}\n", "header"),
         ("masked_ip\n{ip},secret\n", "row 1 has 2 cells"),

@@ -74,9 +74,19 @@ def test_config_yaml_is_ascii() -> None:
 
 
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
-    """The value of an ETL_SECTION__KEY variable is read as YAML, so a number is a number."""
+    """The value of an ETL_SECTION__KEY variable has the type of its setting."""
     settings = load(tmp_path, table() + "batch: {rows: 5}", ETL_BATCH__ROWS="7")
     assert settings.batch.rows == 7
+
+
+def test_a_value_of_the_command_line_has_no_line(tmp_path: Path) -> None:
+    """The line of its section in the file would be misleading."""
+    path = tmp_path / "config.yaml"
+    path.write_text(table() + "batch: {rows: 5}")
+    with pytest.raises(SettingsError) as caught:
+        config.load(path, {}, {"batch.rows": 0})
+    said = "setting 'batch.rows': must be a whole number from 1 to 50,000, not 0"
+    assert str(caught.value) == said
 
 
 def test_the_command_line_overrides_the_environment() -> None:
@@ -98,9 +108,9 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table(), {"ETL_QUEUE__ULR": "x"}, ["queue.ulr"]),
         (table(), {"ETL_QEUE__URL": "x"}, ["ETL_QEUE__URL", "'queue'"]),
         (table(), {"ETL_QUEUE_URL": "x"}, ["ETL_QUEUE_URL", "two underscores"]),
-        (table() + "batch: {rows: 0}", {}, ["batch.rows", "greater than"]),
+        (table() + "batch: {rows: 0}", {}, ["batch.rows", "from 1 to 50,000, not 0"]),
         *(
-            (table() + f"{section}: {{{name}: 3000000000000}}", {}, [f"{section}.{name}", "less"])
+            (table() + f"{section}: {{{name}: 3000000000000}}", {}, [f"{section}.{name}", "number"])
             for section, name in (
                 ("database", "answer_seconds"), ("database", "connect_seconds"),
                 ("database", "retry_seconds"), ("ledger", "retention_days"),
@@ -108,15 +118,16 @@ def test_the_command_line_overrides_the_environment() -> None:
                 ("run", "max_seconds"),
             )
         ),
-        (table() + "batch: {rows: many}", {}, ["batch.rows", "integer"]),
-        (table() + "load: {method: row}", {}, ["load.method", "'multi' or 'copy'"]),
+        (table() + "batch: {rows: many}", {}, ["batch.rows", "a whole number from 1 to 50,000"]),
+        (table() + "load: {method: row}", {}, ["load.method", "'row'; known are multi, copy"]),
         ("queue: {url: x}", {}, ["'table' is missing"]),
         ("table: {columns: []}", {}, ["at least one column"]),
         (table(COLUMN, COLUMN), {}, ["'a' is listed twice"]),
-        (table(COLUMN, "{name: ip, field: b, type: x}"), {}, ["'table.columns.ip.type'"]),
-        (table(COLUMN, "{name: ip, field: b, type: text, mak: 1}"), {}, ["columns.ip.mak"]),
-        (table(COLUMN, "{field: b, type: text}"), {}, ["'table.columns.number 2.name'"]),
-        (table(COLUMN, "7"), {}, ["'table.columns.number 2'"]),
+        (table(COLUMN, "{name: ip, field: b, type: x}"), {}, ["column 'ip': unknown type 'x'"]),
+        (table(COLUMN, "{name: ip, field: b, type: text, mak: 1}"), {},
+         ["column 'ip': unknown key 'mak'; did you mean 'mask'"]),
+        (table(COLUMN, "{field: b, type: text}"), {}, ["column number 2: 'name' is missing"]),
+        (table(COLUMN, "7"), {}, ["column number 2: must hold keys such as name"]),
         (table("{name: ctid, field: a, type: text}"), {}, ["'ctid'", "reserved for Postgres"]),
         (table("{name: " + "ö" * 32 + ", field: a, type: text}"), {}, ["64 bytes", "at most 63"]),
         ("table: {name: " + "漢" * 22 + ", columns: [" + COLUMN + "]}", {}, ["66 bytes"]),
@@ -136,7 +147,7 @@ def test_the_command_line_overrides_the_environment() -> None:
         ("table: {columns: [" + COLUMN + "], indexes: [[a, a]]}", {}, ["table.indexes", "twice"]),
         ("- a\n- b", {}, ["must hold sections"]),
         ("table: {columns: [", {}, ["not YAML at line"]),
-        ("queue: 7\n" + table(), {"ETL_QUEUE__URL": "x"}, ["'queue' must be a section"]),
+        ("queue: 7\n" + table(), {"ETL_QUEUE__URL": "x"}, ["section 'queue': must hold keys"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_the_way_out(
@@ -174,6 +185,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """The message also says which option names another file, and how to write the default one."""
     with pytest.raises(SettingsError, match=r"nowhere\.yaml.*--config.*etl config show"):
         config.load(tmp_path / "nowhere.yaml", {})
+
+
+def test_a_file_of_nearly_the_same_name_is_suggested(tmp_path: Path) -> None:
+    """In the folder of the one that was asked for."""
+    (tmp_path / "orders.yaml").touch()
+    with pytest.raises(SettingsError) as caught:
+        config.load(tmp_path / "order.yml", {})
+    assert f"; did you mean '{tmp_path}/orders.yaml'? else name another" in str(caught.value)
+
+
+def test_quotes_around_the_name_of_the_file_are_taken_off(tmp_path: Path) -> None:
+    """Docker leaves those of an env file in ETL_CONFIG."""
+    (tmp_path / "my.yaml").write_text("queue: {ulr: x}\n" + table())
+    environment = {"ETL_CONFIG": f"'{tmp_path}/my.yaml'\r"}
+    done = CliRunner().invoke(main, ["audit"], env=environment)
+    assert f"did you mean 'url'? ({tmp_path}/my.yaml line 1)" in str(done.exception)
 
 
 def test_a_missing_config_yaml_is_named_with_the_command_that_writes_it(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,21 @@ def reason(body: str, **changes: object) -> str:
     assert raw.empty
     assert unreadable["column"].tolist() == ["message"]
     return str(unreadable["check"].item())
+
+
+def test_every_check_of_a_message_is_listed() -> None:
+    """Commands recognise their names."""
+    code = ast.parse(Path(extract.__file__).read_text())
+    raised = {
+        node.args[0].value
+        for node in ast.walk(code)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Unreadable"
+        and len(node.args) == 1
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert sorted(extract.CHECKS) == sorted(raised)
 
 
 @pytest.mark.parametrize(

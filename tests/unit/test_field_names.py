@@ -17,7 +17,7 @@ from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UsageError
 from etl.frames import ABSENT
 from etl.mask import unmask
-from etl.operations.unmask import token_columns
+from etl.operations.csv_table import token_columns
 from etl.schema import frame_schema, masked_column
 from tests.unit.builders import EVENT, ROOT, message
 
@@ -181,12 +181,12 @@ def test_the_first_name_is_the_source_and_the_context() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"masked_ip": []}, "table.columns.masked_ip.field': must be a name, or a list of names"),
+    ({"masked_ip": []}, "column 'masked_ip': 'field' must be a name, or a list of names"),
     ({"masked_ip": ""}, "must be a name, or a list of names"),
     ({"masked_ip": ["ip", ""]}, "must be a name, or a list of names"),
-    ({"masked_ip": ["ip", 5]}, "must be a name, or a list of names"),
+    ({"masked_ip": ["ip", None]}, "must be a name, or a list of names"),
     ({"masked_ip": {"ip": 1}}, "must be a name, or a list of names"),
-    ({"masked_ip": 5}, "must be a name, or a list of names"),
+    ({"masked_ip": [["ip"]]}, "must be a name, or a list of names"),
     ({"masked_ip": ["ip", "ip"]}, "name 'ip' is listed twice"),
     ({"masked_ip": ["ip", "message_id"]}, "field 'message_id' has a name that is reserved"),
     ({"masked_ip": ["ip", "SentTimestamp"]}, "field 'SentTimestamp' has a name that is reserved"),

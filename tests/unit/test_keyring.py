@@ -79,7 +79,7 @@ def test_new_keys_are_random():
         ('{"primary": "k1", "keys": {"k1": 5}}', "key 'k1' is not base64"),
         ('{"primary": "k1", "keys": {"k1": ""}}', "key 'k1' is not base64"),
         ('{"primary": "k1", "keys": {"k1": "AA*A"}}', "key 'k1' is not base64"),
-        (f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)} "}}}}', "key 'k1' is not base64"),
+        (f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}="}}}}', "key 'k1' is not base64"),
         (f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)[:-3]}x=="}}}}', "key 'k1' is not base64"),
         (
             f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}", "k1": "{b64(TWO)}"}}}}',
@@ -104,6 +104,70 @@ def test_new_keys_are_random():
 def test_parse_refuses_and_says_why(document, reason):
     """Each fault has a message of its own, after the name of the source."""
     assert refusal(document).startswith(f"keyring in ETL_KEYRING: {reason}")
+
+
+WRAPPED = f"{b64(ONE)[:76]}\n{b64(ONE)[76:]}\n"
+HANDED_OVER = {
+    "a line end": f"{text()}\n",
+    "a line end of Windows": f"{text()}\r\n",
+    "blank lines": f" \n\t{text()}\n\n",
+    "a mark": f"\ufeff{text()}",
+    "single quotes": f"'{text()}'",
+    "single quotes and a line end": f"'{text()}'\r\n",
+    "double quotes": f'"{text()}"',
+    "a JSON text": json.dumps(text()),
+    "a JSON text in single quotes": f"'{json.dumps(text())}'",
+    "a JSON text in a JSON text": json.dumps(json.dumps(text())),
+    "single quotes around spaces": f"' {text()} '",
+    "escaped for a shell": text().replace('"', '\\"'),
+    "escaped and quoted": '"' + text().replace('"', '\\"') + '"',
+    "escaped line ends": json.dumps(json.loads(text()), indent=1).replace("\n", "\\n"),
+    "a mark before quotes": f"\ufeff'{text()}'",
+    "many lines": json.dumps(json.loads(text()), indent=2).replace("\n", "\r\n"),
+    "base64 of many lines": json.dumps({"primary": "k1", "keys": {"k1": WRAPPED}}),
+    "base64 of lines that are not escaped": f'{{"primary": "k1", "keys": {{"k1": "{WRAPPED}"}}}}',
+    "base64 of many lines, escaped": json.dumps(
+        json.dumps({"primary": "k1", "keys": {"k1": WRAPPED}})
+    ),
+    "spaces around base64": f'{{"primary": "k1", "keys": {{"k1": " {b64(ONE)} "}}}}',
+}
+
+
+@pytest.mark.parametrize("given", HANDED_OVER.values(), ids=HANDED_OVER)
+def test_what_a_shell_or_an_env_file_puts_around_a_keyring_is_taken_off(given, tmp_path):
+    """From each source: no key and no id has a quote, a backslash or a space."""
+    path = tmp_path / "keyring.json"
+    path.write_text(given)
+    path.chmod(0o600)
+    for environment in ({"ETL_KEYRING": given}, {"ETL_KEYRING_FILE": str(path)}):
+        ring = load_keyring(environment)
+        assert (ring.primary, ring.key_ids, ring.key("k1")) == ("k1", ("k1",), ONE)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_of_windows_is_read_if_it_has_a_mark(encoding, tmp_path):
+    """PowerShell writes UTF-16 with one."""
+    path = tmp_path / "keyring.json"
+    path.touch(0o600)
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    path.write_bytes(f"{mark}{text()}\r\n".encode(encoding))
+    assert load_keyring({"ETL_KEYRING_FILE": f'"{path}"\n'}).key("k1") == ONE
+    path.write_bytes(text().encode("utf-16-le"))
+    with pytest.raises(KeyringError, match="is not UTF-8 text"):
+        load_keyring({"ETL_KEYRING_FILE": str(path)})
+
+
+@pytest.mark.parametrize("wrap", [str, json.dumps, "'{}'".format, lambda t: t.replace('"', '\\"')])
+def test_one_id_with_two_keys_is_refused_however_it_is_quoted(wrap):
+    """Another reading of the text does not hide it."""
+    document = f'{{"primary": "k1", "keys": {{"k1": "{b64(ONE)}", "k1": "{b64(TWO)}"}}}}'
+    assert "'k1' appears twice" in refusal(wrap(document))
+
+
+def test_a_keyring_in_base64_is_not_guessed_at():
+    """Kubernetes shows its secrets so."""
+    said = refusal(base64.b64encode(text().encode()).decode() + "\n")
+    assert "not JSON, but base64 of it: decode it once" in said
 
 
 DAMAGED = {
@@ -356,8 +420,8 @@ def secrets(monkeypatch):
 
 def test_load_reads_a_secret_of_the_region(secrets):
     """The secret's string is the JSON, and AWS_REGION says where it is."""
-    secrets.create_secret(Name="etl/keyring", SecretString=text())
-    environment = {"ETL_KEYRING_SECRET": "etl/keyring", "AWS_REGION": "eu-west-3"}
+    secrets.create_secret(Name="etl/keyring", SecretString=json.dumps(text()) + "\r\n")
+    environment = {"ETL_KEYRING_SECRET": "'etl/keyring'\n", "AWS_REGION": "eu-west-3"}
     assert load_keyring(environment).key("k1") == ONE
 
 

@@ -9,7 +9,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from etl.cli import main
 from etl.crypto import keyring_file
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import KeyringError
@@ -130,3 +132,11 @@ def test_rotations_at_once_lose_no_key(path: Path) -> None:
     keys = json.loads(path.read_text())["keys"]
     for keyring in keyrings:
         assert json.loads(keyring.dump())["keys"].items() <= keys.items()
+
+
+def test_the_variable_of_an_env_file_names_the_file(path: Path) -> None:
+    """Quotes and a line end around the name are taken off, as everywhere."""
+    environment = {"ETL_KEYRING_FILE": f'"{path}"\r\n'}
+    done = CliRunner().invoke(main, ["keys", "rotate", "--in-place"], env=environment)
+    assert done.exit_code == 0, done.output
+    assert len(read(path).key_ids) == 2

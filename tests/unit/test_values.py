@@ -186,10 +186,13 @@ def test_tokens_are_read_from_any_file(piped: Any) -> None:
         "'k1.DDDD",
         "\u00a0k1.EEEE\u200b",
         "k1.F,",
+        '"k1.G";"k1.H"',
+        "k1.I, k1.J\tk1.K|k1.L",
         "",
         " ",
     ]
     wanted = ["k1.AAAA", "k1.BBBB", "k1.CCCC", "k1.DDDD", "k1.EEEE", "k1.F"]
+    wanted += ["k1.G", "k1.H", "k1.I", "k1.J", "k1.K", "k1.L"]
     text = "\ufeff" + "\r\n".join(lines)
     assert piped(text.encode()) == wanted
     assert piped(text.encode("utf-16-le")) == wanted

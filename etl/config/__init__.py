@@ -1,0 +1,49 @@
+"""Settings from config.yaml and the environment, as frozen models.
+
+There are four sources, and each overrides the one before it: the defaults in this package, the
+configuration file, ``ETL_SECTION__KEY`` variables, and the command line. An unknown key in any of
+them is an error that names it. Secrets come only from the environment (``DATABASE_URL``,
+``ETL_KEYRING*``, the AWS variables) and never show in a repr.
+"""
+
+from etl.config.messages import (
+    BatchSettings,
+    EventSettings,
+    LedgerSettings,
+    LoadSettings,
+    QuarantineSettings,
+    QueueSettings,
+)
+from etl.config.program import (
+    DatabaseSettings,
+    JobSettings,
+    LogSettings,
+    ReportSettings,
+    RunSettings,
+    UnmaskSettings,
+)
+from etl.config.settings import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
+from etl.config.sources import load
+from etl.config.table import Column, Table, quoted_if_needed
+
+__all__ = [
+    "MASKED_MESSAGE",
+    "MASKED_NOTIFICATION",
+    "BatchSettings",
+    "Column",
+    "DatabaseSettings",
+    "EventSettings",
+    "JobSettings",
+    "LedgerSettings",
+    "LoadSettings",
+    "LogSettings",
+    "QuarantineSettings",
+    "QueueSettings",
+    "ReportSettings",
+    "RunSettings",
+    "Settings",
+    "Table",
+    "UnmaskSettings",
+    "load",
+    "quoted_if_needed",
+]

@@ -1,0 +1,142 @@
+"""The sections about messages: received, gathered, loaded, remembered, refused."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from etl.config.section import FIELDS_OF_THE_JOB, MAX_DAYS, Seconds, Section
+
+
+class QueueSettings(Section):
+    """Where the messages come from."""
+
+    url: str | None = Field(None, description="URL of the SQS queue")
+    receivers: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="threads that receive in parallel; use more if SQS answers slowly",
+    )
+    wait_seconds: int = Field(
+        5,
+        ge=0,
+        le=20,
+        description="length of a long poll in seconds; stopping waits for the current poll to end",
+    )
+    envelope: Literal["none", "sns"] = Field(
+        "none", description="sns: the event is in the Message field of an SNS notification"
+    )
+    retry_seconds: Seconds = Field(
+        300, description="how long an SQS outage may last before the run stops"
+    )
+
+
+class BatchSettings(Section):
+    """The limits of a batch. It is loaded when it reaches the first of them."""
+
+    rows: int = Field(
+        10_000,
+        ge=1,
+        le=50_000,
+        description="maximum number of messages in a batch; a run begins with smaller batches, and "
+        "they stay smaller if one takes long",
+    )
+    bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="maximum bytes of message bodies in a batch"
+    )
+    seconds: Seconds = Field(20, description="maximum age of the first message in a batch")
+    quiet_seconds: float = Field(
+        1,
+        ge=0,
+        allow_inf_nan=False,
+        description="close a batch when SQS has answered for this long that no message follows; on "
+        "a FIFO queue one empty answer closes it",
+    )
+
+
+class EventSettings(Section):
+    """The fields of an event that no column reads."""
+
+    unknown_fields: Literal["ignore", "reject"] = Field(
+        "ignore",
+        description="a field that no column reads: ignore it, or reject the whole message",
+    )
+
+
+class LoadSettings(Section):
+    """How rows reach the database."""
+
+    method: Literal["multi", "copy"] = Field(
+        "multi",
+        description="multi: to_sql with a multi-row INSERT; copy: to_sql through COPY, faster",
+    )
+    statement_rows: int = Field(
+        500, ge=1, le=10_000, description="rows in one INSERT, with the method multi"
+    )
+
+
+class LedgerSettings(Section):
+    """How the ledger recognises an event that was handled before."""
+
+    key: str = Field(
+        "message_id",
+        description="how to recognise an event that was handled before: by `message_id` only, or "
+        "also by `field:<event field>` (a business id) or by `body`",
+    )
+    retention_days: int = Field(
+        35,
+        ge=1,
+        le=MAX_DAYS,
+        description="age in days at which an id is removed from the ledger; keep it above the "
+        "retention of the queue plus that of its dead-letter queue",
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _check_key(cls, key: str) -> str:
+        kind, _, field = key.partition(":")
+        if key not in ("message_id", "body") and not (kind == "field" and field.strip()):
+            raise ValueError("must be 'message_id', 'body' or 'field:<event field>'")
+        if field != field.strip():
+            raise ValueError("must have no space after the colon or at its end")
+        if field in FIELDS_OF_THE_JOB:
+            raise ValueError(f"field {field!r} has a name that is reserved for the job")
+        return key
+
+    @property
+    def field(self) -> str | None:
+        """The field of the event that identifies it, if the key is a field."""
+        return self.key.partition(":")[2] or None
+
+
+class QuarantineSettings(Section):
+    """How many rejects stop the run."""
+
+    max_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="stop the run (exit code 3) when more than this share is quarantined",
+    )
+    min_messages: int = Field(
+        100, ge=1, description="messages loaded or quarantined before max_fraction applies"
+    )
+    window_messages: int | None = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="max_fraction also applies to every N messages in a row that a worker loads or "
+        "quarantines (but at least min_messages); null: only to the whole run",
+    )
+    sample_messages: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="when max_fraction stops a run, keep up to N of the refused messages, sealed, "
+        "to look at; each stop replaces them",
+    )
+    sample_days: int = Field(
+        14, ge=1, le=MAX_DAYS, description="age in days at which these are removed"
+    )

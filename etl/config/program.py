@@ -1,0 +1,91 @@
+"""The sections about the program: its name, database, runs, commands and log."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from etl.config.section import MAX_SECONDS, Identifier, Positive, Seconds, Section
+
+
+class JobSettings(Section):
+    """The name that keeps this job apart from the other jobs of its database."""
+
+    name: str | None = Field(
+        None,
+        max_length=200,
+        description="name of the job, for its messages, runs and quarantine; default: schema.table "
+        "of the target. Keep it when the table is renamed",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        # With spaces around it, two names that look alike would be two jobs.
+        if name is not None and (not name or not name.isprintable() or name != name.strip()):
+            raise ValueError(
+                "must be printable text, not blank, and without spaces before or after it"
+            )
+        return name
+
+
+class UnmaskSettings(Section):
+    """How much unmask may recover at once."""
+
+    max_rows: int = Field(
+        1000,
+        ge=1,
+        description="maximum number of tokens or rows that one unmask call may recover",
+    )
+    statement_seconds: Seconds = Field(30, description="time limit for the query of unmask --where")
+
+
+class DatabaseSettings(Section):
+    """The Postgres database to load into. Its address is DATABASE_URL."""
+
+    url: SecretStr | None = Field(None, exclude=True, description="from DATABASE_URL only")
+    create_tables: bool = Field(True, description="run creates missing tables, as init does")
+    connect_seconds: int = Field(
+        10, ge=1, le=MAX_SECONDS, description="connection timeout in seconds"
+    )
+    retry_seconds: Seconds = Field(
+        300, description="how long a database outage may last before the run stops"
+    )
+    answer_seconds: Seconds = Field(
+        600, description="time limit for a batch's transaction; after it the connection is closed"
+    )
+
+
+class RunSettings(Section):
+    """When a run stops, and how many processes it has."""
+
+    idle_seconds: Seconds = Field(
+        30, description="stop when SQS has answered for N seconds that there is no message"
+    )
+    max_messages: Positive | None = Field(None, description="stop after N messages")
+    max_seconds: Seconds | None = Field(
+        None, description="begin no batch after N seconds, and release the rest"
+    )
+    forever: bool = Field(False, description="keep running when the queue is idle")
+    workers: int = Field(1, ge=1, le=64, description="processes that drain the queue together")
+
+
+class ReportSettings(Section):
+    """How the duplicate report reads the table."""
+
+    entity: Identifier | None = Field(
+        None, description="column that identifies the user; default: the first column"
+    )
+    time: Identifier | None = Field(
+        None, description="column that says when it happened; default: the first date or timestamp"
+    )
+
+
+class LogSettings(Section):
+    """Log lines, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="minimum log level"
+    )
+    format: Literal["text", "json"] = Field("text", description="text, or one JSON object per line")

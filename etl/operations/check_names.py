@@ -1,0 +1,43 @@
+"""Finds misspelt names of checks, before they select nothing in silence."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+
+from etl.config import Table
+from etl.errors import UsageError, nearest
+from etl.extract import CHECKS
+from etl.postgres.tables import query_frame
+from etl.schema import column_checks
+
+# Which of them the database will refuse a row by, nobody can know before.
+_OF_THE_DATABASE = re.compile(r"SQLSTATE|not stored")
+
+
+def check_is_known(engine: sa.Engine, table: Table, check: str) -> bool:
+    """Whether an entry can have failed this check, under this configuration or an earlier one.
+
+    :param check: a check, or "column: check"
+    :raises UsageError: it is not known, and is nearly one that is, which is named
+    :raises DatabaseUnavailable: an outage
+    """
+    pairs = [(column.source, name) for column in table.columns for name, _ in column_checks(column)]
+    pairs += [("message", name) for name in CHECKS]
+    pairs += [(field, "two values") for column in table.columns for field in column.fields[:1]]
+    if check in _names(pairs):
+        return True
+    met = query_frame(engine, "broken_checks", {})
+    pairs += zip(met["column"], met["check"], strict=True)
+    names = _names(pairs)
+    if check in names or _OF_THE_DATABASE.search(check):
+        return True
+    if meant := nearest(check, names):
+        raise UsageError(f"no entry has failed a check {check!r}; did you mean {meant!r}?")
+    return False
+
+
+def _names(pairs: list[tuple[str, str]]) -> list[str]:
+    names = [name for column, check in pairs for name in (check, f"{column}: {check}")]
+    return list(dict.fromkeys(names))

@@ -1,0 +1,44 @@
+"""Text as files, shells and other programs hand it over: its encoding, and quotes around it."""
+
+from __future__ import annotations
+
+import codecs
+import json
+
+# UTF-32 comes before UTF-16, whose mark is the beginning of its own.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def decoded(data: bytes) -> str | None:
+    """Decode UTF-8, or UTF-16 or UTF-32 with a mark at its start, as Windows writes it.
+
+    :returns: the text without the mark; None if it is in another encoding, or has a NUL
+    """
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+def unquoted(text: str) -> str:
+    """Take off a pair of quotes that a file of variables left around a value, as a shell would.
+
+    Text in double quotes may have escapes, as in JSON.
+    """
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
+        return text
+    if text[0] == '"' and "\\" in text:
+        try:
+            return str(json.loads(text, strict=False))
+        except ValueError:
+            return text
+    inner = text[1:-1]
+    return text if text[0] in inner else inner
