@@ -28,7 +28,7 @@ _NEWEST = {
     "job_columns": "registered_at",
     "ledger": "job_id",
     "quarantine": "is_sample",
-    "runs": "job",
+    "runs": "seen_at",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
     "masked_columns": "first_used_at",

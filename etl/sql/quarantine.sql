@@ -92,6 +92,15 @@ where quarantine_id = any(:ids)
   and ledger.job_id in (0, (select job_id from etl.jobs where jobs.job = quarantine.job))
   and ledger.run_id not in (quarantine.run_id, cast(:run_id as uuid))
 
+-- entries_of_run --
+-- Count what a run put into the quarantine: by what became of it, and samples apart.
+select case when is_sample then 'sample' else coalesce(closed_as, 'open') end as state,
+       count(*) as entries
+from etl.quarantine
+where run_id = cast(:run_id as uuid)
+group by 1
+order by 1
+
 -- update_reasons --
 -- Store new reasons for entries that stay open.
 update etl.quarantine
