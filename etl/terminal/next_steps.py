@@ -104,6 +104,8 @@ def next_steps(run: RunRecord) -> list[Step]:
     """What to do about a run, in order."""
     if run.state == RUNNING:
         return [Step("wait for its end; look again with:", f"etl history {run.run_id[:8]}")]
+    if run.command == "replay":
+        return _of_replay(run)
     if run.state == KILLED:
         return _of_killed(run)
     ending = ENDINGS.get(run.stop_reason or "", ENDINGS["error"])
@@ -115,9 +117,16 @@ def next_steps(run: RunRecord) -> list[Step]:
     return steps + _of_quarantine(run)
 
 
+def _of_replay(run: RunRecord) -> list[Step]:
+    steps = []
+    if run.state == KILLED or run.exit_code:
+        steps = [Step("what was not replayed is still in the quarantine; start again")]
+    if steps or run.quarantined:
+        steps.append(Step("see what is left in the quarantine, and why:", "etl quarantine list"))
+    return steps
+
+
 def _of_killed(run: RunRecord) -> list[Step]:
-    if run.command == "replay":
-        return [Step("what was not replayed is still in the quarantine:", "etl quarantine list")]
     return [
         Step("it was killed or crashed: see its log, the kernel's and the scheduler's"),
         Step("its messages come back after the queue's visibility timeout; then:", "etl run"),
@@ -126,9 +135,7 @@ def _of_killed(run: RunRecord) -> list[Step]:
 
 
 def _of_quarantine(run: RunRecord) -> list[Step]:
-    if run.command == "replay" and run.quarantined:
-        return [Step("see what stayed in the quarantine, and why:", "etl quarantine list")]
-    if run.command == "replay" or not run.open_entries:
+    if not run.open_entries:
         return []
     return [
         Step("see what failed a check:", f"etl quarantine list --run {run.run_id}"),

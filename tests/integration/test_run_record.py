@@ -19,8 +19,9 @@ from etl import config
 from etl import job as job_module
 from etl.analysis.history import KILLED, RUNNING, RunRecord, find_run, read_run
 from etl.config import Settings
+from etl.embedded.postgres import EmbeddedPostgres
 from etl.postgres import sign_of_life
-from etl.postgres.engine import open_engine
+from etl.postgres.engine import driver_url, open_engine
 from etl.postgres.sign_of_life import give_sign_of_life, signs_of_life
 from etl.postgres.tables import create_tables
 from etl.runs import Run
@@ -145,6 +146,67 @@ def test_a_run_is_found_by_the_beginning_of_its_id(job: Job) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert f"{unknown!r}" in done.stderr
         assert "etl history" in done.stderr
+
+
+def test_a_run_of_an_earlier_version_shows_what_is_known(job: Job) -> None:
+    """Its failed checks are those of the quarantine, and it has no sign of life."""
+    job.send(event(ip="canary"), event())
+    job.run(**TAKES_ALL)
+    with job.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "update etl.runs set finished_at = null, stop_reason = null, exit_code = null, "
+                "seen_at = null, failed_checks = '[]'"
+            )
+        )
+    earlier = read(job)
+    assert (earlier.state, earlier.exit_code, earlier.seconds) == (KILLED, None, None)
+    assert earlier.failed_checks == [failed("ip", "IP address", 1)]
+    page = job.command("history", earlier.run_id)
+    assert "killed? (no sign of life: of an earlier version)" in page.stdout
+
+
+@pytest.mark.parametrize("creates", ["true", "false"])
+def test_a_role_that_may_not_add_the_columns_is_told(
+    job: Job, postgres: EmbeddedPostgres, creates: str
+) -> None:
+    """The run receives nothing, and names the table and who can update it."""
+    superuser = sa.make_url(postgres.superuser_url).set(database=job.engine.url.database)
+    owner = superuser.render_as_string(hide_password=False)
+    assert job.command("init", "--roles", DATABASE_URL=owner).returncode == 0
+    with sa.create_engine(driver_url(owner)).begin() as connection:
+        connection.execute(sa.text("alter table etl.runs drop column seen_at"))
+    job.send(event())
+    loader = superuser.update_query_dict({"options": "-c role=etl_loader"})
+    done = job.command(
+        "run",
+        *job.arguments,
+        DATABASE_URL=loader.render_as_string(hide_password=False),
+        ETL_DATABASE__CREATE_TABLES=creates,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "table 'etl.runs'" in done.stderr
+    assert "etl init" in done.stderr
+    assert job.left() == 1
+
+
+def test_whoever_may_not_read_the_quarantine_sees_the_rest(
+    job: Job, postgres: EmbeddedPostgres
+) -> None:
+    """An analyst sees all of a run but what became of its entries."""
+    superuser = sa.make_url(postgres.superuser_url).set(database=job.engine.url.database)
+    owner = superuser.render_as_string(hide_password=False)
+    assert job.command("init", "--roles", DATABASE_URL=owner).returncode == 0
+    job.send("{", event())
+    job.run(**TAKES_ALL, DATABASE_URL=owner)
+    analyst = superuser.update_query_dict({"options": "-c role=etl_analyst"})
+    url = analyst.render_as_string(hide_password=False)
+    (row,) = map(json.loads, job.command("history", "--json", DATABASE_URL=url).stdout.splitlines())
+    page = job.command("history", row["run_id"], "--json", DATABASE_URL=url)
+    assert page.returncode == 0, page.stderr
+    shown = json.loads(page.stdout)
+    assert (shown["quarantine"], shown["quarantined"]) == (None, 1)
+    assert shown["failed_checks"] == [failed("message", "JSON", 1)]
 
 
 @contextmanager

@@ -175,6 +175,20 @@ def test_a_killed_run_says_that_its_messages_come_back() -> None:
     assert "finished" not in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"stop_reason": "replayed"}, []),
+        ({"stop_reason": "replayed", "quarantined": 1}, ["etl quarantine list"]),
+        ({"stop_reason": "database unavailable", "exit_code": 1}, ["etl quarantine list"]),
+        ({"state": KILLED, "finished_at": None}, ["etl quarantine list"]),
+    ],
+)
+def test_a_replay_has_steps_of_its_own(changes: dict[str, Any], shown: list[str]) -> None:
+    """Its messages are in the quarantine, and no run would load them."""
+    assert commands(record(command="replay", **changes)) == shown
+
+
 def test_entries_that_were_replayed_are_nothing_to_do() -> None:
     """Only open ones are."""
     assert commands(record(quarantined=2, quarantine={"replayed": 2})) == []
