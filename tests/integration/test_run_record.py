@@ -19,7 +19,11 @@ from etl import config
 from etl import job as job_module
 from etl.analysis.history import KILLED, RUNNING, RunRecord, find_run, read_run
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
+from etl.errors import DatabaseRefused
+from etl.operations import replay
+from etl.operations.entries import Selection
 from etl.postgres import sign_of_life
 from etl.postgres.engine import driver_url, open_engine
 from etl.postgres.sign_of_life import give_sign_of_life, signs_of_life
@@ -207,6 +211,27 @@ def test_whoever_may_not_read_the_quarantine_sees_the_rest(
     shown = json.loads(page.stdout)
     assert (shown["quarantine"], shown["quarantined"]) == (None, 1)
     assert shown["failed_checks"] == [failed("message", "JSON", 1)]
+
+
+def test_a_replay_that_fails_keeps_its_sentence(
+    job: Job,
+    settings: Callable[..., Settings],
+    keyring: Keyring,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has ended, and does not look as if it had been killed."""
+    job.send("{")
+    job.run(**TAKES_ALL)
+
+    def refused(*_: Any) -> None:
+        raise DatabaseRefused("no right")
+
+    monkeypatch.setattr(replay, "_replay_pages", refused)
+    with pytest.raises(DatabaseRefused):
+        replay.replay(settings(), job.engine, keyring, Selection())
+    columns = "finished_at is not null, stop_reason, problem, exit_code"
+    (row,) = job.rows(f"select {columns} from etl.runs where command = 'replay'")
+    assert row == (True, "database refused", "no right", 1)
 
 
 @contextmanager
