@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,6 +17,7 @@ from etl.crypto.keyring import Keyring
 from etl.frames import rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
+from etl.postgres.findings import without_personal_names
 from etl.sqs.message import Message
 
 
@@ -28,6 +30,7 @@ class Batch:
     rejects: pd.DataFrame  # message_id, column, check
     # By message id; empty if ``ledger.key`` is message_id.
     fingerprints: dict[str, fingerprints.Fingerprints]
+    unknown_fields: Counter[str | None]  # messages by field that no column reads, see extract.py
 
     @property
     def deliveries(self) -> int:
@@ -60,6 +63,7 @@ def prepare(
 ) -> Batch:
     """Read, check and mask: everything before the database."""
     envelope = settings.queue.envelope
+    unknown = Counter[str]()
     raw, unreadable = extract.read(
         messages,
         settings.event_fields,
@@ -67,6 +71,7 @@ def prepare(
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
         exact_numbers=any(column.type == "number" for column in settings.table.columns),
+        unknown=unknown,
     )
     keys, unidentified = fingerprints.make(
         messages,
@@ -83,6 +88,7 @@ def prepare(
         masked=mask.columns(valid, keyring, mask.masking_plan(settings.table)),
         rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
         fingerprints=keys,
+        unknown_fields=without_personal_names(unknown, len(messages)),
     )
 
 

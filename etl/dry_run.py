@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,10 +19,11 @@ from etl.config import Settings
 from etl.errors import EtlError, LastReceives, UsageError
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
+from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
 from etl.postgres.watchdog import limited_engine
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
-from etl.quarantine import reason_counts
+from etl.quarantine import check_counts, reasons
 from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
 from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop, open_quota
@@ -54,7 +54,7 @@ class _Findings:
     """What the dry run has seen so far."""
 
     planned: Counts = field(default_factory=Counts)  # what a run would have done
-    reasons: Counter[str] = field(default_factory=Counter)
+    released: Findings = field(default_factory=Findings)
     first_rows: list[pd.DataFrame] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
 
@@ -125,7 +125,7 @@ def dry_run(
     try:
         consumer.raise_error()
     except LastReceives as error:
-        _note_refused_look(settings, consumer, error.stop_reason)
+        _note_refused_look(settings, consumer, findings.released, error)
         raise
     if consumer.left is not None:
         raise consumer.left
@@ -134,7 +134,7 @@ def dry_run(
         run_id="",
         counts=Counts(received=consumer.received, released=consumer.released),
         would=findings.planned,
-        reasons=dict(findings.reasons.most_common()),
+        reasons=reasons(findings.released.checks),
         stop_reason=reason,
         seconds=round(time.monotonic() - began, 3),
         receive_count=findings.receive_count,
@@ -156,7 +156,8 @@ def _try_batches(
         rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
         findings.planned.loaded += len(rows)
         findings.planned.quarantined += batch.rejects["message_id"].nunique()
-        findings.reasons.update(reason_counts(batch.rejects))
+        found = Findings(check_counts(batch.rejects), batch.unknown_fields)
+        findings.released = findings.released.plus(found)
         findings.first_rows.append(rows.head(show_rows))
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end
@@ -195,7 +196,9 @@ def _check_earlier_look(settings: Settings, is_stopped: Callable[[], bool]) -> N
         )
 
 
-def _note_refused_look(settings: Settings, consumer: Consumer, stop_reason: str) -> None:
+def _note_refused_look(
+    settings: Settings, consumer: Consumer, released: Findings, refusal: LastReceives
+) -> None:
     if settings.database.url is None:
         return
     look = Run(str(uuid.uuid4()), settings.config_hash, COMMAND)
@@ -203,6 +206,7 @@ def _note_refused_look(settings: Settings, consumer: Consumer, stop_reason: str)
     try:
         with limited_engine(settings.database) as engine:
             look.start(engine, settings)
-            look.finish(engine, Totals(counts), stop_reason)
+            totals = Totals(counts, released_findings=released)
+            look.finish(engine, totals, refusal.stop_reason, str(refusal), refusal.exit_code)
     except EtlError as error:
         log.warning("the database does not know that this look was refused: %s", error)

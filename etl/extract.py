@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import accumulate
@@ -33,9 +34,9 @@ MAX_DOUBLE_DIGITS = 767
 
 # The depth that exhausts the parser's stack differs between Python versions; this limit does not.
 MAX_NESTING = 100
+
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
-
 
 # The checks of whole messages; besides, a field of several names can have "two values".
 CHECKS = (
@@ -69,6 +70,7 @@ def read(
     envelope: Literal["none", "sns"] = "none",
     unknown_fields: Literal["ignore", "reject"] = "ignore",
     exact_numbers: bool = True,
+    unknown: Counter[str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode the messages.
 
@@ -77,6 +79,7 @@ def read(
     :param other_names: the other names of fields, by the name that is in *fields*
     :param exact_numbers: examine the digits of every decimal number; one that a double cannot hold
         becomes ``Inexact``. This costs time, and matters to columns of type ``number`` only.
+    :param unknown: counts the messages of each field that no column reads, by the field's name
     :returns: the raw frame and the rejects. The raw frame has ``message_id``, ``SentTimestamp``
         (milliseconds since 1970 UTC, or ``ABSENT``), then *fields* (the decoded Python values, or
         ``ABSENT``), all object. The rejects have ``message_id``, ``column``, ``check``. Each
@@ -88,20 +91,28 @@ def read(
     readable: list[Message] = []
     rows: list[list[Any]] = []
     unreadable: list[Reject] = []
+    # Messages by the names of their fields, which costs less than to count each name.
+    shapes: dict[tuple[str, ...], int] = {}
     for message in messages:
         try:
             event = _event(message, envelope, decoder)
-            if unknown_fields == "reject" and not known.issuperset(event):
-                # The name of an unknown field also comes from outside, so it is not repeated.
-                raise Unreadable("unknown field")
-            for field, names in fields_of_several_names:
-                _read_by_any_name(event, field, names)
+            if not known.issuperset(event):
+                names = tuple(event)
+                shapes[names] = shapes.get(names, 0) + 1
+                if unknown_fields == "reject":
+                    # The name of an unknown field also comes from outside, so it is not repeated.
+                    raise Unreadable("unknown field")
+            for field, others in fields_of_several_names:
+                _read_by_any_name(event, field, others)
         except Unreadable as finding:
             unreadable.append((message.message_id, finding.column, finding.check))
         else:
             readable.append(message)
             # Keeps only what the columns need of a large event.
             rows.append([event.get(field, ABSENT) for field in fields])
+    if unknown is not None:
+        for names, count in shapes.items():
+            unknown.update(dict.fromkeys(set(names) - known, count))
     columns = {
         "message_id": _objects([message.message_id for message in readable]),
         "SentTimestamp": _objects([message.sent_ms for message in readable], default=ABSENT),

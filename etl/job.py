@@ -17,8 +17,10 @@ from etl import ledger, quarantine, worker
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
+from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
+from etl.quarantine import reasons
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop, open_quota
@@ -59,28 +61,29 @@ def run(
     try:
         prepare_database(settings, engine, ready.keyring, this_run, stop)
         quota = open_quota(settings.run.max_messages)
-        if settings.run.workers == 1:
-            result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
-        else:
-            result = run_workers(
-                settings,
-                ready.queue,
-                this_run,
-                quota,
-                stop,
-                watch,
-                engine,
-                worker.work_in_own_process,
-            )
-        stop.phase = Phase.WORKING
-        is_hurried = stop.release_rest or result.stop_reason == "max_seconds"
-        # After a problem or a signal, SQS may be away or the process may have little time.
-        is_quick = result.exit_code or stop.release_rest
-        left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
-        # An empty queue may be so because its messages have become dead letters.
-        dead_letters = ready.dead_letters() if left is not None and not left.visible else None
-        with watchdog.limited():
-            summary = _finish(engine, this_run, result, left, dead_letters, began)
+        with signs_of_life(settings.database, this_run.run_id):
+            if settings.run.workers == 1:
+                result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
+            else:
+                result = run_workers(
+                    settings,
+                    ready.queue,
+                    this_run,
+                    quota,
+                    stop,
+                    watch,
+                    engine,
+                    worker.work_in_own_process,
+                )
+            stop.phase = Phase.WORKING
+            is_hurried = stop.release_rest or result.stop_reason == "max_seconds"
+            # After a problem or a signal, SQS may be away or the process may have little time.
+            is_quick = result.exit_code or stop.release_rest
+            left = None if is_quick else ask_what_is_left(ready.queue, result.stop_reason)
+            # An empty queue may be so because its messages have become dead letters.
+            dead_letters = ready.dead_letters() if left is not None and not left.visible else None
+            with watchdog.limited():
+                summary = _finish(engine, this_run, result, left, dead_letters, began)
         # A stop by a signal or by the clock means that the time is needed for something else.
         if summary.exit_code == 0 and not is_hurried:
             with watchdog.limited():
@@ -114,7 +117,7 @@ def _finish(
     problem = result.problem
     exit_code = result.exit_code
     try:
-        this_run.finish(engine, result.totals, result.stop_reason)
+        this_run.finish(engine, result.totals, result.stop_reason, problem, exit_code)
     except EtlError as error:
         log.error("the run's row in etl.runs could not be finished: %s", error)  # noqa: TRY400
         problem = problem or str(error)
@@ -122,7 +125,7 @@ def _finish(
     return Summary(
         run_id=this_run.run_id,
         counts=result.totals.counts,
-        reasons=dict(result.totals.reasons.most_common()),
+        reasons=reasons(result.totals.findings.checks),
         stop_reason=result.stop_reason,
         seconds=round(time.monotonic() - began, 3),
         batches=result.totals.batches,

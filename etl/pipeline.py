@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
@@ -16,8 +16,9 @@ from etl.backoff import Backoff
 from etl.batch import Batch, BatchId, prepare, store
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
+from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, QuarantineBudget
 from etl.postgres.engine import transaction, wait_for_commits
+from etl.postgres.findings import Findings
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Share, Totals
@@ -97,12 +98,24 @@ def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
         totals = _load_patiently(drain, batch)
     except Undecided as found:
         if drain.consumer.is_last:
+            _note_released(drain, batch, batch.rejects)
             raise found.error from None
         log.warning("%s; trying %d rows again with the next batch", found, len(found.message_ids))
         return found.message_ids
+    except EtlError as error:
+        # Those of a budget stop include the rows that the database refused.
+        known = error.rejects if isinstance(error, QuarantineBudget) else batch.rejects
+        _note_released(drain, batch, known)
+        raise
     drain.totals = drain.totals.plus(totals)
     drain.budget.settle()
     return frozenset()
+
+
+def _note_released(drain: Drain, batch: Batch, rejects: pd.DataFrame) -> None:
+    """Note what the messages of a batch have that goes back to the queue."""
+    findings = Findings(quarantine.check_counts(rejects), batch.unknown_fields)
+    drain.totals = drain.totals.plus(Totals(released_findings=findings))
 
 
 def _load_patiently(drain: Drain, batch: Batch) -> Totals:
@@ -173,5 +186,6 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
         )
         outcomes = quarantine.outcomes(batch.messages, stored.loaded, stored.rejects)
         drain.budget.check(outcomes, stored.rejects)
-        drain.share.run.add(connection, counts)
-        note(Totals(counts, Counter(quarantine.reason_counts(stored.rejects)), batches=1))
+        findings = Findings(quarantine.check_counts(stored.rejects), batch.unknown_fields)
+        drain.share.run.add(connection, counts, findings)
+        note(Totals(counts, findings, batches=1))

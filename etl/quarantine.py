@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -19,6 +20,7 @@ from etl.crypto.seal import seal
 from etl.errors import EtlError, QuarantineBudget
 from etl.fieldtypes import utc
 from etl.postgres.engine import transaction
+from etl.postgres.findings import Check
 from etl.postgres.queries import queries
 from etl.sqs.message import Message
 
@@ -46,8 +48,8 @@ def store(
     """
     if rejects.empty:
         return 0
-    reasons = by_message(rejects)
-    rejected = [messages[message_id] for message_id in reasons]
+    by_id = by_message(rejects)
+    rejected = [messages[message_id] for message_id in by_id]
     masked = sorted(settings.masked_fields)
     bodies = seal([m.body for m in rejected], [m.message_id for m in rejected], keyring)
     connection.execute(
@@ -58,7 +60,7 @@ def store(
                 "job": settings.job_name,
                 "run_id": run_id,
                 "sent_at": None if message.sent_ms is None else utc(message.sent_ms),
-                "reasons": json.dumps(reasons[message.message_id]),
+                "reasons": json.dumps(by_id[message.message_id]),
                 "masked_fields": masked,
                 "body": body,
                 "is_sample": is_sample,
@@ -83,7 +85,7 @@ def with_sample(
     The messages are released, and each further look at them would cost one of their receives.
 
     :param rejects: of the batch, besides those of the error; columns as of :func:`store`
-    :returns: the error that says how to look at the sample, if it could be stored
+    :returns: the error with all rejects, which says how to look at the sample if one was stored
     """
     refused = pd.concat([rejects, error.rejects], ignore_index=True).drop_duplicates()
     chosen = _choose(refused, settings.quarantine.sample_messages)
@@ -94,9 +96,9 @@ def with_sample(
             kept = store(connection, sample, messages, keyring, run_id, settings, is_sample=True)
     except EtlError as problem:
         log.warning("no sample of the refused messages was kept: %s", problem)
-        return error
+        return QuarantineBudget(str(error), refused)
     look = f"; {kept} of them are kept, see: etl quarantine list --samples --entries"
-    return QuarantineBudget(f"{error}{look if kept else ''}")
+    return QuarantineBudget(f"{error}{look if kept else ''}", refused)
 
 
 def _choose(rejects: pd.DataFrame, maximum: int) -> set[str]:
@@ -114,19 +116,23 @@ def remove_samples(connection: sa.Connection, job: str, older_than_days: int = 0
 
 def by_message(rejects: pd.DataFrame) -> dict[str, list[dict[str, str]]]:
     """The reasons as they are stored, by message id, in the order of each message's first row."""
-    reasons: dict[str, list[dict[str, str]]] = {}
+    found: dict[str, list[dict[str, str]]] = {}
     for message_id, column, check in rejects.itertuples(index=False):
-        reasons.setdefault(message_id, []).append({"column": column, "check": check})
-    return reasons
+        found.setdefault(message_id, []).append({"column": column, "check": check})
+    return found
 
 
-def reason_counts(rejects: pd.DataFrame) -> dict[str, int]:
-    """Messages by reason (``column: check``), the most frequent reason first."""
+def check_counts(rejects: pd.DataFrame) -> Counter[Check]:
+    """Messages by column and check."""
     if rejects.empty:
-        return {}
-    counted: Sequence[Any] = rejects.groupby(["column", "check"], sort=True).size().items()  # type: ignore[assignment]
-    pairs = sorted(counted, key=lambda pair: -pair[1])
-    return {f"{column}: {check}": int(count) for (column, check), count in pairs}
+        return Counter()
+    counted: Iterable[Any] = rejects.groupby(["column", "check"], sort=True).size().items()
+    return Counter({check: int(count) for check, count in counted})
+
+
+def reasons(checks: Counter[Check]) -> dict[str, int]:
+    """Messages by reason (``column: check``), the most frequent reason first."""
+    return {f"{column}: {check}": count for (column, check), count in checks.most_common()}
 
 
 def outcomes(
@@ -210,8 +216,8 @@ class Budget:
         return math.floor(messages * self._max_fraction)
 
     def _exceeded(self, share: str, rejects: pd.DataFrame) -> QuarantineBudget:
-        reasons = list(reason_counts(rejects).items())
-        often = ", ".join(f"{reason} ({count})" for reason, count in reasons[:5])
+        counts = list(reasons(check_counts(rejects)).items())
+        often = ", ".join(f"{reason} ({count})" for reason, count in counts[:5])
         return QuarantineBudget(
             f"{share} failed a check, more than quarantine.max_fraction "
             f"({self._settings.max_fraction:g}) allows; this batch was released; most frequent: "

@@ -5,25 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import socket
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, dataclass, field
 
-import pandas as pd
 import sqlalchemy as sa
 
 from etl.config import Settings
 from etl.errors import EtlError
+from etl.logs import visible
 from etl.postgres import jobs
 from etl.postgres.engine import transaction
+from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
-from etl.postgres.tables import query_frame
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.queue import Queue, QueueState
 from etl.version import __version__
 
 log = logging.getLogger(__name__)
+
+MAX_PROBLEM_CHARACTERS = 2000  # of the problem's sentence in etl.runs
 
 
 @dataclass
@@ -56,15 +57,17 @@ class Totals:
     """The totals of one batch, of one worker, or of a whole run."""
 
     counts: Counts = field(default_factory=Counts)
-    reasons: Counter[str] = field(default_factory=Counter)  # "column: check" -> messages
+    findings: Findings = field(default_factory=Findings)  # committed with the batches
     batches: int = 0
+    released_findings: Findings = field(default_factory=Findings)  # of messages that were released
 
     def plus(self, other: Totals) -> Totals:
         """Add two totals."""
         return Totals(
             counts=self.counts.plus(other.counts),
-            reasons=self.reasons + other.reasons,
+            findings=self.findings.plus(other.findings),
             batches=self.batches + other.batches,
+            released_findings=self.released_findings.plus(other.released_findings),
         )
 
 
@@ -188,9 +191,10 @@ class Run:
                 },
             )
 
-    def add(self, connection: sa.Connection, counts: Counts) -> None:
-        """Add a batch's counts, in the batch's transaction."""
+    def add(self, connection: sa.Connection, counts: Counts, findings: Findings) -> None:
+        """Add a batch's counts and findings, in the batch's transaction."""
         connection.execute(queries()["add_to_run"], {"run_id": self.run_id, **asdict(counts)})
+        findings.add_to_run(connection, self.run_id)
 
     def committed(self, engine: sa.Engine) -> tuple[Counts, int]:
         """The counts and the number of batches in the row. Raises as ``transaction`` does."""
@@ -199,10 +203,27 @@ class Run:
         *counts, batches = row
         return Counts(*counts), batches
 
-    def finish(self, engine: sa.Engine, totals: Totals, stop_reason: str) -> None:
-        """Set the final counts and why the run ended. Raises as ``transaction`` does."""
-        end = {"run_id": self.run_id, "batches": totals.batches, "stop_reason": stop_reason}
+    def finish(
+        self,
+        engine: sa.Engine,
+        totals: Totals,
+        stop_reason: str,
+        problem: str | None = None,
+        exit_code: int = 0,
+    ) -> None:
+        """Set the final counts and why the run ended. Raises as ``transaction`` does.
+
+        :param problem: the sentence that is printed
+        """
+        end = {
+            "run_id": self.run_id,
+            "batches": totals.batches,
+            "stop_reason": stop_reason,
+            "problem": None if problem is None else visible(problem)[:MAX_PROBLEM_CHARACTERS],
+            "exit_code": exit_code,
+        }
         with transaction(engine) as connection:
+            totals.released_findings.add_to_run(connection, self.run_id, are_released=True)
             connection.execute(queries()["finish_run"], {**end, **asdict(totals.counts)})
 
 
@@ -222,11 +243,3 @@ class Share:
         The ledger needs it to tell whether this very batch was committed before.
         """
         return (self.first_batch + batches) * self.workers + self.index + 1
-
-
-def recent_runs(engine: sa.Engine, limit: int, job: str | None = None) -> pd.DataFrame:
-    """The newest runs, newest first: the columns of ``etl.runs``, one row per run.
-
-    :param job: only the runs of this job; None: of all jobs
-    """
-    return query_frame(engine, "list_runs", {"limit": limit, "job": job})

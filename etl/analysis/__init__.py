@@ -1,1 +1,1 @@
-"""Questions about the loaded rows: read only, and without a key except in ``exposure``."""
+"""Questions about the loaded rows and the runs: read only, without a key except in ``exposure``."""

@@ -150,6 +150,7 @@ def _try_a_batch(
     epilog="""\b
 Examples:
   etl history
+  etl history 3d7c
   etl history --limit 5 --json
   etl history --all-jobs
 """
@@ -158,13 +159,29 @@ Examples:
 @options.limit(20, "Show N runs, newest first.")
 @options.all_jobs
 @options.json_lines
-def history(config_path: Path, limit: int, all_jobs: bool, as_json: bool) -> None:
-    """Show what earlier runs of this job did, and why they stopped."""
-    settings = options.load_settings(config_path)
-    from etl.postgres.engine import open_engine
-    from etl.runs import recent_runs
-    from etl.terminal import output
+@click.argument("run_id", metavar="[RUN]", required=False)
+def history(
+    config_path: Path, limit: int, all_jobs: bool, as_json: bool, run_id: str | None
+) -> None:
+    """Show what earlier runs of this job did, and why they stopped.
 
+    With RUN, the beginning of a run's id, show that run whole: why it stopped, the checks
+    that its messages failed, and what to do next.
+    """
+    settings = options.load_settings(config_path)
+    from etl.analysis.history import read_run, recent_runs
+    from etl.operations.run_ids import find_run
+    from etl.postgres.engine import open_engine
+    from etl.terminal import output, run_page
+
+    engine = open_engine(settings.database)
+    if run_id is not None:
+        record = read_run(engine, find_run(engine, run_id, settings.job_name))
+        if as_json:
+            lines.json_line(run_page.as_json(record))
+        else:
+            run_page.show(record)
+        return
     job = None if all_jobs else settings.job_name
-    newest = recent_runs(open_engine(settings.database), limit, job)
+    newest = recent_runs(engine, limit, job)
     output.table(newest, "runs", as_json=as_json)

@@ -8,6 +8,7 @@ and wherever one of them is killed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -22,7 +23,7 @@ from etl.batch import BatchId, Stored, prepare, store
 from etl.config import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
-from etl.errors import UsageError
+from etl.errors import EtlError, UsageError
 from etl.operations.entries import (
     QuarantineEntry,
     Selection,
@@ -38,12 +39,16 @@ from etl.operations.entries import (
 )
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
+from etl.postgres.findings import Check, Findings
+from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
 from etl.runs import Counts, Run, Summary, Totals
 from etl.schema import frame_schema
 
 log = logging.getLogger(__name__)
+
+REPLAYED = "replayed"  # the stop reason
 
 
 def replay(
@@ -69,8 +74,39 @@ def replay(
     _check_masking(settings, count_masked(engine, selection), ever_masked)
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
+    try:
+        with signs_of_life(settings.database, run.run_id):
+            checks = _replay_pages(settings, engine, keyring, run, selection)
+    except EtlError as error:
+        with contextlib.suppress(EtlError):
+            _finish(run, engine, error.stop_reason, str(error), error.exit_code)
+        raise
+    counts, batches = _finish(run, engine, REPLAYED)
+    return Summary(
+        run_id=run.run_id,
+        counts=counts,
+        reasons=quarantine.reasons(checks),
+        stop_reason=REPLAYED,
+        seconds=round(time.monotonic() - began, 3),
+        batches=batches,
+    )
+
+
+def _finish(
+    run: Run, engine: sa.Engine, stop_reason: str, problem: str | None = None, exit_code: int = 0
+) -> tuple[Counts, int]:
+    # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
+    counts, batches = run.committed(engine)
+    run.finish(engine, Totals(counts, batches=batches), stop_reason, problem, exit_code)
+    return counts, batches
+
+
+def _replay_pages(
+    settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, selection: Selection
+) -> Counter[Check]:
+    """Replay all entries, page by page; returns how many messages stay, by check."""
     schema = frame_schema(settings.table.columns)
-    reasons = Counter[str]()
+    checks = Counter[Check]()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:
             entries = read_open(connection, page, lock=True)
@@ -78,18 +114,8 @@ def replay(
             masked = Counter(tuple(entry.masked_fields) for entry in entries)
             ever_masked = jobs.masked_fields(connection, settings.job_name)
             _check_masking(settings, masked, ever_masked)
-            reasons.update(_replay(connection, settings, schema, keyring, run, number, entries))
-    # Read from the database: a COMMIT whose reply was lost has its counts there, but not here.
-    counts, batches = run.committed(engine)
-    run.finish(engine, Totals(counts, batches=batches), "replayed")
-    return Summary(
-        run_id=run.run_id,
-        counts=counts,
-        reasons=dict(reasons.most_common()),
-        stop_reason="replayed",
-        seconds=round(time.monotonic() - began, 3),
-        batches=batches,
-    )
+            checks.update(_replay(connection, settings, schema, keyring, run, number, entries))
+    return checks
 
 
 def _check_masking(
@@ -141,8 +167,8 @@ def _replay(
     run: Run,
     number: int,
     entries: list[QuarantineEntry],
-) -> dict[str, int]:
-    """Replay one page in the caller's transaction; returns how many messages stay, by reason."""
+) -> Counter[Check]:
+    """Replay one page in the caller's transaction; returns how many messages stay, by check."""
     unsealed = unseal_entries(entries, keyring)
     tried = _entries_to_try(unsealed)
     messages = [
@@ -172,8 +198,9 @@ def _replay(
     counts = Counts(
         received=len(entries), loaded=loaded, already_handled=handled, quarantined=quarantined
     )
-    run.add(connection, counts)
-    return quarantine.reason_counts(stored.rejects)
+    checks = quarantine.check_counts(stored.rejects)
+    run.add(connection, counts, Findings(checks, batch.unknown_fields))
+    return checks
 
 
 def _entries_to_try(

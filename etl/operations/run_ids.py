@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import sqlalchemy as sa
 
 from etl.errors import UsageError
@@ -11,20 +13,26 @@ RUN_ID_DIGITS = 32  # of a UUID, in hexadecimal
 MAX_RUNS_SHOWN = 5
 
 
-def find_run(engine: sa.Engine, beginning: str, job: str | None = None) -> str:
+def find_run(
+    engine: sa.Engine, beginning: str, job: str | None = None, *, of_entries: bool = False
+) -> str:
     """Return the id of the one run whose id begins so.
 
     Where several do, those of the job come before those of other jobs. A whole id is returned as
     it is, whether the run exists or not.
 
     :param beginning: hexadecimal digits, and dashes anywhere
+    :param of_entries: look in the quarantine too, which needs a right on it
     :raises UsageError: no run has such an id, or several have, which are listed
     :raises DatabaseUnavailable: an outage
     """
     digits = beginning.replace("-", "").lower()
+    if not set(digits) <= set(string.hexdigits):
+        raise UsageError(f"{beginning!r} cannot be the beginning of a run's id; see: etl history")
     if len(digits) == RUN_ID_DIGITS:
         return beginning
-    found = query_frame(engine, "runs_beginning", {"digits": digits})
+    query = "runs_of_entries_beginning" if of_entries else "runs_beginning"
+    found = query_frame(engine, query, {"digits": digits})
     own = found[found["job"] == job]
     if not own.empty:
         found = own

@@ -12,6 +12,7 @@ from etl.postgres.columns import quoted
 from etl.postgres.queries import queries
 
 _COUNTS = "received loaded already_handled quarantined released batches"
+_FINDINGS = "failed_checks unknown_fields"
 # The columns that each statement of a run names, see etl/sql/queries.sql. DELETE names none. A
 # right may be granted on the table or on these columns; etl/sql/roles.sql grants the tables.
 RIGHTS = {
@@ -24,9 +25,9 @@ RIGHTS = {
         "insert": "job message_id run_id sent_at reasons masked_fields body is_sample",
     },
     "runs": {
-        "select": f"run_id job {_COUNTS}",
+        "select": f"run_id job {_COUNTS} {_FINDINGS}",
         "insert": "run_id job command version config_hash host",
-        "update": f"{_COUNTS} finished_at stop_reason",
+        "update": f"{_COUNTS} {_FINDINGS} finished_at stop_reason problem exit_code seen_at",
     },
     "jobs": {"select": "job_id job", "insert": "job_id job"},
     "job_columns": {

@@ -18,6 +18,7 @@ from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.storage import check_storage
 from etl.schema import target_table
 
+NO_RIGHT = "42501"  # SQLSTATE insufficient_privilege
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
 _FUNCTION = "()"
@@ -28,7 +29,7 @@ _NEWEST = {
     "job_columns": "registered_at",
     "ledger": "job_id",
     "quarantine": "is_sample",
-    "runs": "job",
+    "runs": "seen_at",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
     "masked_columns": "first_used_at",
@@ -51,21 +52,27 @@ def create_tables(
 
     :param job: the job that the rows of an earlier version belong to; by default that of the table
     :param masked_fields: what was masked in their messages, by default the fields of the table
-    :raises TableError: there is no such schema
+    :raises TableError: there is no such schema, or the role may not update the tables
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
         # Two runs that start at the same time would both find nothing and both create.
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('etl.create_tables'))"))
-        if _outdated_tables(_own_columns(connection)):
+        existing = _own_columns(connection)
+        if outdated := _outdated_tables(existing):
             masked = table.masked_fields if masked_fields is None else masked_fields
             parameters = {
                 "job": job or table.full_name,
                 "masked_fields": json.dumps(sorted(masked)),
             }
             connection.execute(queries()["configure_tables"], parameters)
-            connection.exec_driver_sql(sql_file("tables.sql"))
+            try:
+                connection.exec_driver_sql(sql_file("tables.sql"))
+            except sa.exc.DBAPIError as error:
+                if _has_own_tables(existing) and getattr(error.orig, "pgcode", "") == NO_RIGHT:
+                    raise _outdated(outdated[0], " as the owner of the tables") from None
+                raise
         target = target_table(table)
         _check_schema_exists(connection, table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
@@ -140,14 +147,22 @@ def check_own_tables(connection: sa.Connection) -> None:
     :raises TableError: one of them does not, or is from an earlier version
     """
     existing = _own_columns(connection)
-    if not any(table in _NEWEST for table, _ in existing):
+    if not _has_own_tables(existing):
         raise TableError(NO_TABLES)
     if outdated := _outdated_tables(existing):
-        kind = "function" if _NEWEST[outdated[0]] == _FUNCTION else "table"
-        raise TableError(
-            f"{kind} 'etl.{outdated[0]}' is missing or from an earlier version; update it with: "
-            "etl init"
-        )
+        raise _outdated(outdated[0])
+
+
+def _outdated(name: str, whose: str = "") -> TableError:
+    kind = "function" if _NEWEST[name] == _FUNCTION else "table"
+    return TableError(
+        f"{kind} 'etl.{name}' is missing or from an earlier version; update it{whose} with: etl "
+        "init"
+    )
+
+
+def _has_own_tables(existing: set[tuple[str, str]]) -> bool:
+    return any(table in _NEWEST for table, _ in existing)
 
 
 def _outdated_tables(existing: set[tuple[str, str]]) -> list[str]:

@@ -50,8 +50,13 @@ def limited_engine(
 class Watchdog:
     """Limits how long one transaction on an engine may take."""
 
-    def __init__(self, engine: sa.Engine, seconds: float) -> None:
+    def __init__(self, engine: sa.Engine, seconds: float, level: int = logging.WARNING) -> None:
+        """Prepare for the engine's transactions.
+
+        :param level: of the log lines that say that a transaction was ended
+        """
         self._seconds = seconds
+        self._level = level
         self._connections: WeakSet[Any] = WeakSet()
         sa.event.listen(
             engine, "connect", lambda connection, _record: self._connections.add(connection)
@@ -81,9 +86,12 @@ class Watchdog:
         # Repeatedly, because the pool replaces a connection that it finds ended.
         while not self._ends_in_time(done, is_stopped):
             if is_stopped is not None and is_stopped():
-                log.warning("the run is to stop, but the database keeps it waiting; hanging up")
+                log.log(
+                    self._level, "the run is to stop, but the database keeps it waiting; hanging up"
+                )
             else:
-                log.warning(
+                log.log(
+                    self._level,
                     "a transaction has taken longer than database.answer_seconds (%g s); closing "
                     "its connection",
                     self._seconds,

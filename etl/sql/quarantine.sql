@@ -50,16 +50,16 @@ where cast(:run_id as uuid) is not null
   and not exists (select from etl.quarantine where run_id = cast(:run_id as uuid))
 order by 1
 
--- runs_beginning --
--- The runs whose id begins with these hexadecimal digits, newest first. An imported entry may be of a
--- run that another database has.
+-- runs_of_entries_beginning --
+-- As runs_beginning, with the runs of entries: an imported one may be of a run that another database
+-- has.
 select run_id, job, max(at) as at
 from (
     select run_id, job, started_at as at from etl.runs
     union all
     select run_id, job, quarantined_at from etl.quarantine
 ) as run
-where replace(cast(run_id as text), '-', '') like :digits || '%'
+where starts_with(replace(cast(run_id as text), '-', ''), :digits)
 group by run_id, job
 order by max(at) desc, run_id
 
@@ -108,6 +108,15 @@ from etl.quarantine join etl.ledger using (message_id)
 where quarantine_id = any(:ids)
   and ledger.job_id in (0, (select job_id from etl.jobs where jobs.job = quarantine.job))
   and ledger.run_id not in (quarantine.run_id, cast(:run_id as uuid))
+
+-- entries_of_run --
+-- Count what a run put into the quarantine: by what became of it, and samples apart.
+select case when is_sample then 'sample' else coalesce(closed_as, 'open') end as state,
+       count(*) as entries
+from etl.quarantine
+where run_id = cast(:run_id as uuid)
+group by 1
+order by 1
 
 -- update_reasons --
 -- Store new reasons for entries that stay open.

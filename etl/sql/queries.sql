@@ -131,6 +131,46 @@ set received = received + :received, loaded = loaded + :loaded,
     batches = batches + 1
 where run_id = :run_id
 
+-- add_findings --
+-- Add to a run what its messages were found to have. Of the unknown fields, the most frequent keep
+-- their names.
+update etl.runs
+set failed_checks = (
+        select coalesce(jsonb_agg(summed order by messages desc, "column", "check"), '[]')
+        from (
+            select "column", "check", sum(messages) as messages, sum(released) as released
+            from jsonb_to_recordset(failed_checks || cast(:failed_checks as jsonb))
+                as found ("column" text, "check" text, messages bigint, released bigint)
+            group by 1, 2
+        ) as summed
+    ),
+    unknown_fields = (
+        select coalesce(jsonb_agg(kept order by name is null, messages desc, name), '[]')
+        from (
+            select case when place <= :max_names then name end as name, sum(messages) as messages
+            from (
+                select name, sum(messages) as messages,
+                       row_number() over (order by name is null, sum(messages) desc, name) as place
+                from jsonb_to_recordset(unknown_fields || cast(:unknown_fields as jsonb))
+                    as found (name text, messages bigint)
+                group by name
+            ) as summed
+            group by 1
+        ) as kept
+    )
+where run_id = :run_id
+
+-- give_sign_of_life --
+-- Note that a run is alive. This waits for no batch that is adding its counts to the row. Nor does it
+-- hold the row while it waits for a disk or a standby, and it gives up a wait for the table's lock by
+-- itself: the session of a client that has given up would go on waiting. Both statements are sent
+-- together, and so they are one transaction.
+select set_config('lock_timeout', :lock_timeout, true), set_config('synchronous_commit', 'off', true);
+update etl.runs set seen_at = now()
+where run_id = (
+    select run_id from etl.runs where run_id = :run_id for no key update skip locked
+)
+
 -- run_counts --
 -- The committed counts of a run.
 select received, loaded, already_handled, quarantined, released, batches
@@ -141,7 +181,7 @@ from etl.runs where run_id = :run_id
 update etl.runs
 set received = :received, loaded = :loaded, already_handled = :already_handled,
     quarantined = :quarantined, released = :released, batches = :batches,
-    finished_at = now(), stop_reason = :stop_reason
+    finished_at = now(), stop_reason = :stop_reason, problem = :problem, exit_code = :exit_code
 where run_id = :run_id
 
 -- refused_look --
@@ -152,14 +192,46 @@ select started_at from (
 ) as latest
 where command = 'dry run' and stop_reason = 'last receives'
 
+-- run_state --
+-- Part of the queries below: whether a run has finished, is running, or has given no sign of life for
+-- so long that it was probably killed.
+case when finished_at is not null then 'finished'
+     when seen_at > now() - make_interval(secs => :gone_seconds) then 'running'
+     else 'killed?' end
+
 -- list_runs --
 -- The newest runs of a job, or of all jobs.
-select run_id, job, command, started_at, finished_at, received, loaded, already_handled, quarantined,
+select run_id, job, command, started_at, finished_at, {state} as state, received, loaded, already_handled, quarantined,
        released, batches, stop_reason, version, config_hash, host
 from etl.runs
 where cast(:job as text) is null or job = :job
 order by started_at desc
 limit :limit
+
+-- runs_beginning --
+-- The runs whose id begins with these hexadecimal digits, newest first.
+select run_id, job, started_at as at
+from etl.runs
+where starts_with(replace(cast(run_id as text), '-', ''), :digits)
+order by started_at desc, run_id
+
+-- whole_run --
+-- All that is known of a run.
+select cast(run_id as text) as run_id, job, command, {state} as state, started_at, finished_at,
+       seen_at, cast(extract(epoch from now() - seen_at) as float) as seconds_since_seen,
+       cast(extract(epoch from coalesce(finished_at, seen_at) - started_at) as float) as seconds,
+       received, loaded, already_handled, quarantined, released, batches,
+       stop_reason, exit_code, problem, failed_checks, unknown_fields, version, config_hash, host
+from etl.runs
+where run_id = cast(:run_id as uuid)
+
+-- broken_checks_of_run --
+-- The checks that the messages of a run failed, for a run of an earlier version, whose row has none.
+select "column", "check", sum(messages) as messages, 0 as released
+from etl.broken_checks
+where run_id = cast(:run_id as uuid)
+group by 1, 2
+order by messages desc, 1, 2
 
 -- role_and_triggers --
 -- For an error: the role that runs the statements, and the triggers and rules of a table.

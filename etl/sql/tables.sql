@@ -148,6 +148,21 @@ $$;
 -- and what stayed there as quarantined.
 alter table etl.runs add column if not exists command text not null default 'run';
 
+-- Why a run ended, in one sentence and as the exit code. What its messages were found to have: the
+-- checks that they failed, and the fields that no column reads. Both are lists, the most frequent
+-- first: [{"column": ..., "check": ..., "messages": ..., "released": ...}, ...], where released is how
+-- many of the messages are back in the queue, and [{"name": ..., "messages": ...}, ...], where a name
+-- that is null stands for all that may be personal. The batches add to them. seen_at is the last sign
+-- of life of a run that has not finished.
+alter table etl.runs
+    add column if not exists problem text,
+    add column if not exists exit_code smallint,
+    add column if not exists failed_checks jsonb not null default '[]',
+    add column if not exists unknown_fields jsonb not null default '[]',
+    add column if not exists seen_at timestamptz;
+-- Set afterwards, so that earlier runs show no sign of life.
+alter table etl.runs alter column seen_at set default now();
+
 -- Entries that are only a sample: some messages of the batch that the quarantine's budget refused. The
 -- messages themselves are still in the queue. Each budget stop of a job replaces the job's sample. The
 -- job's role may not delete from the quarantine, so this function deletes with its owner's rights.

@@ -208,8 +208,12 @@ def test_looks_that_are_refused_use_up_no_message(
         for _ in range(6):
             job.command("run", "--dry-run", *job.arguments)
         assert dead_letters(job) == 0
-        looks = job.rows("select command, received, released, stop_reason from etl.runs")
-        assert looks == [("dry run", 4, 4, "last receives")]
+        (look,) = job.rows(
+            "select command, received, released, stop_reason, exit_code from etl.runs"
+        )
+        assert look == ("dry run", 4, 4, "last receives", 1)
+        ((problem,),) = job.rows("select problem from etl.runs")
+        assert "--use-last-receives" in problem
         assert job.run()["loaded"] == 4
 
 

@@ -16,6 +16,7 @@ KEYS = "tests/acceptance/test_ledger_keys.py"
 LOADING = "tests/integration/test_loading.py"
 SESSION = "tests/integration/test_session.py"
 PREFLIGHT = "tests/integration/test_preflight.py"
+RECORD = "tests/integration/test_run_record.py"
 REFUSED = "tests/integration/test_refused_rows.py"
 VALUES = "tests/integration/test_stored_values.py"
 RECEIVING = "tests/integration/test_receiving.py"
@@ -463,5 +464,33 @@ BUGS = (
         "    check_target(engine, settings.table)\n",
         "    pass\n",
         (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
+    ),
+    Bug(
+        "forgets which checks the messages failed that it releases",
+        "etl/pipeline.py",
+        "        _note_released(drain, batch, known)\n",
+        "        del known\n",
+        (f"{RECORD}::test_a_budget_stop_keeps_its_sentence_and_what_was_released",),
+    ),
+    Bug(
+        "keeps names of unknown fields that may be personal",
+        "etl/extract.py",
+        "        kept[name if is_kept else None] += count\n",
+        "        kept[name if is_kept or count else None] += count\n",
+        (f"{RECORD}::test_a_run_keeps_the_names_of_fields_that_no_column_reads",),
+    ),
+    Bug(
+        "lets its sign of life wait for a batch",
+        "etl/sql/queries.sql",
+        "for no key update skip locked\n",
+        "for no key update\n",
+        (f"{RECORD}::test_a_sign_of_life_waits_for_no_batch",),
+    ),
+    Bug(
+        "gives no sign of life",
+        "etl/postgres/sign_of_life.py",
+        "    while not done.wait(every_seconds):\n",
+        "    while not done.wait():\n",
+        (f"{RECORD}::test_a_run_that_waits_for_messages_gives_signs_of_life",),
     ),
 )

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl import ledger, load, quarantine
+from etl.analysis.history import recent_runs
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.crypto.seal import unseal_each
@@ -28,7 +29,7 @@ from etl.postgres.engine import open_engine, transaction
 from etl.postgres.insertion import PIECE_ROWS
 from etl.postgres.sqlstate import RowRefused, translate
 from etl.postgres.tables import check_tables, create_tables
-from etl.runs import Counts, Run, Totals, recent_runs
+from etl.runs import Counts, Run, Totals
 from tests.unit.builders import message
 
 RUN = "00000000-0000-4000-8000-000000000001"

@@ -276,7 +276,8 @@ def test_tables_of_the_first_version_get_what_they_lack(
     with engine.connect() as connection:
         entries = connection.execute(sa.text("select message_id, closed_as from etl.quarantine"))
         assert entries.all() == [("m1", None)]
-        assert connection.execute(sa.text("select command from etl.runs")).all() == [("run",)]
+        runs = connection.execute(sa.text("select command, seen_at, failed_checks from etl.runs"))
+        assert runs.all() == [("run", None, [])]
     upgraded = columns(engine)
     with engine.begin() as connection:
         connection.execute(sa.text("drop schema etl cascade"))

@@ -19,6 +19,7 @@ from typing import Any
 import click
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from etl import cli, logs, worker
@@ -87,7 +88,20 @@ def hostile(job: Job, tmp_path: Path) -> Job:
     job.send(hostile_event(**{f"u{NAME}": None}), hostile_event(**{f"u{NAME}": "other"}))
     job.run()
     job.send(*[hostile_event()] * 3)
+    with job.engine.begin() as connection:
+        connection.execute(sa.text(HOSTILE_RUN), {"hostile": HOSTILE, "job": f"public.{NAME}"})
     return job
+
+
+HOSTILE_RUN = """
+insert into etl.runs (run_id, job, command, version, config_hash, host, stop_reason, problem,
+                      finished_at, failed_checks, unknown_fields)
+values ('00000000-0000-4000-8000-000000000000', :job, :hostile, :hostile, '', :hostile, :hostile,
+        :hostile, now(), json_build_array(json_build_object(
+            'column', cast(:hostile as text), 'check', cast(:hostile as text), 'messages', 1,
+            'released', 0
+        )), json_build_array(json_build_object('name', cast(:hostile as text), 'messages', 1)))
+"""
 
 
 def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]]:
@@ -98,6 +112,8 @@ def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]
         "run --dry-run": ("--max-messages", "1"),
         "run": ("--idle-seconds", "1"),
         "history": (),
+        "history 00000000-0000": (),
+        "history --json": ("00000000-0000",),
         "report duplicates": (),
         "rows": value,
         "rows --json": value,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from etl import extract
 from etl.frames import ABSENT
+from etl.postgres.findings import MAX_NAMES, without_personal_names
 from tests.unit.builders import EVENT, FIELDS, SENT_MS, event, message
 
 
@@ -136,3 +139,41 @@ def test_no_messages_give_empty_frames_with_their_columns() -> None:
     raw, unreadable = extract.read([], FIELDS)
     assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
     assert list(unreadable.columns) == ["message_id", "column", "check"]
+
+
+def kept_names(unknown: dict[str, int], messages: int) -> dict[str | None, int]:
+    """The names of unknown fields that are kept, with their messages."""
+    return dict(without_personal_names(Counter(unknown), messages))
+
+
+@pytest.mark.parametrize("rule", ["ignore", "reject"])
+def test_fields_that_no_column_reads_are_counted(rule: Literal["ignore", "reject"]) -> None:
+    """Also in messages that are refused for them. Other names of a field are not unknown."""
+    bodies = [event(b=1, a=2), event(a=2), event(), "{", event(old_ip="x")]
+    messages = [message(body, number) for number, body in enumerate(bodies)]
+    unknown = Counter[str]()
+    names = {"ip": ["old_ip"]}
+    extract.read(messages, FIELDS, other_names=names, unknown_fields=rule, unknown=unknown)
+    assert unknown == {"a": 2, "b": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["a@example.com", "593-47-5928", "1.2.3.4", "", "a b", "é", "x" * 64, "u2026", "a\n"]
+)
+def test_a_name_that_may_be_personal_is_not_kept(name: str) -> None:
+    """However often it comes."""
+    assert kept_names({name: 100}, 100) == {None: 100}
+
+
+def test_only_names_that_many_messages_have_are_kept() -> None:
+    """The others may be users, in a map by user."""
+    seen = {"ip_address": 100, "geo.city-v2": 5, "anna": 4}
+    assert kept_names(seen, 100) == {"ip_address": 100, "geo.city-v2": 5, None: 4}
+    assert kept_names(seen, 1000) == {"ip_address": 100, None: 9}
+
+
+def test_a_bounded_number_of_names_is_kept() -> None:
+    """The most frequent ones."""
+    kept = kept_names({f"f{number}": 10 + number for number in range(60)}, 100)
+    assert len(kept) == MAX_NAMES + 1
+    assert kept[None] == sum(range(10, 20))

@@ -51,7 +51,8 @@ for name, chosen in batches.items():
     frames = [raw, unreadable, valid, invalid, batch.masked, batch.rejects, kept,
               pd.concat([kept, kept])]
     out[name] = [shown(frame) for frame in frames]
-    out[name] += [quarantine.reason_counts(batch.rejects), quarantine.by_message(batch.rejects)]
+    out[name].append(quarantine.reasons(quarantine.check_counts(batch.rejects)))
+    out[name].append(quarantine.by_message(batch.rejects))
     out[name].append(list(mask.unmask_tokens(batch.masked["masked_ip"], KEYRING, "ip")))
     output.frame(raw, "raw")
 print(json.dumps(out))

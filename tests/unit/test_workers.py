@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import config, logs
+from etl.postgres.findings import Findings
 from etl.runs import Counts, Run, Share, Totals, WorkerResult
 from etl.sqs.limits import NoQuota, Stop
 from etl.workers import process, restarts
@@ -150,3 +152,16 @@ def test_the_reason_of_a_run_is_what_ended_it(
     nothing: Any = None
     total = sum_results(workers, NoRow("run", "hash"), nothing, stop, None)
     assert (total.stop_reason, total.exit_code) == (reason, code)
+
+
+def test_what_any_worker_released_is_in_the_totals() -> None:
+    """Each of them may have been stopped by the budget, with failed checks of its own."""
+    workers = [worker("quarantine budget", exit_code=3) for _ in range(2)]
+    for number, each in enumerate(workers, 1):
+        assert each.result is not None
+        released = Findings(Counter({("ip", "type"): number}), Counter({"new": number, None: 1}))
+        each.result = replace(each.result, totals=Totals(released_findings=released))
+    nothing: Any = None
+    total = sum_results(workers, NoRow("run", "hash"), nothing, Stop(), None)
+    assert total.totals.released_findings.checks == {("ip", "type"): 3}
+    assert total.totals.released_findings.unknown_fields == {"new": 3, None: 2}
