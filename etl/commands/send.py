@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +104,7 @@ def send(
         )
     else:
         bodies = (body for line in file if (body := line.rstrip("\n")).strip())
-    queue = open_queue(settings.queue)
+    queue = open_queue(settings.queue, os.environ)
     sent, refused = send_bodies(
         queue,
         output.track(bodies, "sending", sample),

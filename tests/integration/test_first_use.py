@@ -638,7 +638,7 @@ def test_a_worker_compares_the_keyring_that_it_has_loaded_itself(
     stop = Stop()
     prepare_database(these, made, KEYRING, run, stop)
     ready = Ready(WRONG, Queue(None, ""), QueueState(30, 0, 0), None)
-    monkeypatch.setattr(worker, "_check_patiently", lambda *_: ready)
+    monkeypatch.setattr(worker, "check_keys_and_queue", lambda *_: ready)
     with pytest.raises(KeyringError, match="is not the key that job"):
         worker.work_in_own_process(
             these, Share(run), open_quota(None), stop, lambda *_: nullcontext()

@@ -15,6 +15,7 @@ from tests.unit.builders import ROOT
 # A module or package imports from its own layer and the ones above it in this table only.
 LAYERS = (
     "version errors config logs backoff",
+    "aws",
     "crypto",
     "frames fieldtypes schema sqs",
     "postgres",

@@ -1,0 +1,212 @@
+"""How to reach an AWS service: its region, its endpoint and the credentials.
+
+Everything that a mistake in the configuration can spoil is looked at here, before the first call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import multiprocessing
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from botocore import exceptions as boto
+
+from etl.aws import endpoints, faults, regions
+from etl.aws.session import EnvironmentSession
+from etl.aws.variables import CA_BUNDLES, KEY, REGIONS, SECRET, aws_variables, first_set
+from etl.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+MAX_NAMES = 8  # of profiles, in an error
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client of one service is made from."""
+
+    service: str  # botocore's name, such as sqs
+    region: str
+    endpoint_url: str | None = field(repr=False)  # None: that of AWS
+    session: EnvironmentSession = field(repr=False)
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile in use."""
+        return self.session.profile_name
+
+
+def find_access(
+    service: str, environment: Mapping[str, str], queue_url: str | None = None
+) -> Access:
+    """Find region, endpoint and credentials of a service.
+
+    The region is that of AWS_REGION, AWS_DEFAULT_REGION or the profile. If a queue's URL has
+    another one, it is taken, and a log line says so.
+
+    :param environment: has the AWS variables; those of this process are not looked at
+    :raises SettingsError: something in the AWS configuration cannot be used
+    """
+    variables = aws_variables(environment)
+    session = EnvironmentSession(variables)
+    with _configuration(session):
+        # Reads the files and looks for the profile.
+        session.get_scoped_config()
+        endpoint = session.endpoint(service)
+        if endpoint:
+            endpoints.check_endpoint(*endpoint)
+        endpoint_url = endpoint[0] if endpoint else None
+        if queue_url is not None:
+            endpoints.check_queue_url(queue_url, endpoint_url)
+        region = _region(session, queue_url)
+        if endpoint_url is None or endpoint_url.startswith("https:"):
+            _check_ca_bundle(session)
+        _load_credentials(session, region)
+    return Access(service, region, endpoint_url, session)
+
+
+def known_regions(session: EnvironmentSession) -> list[str]:
+    """The regions of AWS that botocore knows."""
+    partitions = session.get_available_partitions()
+    return [r for name in partitions for r in session.get_available_regions("sqs", name)]
+
+
+def _region(session: EnvironmentSession, queue_url: str | None) -> str:
+    configured = session.get_config_variable("region")
+    variable = first_set(session.variables, REGIONS)
+    source = variable or f"profile {session.profile_name!r}"
+    if configured:
+        regions.check_region(configured, source, lambda: known_regions(session))
+    of_queue = regions.region_of_queue(queue_url) if queue_url else None
+    if configured and of_queue and configured != of_queue and _is_main_process():
+        log.warning(
+            "the region in %s is %r, but the queue's URL is in %r: using %r for SQS",
+            source,
+            configured,
+            of_queue,
+            of_queue,
+        )
+    if not (of_queue or configured):
+        raise SettingsError(
+            "no AWS region: set AWS_REGION, or 'region' in the profile"
+            f"{_missing_files_words(session)}"
+        )
+    return str(of_queue or configured)
+
+
+def _is_main_process() -> bool:
+    """Whether this is not a worker, which would only repeat what its parent has said."""
+    return multiprocessing.parent_process() is None
+
+
+def _check_ca_bundle(session: EnvironmentSession) -> None:
+    path = session.get_config_variable("ca_bundle")
+    if not path:
+        return
+    source = first_set(session.variables, CA_BUNDLES) or f"profile {session.profile_name!r}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        problem = "has no certificate in the PEM format"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    else:
+        return
+    raise SettingsError(f"the CA bundle {path!r} of {source} {problem}")
+
+
+def _load_credentials(session: EnvironmentSession, region: str) -> None:
+    """Get the credentials once, so that a fault in them shows before the first call.
+
+    If the service that gives them does not answer for now, that is left to the first call.
+    """
+    session.use_credentials(region)
+    try:
+        found = session.get_credentials()
+        if found is not None:
+            found.get_frozen_credentials()
+    except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
+        if faults.is_transient_at_start(error):
+            log.debug("no AWS credentials yet: %s", type(error).__name__)
+            return
+        raise SettingsError(_credentials_words(error, session)) from None
+    if found is None:
+        raise SettingsError(
+            f"no AWS credentials: set {KEY} and {SECRET}, or AWS_PROFILE, or give this machine a "
+            f"role{_half_a_key_words(session)}{_missing_files_words(session)}"
+        )
+
+
+def _credentials_words(error: Exception, session: EnvironmentSession) -> str:
+    profile = session.profile_name
+    if isinstance(error, OSError) and not isinstance(error, boto.BotoCoreError):
+        for name in ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
+            if error.filename is not None and error.filename == session.variables.get(name):
+                return f"{name} {error.filename!r} cannot be read: {error.strerror}"
+    if "credential_process" in session.get_scoped_config() and not isinstance(
+        error, boto.BotoCoreError | boto.ClientError
+    ):
+        words = faults.process_fault(error, profile)
+        if words:
+            return words
+    return faults.credentials_fault(error, profile).text
+
+
+def _half_a_key_words(session: EnvironmentSession) -> str:
+    profile = session.get_scoped_config()
+    has_half = "aws_secret_access_key" in profile and "aws_access_key_id" not in profile
+    return f"; profile {session.profile_name!r} has a secret without its key id" if has_half else ""
+
+
+def _missing_files_words(session: EnvironmentSession) -> str:
+    missing = session.missing_files()
+    return f"; there is no file at {' or '.join(missing)}" if missing else ""
+
+
+@contextmanager
+def _configuration(session: EnvironmentSession) -> Iterator[None]:
+    """Turn what botocore raises about its configuration into one line."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except boto.ProfileNotFound:
+        raise SettingsError(_no_profile_words(session)) from None
+    except boto.ConfigParseError as error:
+        raise SettingsError(
+            f"the AWS configuration file {error.kwargs.get('path')!r} cannot be parsed: correct "
+            "it, or name another one in AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE"
+        ) from None
+    except boto.InvalidConfigError as error:
+        raise SettingsError(faults.credentials_fault(error, session.profile_name).text) from None
+    except (boto.BotoCoreError, ValueError, OSError) as error:
+        raise SettingsError(unusable(error)) from None
+
+
+def _no_profile_words(session: EnvironmentSession) -> str:
+    name = str(session.get_config_variable("profile"))
+    known = sorted(session.available_profiles)
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        hint = f"; did you mean {close[0]!r}?"
+    elif known:
+        more = ", ..." if len(known) > MAX_NAMES else ""
+        hint = f"; there are {', '.join(map(repr, known[:MAX_NAMES]))}{more}"
+    else:
+        hint = "; there are no profiles"
+    return (
+        f"{session.profile_source} profile {name!r}, which does not exist{hint}"
+        f"{_missing_files_words(session)}"
+    )
+
+
+def unusable(error: Exception) -> str:
+    """What to say of an error whose own text quotes values, which can have a password in them."""
+    return (
+        f"the AWS configuration cannot be used ({type(error).__name__}); check the AWS variables "
+        "and the profile"
+    )
