@@ -1,4 +1,4 @@
-"""How to reach an AWS service: its region, its endpoint and the credentials.
+"""How to reach an AWS service: its region, its endpoint and credentials, and a client of it.
 
 Everything that a mistake in the configuration can spoil is looked at here, before the first call.
 """
@@ -12,12 +12,24 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from botocore import exceptions as boto
+from botocore.config import Config
 
-from etl.aws import endpoints, faults, regions
+from etl.aws import endpoints, regions
+from etl.aws.connections import Destination
+from etl.aws.credentials import load_credentials, missing_files_words, place
+from etl.aws.faults import credentials_fault
 from etl.aws.session import EnvironmentSession
-from etl.aws.variables import CA_BUNDLES, KEY, REGIONS, SECRET, aws_variables, first_set
+from etl.aws.variables import (
+    CA_BUNDLES,
+    REGIONS,
+    aws_variables,
+    first_set,
+    proxies,
+    variables_problem,
+)
 from etl.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -39,6 +51,11 @@ class Access:
         """The name of the profile in use."""
         return self.session.profile_name
 
+    @property
+    def credentials(self) -> str:
+        """Which credentials are in use, in words that follow "the credentials"."""
+        return place(self.session)
+
 
 def find_access(
     service: str, environment: Mapping[str, str], queue_url: str | None = None
@@ -52,6 +69,9 @@ def find_access(
     :raises SettingsError: something in the AWS configuration cannot be used
     """
     variables = aws_variables(environment)
+    problem = variables_problem(variables)
+    if problem:
+        raise SettingsError(problem)
     session = EnvironmentSession(variables)
     with _configuration(session):
         # Reads the files and looks for the profile.
@@ -65,7 +85,10 @@ def find_access(
         region = _region(session, queue_url)
         if endpoint_url is None or endpoint_url.startswith("https:"):
             _check_ca_bundle(session)
-        _load_credentials(session, region)
+        url = endpoint_url or f"https://{service}.{region}.amazonaws.com"
+        for scheme, proxy in proxies(variables, url).items():
+            endpoints.check_proxy(proxy, scheme)
+        load_credentials(session, region)
     return Access(service, region, endpoint_url, session)
 
 
@@ -73,6 +96,37 @@ def known_regions(session: EnvironmentSession) -> list[str]:
     """The regions of AWS that botocore knows."""
     partitions = session.get_available_partitions()
     return [r for name in partitions for r in session.get_available_regions("sqs", name)]
+
+
+def open_client(access: Access, config: Config | None = None) -> Any:
+    """Make a client. Calls nothing.
+
+    :raises SettingsError: something in the AWS configuration cannot be used
+    """
+    try:
+        return access.session.create_client(
+            access.service,
+            region_name=access.region,
+            endpoint_url=access.endpoint_url,
+            config=config,
+        )
+    except (boto.BotoCoreError, ValueError) as error:
+        raise SettingsError(unusable(error)) from None
+
+
+def destination(access: Access, client: Any, service: str) -> Destination:
+    """Where the calls of a client go.
+
+    :param service: its name in words
+    """
+    return Destination(
+        service=service,
+        url=str(client.meta.endpoint_url),
+        region=access.region,
+        profile=access.profile,
+        credentials=access.credentials,
+        suggestion=lambda: regions.nearest_region(access.region, known_regions(access.session)),
+    )
 
 
 def _region(session: EnvironmentSession, queue_url: str | None) -> str:
@@ -93,7 +147,7 @@ def _region(session: EnvironmentSession, queue_url: str | None) -> str:
     if not (of_queue or configured):
         raise SettingsError(
             "no AWS region: set AWS_REGION, or 'region' in the profile"
-            f"{_missing_files_words(session)}"
+            f"{missing_files_words(session)}"
         )
     return str(of_queue or configured)
 
@@ -119,54 +173,6 @@ def _check_ca_bundle(session: EnvironmentSession) -> None:
     raise SettingsError(f"the CA bundle {path!r} of {source} {problem}")
 
 
-def _load_credentials(session: EnvironmentSession, region: str) -> None:
-    """Get the credentials once, so that a fault in them shows before the first call.
-
-    If the service that gives them does not answer for now, that is left to the first call.
-    """
-    session.use_credentials(region)
-    try:
-        found = session.get_credentials()
-        if found is not None:
-            found.get_frozen_credentials()
-    except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
-        if faults.is_transient_at_start(error):
-            log.debug("no AWS credentials yet: %s", type(error).__name__)
-            return
-        raise SettingsError(_credentials_words(error, session)) from None
-    if found is None:
-        raise SettingsError(
-            f"no AWS credentials: set {KEY} and {SECRET}, or AWS_PROFILE, or give this machine a "
-            f"role{_half_a_key_words(session)}{_missing_files_words(session)}"
-        )
-
-
-def _credentials_words(error: Exception, session: EnvironmentSession) -> str:
-    profile = session.profile_name
-    if isinstance(error, OSError) and not isinstance(error, boto.BotoCoreError):
-        for name in ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
-            if error.filename is not None and error.filename == session.variables.get(name):
-                return f"{name} {error.filename!r} cannot be read: {error.strerror}"
-    if "credential_process" in session.get_scoped_config() and not isinstance(
-        error, boto.BotoCoreError | boto.ClientError
-    ):
-        words = faults.process_fault(error, profile)
-        if words:
-            return words
-    return faults.credentials_fault(error, profile).text
-
-
-def _half_a_key_words(session: EnvironmentSession) -> str:
-    profile = session.get_scoped_config()
-    has_half = "aws_secret_access_key" in profile and "aws_access_key_id" not in profile
-    return f"; profile {session.profile_name!r} has a secret without its key id" if has_half else ""
-
-
-def _missing_files_words(session: EnvironmentSession) -> str:
-    missing = session.missing_files()
-    return f"; there is no file at {' or '.join(missing)}" if missing else ""
-
-
 @contextmanager
 def _configuration(session: EnvironmentSession) -> Iterator[None]:
     """Turn what botocore raises about its configuration into one line."""
@@ -182,7 +188,7 @@ def _configuration(session: EnvironmentSession) -> Iterator[None]:
             "it, or name another one in AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE"
         ) from None
     except boto.InvalidConfigError as error:
-        raise SettingsError(faults.credentials_fault(error, session.profile_name).text) from None
+        raise SettingsError(credentials_fault(error, session.profile_name).text) from None
     except (boto.BotoCoreError, ValueError, OSError) as error:
         raise SettingsError(unusable(error)) from None
 
@@ -200,7 +206,7 @@ def _no_profile_words(session: EnvironmentSession) -> str:
         hint = "; there are no profiles"
     return (
         f"{session.profile_source} profile {name!r}, which does not exist{hint}"
-        f"{_missing_files_words(session)}"
+        f"{missing_files_words(session)}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from etl.aws.connections import shown
 from etl.aws.regions import is_aws_host, region_of_queue
 from etl.errors import SettingsError
 
@@ -13,17 +14,6 @@ _NAME = re.compile(r"[\w-]{1,80}(?:\.fifo)?", re.ASCII)
 _CONSOLE = re.compile(r"console\.(?:aws|amazonaws)|\.aws\.amazon\.com$")
 _PATH_IN_AWS = re.compile(r"/\d{12}/[^/]+/?")
 _EXAMPLE = "https://sqs.eu-west-1.amazonaws.com/123456789012/logins"
-
-
-def shown(url: str) -> str:
-    """The scheme, host and port of a URL: there may be a password in its other parts."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "an address that is not shown"
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
 
 
 def check_endpoint(url: str, source: str) -> None:
@@ -35,6 +25,17 @@ def check_endpoint(url: str, source: str) -> None:
     problem = _problem(url)
     if problem:
         raise SettingsError(f"the endpoint in {source} {problem}")
+
+
+def check_proxy(url: str, scheme: str) -> None:
+    """Refuse a proxy that botocore cannot use.
+
+    :param scheme: of the URLs that it is for
+    :raises SettingsError: its host or port cannot be one, or it is not an HTTP proxy
+    """
+    problem = _problem(url if "://" in url else f"http://{url.removeprefix('//')}")
+    if problem:
+        raise SettingsError(f"the proxy in {scheme.upper()}_PROXY {problem}")
 
 
 def check_queue_url(url: str, endpoint_url: str | None) -> None:

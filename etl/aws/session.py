@@ -7,17 +7,18 @@ directory, in which its files are by default.
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from getpass import getpass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import botocore.session
 from botocore import configprovider, credentials
 from botocore.config import Config
+from botocore.exceptions import RefreshWithMFAUnsupportedError
 from botocore.utils import InstanceMetadataFetcher, resolve_imds_endpoint_mode
 
-from etl.aws.variables import FILES, PROFILES, REGIONS, first_set
+from etl.aws.variables import FILES, PROFILES, REGIONS, ROLE, WEB_IDENTITY, first_set, proxies
 
 # STS, SSO and the like are asked before a call can be made. With botocore's own limits an
 # unreachable one would take minutes to fail.
@@ -26,8 +27,8 @@ ANSWER_SECONDS = 10
 MAX_ATTEMPTS = 3
 PROCESS_SECONDS = 60  # how long a credential_process may take
 _WEB_IDENTITY = {
-    "web_identity_token_file": "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "role_arn": "AWS_ROLE_ARN",
+    "web_identity_token_file": WEB_IDENTITY,
+    "role_arn": ROLE,
     "role_session_name": "AWS_ROLE_SESSION_NAME",
 }
 
@@ -160,6 +161,7 @@ def _resolver(session: EnvironmentSession, region: str | None) -> Any:
             [environment, container, metadata]
         ),
         profile_provider_builder=profiles,
+        prompter=_ask_for_mfa_code,
     )
     identity = {key: variables[v] for key, v in _WEB_IDENTITY.items() if v in variables}
     web_identity = credentials.AssumeRoleWithWebIdentityProvider(
@@ -183,6 +185,16 @@ def _resolver(session: EnvironmentSession, region: str | None) -> Any:
             metadata,
         ]
     )
+
+
+def _ask_for_mfa_code(prompt: str) -> str:
+    """Ask a person, if one is there.
+
+    :raises RefreshWithMFAUnsupportedError: nobody is there
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RefreshWithMFAUnsupportedError
+    return getpass(prompt)
 
 
 def _metadata_fetcher(session: EnvironmentSession) -> Any:
@@ -217,14 +229,3 @@ class _Process:
     def communicate(self) -> tuple[bytes, bytes]:
         """What it has printed."""
         return self._done.stdout, self._done.stderr
-
-
-def proxies(variables: Mapping[str, str], url: str) -> dict[str, str]:
-    """The proxies for a URL, by the rules of ``urllib``: lower-case variables come first."""
-    found: dict[str, str] = {}
-    for name in sorted(variables):  # capitals sort before small letters
-        if name.lower().endswith("_proxy") and variables[name].strip():
-            found[name.lower().removesuffix("_proxy")] = variables[name].strip()
-    if proxy_bypass_environment(urlsplit(url).netloc, found):
-        return {}
-    return {scheme: found[scheme] for scheme in ("http", "https") if scheme in found}

@@ -46,9 +46,9 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     """
     from botocore.exceptions import ClientError
 
-    from etl.aws import answers, faults
-    from etl.aws.access import find_access
-    from etl.aws.client import destination, open_client
+    from etl.aws import answers
+    from etl.aws.access import destination, find_access, open_client
+    from etl.aws.faults import explain
 
     access = find_access("secretsmanager", environment)
     client = open_client(access)
@@ -59,13 +59,13 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     except ClientError as error:
         code = error.response["Error"]["Code"]
         problem = f"cannot be read: {code}"
-        words = answers.refusal(code, error.operation_name, "secretsmanager")
+        words = answers.refusal(code, error.operation_name, "secretsmanager", access.credentials)
         if code == "ResourceNotFoundException":
             words = f"correct the id or the region ({access.region!r}), or {RESTORE}"
         problem += f"; {words}" if words else ""
     except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
         to = destination(access, client, "Secrets Manager")
-        problem = f"cannot be read: {faults.explain(error, 'get_secret_value', to).text}"
+        problem = f"cannot be read: {explain(error, 'get_secret_value', to).text}"
     finally:
         client.close()
     if "SecretString" in answer:

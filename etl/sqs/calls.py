@@ -9,7 +9,7 @@ from etl.errors import QueueRefused, QueueUnavailable
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-    from etl.aws.faults import Destination, Fault
+    from etl.aws.connections import Destination, Fault
 
 # How AWS begins its text when the clocks differ by five minutes or more. The codes are
 # InvalidSignatureException and SignatureDoesNotMatch, the same as for a wrong key. This one passes
@@ -52,17 +52,19 @@ class Calls:
 
     @property
     def _destination(self) -> Destination:
-        from etl.aws.faults import Destination
+        from etl.aws.connections import Destination
 
         meta = self._client.meta
         return self._to or Destination("SQS", meta.endpoint_url, meta.region_name)
 
     def _answered(self, error: ClientError, name: str) -> QueueRefused | QueueUnavailable:
         """What an answer other than success means."""
-        from etl.aws import answers, faults
+        from etl.aws import answers
+        from etl.aws.connections import foreign_answer
+        from etl.aws.faults import credentials_fault
 
         if error.operation_name not in self._client.meta.method_to_api_mapping.values():
-            return self._failed(faults.credentials_fault(error, self._destination.profile))
+            return self._failed(credentials_fault(error, self._destination.profile))
         details = error.response.get("Error", {})
         code = str(details.get("Code", "unknown"))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -74,9 +76,9 @@ class Calls:
         # The text of the error can repeat what was sent; its code cannot.
         said = f"SQS answered {code!r} (HTTP {status}) to {name!r}"
         if answers.is_foreign(code):
-            return self._failed(faults.foreign_answer(name, self._destination, said))
+            return self._failed(foreign_answer(name, self._destination, said))
         self._has_answered = True
-        words = answers.refusal(code, error.operation_name)
+        words = answers.refusal(code, error.operation_name, of=self._destination.credentials)
         if words is None:
             return QueueUnavailable(said)
         return QueueRefused(f"{said}: {words}{self._where(answers.short_code(code))}")
@@ -84,12 +86,12 @@ class Calls:
     def _where(self, code: str) -> str:
         if code not in ("NonExistentQueue", "QueueDoesNotExist"):
             return ""
-        from etl.aws.endpoints import shown
+        from etl.aws.connections import shown
 
         return f" (asked at {shown(self._destination.url)}, region {self._destination.region!r})"
 
     def _failed(self, fault: Fault) -> QueueRefused | QueueUnavailable:
-        from etl.aws.faults import Kind
+        from etl.aws.connections import Kind
 
         is_final = fault.kind is Kind.REFUSAL or (
             fault.kind is Kind.FINAL_AT_START and not self._has_answered

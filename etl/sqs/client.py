@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from etl.config import QueueSettings
 from etl.errors import SettingsError
 from etl.sqs.call_queue import MAX_CALL_THREADS
+from etl.sqs.calls import Calls
 from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
 from etl.sqs.queue import Queue
 from etl.version import __version__
@@ -24,8 +25,7 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
     """
     from botocore.config import Config
 
-    from etl.aws.access import find_access
-    from etl.aws.client import destination, open_client
+    from etl.aws.access import destination, find_access, open_client
 
     url = (settings.url or "").strip()
     if not url:
@@ -44,4 +44,4 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
     )
     access = find_access("sqs", environment, url)
     client = open_client(access, config)
-    return Queue(client, url, destination(access, client, "SQS"))
+    return Queue(Calls(client, destination(access, client, "SQS")), url)

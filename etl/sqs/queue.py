@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from etl.errors import QueueRefused
-from etl.sqs.calls import Calls
 from etl.sqs.message import Handle, Message, in_tens, read_message
 from etl.sqs.redrive import RedrivePolicy, read_policy
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-    from etl.aws.faults import Destination
 
 # Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
 SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
 FIFO_ATTRIBUTES = [*SYSTEM_ATTRIBUTES, "MessageGroupId"]
+
+
+class Caller(Protocol):
+    """Makes calls to SQS, and raises QueueRefused or QueueUnavailable for those that fail."""
+
+    def __call__(self, name: str, /, **parameters: Any) -> Any:
+        """Make the call of this name; return its answer."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,12 @@ class QueueState:
 class Queue:
     """One SQS queue. Safe to use from several threads, as botocore's clients are."""
 
-    def __init__(self, client: SQSClient | Calls, url: str, to: Destination | None = None) -> None:
+    def __init__(self, calls: Caller, url: str) -> None:
         """Make calls about one queue.
 
-        :param client: or the calls of another queue of this region
-        :param to: where the client's calls go, if it is not made by the standard AWS variables
+        :param calls: makes a call of SQS, by the name of botocore's method
         """
-        self._calls = client if isinstance(client, Calls) else Calls(client, to)
+        self._calls = calls
         self.url = url
 
     @property

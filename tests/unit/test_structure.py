@@ -27,7 +27,7 @@ LAYERS = (
 )
 STAGES = {"extract", "validate", "mask", "load", "ledger", "quarantine"}
 MAX_TOP_MODULES = 25
-MAX_CHAIN = 11
+MAX_CHAIN = 14
 MAX_LINES = 250
 ETL = ROOT / "etl"
 
