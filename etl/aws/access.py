@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from botocore import exceptions as boto
@@ -158,11 +159,13 @@ def _is_main_process() -> bool:
 
 
 def _check_ca_bundle(session: EnvironmentSession) -> None:
-    path = session.get_config_variable("ca_bundle")
+    path = session.ca_bundle
     if not path:
         return
     source = first_set(session.variables, CA_BUNDLES) or f"profile {session.profile_name!r}"
     try:
+        with Path(path).open("rb"):  # OpenSSL takes a folder, and finds nothing in it
+            pass
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
         problem = "has no certificate in the PEM format"

@@ -91,10 +91,15 @@ class EnvironmentSession(botocore.session.Session):
         url = provider.provide()
         return (str(url), f"profile {self.profile_name!r}") if url else None
 
+    @property
+    def ca_bundle(self) -> str | None:
+        """The file of the authorities that TLS trusts; None for those that come with botocore."""
+        return self.get_config_variable("ca_bundle") or self.variables.get("REQUESTS_CA_BUNDLE")
+
     def create_client(self, service_name: str, *args: Any, **options: Any) -> Any:
         """Make a client, also the clients that get credentials.
 
-        Endpoint and proxies are always given, so that botocore does not look for them itself.
+        Endpoint, proxies and authorities are always given: botocore would look for them itself.
         """
         endpoint = self.endpoint(service_name)
         options.setdefault("endpoint_url", endpoint[0] if endpoint else None)
@@ -107,6 +112,7 @@ class EnvironmentSession(botocore.session.Session):
             proxies=proxies(self.variables, url),
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]
         )
+        options.setdefault("verify", self.ca_bundle or True)
         given = options.pop("config", None)
         options["config"] = limits.merge(given) if given else limits
         return super().create_client(service_name, *args, **options)
