@@ -15,6 +15,8 @@ from typing import TypeGuard
 from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
+from urllib3.exceptions import LocationParseError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 CHECK = "check the network, AWS_REGION and AWS_ENDPOINT_URL"
 _NO_SUCH_NAME = {
@@ -95,9 +97,12 @@ def connection_fault(error: boto.BotoCoreError, call: str, to: Destination) -> F
     final = final_cause(error)
     if final:
         return Fault(f"{begin} {where}: {_final_words(final, error, to)}", Kind.FINAL_AT_START)
+    hint = ""
+    if isinstance(error, boto.ConnectionClosedError) and to.url.startswith("http:"):
+        hint = "; if the server there speaks TLS, use https:// in AWS_ENDPOINT_URL"
     proxy = " through the proxy" if isinstance(error, boto.ProxyConnectionError) else ""
     kind = type(error).__name__
-    return Fault(f"{begin} {where}{proxy} ({kind}); {CHECK}", Kind.OUTAGE)
+    return Fault(f"{begin} {where}{proxy} ({kind}); {CHECK}{hint}", Kind.OUTAGE)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -124,7 +129,9 @@ def final_cause(error: BaseException) -> BaseException | None:
             return cause if cause.reason else None  # a timeout has none
         if isinstance(cause, http.client.BadStatusLine) and _is_tls(str(cause)):
             return cause
-        if isinstance(cause, UnicodeError) or type(cause).__name__ == "LocationParseError":
+        if isinstance(cause, CertificateError):
+            return cause
+        if isinstance(cause, UnicodeError | LocationParseError):
             return cause
     return None
 
@@ -147,6 +154,8 @@ def _final_words(cause: BaseException, error: boto.BotoCoreError, to: Destinatio
             f"its certificate is not trusted ({cause.verify_message}); set AWS_CA_BUNDLE to a file "
             "with the certificate of the authority that signed it"
         )
+    if isinstance(cause, CertificateError):
+        return "its certificate is that of another host; check AWS_ENDPOINT_URL"
     if isinstance(cause, ssl.SSLError):
         return (
             f"TLS is impossible ({cause.reason}); if it is a server without TLS, use http:// in "
