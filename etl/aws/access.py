@@ -59,12 +59,16 @@ class Access:
 
 
 def find_access(
-    service: str, environment: Mapping[str, str], queue_url: str | None = None
+    service: str,
+    environment: Mapping[str, str],
+    *,
+    queue_url: str | None = None,
+    secret_id: str | None = None,
 ) -> Access:
     """Find region, endpoint and credentials of a service.
 
-    The region is that of AWS_REGION, AWS_DEFAULT_REGION or the profile. If a queue's URL has
-    another one, it is taken, and a log line says so.
+    The region is that of AWS_REGION, AWS_DEFAULT_REGION or the profile. If a queue's URL or the ARN
+    of a secret has another one, it is taken, and a log line says so.
 
     :param environment: has the AWS variables; those of this process are not looked at
     :raises SettingsError: something in the AWS configuration cannot be used
@@ -83,7 +87,11 @@ def find_access(
         endpoint_url = endpoint[0] if endpoint else None
         if queue_url is not None:
             endpoints.check_queue_url(queue_url, endpoint_url)
-        region = _region(session, queue_url)
+            own_region = regions.region_of_queue(queue_url)
+            region = _region(session, own_region, "the queue's URL")
+        else:
+            own_region = regions.region_of_secret(secret_id or "")
+            region = _region(session, own_region, "the secret's ARN")
         if endpoint_url is None or endpoint_url.startswith("https:"):
             _check_ca_bundle(session)
         url = endpoint_url or f"https://{service}.{region}.amazonaws.com"
@@ -130,27 +138,31 @@ def destination(access: Access, client: Any, service: str) -> Destination:
     )
 
 
-def _region(session: EnvironmentSession, queue_url: str | None) -> str:
+def _region(session: EnvironmentSession, own_region: str | None, its_place: str) -> str:
+    """Choose the region.
+
+    :param own_region: of the queue or the secret, if that says its region
+    :param its_place: where it says so, in words
+    """
     configured = session.get_config_variable("region")
     variable = first_set(session.variables, REGIONS)
     source = variable or f"profile {session.profile_name!r}"
     if configured:
         regions.check_region(configured, source, lambda: known_regions(session))
-    of_queue = regions.region_of_queue(queue_url) if queue_url else None
-    if configured and of_queue and configured != of_queue and _is_main_process():
+    if configured and own_region and configured != own_region and _is_main_process():
         log.warning(
-            "the region in %s is %r, but the queue's URL is in %r: using %r for SQS",
+            "the region in %s is %r, but %s is in %r: using that",
             source,
             configured,
-            of_queue,
-            of_queue,
+            its_place,
+            own_region,
         )
-    if not (of_queue or configured):
+    if not (own_region or configured):
         raise SettingsError(
             "no AWS region: set AWS_REGION, or 'region' in the profile"
             f"{missing_files_words(session)}"
         )
-    return str(of_queue or configured)
+    return str(own_region or configured)
 
 
 def _is_main_process() -> bool:
@@ -208,7 +220,7 @@ def _no_profile_words(session: EnvironmentSession) -> str:
     else:
         hint = "; there are no profiles"
     return (
-        f"{session.profile_source} profile {name!r}, which does not exist{hint}"
+        f"{session.profile_source} profile {regions.shown_name(name)}, which does not exist{hint}"
         f"{missing_files_words(session)}"
     )
 

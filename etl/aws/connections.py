@@ -126,7 +126,8 @@ def final_cause(error: BaseException) -> BaseException | None:
         if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:
             return cause
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, _CUT):
-            return cause if cause.reason else None  # a timeout has none
+            # A timeout has no reason. A server's own trouble may pass.
+            return cause if cause.reason and "INTERNAL_ERROR" not in cause.reason else None
         if isinstance(cause, http.client.BadStatusLine) and _is_tls(str(cause)):
             return cause
         if isinstance(cause, CertificateError):

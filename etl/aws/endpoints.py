@@ -74,9 +74,9 @@ def _host_problem(parts: SplitResult) -> str | None:
             f"has an underscore in its host {host!r}, which host names cannot have: give the host "
             "a name without one, such as a network alias"
         )
-    from botocore.utils import is_valid_endpoint_url
+    from botocore.utils import is_valid_uri
 
-    if not host.isascii() or not is_valid_endpoint_url(f"http://{parts.netloc.split('@')[-1]}"):
+    if not host.isascii() or not is_valid_uri(f"http://{parts.netloc.split('@')[-1]}"):
         return f"has the host {host!r}, which is not a host name"
     return None
 

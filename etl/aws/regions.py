@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from etl.errors import SettingsError
+from etl.errors import SettingsError, may_be_secret
 
 # The domains of AWS's partitions, from the endpoint data of botocore.
 _DOMAINS = "|".join(
@@ -35,6 +35,8 @@ _SQS_HOST = re.compile(
 )
 _OLDEST_HOST = "queue.amazonaws.com"
 _OLDEST_REGION = "us-east-1"
+_SECRET_ARN = re.compile(r"arn:[\w-]+:secretsmanager:(?P<region>[a-z0-9-]+):")
+_KEY_CHARACTERS = 40  # of a secret access key
 _LABEL = re.compile(r"(?![0-9]+\Z)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 _ZONE = re.compile(r"(?P<region>[a-z]+(?:-[a-z]+)+-\d+)[a-z]")
 
@@ -53,6 +55,17 @@ def region_of_queue(url: str) -> str | None:
     return (match["region"] or match["older"]) if match else None
 
 
+def shown_name(name: str) -> str:
+    """The repr of a name, unless a secret may have been pasted in its place."""
+    return "(not shown)" if len(name) >= _KEY_CHARACTERS or may_be_secret(name) else repr(name)
+
+
+def region_of_secret(secret_id: str) -> str | None:
+    """The region that is in the ARN of a secret; None if it is a name."""
+    match = _SECRET_ARN.match(secret_id)
+    return match["region"] if match else None
+
+
 def check_region(region: str, source: str, known: Callable[[], Sequence[str]]) -> None:
     """Refuse a name that cannot be a region. An emulator may have its own names.
 
@@ -69,7 +82,7 @@ def check_region(region: str, source: str, known: Callable[[], Sequence[str]]) -
     has_capitals = region != region.lower() and region.lower() in known()
     if has_capitals or not _LABEL.fullmatch(region):
         raise SettingsError(
-            f"the region in {source} is {region!r}, which is not the name of a region"
+            f"the region in {source} is {shown_name(region)}, which is not the name of a region"
             f"{nearest_region(region, known())}"
         )
 

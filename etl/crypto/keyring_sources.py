@@ -50,7 +50,7 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     from etl.aws.access import destination, find_access, open_client
     from etl.aws.faults import explain
 
-    access = find_access("secretsmanager", environment)
+    access = find_access("secretsmanager", environment, secret_id=secret_id)
     client = open_client(access)
     answer: Mapping[str, Any] = {}
     problem = f"has no SecretString; {RESTORE}, as text"

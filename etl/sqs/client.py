@@ -42,6 +42,6 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
         # the questions about the queue.
         max_pool_connections=settings.receivers + MAX_CALL_THREADS + MAX_HEARTBEAT_THREADS + 2,
     )
-    access = find_access("sqs", environment, url)
+    access = find_access("sqs", environment, queue_url=url)
     client = open_client(access, config)
     return Queue(Calls(client, destination(access, client, "SQS")), url)

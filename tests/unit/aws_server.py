@@ -82,7 +82,7 @@ def error(code: str, shape: str = "Error", status: int = 400) -> tuple[int, str,
 
 def queue(environment: dict[str, str], url: str = URL) -> Queue:
     """A queue of this environment, whose calls are not repeated by botocore."""
-    access = find_access("sqs", environment, url)
+    access = find_access("sqs", environment, queue_url=url)
     client = open_client(access, Config(retries={"total_max_attempts": 1}))
     return Queue(Calls(client, destination(access, client, "SQS")), url)
 

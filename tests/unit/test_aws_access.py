@@ -115,12 +115,24 @@ def test_the_region_of_the_queue_comes_first_and_is_said(
     """In one line, and only if another one is configured."""
     environment = {**KEYS, **files(""), **variables}
     with caplog.at_level(logging.INFO, "etl"):
-        access = find_access("sqs", environment, URL)
+        access = find_access("sqs", environment, queue_url=URL)
     assert access.region == "eu-west-1"
-    rest = "is 'us-east-1', but the queue's URL is in 'eu-west-1': using 'eu-west-1' for SQS"
+    rest = "is 'us-east-1', but the queue's URL is in 'eu-west-1': using that"
     assert caplog.messages == ([f"{logged} {rest}"] if logged else [])
     client = open_client(access)
     assert client.meta.endpoint_url == "https://sqs.eu-west-1.amazonaws.com"
+
+
+def test_the_region_of_a_secret_is_that_of_its_arn(
+    files: Callable[..., dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name is looked for in the configured region."""
+    environment = {**KEYS, **files(""), "AWS_REGION": "us-east-1"}
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:etl/keyring-AbCdEf"
+    assert find_access("secretsmanager", environment, secret_id="etl/k").region == "us-east-1"
+    assert find_access("secretsmanager", environment, secret_id=arn).region == "eu-west-1"
+    rest = "but the secret's ARN is in 'eu-west-1': using that"
+    assert caplog.messages == [f"the region in AWS_REGION is 'us-east-1', {rest}"]
 
 
 def test_the_given_environment_is_used_and_not_that_of_the_process(
@@ -162,6 +174,16 @@ def test_the_given_environment_is_used_and_not_that_of_the_process(
     assert (found.access_key, found.secret_key, found.token) == ("MINE", "secret", "mine")
     assert client.meta.config.proxies == {}
     assert client._endpoint.http_session._verify is True
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:9324", "http://[::1]:9324", "https://sqs.example.org/base", "http://q"],
+)
+def test_an_endpoint_may_be_any_address_of_the_web(url: str) -> None:
+    """Of a name or a number, of either kind."""
+    environment = {**KEYS, "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": url}
+    assert find_access("sqs", environment).endpoint_url == url
 
 
 def test_variables_of_one_service_come_first() -> None:
@@ -231,7 +253,13 @@ def test_proxies_are_those_of_the_given_environment(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://sqs:9324/000000000000/q", "http://my_sqs:9324/000000000000/q", URL]
+    "url",
+    [
+        "http://sqs:9324/000000000000/q",
+        "http://my_sqs:9324/000000000000/q",
+        "http://[::1]:9324/000000000000/q",
+        URL,
+    ],
 )
 def test_the_host_of_the_queue_may_differ_from_the_endpoint(url: str) -> None:
     """An emulator gives its own name for itself; only account and name of the URL matter."""

@@ -138,8 +138,8 @@ def test_help_and_making_keys_import_nothing_heavy(module: str) -> None:
     """They answer before pandas would have loaded."""
     code = (
         f"import sys, {module}; "
-        "heavy = {'pandas', 'numpy', 'pandera', 'boto3', 'sqlalchemy', 'pydantic', 'rich', "
-        "'Crypto', 'yaml', 'jinja2'} & set(sys.modules); "
+        "heavy = {'pandas', 'numpy', 'pandera', 'boto3', 'botocore', 'sqlalchemy', 'pydantic', "
+        "'rich', 'Crypto', 'yaml', 'jinja2'} & set(sys.modules); "
         "sys.exit(repr(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
