@@ -12,6 +12,7 @@ from etl.aws.access import destination, find_access, open_client
 from etl.aws.regions import region_of_queue
 from etl.aws.variables import aws_variables, proxies
 from etl.config import QueueSettings
+from etl.errors import SettingsError
 from etl.sqs.client import open_queue
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/logins"
@@ -184,6 +185,26 @@ def test_an_endpoint_may_be_any_address_of_the_web(url: str) -> None:
     """Of a name or a number, of either kind."""
     environment = {**KEYS, "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": url}
     assert find_access("sqs", environment).endpoint_url == url
+
+
+def test_no_credentials_are_taken_from_the_process(
+    files: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it may have some."""
+    (tmp_path / "boto").write_text("[Credentials]\naws_access_key_id = A\n")
+    for name, value in {
+        **KEYS,
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/other",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com",
+        "BOTO_CONFIG": str(tmp_path / "boto"),
+        "AWS_CREDENTIAL_FILE": str(tmp_path / "boto"),
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "no url",
+    }.items():
+        monkeypatch.setenv(name, value)
+    mine = {**files(""), "AWS_REGION": "eu-west-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    with pytest.raises(SettingsError, match=r"^no AWS credentials"):
+        find_access("sqs", mine)
 
 
 def test_variables_of_one_service_come_first() -> None:
