@@ -82,12 +82,13 @@ def dry_run(
 
     :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
+    :raises QueueUnavailable: SQS was away from the beginning; nothing was received
     :raises LastReceives: the look was given up at its first messages
     :raises LeftMessages: somebody ended the release early
     """
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
-    ready = check_keys_and_queue(settings, environment)
+    ready = check_keys_and_queue(settings, environment, stop)
     first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
     if not use_last_receives:

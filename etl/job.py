@@ -42,7 +42,7 @@ def run(
     If ``run.workers`` is above 1, that many processes do the work. They read the keyring from their
     own environment, which is the one that this process was started with.
 
-    :param environment: where the keyring comes from
+    :param environment: where the keyring and the AWS configuration come from
     :param stop: asks for an early end, from a signal handler or another thread
     :param watch: called with a function that returns the current snapshot, and the queue; the
         context manager that it returns spans the run
@@ -53,7 +53,7 @@ def run(
     began = time.monotonic()
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
-    ready = check_keys_and_queue(settings, environment)
+    ready = check_keys_and_queue(settings, environment, stop)
     warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
     watchdog = Watchdog(engine, settings.database.answer_seconds)

@@ -17,7 +17,7 @@ from etl.backoff import Backoff
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
-from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, QueueRefused
+from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
 from etl.postgres import first_use
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_target
@@ -26,6 +26,7 @@ from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters
+from etl.sqs.first_answer import first_answer
 from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
 
@@ -46,31 +47,30 @@ class Ready:
         return count_dead_letters(self.queue, self.queue_state.redrive)
 
 
-def check_keys_and_queue(settings: Settings, environment: Mapping[str, str]) -> Ready:
+def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], stop: Stop) -> Ready:
     """Check the cipher, the keyring, the columns and the queue. Receives nothing.
+
+    Waits out an outage of SQS, but no longer than the run may last, and not after a signal.
 
     :raises ConfigurationError: one of them cannot be used
     :raises EtlError: the cipher fails its test vectors
-    :raises QueueUnavailable: SQS does not answer for now
+    :raises QueueUnavailable: the outage lasts too long, or the run is asked to stop
     """
     siv.check_vectors()
     keyring = load_keyring(environment)
     schema = frame_schema(settings.table.columns)
-    queue = open_queue(settings.queue)
-    return Ready(keyring, queue, _queue_state(queue), schema)
+    queue = open_queue(settings.queue, environment)
+    return Ready(keyring, queue, _queue_state(queue, settings.queue.retry_seconds, stop), schema)
 
 
-def _queue_state(queue: Queue) -> QueueState:
+def _queue_state(queue: Queue, retry_seconds: float, stop: Stop) -> QueueState:
     """Ask for the queue's own numbers.
 
     :raises ConfigurationError: its visibility timeout is 0, or there is no such queue, no
         permission, no credentials
-    :raises QueueUnavailable: SQS does not answer for now
+    :raises QueueUnavailable: SQS does not answer
     """
-    try:
-        state = queue.state()
-    except QueueRefused as error:
-        raise ConfigurationError(f"{error}; check 'queue.url' and the AWS variables") from None
+    state = first_answer(queue.state, retry_seconds, stop)
     if state.visibility_seconds < 1:
         raise ConfigurationError(
             "the queue's visibility timeout is 0 s, so every message would come back at once; "

@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from etl import ledger, pipeline
-from etl.backoff import Backoff
 from etl.config import Settings
 from etl.errors import (
     ConfigurationError,
@@ -19,7 +18,6 @@ from etl.errors import (
     LeftMessages,
     NotReconciled,
     Outage,
-    QueueUnavailable,
 )
 from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
@@ -88,28 +86,13 @@ def work_in_own_process(
     :raises DatabaseUnavailable: so was the database
     """
     tune_interpreter()
-    ready = _check_patiently(settings, stop)
+    ready = check_keys_and_queue(settings, os.environ, stop)
     engine = open_engine(settings.database)
     try:
         prepare_database(settings, engine, ready.keyring, share.run, stop)
     finally:
         engine.dispose()
     return work(settings, ready, share, quota, stop, watch)
-
-
-def _check_patiently(settings: Settings, stop: Stop) -> Ready:
-    """Check keys and queue as the parent did, and wait out an outage that has begun since.
-
-    A worker that replaces another one may start during an outage that the others wait out.
-    """
-    backoff = Backoff(settings.queue.retry_seconds, lambda: stop.reason is not None)
-    while True:
-        try:
-            return check_keys_and_queue(settings, os.environ)
-        except QueueUnavailable as error:
-            if stop.reason is not None:
-                raise
-            backoff.pause(error)
 
 
 def tune_interpreter() -> None:

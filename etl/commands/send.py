@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ def send(
         )
     else:
         bodies = _bodies(file)
-    queue = open_queue(settings.queue)
+    queue = open_queue(settings.queue, os.environ)
     sent, refused = send_bodies(
         queue,
         output.track(bodies, "sending", sample),

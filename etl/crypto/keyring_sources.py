@@ -39,28 +39,33 @@ def read_file(path: Path) -> str:
 def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     """Read the string of a secret; the AWS variables say from which region and as which user.
 
+    :raises SettingsError: the AWS configuration cannot be used
     :raises KeyringError: it cannot be read, or holds bytes instead of a string
     """
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
-    # boto3 itself reads AWS_DEFAULT_REGION only; the other AWS tools read AWS_REGION.
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    # With botocore's own limits an unreachable service takes five minutes to fail.
-    limits = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3})
+    from etl.aws import answers
+    from etl.aws.access import destination, find_access, open_client
+    from etl.aws.faults import explain
+
+    access = find_access("secretsmanager", environment, secret_id=secret_id)
+    client = open_client(access)
     answer: Mapping[str, Any] = {}
     problem = f"has no SecretString; {RESTORE}, as text"
     try:
-        client: Any = boto3.client("secretsmanager", region_name=region, config=limits)
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        missing = code == "ResourceNotFoundException"
         problem = f"cannot be read: {code}"
-        problem += f"; correct the id or the region, or {RESTORE}" if missing else ""
-    except (BotoCoreError, ValueError) as error:
-        problem = f"cannot be read: {type(error).__name__}"
+        words = answers.refusal(code, error.operation_name, "secretsmanager", access.credentials)
+        if code == "ResourceNotFoundException":
+            words = f"correct the id or the region ({access.region!r}), or {RESTORE}"
+        problem += f"; {words}" if words else ""
+    except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
+        to = destination(access, client, "Secrets Manager")
+        problem = f"cannot be read: {explain(error, 'get_secret_value', to).text}"
+    finally:
+        client.close()
     if "SecretString" in answer:
         return str(answer["SecretString"])
     raise KeyringError(f"keyring secret {secret_id!r} {problem}")

@@ -6,50 +6,24 @@ call returns what did not work. Entry ids must be distinct, so positions serve a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from etl.errors import QueueRefused, QueueUnavailable
+from etl.errors import QueueRefused
 from etl.sqs.message import Handle, Message, in_tens, read_message
 from etl.sqs.redrive import RedrivePolicy, read_policy
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-# Waiting does not help against these. Everything else (throttling, 5xx, the network) may pass.
-REFUSALS = frozenset(
-    {
-        "AWS.SimpleQueueService.NonExistentQueue",
-        "QueueDoesNotExist",
-        "AccessDenied",
-        "AccessDeniedException",
-        "InvalidAddress",
-        "InvalidClientTokenId",
-        "InvalidSecurity",
-        "InvalidSignatureException",
-        "IncompleteSignature",
-        "KmsAccessDenied",
-        "KmsDisabled",
-        "KmsInvalidKeyUsage",
-        "KmsInvalidState",
-        "KmsNotFound",
-        "KmsOptInRequired",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "OptInRequired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-        "UnsupportedOperation",
-    }
-)
-# How AWS begins its text when the clocks differ by five minutes or more. The codes are
-# InvalidSignatureException and SignatureDoesNotMatch, the same as for a wrong key. This one passes
-# once the clock is set, or at once if it was the process that had been suspended.
-CLOCK_SKEW = ("Signature expired", "Signature not yet current")
 # Of each message. Asked for under both names: older emulators and proxies know only AttributeNames.
 SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount"]
 FIFO_ATTRIBUTES = [*SYSTEM_ATTRIBUTES, "MessageGroupId"]
+
+
+class Caller(Protocol):
+    """Makes calls to SQS, and raises QueueRefused or QueueUnavailable for those that fail."""
+
+    def __call__(self, name: str, /, **parameters: Any) -> Any:
+        """Make the call of this name; return its answer."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +52,14 @@ class QueueState:
 
 
 class Queue:
-    """One SQS queue. Safe to use from several threads, as boto3 clients are."""
+    """One SQS queue. Safe to use from several threads, as botocore's clients are."""
 
-    def __init__(self, client: SQSClient, url: str) -> None:
-        self._client = client
+    def __init__(self, calls: Caller, url: str) -> None:
+        """Make calls about one queue.
+
+        :param calls: makes a call of SQS, by the name of botocore's method
+        """
+        self._calls = calls
         self.url = url
 
     @property
@@ -95,8 +73,8 @@ class Queue:
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
-        answer = _call(
-            self._client.get_queue_attributes,
+        answer = self._calls(
+            "get_queue_attributes",
             QueueUrl=self.url,
             AttributeNames=[
                 "VisibilityTimeout",
@@ -106,7 +84,11 @@ class Queue:
                 "RedrivePolicy",
             ],
         )
-        attributes = answer["Attributes"]
+        attributes = answer.get("Attributes", {})
+        if "VisibilityTimeout" not in attributes:
+            raise QueueRefused(
+                "what answers is not SQS, as it gives no visibility timeout: check AWS_ENDPOINT_URL"
+            )
         return QueueState(
             visibility_seconds=int(attributes["VisibilityTimeout"]),
             visible=int(attributes["ApproximateNumberOfMessages"]),
@@ -121,8 +103,8 @@ class Queue:
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now
         """
-        answer = _call(self._client.get_queue_url, QueueName=name, QueueOwnerAWSAccountId=account)
-        return Queue(self._client, answer["QueueUrl"])
+        answer = self._calls("get_queue_url", QueueName=name, QueueOwnerAWSAccountId=account)
+        return Queue(self._calls, answer["QueueUrl"])
 
     def receive(self, limit: int, wait_seconds: int) -> list[Message]:
         """Wait for messages by a long poll. An empty answer does not mean an empty queue.
@@ -132,8 +114,8 @@ class Queue:
         :raises QueueUnavailable: SQS does not answer for now, or too many messages are in flight
         """
         names = FIFO_ATTRIBUTES if self.is_fifo else SYSTEM_ATTRIBUTES
-        answer = _call(
-            self._client.receive_message,
+        answer = self._calls(
+            "receive_message",
             QueueUrl=self.url,
             MaxNumberOfMessages=limit,
             WaitTimeSeconds=wait_seconds,
@@ -149,7 +131,7 @@ class Queue:
         :raises QueueUnavailable: SQS does not answer for now
         """
         name = "ContentBasedDeduplication"
-        answer = _call(self._client.get_queue_attributes, QueueUrl=self.url, AttributeNames=[name])
+        answer = self._calls("get_queue_attributes", QueueUrl=self.url, AttributeNames=[name])
         return bool(answer.get("Attributes", {}).get(name) == "true")
 
     def send(self, bodies: Sequence[str], fifo: Sequence[dict[str, str]] = ()) -> list[int]:
@@ -163,7 +145,7 @@ class Queue:
         entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
         for entry, parameters in zip(entries, fifo, strict=False):
             entry.update(parameters)
-        answer = _call(self._client.send_message_batch, QueueUrl=self.url, Entries=entries)
+        answer = self._calls("send_message_batch", QueueUrl=self.url, Entries=entries)
         return [int(entry["Id"]) for entry in answer.get("Failed", [])]
 
     def acknowledge(self, handles: Sequence[Handle]) -> list[FailedEntry]:
@@ -172,7 +154,7 @@ class Queue:
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now; some messages may be deleted
         """
-        return self._call_in_tens(self._client.delete_message_batch, handles, {})
+        return self._call_in_tens("delete_message_batch", handles, {})
 
     def extend(self, handles: Sequence[Handle], seconds: int) -> list[FailedEntry]:
         """Hide the messages for *seconds* from now; return those that SQS did not extend.
@@ -181,7 +163,7 @@ class Queue:
         :raises QueueUnavailable: SQS does not answer for now
         """
         return self._call_in_tens(
-            self._client.change_message_visibility_batch, handles, {"VisibilityTimeout": seconds}
+            "change_message_visibility_batch", handles, {"VisibilityTimeout": seconds}
         )
 
     def release(self, handles: Sequence[Handle]) -> list[FailedEntry]:
@@ -189,7 +171,7 @@ class Queue:
         return self.extend(handles, 0)
 
     def _call_in_tens(
-        self, call: Callable[..., Any], handles: Sequence[Handle], parameters: dict[str, int]
+        self, name: str, handles: Sequence[Handle], parameters: dict[str, int]
     ) -> list[FailedEntry]:
         failed: list[FailedEntry] = []
         for ten in in_tens(handles):
@@ -197,43 +179,9 @@ class Queue:
                 {"Id": str(i), "ReceiptHandle": handle.receipt_handle, **parameters}
                 for i, handle in enumerate(ten)
             ]
-            answer = _call(call, QueueUrl=self.url, Entries=entries)
+            answer = self._calls(name, QueueUrl=self.url, Entries=entries)
             failed += [
                 FailedEntry(ten[int(entry["Id"])], entry["Code"], entry["SenderFault"])
                 for entry in answer.get("Failed", [])
             ]
         return failed
-
-
-def _call(call: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a method of the client; raise what its failure means, without quoting what was sent."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
-
-    name = getattr(call, "__name__", "call")
-    try:
-        return call(**arguments)
-    except ClientError as error:
-        details = error.response.get("Error", {})
-        code = details.get("Code", "unknown")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if str(details.get("Message", "")).startswith(CLOCK_SKEW):
-            raise QueueUnavailable(
-                f"SQS rejected the request's signature time (HTTP {status}, {name!r}): correct "
-                "this machine's clock; if the process was suspended, the retry will succeed"
-            ) from None
-        # The text of the error can repeat what was sent; its code cannot.
-        kind = QueueRefused if code in REFUSALS else QueueUnavailable
-        raise kind(f"SQS answered {code!r} (HTTP {status}) to {name!r}") from None
-    except (NoCredentialsError, NoRegionError) as error:
-        raise QueueRefused(
-            f"{type(error).__name__}: set AWS_REGION and AWS credentials in the environment"
-        ) from None
-    except BotoCoreError as error:
-        # Its message quotes the address, which can have a password in it.
-        raise QueueUnavailable(
-            f"no answer from SQS to {name!r} ({type(error).__name__}); check the network, "
-            "AWS_REGION and AWS_ENDPOINT_URL"
-        ) from None
-    except ValueError:
-        # Its message can quote the address, which can have a password in it.
-        raise QueueRefused(f"no address for {name!r}: check AWS_ENDPOINT_URL") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
+from threading import Event
 
 from etl.backoff import Backoff
-from etl.errors import QueueRefused, QueueUnavailable, UsageError
+from etl.errors import ConfigurationError, QueueRefused, QueueUnavailable, UsageError
 from etl.sqs.message import CALL_ENTRIES
 from etl.sqs.queue import Queue
 
@@ -25,6 +26,7 @@ class _Calls:
     retry_seconds: float
     group: str | None
     has_own_ids: bool  # each message gets a MessageDeduplicationId
+    has_sent: Event = field(default_factory=Event)  # SQS has taken a call
 
     def parameters(self, batch: Sequence[str]) -> list[dict[str, str]]:
         """What a FIFO queue needs besides the bodies."""
@@ -52,7 +54,8 @@ def send_bodies(
         a group of its own
     :returns: how many bodies were sent, and the numbers (from 1) of those that SQS refused
     :raises UsageError: a group for a queue that is not a FIFO queue
-    :raises QueueRefused: the queue does not exist or the credentials do not allow the call
+    :raises ConfigurationError: SQS refuses, or cannot be reached, and nothing was sent
+    :raises QueueRefused: SQS refuses after it has taken some
     :raises QueueUnavailable: SQS has not answered for *retry_seconds*
     """
     if group is not None and not queue.is_fifo:
@@ -60,6 +63,15 @@ def send_bodies(
     calls = _Calls(queue, retry_seconds, group, _needs_own_ids(queue, retry_seconds))
     if group is not None:
         threads = 1  # calls in parallel would lose the order
+    try:
+        return _send_all(calls, bodies, threads)
+    except QueueRefused as error:
+        if calls.has_sent.is_set():
+            raise
+        raise ConfigurationError(str(error)) from None
+
+
+def _send_all(calls: _Calls, bodies: Iterable[str], threads: int) -> tuple[int, list[int]]:
     refused: list[int] = []
     total = 0
     with ThreadPoolExecutor(threads) as pool:
@@ -111,6 +123,9 @@ def _send_batch(calls: _Calls, numbers: Sequence[int], batch: Sequence[str]) -> 
     parameters = calls.parameters(batch)
     while True:
         try:
-            return [numbers[position] for position in calls.queue.send(batch, parameters)]
+            refused = [numbers[position] for position in calls.queue.send(batch, parameters)]
         except QueueUnavailable as error:
             backoff.pause(error)
+        else:
+            calls.has_sent.set()
+            return refused

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etl.config import Settings
-from etl.errors import DatabaseUnavailable, Outage
+from etl.errors import DatabaseUnavailable, QueueUnavailable
 from etl.job import run
 from etl.runs import Summary
 from etl.sqs.limits import Stop
@@ -133,11 +133,11 @@ def test_a_database_that_is_away_from_the_beginning_is_not_waited_for_any_longer
 
 
 def test_an_sqs_that_is_away_is_not_waited_for_any_longer(
-    drain: Run, deaf_port: int, monkeypatch: pytest.MonkeyPatch
+    job: Job, drain: Run, deaf_port: int
 ) -> None:
     """Not even at the beginning."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf_port}")
-    with pytest.raises(Outage):
+    job.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{deaf_port}"
+    with pytest.raises(QueueUnavailable, match="max_seconds has ended the wait for SQS"):
         drain(run__max_seconds=2)
 
 

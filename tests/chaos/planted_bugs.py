@@ -474,7 +474,7 @@ BUGS = (
     ),
     Bug(
         "keeps names of unknown fields that may be personal",
-        "etl/extract.py",
+        "etl/postgres/findings.py",
         "        kept[name if is_kept else None] += count\n",
         "        kept[name if is_kept or count else None] += count\n",
         (f"{RECORD}::test_a_run_keeps_the_names_of_fields_that_no_column_reads",),

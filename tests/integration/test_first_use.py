@@ -637,8 +637,8 @@ def test_a_worker_compares_the_keyring_that_it_has_loaded_itself(
     run = Run("00000000-0000-4000-8000-000000000001", these.config_hash)
     stop = Stop()
     prepare_database(these, made, KEYRING, run, stop)
-    ready = Ready(WRONG, Queue(None, ""), QueueState(30, 0, 0), None)
-    monkeypatch.setattr(worker, "_check_patiently", lambda *_: ready)
+    ready = Ready(WRONG, Queue(lambda _name: None, ""), QueueState(30, 0, 0), None)
+    monkeypatch.setattr(worker, "check_keys_and_queue", lambda *_: ready)
     with pytest.raises(KeyringError, match="is not the key that job"):
         worker.work_in_own_process(
             these, Share(run), open_quota(None), stop, lambda *_: nullcontext()

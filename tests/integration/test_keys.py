@@ -286,7 +286,7 @@ def test_a_missing_secret_is_reported_over_http(job: Job, aws: dict[str, str]) -
     assert done.returncode == 2
     assert done.stderr == (
         "error: keyring secret 'gone' cannot be read: ResourceNotFoundException; correct the id or "
-        "the region, or restore the copy of the keyring\n"
+        "the region ('eu-west-3'), or restore the copy of the keyring\n"
     )
 
 
@@ -298,5 +298,6 @@ def test_an_unreachable_secrets_manager_is_reported(job: Job, aws: dict[str, str
     )
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "error: keyring secret 'a' cannot be read: EndpointConnectionError"
+        "error: keyring secret 'a' cannot be read: no answer from Secrets Manager to "
+        "'get_secret_value' at http://127.0.0.1:9, region 'eu-west-3' (EndpointConnectionError); "
     )

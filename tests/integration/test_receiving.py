@@ -17,6 +17,7 @@ from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs import acknowledge
 from etl.sqs.call_queue import CallQueue
+from etl.sqs.calls import Calls
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, NoQuota, Stop, open_quota
 from etl.sqs.message import Handle, Message
@@ -41,7 +42,7 @@ def make_queue(sqs: EmbeddedSqs) -> Callable[..., Queue]:
     def make(visibility_seconds: int = 30) -> Queue:
         name = f"r-{uuid.uuid4().hex[:12]}"
         url = sqs.create_queue(name, dead_letter=False, visibility_seconds=visibility_seconds)
-        return Queue(sqs.client(), url)
+        return Queue(Calls(sqs.client()), url)
 
     return make
 
@@ -238,7 +239,7 @@ def test_a_queue_that_is_not_there_ends_the_receiving_with_its_error(
     sqs: EmbeddedSqs, calls: CallQueue
 ) -> None:
     """Waiting would not help."""
-    queue = Queue(sqs.client(), sqs.endpoint_url + "/000000000000/nowhere")
+    queue = Queue(Calls(sqs.client()), sqs.endpoint_url + "/000000000000/nowhere")
     receiver = Receiver(queue, Heartbeat(queue, 30), LIMITS, 2, Stop(), NoQuota(), calls)
     receiver.start()
     assert receiver.take() is None
@@ -252,7 +253,7 @@ def test_an_sqs_that_is_away_is_waited_for_and_then_given_up(calls: CallQueue) -
     with EmbeddedSqs() as own:
         url = own.create_queue("q", dead_letter=False)
         client = own.client()
-    queue = Queue(client, url)
+    queue = Queue(Calls(client), url)
     limits = replace(LIMITS, retry_seconds=0.5, idle_seconds=60)
     receiver = Receiver(queue, Heartbeat(queue, 30), limits, 1, Stop(), NoQuota(), calls)
     receiver.start()
@@ -427,7 +428,7 @@ def test_a_delete_that_sqs_refuses_for_now_is_tried_again(
 def test_a_stop_does_not_wait_for_an_sqs_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the remaining calls are not tried."""
     with EmbeddedSqs() as own:
-        queue = Queue(own.client(), own.create_queue("q", dead_letter=False))
+        queue = Queue(Calls(own.client()), own.create_queue("q", dead_letter=False))
     calls: list[int] = []
 
     def away(handles: Sequence[Handle]) -> list[FailedEntry]:
@@ -458,7 +459,7 @@ def test_a_clock_that_is_off_is_told_from_a_wrong_key(
     code: str, words: str, kind: type[Exception], told: str, queue: Queue
 ) -> None:
     """A wrong clock passes once it is set; a wrong key does not."""
-    with Stubber(queue._client) as stubber:
+    with Stubber(queue._calls._client) as stubber:
         stubber.add_client_error("receive_message", code, words, http_status_code=403)
         with pytest.raises(kind, match=told):
             queue.receive(10, 0)

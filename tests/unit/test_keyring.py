@@ -16,7 +16,7 @@ from moto import mock_aws
 
 from etl.crypto.key_ids import new_key_id
 from etl.crypto.keyring import Keyring, load_keyring
-from etl.errors import KeyringError
+from etl.errors import KeyringError, SettingsError
 
 ONE = bytes(range(64))
 TWO = bytes(range(64, 128))
@@ -407,11 +407,18 @@ def test_a_fault_in_a_file_names_the_file(tmp_path):
         load_keyring({"ETL_KEYRING_FILE": str(path)})
 
 
+AWS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_REGION": "eu-west-3",
+}
+
+
 @pytest.fixture
 def secrets(monkeypatch):
     """Return AWS Secrets Manager, played by moto in this process."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv(name, "testing")  # of this test's own client
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     with mock_aws():
@@ -421,13 +428,13 @@ def secrets(monkeypatch):
 def test_load_reads_a_secret_of_the_region(secrets):
     """The secret's string is the JSON, and AWS_REGION says where it is."""
     secrets.create_secret(Name="etl/keyring", SecretString=json.dumps(text()) + "\r\n")
-    environment = {"ETL_KEYRING_SECRET": "'etl/keyring'\n", "AWS_REGION": "eu-west-3"}
+    environment = {**AWS, "ETL_KEYRING_SECRET": "'etl/keyring'\n"}
     assert load_keyring(environment).key("k1") == ONE
 
 
 def test_load_names_a_secret_that_is_not_there(secrets):
     """AWS's own error code is in the error."""
-    environment = {"ETL_KEYRING_SECRET": "gone", "AWS_REGION": "eu-west-3"}
+    environment = {**AWS, "ETL_KEYRING_SECRET": "gone"}
     with pytest.raises(KeyringError, match=r"^keyring secret 'gone' .*ResourceNotFoundException; "):
         load_keyring(environment)
 
@@ -435,16 +442,21 @@ def test_load_names_a_secret_that_is_not_there(secrets):
 def test_load_refuses_a_binary_secret(secrets):
     """Bytes in place of the JSON text are refused without showing them."""
     secrets.create_secret(Name="bin", SecretBinary=ONE)
-    environment = {"ETL_KEYRING_SECRET": "bin", "AWS_REGION": "eu-west-3"}
+    environment = {**AWS, "ETL_KEYRING_SECRET": "bin"}
     with pytest.raises(KeyringError, match=r"^keyring secret 'bin' has no SecretString"):
         load_keyring(environment)
 
 
-def test_load_says_that_no_region_is_set(secrets, monkeypatch):
-    """Without a region boto3's complaint becomes a keyring error."""
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    with pytest.raises(KeyringError, match="NoRegionError"):
-        load_keyring({"ETL_KEYRING_SECRET": "etl/keyring"})
+def test_load_says_that_no_region_is_set(tmp_path):
+    """Without a region AWS cannot be asked, and one of this process is not taken instead."""
+    environment = {
+        **AWS,
+        "AWS_REGION": "",
+        "AWS_CONFIG_FILE": str(tmp_path / "nowhere"),
+        "ETL_KEYRING_SECRET": "etl/keyring",
+    }
+    with pytest.raises(SettingsError, match=r"^no AWS region: set AWS_REGION"):
+        load_keyring(environment)
 
 
 @pytest.mark.parametrize("source", ["ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"])
@@ -461,7 +473,7 @@ def test_load_says_that_no_region_is_set(secrets, monkeypatch):
 )
 def test_a_secret_in_place_of_a_name_is_not_shown(source, pasted, monkeypatch):
     """Neither in the error nor to AWS, which logs the names that it is asked for."""
-    monkeypatch.setattr(boto3, "client", None)
+    monkeypatch.setattr("etl.crypto.keyring.read_secret", None)
     with pytest.raises(KeyringError, match=f"^{source} must name") as caught:
         load_keyring({source: pasted})
     assert "belongs in ETL_KEYRING" in str(caught.value)

@@ -1,0 +1,65 @@
+"""The first answer of SQS: waited for like the database, since nothing has been received yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from etl.backoff import TICK_SECONDS, Backoff
+from etl.errors import ConfigurationError, QueueRefused, QueueUnavailable
+from etl.sqs.limits import Stop
+
+Answer = TypeVar("Answer")
+
+
+def first_answer(ask: Callable[[], Answer], retry_seconds: float, stop: Stop) -> Answer:
+    """Ask SQS until it answers.
+
+    :param retry_seconds: how long an outage may last
+    :raises ConfigurationError: SQS refuses, or can never be reached by this configuration
+    :raises QueueUnavailable: the outage lasts too long, or the run is asked to stop
+    """
+    backoff = Backoff(retry_seconds, lambda: stop.ends_retries)
+    while True:
+        try:
+            return _ask_until_stopped(ask, stop)
+        except QueueRefused as error:
+            # Nothing has been received yet, so this is a matter of the configuration.
+            raise ConfigurationError(str(error)) from None
+        except QueueUnavailable as error:
+            if not stop.ends_retries:
+                backoff.pause(error)
+            if stop.ends_retries:
+                raise _given_up(str(error), stop) from None
+
+
+def _ask_until_stopped(ask: Callable[[], Answer], stop: Stop) -> Answer:
+    """Ask in another thread: a call to a host that takes no packets lasts for most of a minute."""
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 (raised again by the thread that waits)
+            errors.append(error)
+
+    # A daemon, which does not keep the process from ending.
+    thread = threading.Thread(target=target, name="first answer", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(TICK_SECONDS)
+        if thread.is_alive() and stop.ends_retries:
+            raise QueueUnavailable("SQS has not answered yet")
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
+def _given_up(problem: str, stop: Stop) -> QueueUnavailable:
+    given_up = QueueUnavailable(
+        f"{problem}; nothing was received, and {stop.reason} has ended the wait for SQS"
+    )
+    given_up.stop_reason = str(stop.reason)
+    return given_up
