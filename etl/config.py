@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,12 @@ from etl.errors import SettingsError, may_be_secret
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
+
+# What Kubernetes sets in every pod of a namespace for a service that is named etl or etl-...
+_SERVICE_LINK = re.compile(
+    r"(ETL(?:_+[A-Z0-9]+)*?)_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
+    r"|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 # Postgres' NAMEDATALEN - 1; Postgres truncates longer names silently.
 MAX_NAME_BYTES = 63
@@ -630,14 +637,34 @@ def _variables(environment: Mapping[str, str]) -> list[tuple[str, str, str, str]
     for variable in sorted(environment):
         if not variable.startswith("ETL_") or variable in NOT_SETTINGS:
             continue
+        if _is_service_link(variable, environment):
+            continue
         section, divider, key = variable.removeprefix("ETL_").lower().partition("__")
         if not divider:
+            close = difflib.get_close_matches(variable, _known_variables(), n=1, cutoff=0.75)
             raise SettingsError(
                 f"unknown variable {variable!r}: settings are named ETL_SECTION__KEY, with two "
-                "underscores"
+                f"underscores{f'; did you mean {close[0]!r}?' if close else ''}"
             )
         settings.append((section, key, environment[variable], variable))
     return settings
+
+
+def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes set a variable for a service, and nobody meant a setting by it."""
+    link = _SERVICE_LINK.fullmatch(variable)
+    # A service may have two hyphens in its name, but then its address is there too.
+    return link is not None and ("__" not in variable or f"{link[1]}_SERVICE_HOST" in environment)
+
+
+def _known_variables() -> list[str]:
+    """Every variable that may be set, apart from libpq's and those of AWS."""
+    settings = {
+        f"ETL_{section}__{key}".upper()
+        for section in Settings.model_fields
+        for key in _keys([section])
+    }
+    return sorted((settings | NOT_SETTINGS | {"DATABASE_URL"}) - {"ETL_DATABASE__URL"})
 
 
 def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) -> None:
