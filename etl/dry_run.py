@@ -26,8 +26,9 @@ from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
 from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
 from etl.sqs.consumer import Consumer, open_consumer
-from etl.sqs.limits import Stop, open_quota
+from etl.sqs.limits import Stop
 from etl.sqs.message import Message
+from etl.sqs.quota import open_quota
 from etl.sqs.run_limits import run_limits
 
 log = logging.getLogger(__name__)

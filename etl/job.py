@@ -21,8 +21,9 @@ from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
-from etl.sqs.limits import Phase, Stop, open_quota
+from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import QueueState
+from etl.sqs.quota import open_quota
 from etl.workers.pool import run_workers
 
 log = logging.getLogger(__name__)

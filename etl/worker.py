@@ -27,7 +27,8 @@ from etl.preflight import Ready, check_keys_and_queue, prepare_database
 from etl.quarantine import Budget
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
-from etl.sqs.limits import Quota, Stop
+from etl.sqs.limits import Stop
+from etl.sqs.quota import Quota
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ import sqlalchemy as sa
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.runs import ProgressDisplay, Run, Share, Snapshot, WorkerResult
-from etl.sqs.limits import Phase, Quota, Stop
+from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import Queue
+from etl.sqs.quota import Quota
 from etl.workers.process import BLOCKED_AT_START, REPORT_SECONDS, Order, Work, run_worker
 from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
 from etl.workers.results import DIED, Worker, sum_results, sum_snapshots

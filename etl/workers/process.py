@@ -14,7 +14,8 @@ from etl import logs
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.runs import Share, Snapshot, Totals, WorkerResult
-from etl.sqs.limits import Phase, Quota, Stop
+from etl.sqs.limits import Phase, Stop
+from etl.sqs.quota import Quota
 
 REPORT_SECONDS = 0.25  # between two reports of a worker
 

@@ -27,8 +27,9 @@ from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import create_tables
 from etl.preflight import Ready, prepare_database
 from etl.runs import Run, Share
-from etl.sqs.limits import Stop, open_quota
+from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
+from etl.sqs.quota import open_quota
 from tests.acceptance.job_processes import new_job
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import event

@@ -306,6 +306,7 @@ def test_a_variable_that_only_resembles_a_service_link_is_an_error(
     tmp_path: Path, mistake: str
 ) -> None:
     """A service with two hyphens in its name brings its address along."""
-    assert mistake.removeprefix("ETL_").lower().replace("__", ".") in problem(
-        tmp_path, table(), **{mistake: "1"}
-    ).lower()
+    assert (
+        mistake.removeprefix("ETL_").lower().replace("__", ".")
+        in problem(tmp_path, table(), **{mistake: "1"}).lower()
+    )

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from etl import config, logs
 from etl.runs import Counts, Run, Share, Totals, WorkerResult
-from etl.sqs.limits import NoQuota, Stop
+from etl.sqs.limits import Stop
+from etl.sqs.quota import NoQuota
 from etl.workers import process, restarts
 from etl.workers.pool import first_batch, run_workers
 from etl.workers.restarts import Restarts
