@@ -39,6 +39,7 @@ def run_worker(
     settings: Settings, share: Share, quota: Quota, pipe: Connection, work_alone: Work
 ) -> None:
     """Run one worker: the target of its process."""
+    logs.open_standard_streams()
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
     stop = Stop(share.ends_at)

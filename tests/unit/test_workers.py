@@ -34,6 +34,7 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(logs, "hide_values_in_tracebacks", lambda: None)
+    monkeypatch.setattr(logs, "open_standard_streams", lambda: None)
     monkeypatch.setattr(logs, "start", lambda *_: None)
     settings = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
     parent_end, worker_end = multiprocessing.Pipe()
