@@ -21,6 +21,7 @@ from etl.errors import EtlError, LastReceives, UsageError
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
+from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import limited_engine
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import reason_counts
@@ -81,11 +82,13 @@ def dry_run(
     Stops after one batch unless ``run.max_messages`` is set, and as soon as the queue says that it
     is empty, even if ``run.forever`` is set.
 
+    :param environment: as of :func:`etl.job.run`
     :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
     :raises LastReceives: the look was given up at its first messages
     :raises LeftMessages: somebody ended the release early
     """
+    settings = with_database_url(settings, environment)
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -78,18 +78,25 @@ def work(
 
 
 def work_in_own_process(
-    settings: Settings, share: Share, quota: Quota, stop: Stop, watch: ProgressDisplay
+    settings: Settings,
+    share: Share,
+    quota: Quota,
+    stop: Stop,
+    watch: ProgressDisplay,
+    *,
+    environment: Mapping[str, str],
 ) -> WorkerResult:
     """Do :func:`work` in a process that does nothing else, and has checked nothing yet.
 
     The process has loaded the keyring itself, so it is compared with its first use once more.
 
+    :param environment: as of :func:`etl.job.run`
     :raises ConfigurationError: nothing was received
     :raises QueueUnavailable: SQS was away for longer than the configuration allows
     :raises DatabaseUnavailable: so was the database
     """
     tune_interpreter()
-    ready = _check_patiently(settings, stop)
+    ready = _check_patiently(settings, environment, stop)
     engine = open_engine(settings.database)
     try:
         prepare_database(settings, engine, ready.keyring, share.run, stop)
@@ -98,7 +105,7 @@ def work_in_own_process(
     return work(settings, ready, share, quota, stop, watch)
 
 
-def _check_patiently(settings: Settings, stop: Stop) -> Ready:
+def _check_patiently(settings: Settings, environment: Mapping[str, str], stop: Stop) -> Ready:
     """Check keys and queue as the parent did, and wait out an outage that has begun since.
 
     A worker that replaces another one may start during an outage that the others wait out.
@@ -106,7 +113,7 @@ def _check_patiently(settings: Settings, stop: Stop) -> Ready:
     backoff = Backoff(settings.queue.retry_seconds, lambda: stop.reason is not None)
     while True:
         try:
-            return check_keys_and_queue(settings, os.environ)
+            return check_keys_and_queue(settings, environment)
         except QueueUnavailable as error:
             if stop.reason is not None:
                 raise

@@ -642,5 +642,5 @@ def test_a_worker_compares_the_keyring_that_it_has_loaded_itself(
     monkeypatch.setattr(worker, "_check_patiently", lambda *_: ready)
     with pytest.raises(KeyringError, match="is not the key that job"):
         worker.work_in_own_process(
-            these, Share(run), open_quota(None), stop, lambda *_: nullcontext()
+            these, Share(run), open_quota(None), stop, lambda *_: nullcontext(), environment={}
         )
