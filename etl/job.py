@@ -26,7 +26,7 @@ from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import QueueState
 from etl.sqs.quota import open_quota
-from etl.workers.pool import run_workers
+from etl.workers.pool import check_may_start_processes, run_workers
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ def run(
     """
     began = time.monotonic()
     settings = with_database_url(settings, environment)
+    if settings.run.workers > 1:
+        check_may_start_processes()
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment)

@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import select
 import sys
 import threading
 import time
@@ -96,9 +97,11 @@ def start(level: str, form: str) -> None:
 class _Output(io.FileIO):
     """Standard output. Its failures can be told from those of any other file or socket."""
 
-    def write(self, data: Any) -> int | None:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])  # a terminal that another program set to not wait
+            return written
         except OSError as error:
             raise OutputLost(
                 f"cannot write to standard output: {error.strerror}",

@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.errors import EtlError
+from etl.errors import EtlError, UsageError
 from etl.runs import ProgressDisplay, Run, Share, Snapshot, WorkerResult
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import Queue
@@ -55,6 +55,24 @@ def run_workers(
     with watch(lambda: sum_snapshots(pool.all, began), queue) if watch else nullcontext():
         pool.listen()
     return sum_results(pool.ended, run, engine, stop, pool.gave_up)
+
+
+def check_may_start_processes() -> None:
+    """Check that this process may start workers; multiprocessing would fail in the middle of a run.
+
+    :raises UsageError: it is itself starting, or a daemon
+    """
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False):
+        raise UsageError(
+            "run.workers above 1 starts processes that import the main module, and importing it "
+            "starts a run: put the call under if __name__ == '__main__':"
+        )
+    if process.daemon:
+        raise UsageError(
+            "a daemonic process, such as a worker of a multiprocessing.Pool, may not start others: "
+            "set run.workers to 1"
+        )
 
 
 def first_batch(committed: int, replaced: int) -> int:

@@ -42,7 +42,7 @@ for path in $SHOWN; do
     mount -o remount,ro,bind "$root$path"
 done
 for device in null urandom; do show /dev/$device; done
-mkdir "$root/proc" "$root/run"
+mkdir "$root/proc" "$root/run" "$root/scratch"
 mount --rbind /proc "$root/proc"
 if test -n "$secret"; then
     printf %s "$secret" > "$root/run/keyring.json"
@@ -50,6 +50,7 @@ if test -n "$secret"; then
     test -z "$owner" || chown "$owner" "$root/run/keyring.json"
 fi
 mount -o remount,ro "$root"
+test -z "$SCRATCH" || mount -t tmpfs -o "size=$SCRATCH,mode=1777" tmpfs "$root/scratch"
 folder=$PWD
 test -z "$AS" || AS="setpriv --reuid $AS --regid $AS --groups $GROUPS_OF_USER --inh-caps=-all"
 exec chroot "$root" $AS sh -c 'cd "$1"; shift; unset PWD OLDPWD; exec "$@"' sh "$folder" "$@"
@@ -84,17 +85,20 @@ def inside(
     command: list[str],
     environment: Mapping[str, str],
     secret: tuple[str, str, str] = ("", "", ""),
+    scratch: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in such a place.
 
     :param root: an empty folder
     :param secret: a keyring for ``/run/keyring.json``, its mode and its owner
+    :param scratch: the size of ``/scratch``, a folder that can be written
     """
     variables = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "SHOWN": " ".join(SHOWN),
         "AS": str(USER) if os.geteuid() == 0 else "",
         "GROUPS_OF_USER": str(GROUP),
+        "SCRATCH": scratch,
     }
     return subprocess.run(
         [
@@ -132,9 +136,18 @@ def place(tmp_path: Path) -> str:
 
 
 def etl(
-    place: str, job: Job, *arguments: str, secret: tuple[str, str, str] = ("", "", ""), **more: str
+    place: str,
+    job: Job,
+    *arguments: str,
+    secret: tuple[str, str, str] = ("", "", ""),
+    scratch: str = "",
+    shown: str = "",
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line there."""
+    """Run the command line there.
+
+    :param shown: files to print afterwards
+    """
     # pandera imports hypothesis where it finds it, whose plug-ins want to write temporary files.
     # What production installs has neither.
     environment = {**job.environment, "HYPOTHESIS_NO_PLUGINS": "1", **more}
@@ -142,7 +155,9 @@ def etl(
         del environment["ETL_KEYRING"]
         environment["ETL_KEYRING_FILE"] = "/run/keyring.json"
     command = [sys.executable, "-W", "error", "-m", "etl", *arguments]
-    return inside(place, command, environment, secret)
+    if shown:
+        command = ["sh", "-c", f'"$@" && cat {shown}', "sh", *command]
+    return inside(place, command, environment, secret, scratch)
 
 
 def test_the_place_is_as_bare_as_it_says(place: str) -> None:
@@ -223,3 +238,36 @@ def test_a_secret_mount_is_read_or_says_what_to_do(
     assert done.returncode == (2 if words else 0), done.stderr
     assert words in done.stderr
     assert ("set defaultMode: 0400" in done.stderr) == bool(words)
+
+
+@pytest.mark.long
+def test_a_notebook_needs_a_folder_for_temporary_files_and_no_home(place: str, job: Job) -> None:
+    """Jupyter and the plotting libraries would like a home, and leave warnings on the page."""
+    job.send(*BODIES)
+    job.run("--max-messages", "4")
+    notebook = ("report", "notebook", "notebooks/01_first_look.ipynb", "--folder", "/scratch")
+    refused = etl(place, job, *notebook)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "error: a notebook needs a folder for temporary files, and there is none: No usable "
+        "temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', "
+        f"{str(ROOT)!r}]; let TMPDIR name one that can be written\n"
+    )
+    made = etl(place, job, *notebook, scratch="9m", shown="/scratch/*", TMPDIR="/scratch")
+    assert (made.returncode, made.stderr) == (0, "wrote /scratch/01_first_look.html\n")
+    assert "writable" not in made.stdout
+
+
+def test_a_url_without_a_user_fails_at_once_where_the_user_has_no_name(
+    place: str, job: Job
+) -> None:
+    """Libpq would ask the system, and the refusal would look like an outage."""
+    url = job.environment["DATABASE_URL"]
+    login = url.partition("//")[2].rpartition("@")[0]
+    done = etl(place, job, "history", DATABASE_URL=url.replace(f"{login}@", ""))
+    user = USER if os.geteuid() == 0 else 0
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: DATABASE_URL names no user, and user {user} of this process has no name; write "
+        "postgresql://user@host:5432/name\n"
+    )

@@ -6,16 +6,18 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from etl import logs
 from etl.errors import OutputLost
-from etl.runs import Snapshot
-from etl.terminal import progress
+from etl.runs import Counts, Snapshot, Summary
+from etl.terminal import output, progress
 from tests.unit.builders import ROOT, some_long
 
 ETL = f"{sys.executable} -W error -m etl"
@@ -112,6 +114,26 @@ def test_a_pipe_that_does_not_wait_loses_lines_only_while_it_is_full() -> None:
     os.close(reader)
 
 
+def test_output_waits_for_a_pipe_that_does_not_wait() -> None:
+    """Nothing of a result may be lost."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stream = logs._text(logs._Output(writer, "w"), None)
+    read: list[bytes] = []
+
+    def read_all() -> None:
+        while data := os.read(reader, 10_000):
+            read.append(data)
+
+    thread = threading.Thread(target=read_all)
+    thread.start()
+    stream.write("x" * 999_999 + "\n")
+    stream.close()
+    thread.join()
+    os.close(reader)
+    assert len(b"".join(read)) == 1_000_000
+
+
 def test_only_standard_output_raises_the_error_of_standard_output() -> None:
     """A broken pipe of a database connection is another matter."""
     stream = full(logs._Output)
@@ -159,3 +181,20 @@ def test_a_character_that_the_output_lacks_is_written_as_an_escape(encoding: str
     code, out, _ = shell(command, PYTHONIOENCODING=encoding, PYTHONUTF8="0", LC_ALL="C.UTF-8")
     assert code == 0
     assert out.strip() in ("e\u0301 \u65e5 \u2260", "e\\u0301 \\u65e5 \\u2260")
+
+
+def test_a_table_on_an_output_without_box_characters_is_drawn_in_ascii(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A page of escapes such as backslash u2500 cannot be read."""
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    output.frame(pd.DataFrame({"name": ["é"], "rows": [7]}), "a table")
+    output.summary(Summary("run", Counts(received=1), stop_reason="idle"))
+    stream.flush()
+    shown = written.getvalue().decode("ascii")
+    assert "--" in shown
+    assert "received 1 != loaded 0" in shown
+    assert shown.count("\\") == 1
+    assert "| \\xe9 " in shown
