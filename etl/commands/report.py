@@ -139,7 +139,8 @@ def _write(write: Callable[[Report, Path], None], duplicates: Report, path: Path
     try:
         write(duplicates, path)
     except OSError as error:
-        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"cannot write {str(path)!r}: {why}") from None
     lines.say(f"wrote {path}")
 
 

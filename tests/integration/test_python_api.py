@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -225,3 +226,18 @@ def test_signals_stay_as_they_are_in_another_thread() -> None:
             return stop.reason
 
     assert in_thread(stop) is None
+
+
+def test_the_handler_of_the_documents_runs_as_it_stands(
+    job: Job, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the variables in the process, as in a Lambda."""
+    page = (ROOT / "docs/platforms.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    job.send(BODY)
+    monkeypatch.chdir(ROOT)
+    for name, value in {**environment, "ETL_RUN__MAX_MESSAGES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {}
+    exec(compile(code, "platforms.md", "exec"), names)
+    assert names["handler"]({}, None)["loaded"] == 1
