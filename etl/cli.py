@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import resource
+import signal
 import sys
 
 import click
@@ -26,7 +27,7 @@ from etl.commands.report import report
 from etl.commands.run import history, run
 from etl.commands.send import send
 from etl.commands.unmask import unmask
-from etl.errors import EtlError
+from etl.errors import EtlError, OutputLost
 from etl.terminal import lines
 from etl.version import __version__
 
@@ -43,14 +44,21 @@ def start() -> None:
     """Run the command line; turn errors into one line and an exit code."""
     from etl import logs
 
+    logs.open_standard_streams()
     logs.hide_values_in_tracebacks()
     # A core dump would hold plain values and keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that does not speak UTF-8 gets an escape in place of an error.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(standalone_mode=False)
+        sys.stdout.flush()
+    except OutputLost as error:
+        logs.discard_output()
+        code = error.exit_code
+        if error.is_unread:
+            # As a shell reports a program that writes to `head` and does not handle the signal.
+            code = 128 + signal.SIGPIPE
+        else:
+            lines.say(f"error: {error}")
     except EtlError as error:
         # An error may show lines to write in the configuration; a name in it is quoted by repr.
         lines.block(f"error: {error}\n", err=True)

@@ -21,13 +21,15 @@ from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
+from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import limited_engine
 from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import check_counts, reasons
 from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
 from etl.sqs.consumer import Consumer, open_consumer
-from etl.sqs.limits import Stop, open_quota
+from etl.sqs.limits import Stop
 from etl.sqs.message import Message
+from etl.sqs.quota import open_quota
 from etl.sqs.run_limits import run_limits
 
 log = logging.getLogger(__name__)
@@ -80,12 +82,14 @@ def dry_run(
     Stops after one batch unless ``run.max_messages`` is set, and as soon as nothing follows the
     messages that it has or the queue says that it is empty, even if ``run.forever`` is set.
 
+    :param environment: as of :func:`etl.job.run`
     :param use_last_receives: look also at messages of which SQS allows few further receives
     :raises ConfigurationError: nothing was received
     :raises QueueUnavailable: SQS was away from the beginning; nothing was received
     :raises LastReceives: the look was given up at its first messages
     :raises LeftMessages: somebody ended the release early
     """
+    settings = with_database_url(settings, environment)
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment, stop)

@@ -20,6 +20,7 @@
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
     ├── NotebookError               a cell of a notebook failed, so its page was not written
     ├── UnmaskError                 a token or sealed body that this keyring cannot open
+    ├── OutputLost                  nobody reads standard output, or its disk is full
     └── EmbeddedError               a development service did not start or answer
 
 Their messages never carry a value from an event, only ids, column names, check names and counts.
@@ -184,6 +185,17 @@ class UnmaskError(EtlError):
     def __init__(self, message: str, row: int | None = None) -> None:
         super().__init__(message)
         self.row = row
+
+
+class OutputLost(EtlError):  # noqa: N818
+    """Standard output takes nothing more.
+
+    :param is_unread: whether its reader has gone, as ``head`` does once it has seen enough
+    """
+
+    def __init__(self, message: str, *, is_unread: bool = False) -> None:
+        super().__init__(message)
+        self.is_unread = is_unread
 
 
 class EmbeddedError(EtlError):

@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -18,14 +19,16 @@ from etl.config import Settings
 from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sign_of_life import signs_of_life
+from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.quarantine import reasons
 from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
-from etl.sqs.limits import Phase, Stop, open_quota
+from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import QueueState
-from etl.workers.pool import run_workers
+from etl.sqs.quota import open_quota
+from etl.workers.pool import check_may_start_processes, run_workers
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +42,14 @@ def run(
 ) -> Summary:
     """Drain the queue once.
 
-    If ``run.workers`` is above 1, that many processes do the work. They read the keyring from their
-    own environment, which is the one that this process was started with.
+    It may be called in any thread, by several threads at once, and inside a running event loop,
+    which it blocks (use ``asyncio.to_thread``). It leaves signals, logging and the standard streams
+    to the program. If ``run.workers`` is above 1, that many new processes do the work; each imports
+    the main module, so a script needs ``if __name__ == "__main__":``.
 
-    :param environment: where the keyring and the AWS configuration come from
+    :param environment: where the keyring, the AWS configuration and DATABASE_URL come from; without
+        a DATABASE_URL in it, the one of the settings is used. Settings in it are not read again.
+        libpq's own variables, such as PGPASSWORD, are read from the environment of the process.
     :param stop: asks for an early end, from a signal handler or another thread
     :param watch: called with a function that returns the current snapshot, and the queue; the
         context manager that it returns spans the run
@@ -51,6 +58,9 @@ def run(
     :raises Outage: the database or the queue was away from the beginning; nothing was received
     """
     began = time.monotonic()
+    settings = with_database_url(settings, environment)
+    if settings.run.workers > 1:
+        check_may_start_processes()
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment, stop)
@@ -73,7 +83,7 @@ def run(
                     stop,
                     watch,
                     engine,
-                    worker.work_in_own_process,
+                    partial(worker.work_in_own_process, environment=dict(environment)),
                 )
             stop.phase = Phase.WORKING
             is_hurried = stop.release_rest or result.stop_reason == "max_seconds"

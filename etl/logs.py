@@ -1,15 +1,23 @@
-"""Log lines on standard error, as text or JSON; text made visible; tracebacks without values."""
+"""Log lines on standard error, as text or JSON; text made visible; tracebacks without values.
+
+And the standard streams themselves, which may be closed, full, or pipes that nobody reads.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import select
 import sys
 import threading
 import time
 import traceback
 from types import TracebackType
 from typing import Any
+
+from etl.errors import OutputLost
 
 # Letters and marks that take no space, beside those that Python calls not printable: the combining
 # grapheme joiner, fillers of Hangul, vowels of Khmer, and selectors of variants.
@@ -84,6 +92,73 @@ def start(level: str, form: str) -> None:
     package_log.handlers[:] = [handler]
     package_log.setLevel(level.upper())
     package_log.propagate = False
+
+
+class _Output(io.FileIO):
+    """Standard output. Its failures can be told from those of any other file or socket."""
+
+    def write(self, data: Any) -> int:
+        try:
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])  # a terminal that another program set to not wait
+            return written
+        except OSError as error:
+            raise OutputLost(
+                f"cannot write to standard output: {error.strerror}",
+                is_unread=isinstance(error, BrokenPipeError),
+            ) from None
+
+
+class _Errors(io.FileIO):
+    """Standard error. What cannot be written to it is lost, and nothing else happens."""
+
+    def write(self, data: Any) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def open_standard_streams() -> None:
+    """Let the standard streams be written to, whatever state this process got them in.
+
+    A full disk or a reader that has gone never raises an error on standard error; on standard
+    output it raises :class:`etl.errors.OutputLost`. A character that the encoding lacks is written
+    as an escape. Call this before anything opens a file: where a stream was closed, the next file
+    or connection would get its number, and with it the log lines.
+    """
+    # Standard output is opened for reading: whoever closed it is told that nothing was printed.
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    # Not those that a program has put in the place of its own.
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Errors(2, "w", closefd=False), sys.stderr)
+
+
+def _text(file: io.FileIO, like: Any) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(file),
+        encoding=getattr(like, "encoding", None),
+        errors="backslashreplace",
+        line_buffering=getattr(like, "line_buffering", True),
+    )
+
+
+def discard_output() -> None:
+    """Throw away what standard output has not taken, and all that follows.
+
+    Or else Python would try again at its end, and change the exit code.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def hide_values_in_tracebacks() -> None:

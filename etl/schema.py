@@ -25,7 +25,7 @@ Check = tuple[str, Callable[[Values], Passed]]
 
 def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
     """The checks of a raw frame, named as they appear in the quarantine."""
-    return pa.DataFrameSchema(
+    schema = pa.DataFrameSchema(
         {
             column.source: pa.Column(
                 object,
@@ -47,6 +47,10 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
             for column in columns
         }
     )
+    # pandera imports most of itself when it validates for the first time. What fails there must
+    # fail now, and not when messages have been received.
+    schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object))
+    return schema
 
 
 def column_checks(column: Column) -> list[Check]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -25,7 +25,8 @@ from etl.preflight import Ready, check_keys_and_queue, prepare_database
 from etl.quarantine import Budget
 from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
 from etl.sqs.consumer import open_consumer
-from etl.sqs.limits import Quota, Stop
+from etl.sqs.limits import Stop
+from etl.sqs.quota import Quota
 
 log = logging.getLogger(__name__)
 
@@ -75,18 +76,25 @@ def work(
 
 
 def work_in_own_process(
-    settings: Settings, share: Share, quota: Quota, stop: Stop, watch: ProgressDisplay
+    settings: Settings,
+    share: Share,
+    quota: Quota,
+    stop: Stop,
+    watch: ProgressDisplay,
+    *,
+    environment: Mapping[str, str],
 ) -> WorkerResult:
     """Do :func:`work` in a process that does nothing else, and has checked nothing yet.
 
     The process has loaded the keyring itself, so it is compared with its first use once more.
 
+    :param environment: as of :func:`etl.job.run`
     :raises ConfigurationError: nothing was received
     :raises QueueUnavailable: SQS was away for longer than the configuration allows
     :raises DatabaseUnavailable: so was the database
     """
     tune_interpreter()
-    ready = check_keys_and_queue(settings, os.environ, stop)
+    ready = check_keys_and_queue(settings, environment, stop)
     engine = open_engine(settings.database)
     try:
         prepare_database(settings, engine, ready.keyring, share.run, stop)

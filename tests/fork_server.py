@@ -39,10 +39,19 @@ MAX_REQUEST = 1 << 17  # bytes
 class Fork:
     """A process of the command line, with what the tests use of :class:`subprocess.Popen`."""
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], stdin: int | None) -> None:
-        """Start it. Its output and its errors go to pipes.
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        stdin: int | None,
+        out: int | None = None,
+        err: int | None = None,
+    ) -> None:
+        """Start it.
 
         :param stdin: as for Popen
+        :param out: where its output goes; by default to a pipe
+        :param err: where its errors go; by default to a pipe
         """
         self.returncode: int | None = None
         self.stdin: IO[str] | None = None
@@ -53,16 +62,16 @@ class Fork:
             self.stdin = os.fdopen(ours, "w", encoding="utf-8")
         else:
             child_in = os.open(os.devnull, os.O_RDONLY) if stdin is None else os.dup(stdin)
-        out, child_out = os.pipe()
-        err, child_err = os.pipe()
+        our_out, child_out = os.pipe() if out is None else (_nothing(), os.dup(out))
+        our_err, child_err = os.pipe() if err is None else (_nothing(), os.dup(err))
         status, child_status = os.pipe()
         descriptors = [child_in, child_out, child_err, child_status]
         request = json.dumps([arguments, dict(env)]).encode()
         socket.send_fds(_server(), [request], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        self.stdout: IO[str] = os.fdopen(out, encoding="utf-8")
-        self.stderr: IO[str] = os.fdopen(err, encoding="utf-8")
+        self.stdout: IO[str] = os.fdopen(our_out, encoding="utf-8")
+        self.stderr: IO[str] = os.fdopen(our_err, encoding="utf-8")
         self._status = os.fdopen(status, encoding="ascii")
         self.pid = int(self._status.readline())
 
@@ -137,6 +146,10 @@ class Fork:
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
+
+
+def _nothing() -> int:
+    return os.open(os.devnull, os.O_RDONLY)
 
 
 EtlProcess = Fork | subprocess.Popen[str]

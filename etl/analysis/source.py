@@ -213,7 +213,11 @@ def open_source(
 
 def _nearest() -> Path:
     # A notebook works in its own folder, below the one with the configuration.
-    folders = (Path.cwd(), *Path.cwd().parents)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # somebody has deleted it
+        return Path(FILE)
+    folders = (here, *here.parents)
     files = (folder / FILE for folder in folders)
     return next((file for file in files if file.is_file()), Path(FILE))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,12 @@ def forget(
         matches = forget_value(search, "null" if null else "delete", reason)
     else:
         matches = find_value(search)
-    if as_json:
-        counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
-        lines.json_line(counts)
-    else:
-        _print_counts(matches, yes=yes, null=null)
+    with lines.output_may_be_lost("the count of what was changed") if yes else nullcontext():
+        if as_json:
+            counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
+            lines.json_line(counts)
+        else:
+            _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
     _name_earlier_columns(search)
     _name_other_jobs(search)

@@ -151,10 +151,11 @@ def quarantine_replay(
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(engine, settings, **choices, ids=ids)
     summary = replay(settings, engine, keyring, selected)
-    if as_json:
-        lines.json_line(summary.as_dict())
-    else:
-        output.summary(summary)
+    with lines.output_may_be_lost("the summary"):
+        if as_json:
+            lines.json_line(summary.as_dict())
+        else:
+            output.summary(summary)
 
 
 @quarantine.command(

@@ -52,10 +52,11 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
             )
 
         outcome = rekey_database(settings, engine, keyring, show_progress)
-    if as_json:
-        lines.json_line(outcome.as_dict())
-    else:
-        lines.line(_sentence(outcome))
+    with lines.output_may_be_lost("the summary"):
+        if as_json:
+            lines.json_line(outcome.as_dict())
+        else:
+            lines.line(_sentence(outcome))
     for problem in _problems(outcome):
         lines.say(f"error: {problem}")
     if outcome.elsewhere:

@@ -139,7 +139,8 @@ def _write(write: Callable[[Report, Path], None], duplicates: Report, path: Path
     try:
         write(duplicates, path)
     except OSError as error:
-        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"cannot write {str(path)!r}: {why}") from None
     lines.say(f"wrote {path}")
 
 
@@ -186,17 +187,18 @@ def report_notebook(
     """
     from etl.report import notebook
 
-    # Absolute, because a notebook runs in its own folder.
-    environment = {**os.environ, "ETL_CONFIG": str(config_path.absolute())}
     failures = []
-    for path in paths:
-        try:
-            result = notebook.run(path, environment, cell_seconds=cell_seconds)
-        except NotebookError as error:
-            failures.append(str(error))
-            continue
-        page = folder / f"{path.stem}.html"
-        notebook.write(notebook.render(result, path.stem, code=code), page)
-        lines.say(f"wrote {page}")
+    with notebook.home():
+        # Absolute, because a notebook runs in its own folder.
+        environment = {**os.environ, "ETL_CONFIG": str(config_path.absolute())}
+        for path in paths:
+            try:
+                result = notebook.run(path, environment, cell_seconds=cell_seconds)
+            except NotebookError as error:
+                failures.append(str(error))
+                continue
+            page = folder / f"{path.stem}.html"
+            notebook.write(notebook.render(result, path.stem, code=code), page)
+            lines.say(f"wrote {page}")
     if failures:
         raise EtlError("; ".join(failures))

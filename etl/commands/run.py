@@ -110,10 +110,11 @@ def run(
             )
         else:
             summary = _drain(settings, stop)
-    if as_json:
-        lines.json_line(summary.as_dict())
-    else:
-        output.summary(summary)
+    with lines.output_may_be_lost("the summary"):
+        if as_json:
+            lines.json_line(summary.as_dict())
+        else:
+            output.summary(summary)
     context.exit(summary.exit_code)
 
 
@@ -142,7 +143,8 @@ def _try_a_batch(
 
     trial = dry_run(settings, os.environ, stop=stop, use_last_receives=use_last_receives)
     if show_rows:
-        output.frame(trial.masked, "first masked rows, as they would be loaded")
+        with lines.output_may_be_lost("what the dry run shows"):
+            output.frame(trial.masked, "first masked rows, as they would be loaded")
     return trial.summary
 
 

@@ -49,10 +49,15 @@ class SignalStop(Stop):
 def stop_on_signals() -> Iterator[Stop]:
     """Let signals request the stop that this yields, until the block ends.
 
+    Only the main thread of a program can do so; in another one they stay as they are.
+
     They are handled in a thread. A handler in Python would have to wait until the main thread comes
     back from a statement in the database, which may wait for a lock.
     """
     stop = SignalStop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
 
@@ -71,7 +76,8 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # None, if it was not set by Python and cannot be set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         sender.close()
         thread.join()
         receiver.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from etl.text import decoded, unquoted
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
+
+# What Kubernetes sets in every pod of a namespace for a service that is named etl or etl-...
+_SERVICE_LINK = re.compile(
+    r"(ETL(?:_+[A-Z0-9]+)*?)_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
+    r"|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 
 def load(
@@ -163,6 +170,8 @@ def _variables(
     for variable in sorted(environment):
         if not variable.startswith("ETL_") or variable in NOT_SETTINGS:
             continue
+        if _is_service_link(variable, environment):
+            continue
         section, divider, key = variable.removeprefix("ETL_").lower().partition("__")
         if not divider:
             meant = nearest(variable, _known_variables())
@@ -179,10 +188,18 @@ def _variables(
     return list(settings.values())
 
 
+def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes set a variable for a service, and nobody meant a setting by it."""
+    link = _SERVICE_LINK.fullmatch(variable)
+    # A service may have two hyphens in its name, but then its address is there too.
+    return link is not None and ("__" not in variable or f"{link[1]}_SERVICE_HOST" in environment)
+
+
 def _known_variables() -> list[str]:
-    settings = [
+    """Every variable that may be set, apart from libpq's and those of AWS."""
+    settings = {
         f"ETL_{section}__{key}".upper()
         for section, info in Settings.model_fields.items()
         for key in fields(info.annotation)  # type: ignore[arg-type]
-    ]
-    return [*sorted(NOT_SETTINGS), *settings]
+    }
+    return sorted((settings | NOT_SETTINGS | {"DATABASE_URL"}) - {"ETL_DATABASE__URL"})

@@ -11,9 +11,17 @@ from typing import Any
 from etl.errors import RESTORE, KeyringError
 from etl.text import decoded
 
+_MOUNT_ADVICE = (
+    "for a secret mounted by Kubernetes, set defaultMode: 0400 on the volume and, if the job does "
+    "not run as root, fsGroup on the pod; for one of Docker, set its mode to 0400 and its uid; or "
+    "pass the keyring in ETL_KEYRING"
+)
+
 
 def read_file(path: Path) -> str:
     """Read a file that neither its group nor others may use.
+
+    On a read-only mount the group may read it, see docs/decisions/0020-secret-mounts.md.
 
     :raises KeyringError: it cannot be read, is not text (UTF-8, or UTF-16 with a mark), or has a
         mode that lets others use it
@@ -21,19 +29,42 @@ def read_file(path: Path) -> str:
     problem = f"is not UTF-8 text; {RESTORE}"
     try:
         with path.open("rb") as file:
-            # The mode of the open file: by now the path may name another file.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                problem = f"has mode {mode:04o}, so other users can use it; run: chmod 600 {path}"
-            else:
-                text = decoded(file.read())
-                if text is not None:
-                    return text
+            mode_problem = _mode_problem(file.fileno(), path)
+            text = decoded(file.read()) if mode_problem is None else None
+            if text is not None:
+                return text
+            problem = mode_problem or problem
     except FileNotFoundError as error:
         problem = f"cannot be read: {error.strerror}; correct the path, or {RESTORE}"
+    except PermissionError as error:
+        problem = f"cannot be read: {error.strerror}; {_who_reads()}"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     raise KeyringError(f"keyring file {str(path)!r} {problem}")
+
+
+def _mode_problem(descriptor: int, path: Path) -> str | None:
+    """What is wrong with the mode of an open file; by now its path may name another one."""
+    status = os.fstat(descriptor)
+    mode = stat.S_IMODE(status.st_mode)
+    if not mode & 0o077:
+        return None
+    is_read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+    if is_read_only and not mode & 0o037 and status.st_uid in (0, os.geteuid()):
+        return None
+    problem = f"has mode {mode:04o}, so other users can use it"
+    if is_read_only:
+        return f"{problem}, and is on a read-only mount; {_MOUNT_ADVICE}"
+    if os.geteuid() in (0, status.st_uid):
+        return f"{problem}; run: chmod 600 {path}"
+    return (
+        f"{problem}, and belongs to another user; let root run: chown {os.geteuid()} {path} && "
+        f"chmod 600 {path}"
+    )
+
+
+def _who_reads() -> str:
+    return f"this process runs as user {os.geteuid()}, group {os.getegid()}; {_MOUNT_ADVICE}"
 
 
 def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:

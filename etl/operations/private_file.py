@@ -51,17 +51,18 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _nameless(path: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a file in the folder of the path; yields it and the path to link to its name."""
+    """Open a file in the folder of the path; yields it and the path, from there, to link to."""
     descriptor = -1
     partial = None
     with contextlib.suppress(AttributeError, OSError):
         descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
     if descriptor < 0:
-        partial = path.absolute().with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.fchmod(descriptor, 0o600)  # a umask such as 777 would leave its owner nothing
     try:
         with os.fdopen(descriptor, "wb") as file:
-            yield file, str(partial or f"/proc/self/fd/{descriptor}")
+            yield file, partial.name if partial else f"/proc/self/fd/{descriptor}"
     finally:
         if partial is not None:
             partial.unlink()

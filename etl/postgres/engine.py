@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from etl.config import DatabaseSettings
 from etl.errors import DatabaseUnavailable, SettingsError
 from etl.postgres.session import set_up_transactions
 from etl.postgres.sqlstate import translate
-from etl.postgres.url import check_parts
+from etl.postgres.url import check_parts, check_user
 
 _LOOKS_LIKE = "it looks like postgresql://user:password@host:5432/name"
 
@@ -47,6 +48,7 @@ def open_engine(
     if database.url is None:
         raise SettingsError(f"DATABASE_URL is not set; {_LOOKS_LIKE}")
     url = driver_url(database.url.get_secret_value())
+    check_user(url, os.environ)
     try:
         engine = sa.create_engine(
             url,

@@ -7,7 +7,12 @@ cannot be told apart is refused, and no part of it is printed.
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
+from collections.abc import Mapping
+
+import sqlalchemy as sa
 
 from etl.errors import SettingsError
 
@@ -45,3 +50,20 @@ def check_parts(url: str) -> None:
 def _has_port(authority: str) -> bool:
     # In an IPv6 address colons are within the brackets.
     return ":" in authority.rpartition("]")[2]
+
+
+def check_user(url: sa.URL, environment: Mapping[str, str]) -> None:
+    """Check that libpq can tell who connects. It asks the system, if nothing else names a user.
+
+    :raises SettingsError: it cannot, since this process runs as a user without a name
+    """
+    named = (url.username, *map(url.query.get, ("user", "service")))
+    if any(named) or environment.get("PGUSER") or environment.get("PGSERVICE"):
+        return
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise SettingsError(
+            f"DATABASE_URL names no user, and user {os.geteuid()} of this process has no name; "
+            "write postgresql://user@host:5432/name"
+        ) from None

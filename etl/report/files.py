@@ -64,7 +64,8 @@ def write_workbook(report: Report, file: Path) -> None:
     :raises UsageError: XlsxWriter is not installed, or a table is too long for a sheet
     """
     _check_installed("xlsxwriter", "--xlsx")
-    texts_only = {"strings_to_formulas": False, "strings_to_urls": False}
+    # In memory, because there may be no folder for temporary files.
+    texts_only = {"strings_to_formulas": False, "strings_to_urls": False, "in_memory": True}
     facts = {**report.facts(), **dict.fromkeys(report.notes, "")}
     sheets = {
         "report": pd.DataFrame(facts.items(), columns=["fact", "value"]),

@@ -37,19 +37,52 @@ def run(path: Path, environment: Mapping[str, str], *, cell_seconds: int | None 
 
     :param environment: passed to the process, except for the keys and the AWS variables
     :param cell_seconds: time limit of a cell
-    :raises UsageError: the file is not a notebook, or a library is missing
+    :raises UsageError: the file is not a notebook, or a library or a folder for temporary files is
+        missing
     :raises NotebookError: a cell failed
     :raises EtlError: SIGTERM or Ctrl-C
     """
     notebook = _without_outputs(_read(path))
     started: list[Any] = []
-    with tempfile.TemporaryDirectory(prefix="etl-notebook-") as folder:
+    with _temporary_folder() as folder:
         client = _client(notebook, path.parent, folder, cell_seconds, started)
         error = _execute(client, path, _environment(environment, folder), started)
     if error is not None:
         # Raised out here because the exception of nbclient quotes the cell and its output.
         raise error
     return notebook
+
+
+@contextmanager
+def home() -> Iterator[None]:
+    """Give Jupyter a home while the block lasts, where the user has none, not even by name.
+
+    :raises UsageError: no folder for temporary files can be written
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        with _temporary_folder() as folder:
+            os.environ["HOME"] = folder
+            try:
+                yield
+            finally:
+                del os.environ["HOME"]
+    else:
+        yield
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="etl-notebook-")
+    except OSError as error:
+        raise UsageError(
+            f"a notebook needs a folder for temporary files, and there is none: {error.strerror}; "
+            "let TMPDIR name one that can be written"
+        ) from None
+    with folder as path:
+        yield path
 
 
 def render(notebook: Any, title: str, *, code: bool) -> str:

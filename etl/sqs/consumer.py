@@ -16,9 +16,10 @@ from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Phase, Quota, Stop
+from etl.sqs.limits import Limits, Phase, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue, QueueState
+from etl.sqs.quota import Quota
 from etl.sqs.receiver import Receiver
 from etl.sqs.run_limits import run_limits
 

@@ -1,14 +1,11 @@
-"""When receiving ends: the limits of a run, its quota of messages, and a request to stop."""
+"""When receiving ends: the limits of a run, and a request to stop."""
 
 from __future__ import annotations
 
 import enum
 import math
-import multiprocessing
 import time
 from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
-from typing import Protocol
 
 OUT_OF_TIME = "max_seconds"
 
@@ -101,60 +98,3 @@ class Stop:
     def ends_retries(self) -> bool:
         """Whether an outage is not waited out any more."""
         return self.release_rest or self.is_time_up
-
-
-class Quota(Protocol):
-    """How many messages a run may still receive; all of its receivers share it."""
-
-    def reserve(self, wanted: int) -> int:
-        """Take up to *wanted* messages out of the quota; return how many."""
-
-    def put_back(self, count: int) -> None:
-        """Return reserved messages that did not come."""
-
-    @property
-    def left(self) -> float:
-        """Messages that are neither received nor reserved."""
-
-
-class NoQuota:
-    """The quota of a run without ``max_messages``."""
-
-    left = math.inf
-
-    def reserve(self, wanted: int) -> int:
-        """Take all that is wanted."""
-        return wanted
-
-    def put_back(self, count: int) -> None:
-        """Do nothing."""
-
-
-class SharedQuota:
-    """A quota shared by threads and, since it can be passed to a new process, by workers."""
-
-    def __init__(self, messages: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._left: Synchronized[int] = context.Value("q", messages)
-
-    def reserve(self, wanted: int) -> int:
-        """Take up to *wanted* messages out of the quota; return how many."""
-        with self._left.get_lock():
-            taken = min(wanted, self._left.value)
-            self._left.value -= taken
-            return taken
-
-    def put_back(self, count: int) -> None:
-        """Return reserved messages that did not come."""
-        with self._left.get_lock():
-            self._left.value += count
-
-    @property
-    def left(self) -> int:
-        """Messages that are neither received nor reserved."""
-        return self._left.value
-
-
-def open_quota(max_messages: int | None) -> Quota:
-    """The quota of a run: ``run.max_messages``, or none."""
-    return NoQuota() if max_messages is None else SharedQuota(max_messages)

@@ -18,11 +18,12 @@ from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS, Heartbeat
-from etl.sqs.limits import Limits, Quota, Stop
+from etl.sqs.limits import Limits, Stop
 from etl.sqs.message import CALL_ENTRIES, Message
 from etl.sqs.pace import Pace
 from etl.sqs.polling import TICK_SECONDS, Polling
 from etl.sqs.queue import Queue
+from etl.sqs.quota import Quota
 
 # A receive takes about 0.7 ms of CPU. When answers arrive faster than this, there is no wait worth
 # filling with another receive. From a queue in the same region an answer takes 5 ms or more.

@@ -8,11 +8,15 @@ the exact text.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from etl.logs import to_json, visible
+from etl.errors import OutputLost
+from etl.logs import discard_output, to_json, visible
 
 
 def line(text: str) -> None:
@@ -33,3 +37,17 @@ def json_line(document: Any) -> None:
 def block(text: str, *, err: bool = False) -> None:
     """Write text of several lines, which ends with a line end."""
     click.echo(visible(text, keep="\n"), nl=False, err=err)
+
+
+@contextmanager
+def output_may_be_lost(what: str) -> Iterator[None]:
+    """Print what tells how some work ended, and whose loss does not change how it ended.
+
+    :param what: what the block prints, for the line on standard error that says it is lost
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OutputLost as error:
+        discard_output()
+        say(f"{error}; {what} is lost, and the work is done")

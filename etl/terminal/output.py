@@ -51,7 +51,7 @@ def summary(result: Summary) -> None:
         out.print(
             f"  would load {result.would.loaded:,} and quarantine {result.would.quarantined:,}"
         )
-    sign = "=" if counts.adds_up else "[bold red]≠[/]"
+    sign = "=" if counts.adds_up else "[bold red]!=[/]"
     out.print(
         f"  received {counts.received:,} {sign} loaded {counts.loaded:,} + already handled "
         f"{counts.already_handled:,} + quarantined {counts.quarantined:,} + released "

@@ -21,10 +21,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.errors import EtlError
+from etl.errors import EtlError, UsageError
 from etl.runs import ProgressDisplay, Run, Share, Snapshot, WorkerResult
-from etl.sqs.limits import Phase, Quota, Stop
+from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import Queue
+from etl.sqs.quota import Quota
 from etl.workers.process import BLOCKED_AT_START, REPORT_SECONDS, Order, Work, run_worker
 from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
 from etl.workers.results import DIED, Worker, sum_results, sum_snapshots
@@ -54,6 +55,24 @@ def run_workers(
     with watch(lambda: sum_snapshots(pool.all, began), queue) if watch else nullcontext():
         pool.listen()
     return sum_results(pool.ended, run, engine, stop, pool.gave_up)
+
+
+def check_may_start_processes() -> None:
+    """Check that this process may start workers; multiprocessing would fail in the middle of a run.
+
+    :raises UsageError: it is itself starting, or a daemon
+    """
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False):
+        raise UsageError(
+            "run.workers above 1 starts processes that import the main module, and importing it "
+            "starts a run: put the call under if __name__ == '__main__':"
+        )
+    if process.daemon:
+        raise UsageError(
+            "a daemonic process, such as a worker of a multiprocessing.Pool, may not start others: "
+            "set run.workers to 1"
+        )
 
 
 def first_batch(committed: int, replaced: int) -> int:

@@ -14,7 +14,8 @@ from etl import logs
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.runs import Share, Snapshot, Totals, WorkerResult
-from etl.sqs.limits import Phase, Quota, Stop
+from etl.sqs.limits import Phase, Stop
+from etl.sqs.quota import Quota
 
 REPORT_SECONDS = 0.25  # between two reports of a worker
 
@@ -38,6 +39,7 @@ def run_worker(
     settings: Settings, share: Share, quota: Quota, pipe: Connection, work_alone: Work
 ) -> None:
     """Run one worker: the target of its process."""
+    logs.open_standard_streams()
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
     stop = Stop(share.ends_at)

@@ -16,9 +16,10 @@ from etl.dry_run import dry_run
 from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Stop, open_quota
+from etl.sqs.limits import Limits, Stop
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue, QueueState
+from etl.sqs.quota import open_quota
 from etl.sqs.receiver import Receiver
 from etl.sqs.timers import MAX_IN_FLIGHT
 from tests.conftest import Job

@@ -27,8 +27,9 @@ from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import create_tables
 from etl.preflight import Ready, prepare_database
 from etl.runs import Run, Share
-from etl.sqs.limits import Stop, open_quota
+from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
+from etl.sqs.quota import open_quota
 from tests.acceptance.job_processes import new_job
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import event
@@ -641,5 +642,5 @@ def test_a_worker_compares_the_keyring_that_it_has_loaded_itself(
     monkeypatch.setattr(worker, "check_keys_and_queue", lambda *_: ready)
     with pytest.raises(KeyringError, match="is not the key that job"):
         worker.work_in_own_process(
-            these, Share(run), open_quota(None), stop, lambda *_: nullcontext()
+            these, Share(run), open_quota(None), stop, lambda *_: nullcontext(), environment={}
         )

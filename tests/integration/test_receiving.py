@@ -19,9 +19,10 @@ from etl.sqs import acknowledge
 from etl.sqs.call_queue import CallQueue
 from etl.sqs.calls import Calls
 from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, NoQuota, Stop, open_quota
+from etl.sqs.limits import Limits, Stop
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
+from etl.sqs.quota import NoQuota, open_quota
 from etl.sqs.receiver import Receiver
 
 LIMITS = Limits(

@@ -22,8 +22,9 @@ from etl.postgres.watchdog import Watchdog
 from etl.runs import Run, Share
 from etl.schema import frame_schema
 from etl.sqs.consumer import Consumer
-from etl.sqs.limits import Limits, Stop, open_quota
+from etl.sqs.limits import Limits, Stop
 from etl.sqs.message import Message
+from etl.sqs.quota import open_quota
 from tests.unit.builders import event, message, some_long
 
 RUN = "00000000-0000-4000-8000-000000000001"

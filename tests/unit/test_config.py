@@ -289,3 +289,51 @@ def test_a_url_in_place_of_a_file_is_not_shown() -> None:
         with pytest.raises(SettingsError, match=r"^no file of this name; ") as caught:
             config.load(Path(url), {})
         assert "Sw0rdfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize("service", ["ETL", "ETL_RUN", "ETL_QUEUE", "ETL_JOB_DB", "ETL__QUEUE"])
+def test_the_service_links_of_kubernetes_are_not_settings(tmp_path: Path, service: str) -> None:
+    """Every pod of a namespace gets them for each service there."""
+    links = {
+        f"{service}_SERVICE_HOST": "10.0.0.11",
+        f"{service}_SERVICE_PORT": "5432",
+        f"{service}_SERVICE_PORT_HTTP": "5432",
+        f"{service}_PORT": "tcp://10.0.0.11:5432",
+        f"{service}_PORT_5432_TCP": "tcp://10.0.0.11:5432",
+        f"{service}_PORT_5432_TCP_PROTO": "tcp",
+        f"{service}_PORT_5432_TCP_PORT": "5432",
+        f"{service}_PORT_5432_TCP_ADDR": "10.0.0.11",
+        f"{service}_PORT_53_UDP": "udp://10.0.0.11:53",
+    }
+    settings = load(tmp_path, table(), ETL_BATCH__ROWS="7", **links)
+    assert settings.batch.rows == 7
+
+
+@pytest.mark.parametrize(
+    ("mistake", "meant"),
+    [
+        ("ETL_QUEUE_URL", "ETL_QUEUE__URL"),
+        ("ETL_RUN_MAX_MESSAGES", "ETL_RUN__MAX_MESSAGES"),
+        ("ETL_TABLE_SCHEMA", "ETL_TABLE__SCHEMA"),
+        ("ETL_KEYRING_FLIE", "ETL_KEYRING_FILE"),
+        ("ETL_DATABASE_URL", "DATABASE_URL"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_right_one(
+    tmp_path: Path, mistake: str, meant: str
+) -> None:
+    """An underscore is easily lost."""
+    message = problem(tmp_path, table(), **{mistake: "x"})
+    assert message.startswith(f"unknown variable {mistake!r}")
+    assert message.endswith(f"did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize("mistake", ["ETL_QUEUE__PORT", "ETL_RUN__SERVICE_HOST", "ETL_PORTS"])
+def test_a_variable_that_only_resembles_a_service_link_is_an_error(
+    tmp_path: Path, mistake: str
+) -> None:
+    """A service with two hyphens in its name brings its address along."""
+    assert (
+        mistake.removeprefix("ETL_").lower().replace("__", ".")
+        in problem(tmp_path, table(), **{mistake: "1"}).lower()
+    )

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from etl.config import DatabaseSettings
 from etl.errors import LoginRefused, SettingsError
 from etl.postgres.engine import driver_url, open_engine, transaction
+from etl.postgres.url import check_user
 
 PIECE = 4  # characters of a secret that may not appear in a row
 SECRET = "Sw0rdfish"
@@ -116,3 +117,35 @@ def test_a_usual_url_is_read(url: str, host: str | None, port: int | None) -> No
     """Sockets, IPv6 addresses and parameters are no secrets in the wrong place."""
     read = driver_url(url)
     assert (read.host, read.port) == (host, port)
+
+
+def without_a_name(_number: int) -> None:
+    """Stand for a system that does not know the user of this process."""
+    raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("url", "variables"),
+    [
+        ("postgresql://u@host/name", {}),
+        ("postgresql://host/name?user=u", {}),
+        ("postgresql://host/name?service=s", {}),
+        ("postgresql://host/name", {"PGUSER": "u"}),
+        ("postgresql://host/name", {"PGSERVICE": "s"}),
+    ],
+)
+def test_a_user_that_anything_names_needs_no_name_in_the_system(
+    monkeypatch: pytest.MonkeyPatch, url: str, variables: dict[str, str]
+) -> None:
+    """In a container, users have numbers only."""
+    monkeypatch.setattr("pwd.getpwuid", without_a_name)
+    check_user(driver_url(url), variables)
+
+
+def test_a_url_without_a_user_is_an_error_where_the_system_knows_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The refusal of libpq would look like an outage, and be waited out."""
+    monkeypatch.setattr("pwd.getpwuid", without_a_name)
+    with pytest.raises(SettingsError, match=r"names no user, and user \d+ of this process has no"):
+        check_user(driver_url("postgresql://host/name"), {})

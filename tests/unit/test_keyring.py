@@ -4,9 +4,13 @@ import base64
 import copy
 import datetime as dt
 import json
+import os
 import pickle
 import re
+import stat
 import traceback
+from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -377,6 +381,85 @@ def test_load_refuses_a_file_that_others_can_read(tmp_path, mode):
     assert str(caught.value) == (
         f"keyring file {str(path)!r} has mode {mode:04o}, so other users can use it; "
         f"run: chmod 600 {path}"
+    )
+
+
+USER, OTHER = 1000, 2000
+MOUNT = (
+    "for a secret mounted by Kubernetes, set defaultMode: 0400 on the volume and, if the job does "
+    "not run as root, fsGroup on the pod; for one of Docker, set its mode to 0400 and its uid; or "
+    "pass the keyring in ETL_KEYRING"
+)
+
+
+@pytest.fixture
+def mounted(tmp_path, monkeypatch):
+    """Return a function that loads a file as a user finds it in a mount."""
+
+    def load(mode: int, owner: int, *, read_only: bool, user: int = USER) -> Keyring:
+        path = tmp_path / "keyring.json"
+        path.write_text(text())
+        status = SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=owner)
+        flags = SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID if read_only else 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fstat", lambda _: status)
+            patch.setattr(os, "fstatvfs", lambda _: flags)
+            patch.setattr(os, "geteuid", lambda: user)
+            return load_keyring({"ETL_KEYRING_FILE": str(path)})
+
+    return load
+
+
+@pytest.mark.parametrize("owner", [0, USER])
+@pytest.mark.parametrize("mode", [0o440, 0o640, 0o040, 0o400])
+def test_the_group_may_read_a_secret_on_a_read_only_mount(mounted, mode, owner):
+    """Kubernetes gives a pod with fsGroup no other mode; nobody there can change it."""
+    assert mounted(mode, owner, read_only=True).key("k1") == ONE
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o644, 0o460, 0o450, 0o404])
+@pytest.mark.parametrize("user", [0, USER])
+def test_a_secret_on_a_read_only_mount_that_others_can_use_is_refused(mounted, mode, user):
+    """The error says what to write where it is mounted; chmod would be refused there."""
+    with pytest.raises(KeyringError) as caught:
+        mounted(mode, 0, read_only=True, user=user)
+    assert f"has mode {mode:04o}, so other users can use it, and is on a" in str(caught.value)
+    assert str(caught.value).endswith(f"read-only mount; {MOUNT}")
+
+
+def test_a_secret_on_a_read_only_mount_that_a_third_user_owns_is_refused(mounted):
+    """Neither root nor this user has put it there."""
+    with pytest.raises(KeyringError, match="has mode 0440"):
+        mounted(0o440, OTHER, read_only=True)
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o640])
+def test_a_file_of_another_user_needs_another_owner(mounted, mode):
+    """With chmod 600 alone this user could not read it any more."""
+    with pytest.raises(KeyringError, match=r"let root run: chown 1000 /\S+ && chmod 600 /"):
+        mounted(mode, 0, read_only=False)
+
+
+@pytest.mark.parametrize("user", [0, USER])
+def test_who_can_change_the_mode_is_told_to(mounted, user):
+    """On a file system that can be written there is no reason for another mode."""
+    with pytest.raises(KeyringError, match=r"has mode 0440.*; run: chmod 600 /"):
+        mounted(0o440, USER, read_only=False, user=user)
+
+
+def test_a_file_that_this_user_cannot_read_names_the_user(tmp_path, monkeypatch):
+    """A secret of mode 0400 that belongs to root, in a container that runs as another user."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: USER)
+    monkeypatch.setattr(os, "getegid", lambda: 3000)
+    with pytest.raises(KeyringError) as caught:
+        load_keyring({"ETL_KEYRING_FILE": str(tmp_path / "keyring.json")})
+    assert str(caught.value).endswith(
+        f"Permission denied; this process runs as user 1000, group 3000; {MOUNT}"
     )
 
 

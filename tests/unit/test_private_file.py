@@ -77,3 +77,24 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """The error says that the path is not a folder."""
     with pytest.raises(UsageError, match="not a folder"), new_file(tmp_path / "a" / "b"):
         pass
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+def test_only_its_owner_can_read_the_file_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int, nameless: bool
+) -> None:
+    """And the owner can, in a folder named from the working directory."""
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = Path("folder/new")
+    before = os.umask(umask)
+    try:
+        with new_file(path) as file:
+            file.write(b"one")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == b"one"

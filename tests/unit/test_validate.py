@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
+import sys
 from itertools import product
 from typing import Any
 
@@ -16,7 +18,7 @@ from etl.crypto.tokens import token_length
 from etl.errors import SettingsError
 from etl.fieldtypes import pack_version
 from etl.schema import frame_schema
-from tests.unit.builders import EVENT, SENT_MS, columns, event, message
+from tests.unit.builders import EVENT, ROOT, SENT_MS, columns, event, message
 
 
 def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -234,3 +236,16 @@ def test_a_column_too_narrow_for_any_token_is_refused_by_name() -> None:
     narrow = Column(name="masked", field="f", type="text", max_length=59, mask=True)
     with pytest.raises(SettingsError, match=r"'masked'.*at least 60"):
         frame_schema((narrow,))
+
+
+def test_pandera_imports_nothing_more_once_there_is_a_schema() -> None:
+    """An import that fails must do so before the first receive."""
+    code = (
+        "import sys, pandas as pd; from etl.schema import frame_schema\n"
+        "from tests.unit.builders import columns\n"
+        "schema = frame_schema(columns()); before = set(sys.modules)\n"
+        "schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object), lazy=True)\n"
+        "sys.exit(repr(sorted(set(sys.modules) - before)) if set(sys.modules) - before else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

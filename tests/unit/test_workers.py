@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import config, logs
+from etl.errors import UsageError
 from etl.postgres.findings import Findings
 from etl.runs import Counts, Run, Share, Totals, WorkerResult
-from etl.sqs.limits import NoQuota, Stop
+from etl.sqs.limits import Stop
+from etl.sqs.quota import NoQuota
 from etl.workers import process, restarts
-from etl.workers.pool import first_batch, run_workers
+from etl.workers.pool import check_may_start_processes, first_batch, run_workers
 from etl.workers.restarts import Restarts
 from etl.workers.results import Worker, sum_results
 from tests.unit.builders import ROOT
@@ -35,6 +40,7 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(logs, "hide_values_in_tracebacks", lambda: None)
+    monkeypatch.setattr(logs, "open_standard_streams", lambda: None)
     monkeypatch.setattr(logs, "start", lambda *_: None)
     settings = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
     parent_end, worker_end = multiprocessing.Pipe()
@@ -165,3 +171,40 @@ def test_what_any_worker_released_is_in_the_totals() -> None:
     total = sum_results(workers, NoRow("run", "hash"), nothing, Stop(), None)
     assert total.totals.released_findings.checks == {("ip", "type"): 3}
     assert total.totals.released_findings.unknown_fields == {"new": 3, None: 2}
+
+
+SCRIPT = f"""
+import pathlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+from etl import config, job
+from etl.errors import UsageError
+variables = {{"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q", "ETL_RUN__WORKERS": "2"}}
+try:
+    job.run(config.load(pathlib.Path({str(ROOT / "config.yaml")!r}), variables), variables)
+except UsageError as error:
+    print(error)
+    sys.exit(9)
+"""
+
+
+def test_a_script_that_runs_again_in_its_workers_is_an_error_before_anything_is_entered(
+    tmp_path: Path,
+) -> None:
+    """Or else each worker would begin a run of its own before multiprocessing fails."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    code = (
+        "import multiprocessing, runpy, sys\n"
+        "multiprocessing.current_process()._inheriting = True\n"
+        f"runpy.run_path({str(path)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (9, "")
+    assert done.stdout.endswith("put the call under if __name__ == '__main__':\n")
+
+
+def test_a_daemonic_process_is_told_to_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of multiprocessing.Pool."""
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    with pytest.raises(UsageError, match=r"set run\.workers to 1"):
+        check_may_start_processes()
