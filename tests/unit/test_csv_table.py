@@ -65,8 +65,8 @@ def test_what_programs_write_around_cells_is_read(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"{TOKEN}\n{TOKEN}\n", "the first row of the CSV file has a token in it: put a header"),
-        (f'1;"{TOKEN}"\n2;"{TOKEN}"\n', "the first row of the CSV file has a token in it"),
+        ("TOKEN\nTOKEN\n", "the first row of the CSV file has a token in it: put a header"),
+        ('1;"TOKEN"\n2;"TOKEN"\n', "the first row of the CSV file has a token in it"),
         ("masked_pi;n\nT;1\n", "did you mean 'masked_ip' by the name of column 1?"),
         ("n,DEVICE-ID\n1,T\n", "did you mean 'device_id' by the name of column 2?"),
         ("n:masked_ip\n1:T\n", "its header is one cell, with ':' in it: separate the names with"),
@@ -84,7 +84,7 @@ def test_what_programs_write_around_cells_is_read(
 def test_what_cannot_be_read_is_explained(text: str, said: str) -> None:
     """No cell is shown: without a header, the first row has values."""
     with pytest.raises(UsageError) as caught:
-        read(text)
+        read(text.replace("TOKEN", TOKEN))
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
     assert TOKEN not in str(caught.value)
