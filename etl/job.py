@@ -19,11 +19,12 @@ from etl.errors import EtlError
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
-from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
+from etl.runs import Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop, open_quota
 from etl.sqs.queue import QueueState
 from etl.workers.pool import run_workers
+from etl.workers.snapshot import ProgressDisplay
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ def _finish(
         reasons=dict(result.totals.reasons.most_common()),
         stop_reason=result.stop_reason,
         seconds=round(time.monotonic() - began, 3),
+        work_seconds=round(result.work.seconds, 3),
+        waiting_seconds=round(result.work.waiting_seconds, 3),
         batches=result.totals.batches,
         exit_code=exit_code,
         problem=problem,

@@ -87,7 +87,8 @@ def replay(
         counts=counts,
         reasons=dict(reasons.most_common()),
         stop_reason="replayed",
-        seconds=round(time.monotonic() - began, 3),
+        seconds=(seconds := round(time.monotonic() - began, 3)),
+        work_seconds=seconds,
         batches=batches,
     )
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from etl.errors import EtlError
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.schedule import Schedule
+from etl.sqs.visibility import VisibilityCheck
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,20 @@ NEW_CALL_WEIGHT = 0.1
 class Heartbeat:
     """The messages held now, and the threads that extend their visibility."""
 
-    def __init__(self, queue: Queue, visibility_seconds: int) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        visibility_seconds: int,
+        say_too_short: Callable[[int], None] | None = None,
+    ) -> None:
+        """Prepare the threads.
+
+        :param say_too_short: called once, with the seconds that would be enough, if the visibility
+            timeout turns out to be too short
+        """
         self._queue = queue
+        self._check = VisibilityCheck(visibility_seconds)
+        self._say_too_short = say_too_short
         self.visibility_seconds = visibility_seconds
         self._schedule = Schedule(visibility_seconds)
         self._lock = threading.Lock()  # guards the schedule and the numbers below
@@ -63,11 +76,14 @@ class Heartbeat:
         with self._lock:
             now = time.monotonic()
             for message in messages:
+                self._check.came(again=self._schedule.holds_another(message.handle))
                 self._schedule.hold(message.handle, now)
 
     def handles(self, messages: Iterable[Message | Handle]) -> list[Handle]:
         """The newest receipt handle of each message, in the given order."""
         with self._lock:
+            # Before they are deleted or released, which is too late if they show again.
+            self._check.held_unextended(self._schedule.oldest_seconds(time.monotonic()))
             return [self._schedule.newest(message) for message in messages]
 
     def let_go(self, handles: Iterable[Handle]) -> None:
@@ -80,13 +96,23 @@ class Heartbeat:
         """Note how long a call with ten messages took."""
         self.call_seconds += (seconds - self.call_seconds) * NEW_CALL_WEIGHT
 
+    @property
+    def needed_seconds(self) -> int:
+        """A visibility timeout that would be long enough; 0 if the queue's own is."""
+        return self._check.needed_seconds
+
     def __len__(self) -> int:
         return len(self._schedule)
 
     def _watch(self) -> None:
         """Start a thread when messages are due. A call that hangs here would hold up the others."""
         while not self._stop.wait(min(0.5, self.visibility_seconds / 16)):
+            with self._lock:
+                self._check.held_unextended(self._schedule.oldest_seconds(time.monotonic()))
             self._start_caller_if_needed()
+            if self._say_too_short and self.needed_seconds:
+                self._say_too_short(self.needed_seconds)
+                self._say_too_short = None
 
     def _start_caller_if_needed(self) -> None:
         with self._lock:
