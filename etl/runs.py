@@ -77,7 +77,7 @@ class WorkerResult:
     not_acknowledged: int = 0
     problem: str | None = None
     exit_code: int = 0
-    work: Work = Work()
+    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True)

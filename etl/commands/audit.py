@@ -8,7 +8,6 @@ import click
 
 from etl.commands import options
 
-
 # In a narrow terminal the last of them are left out.
 IMPORTANCE = ("asked_at", "db_user", "action", "reason", "count", "columns", "os_user", "scope")
 

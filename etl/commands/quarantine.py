@@ -11,7 +11,6 @@ from etl.commands import options, selection
 from etl.commands.groups import Group
 from etl.terminal import lines
 
-
 # In a narrow terminal the last of them are left out.
 IMPORTANCE = (
     *("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at", "closed_by"),

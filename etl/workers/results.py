@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -47,7 +47,8 @@ class Worker:
 
     def has_ended(self) -> None:
         """Note that it holds no message any more."""
-        self.snapshot = self.snapshot.ended(self.result.totals.counts if self.result else None)
+        counts = asdict(self.result.totals.counts) if self.result else None
+        self.snapshot = self.snapshot.ended(counts)
 
 
 class WorkTogether:

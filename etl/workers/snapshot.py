@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
-from etl.runs import Counts
 from etl.sqs.queue import Queue
 
 
@@ -50,24 +49,13 @@ class Snapshot:
         """Deliveries that wait for the next batch."""
         return self.held - self.being_loaded
 
-    def ended(self, counts: Counts | None) -> Self:
+    def ended(self, counts: Mapping[str, int] | None) -> Self:
         """What remains of a worker that has ended.
 
-        :param counts: its own; None if it died, and what it held is nobody's now
+        :param counts: its final counts by name; None if it died, and what it held is nobody's now
         """
-        if counts is None:
-            received = self.handled + self.released
-            return replace(self, received=received, loading=0, to_delete=0)
-        return replace(
-            self,
-            received=counts.received,
-            loaded=counts.loaded,
-            already_handled=counts.already_handled,
-            quarantined=counts.quarantined,
-            released=counts.released,
-            loading=0,
-            to_delete=0,
-        )
+        final = {"received": self.handled + self.released} if counts is None else counts
+        return replace(self, **final, loading=0, to_delete=0)
 
     def plus(self, other: Snapshot) -> Snapshot:
         """Two workers together. How long they worked is not a sum, and is left out."""

@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,8 +33,10 @@ NOW = Snapshot(
 def test_the_line_accounts_for_every_message() -> None:
     """What was received is somewhere."""
     assert progress.parts(NOW, 120_000, 2_000.0) == [
-        "received 12,000 = 8,000 loaded + 180 already handled + 32 quarantined + 3,000 being "
-        "loaded + 788 gathered; 212 to delete",
+        (
+            "received 12,000 = 8,000 loaded + 180 already handled + 32 quarantined + 3,000 being "
+            "loaded + 788 gathered; 212 to delete"
+        ),
         "2,000/s, 120,000 in the queue, about 60 s left",
     ]
 
@@ -131,7 +133,7 @@ def test_a_time_is_about_as_exact_as_it_is_known(seconds: float, words: str) -> 
 def test_a_worker_that_died_holds_nothing() -> None:
     """The sum of the workers still adds up, without what it held; so with one that ended."""
     living = replace(NOW, quota_left=100, needed_visibility=60)
-    ended = NOW.ended(Counts(received=900, loaded=800, released=100))
+    ended = NOW.ended(asdict(Counts(received=900, loaded=800, released=100)))
     total = living.plus(NOW.ended(None)).plus(ended)
     assert total.received == 12_000 + 8_212 + 900
     assert (total.held, total.loading, total.to_delete) == (3_788, 3_000, 212)
