@@ -155,7 +155,8 @@ def _print_rows(trial: DryRun, *, wide: bool) -> None:
     from etl.terminal import output
 
     title = "first masked rows, as they would be loaded"
-    output.table(trial.masked, title, as_json=False, wide=wide)
+    rows = trial.masked.drop(columns="message_id", errors="ignore")
+    output.table(rows, title, as_json=False, wide=wide)
 
 
 @click.command(

@@ -60,7 +60,7 @@ def seconds_left(now: Snapshot, backlog: int | None, rate: float | None) -> floa
 def duration(seconds: float) -> str:
     """A time in words, about as exact as an estimate can be."""
     if seconds < 90:
-        return f"{max(round(seconds, -1), 10):.0f} s" if seconds > 5 else "a few seconds"
+        return f"about {max(round(seconds, -1), 10):.0f} s" if seconds > 5 else "a few seconds"
     if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.0f} h"

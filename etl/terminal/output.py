@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -81,10 +82,13 @@ def say_what_is_missing(printed: Iterable[Layout]) -> None:
     tables = list(printed)
     left_out = list(dict.fromkeys(name for each in tables for name in each.left_out))
     if left_out:
-        lines.say(f"left out: {', '.join(left_out)}")
-        lines.say("--wide shows every column in full")
+        what = f"left out: {', '.join(left_out)}"
     elif any(each.is_cut for each in tables):
-        lines.say("ids, times or tokens are shortened; --wide shows every column in full")
+        what = "ids, times or tokens are shortened"
+    else:
+        return
+    for line in textwrap.wrap(f"{what}; --wide shows every column in full", console().width):
+        lines.say(line)
 
 
 def _marks() -> Marks:

@@ -96,12 +96,14 @@ def parts(now: Snapshot, backlog: int | None, rate: float | None) -> list[str]:
     counts = f"received {now.received:,} = {' + '.join(named)}"
     if now.to_delete > 0:
         counts += f"; {now.to_delete:,} to delete"
+    if backlog == 0 and not now.held and now.to_delete <= 0:
+        return [counts, "waiting for messages"]
     speed = [f"{rate:,.0f}/s"] if rate is not None else []
     if backlog is not None:
         speed.append(f"{backlog:,} in the queue")
     seconds = seconds_left(now, backlog, rate)
     if seconds is not None:
-        speed.append(f"about {duration(seconds)} left")
+        speed.append(f"{duration(seconds)} left")
     return [counts, ", ".join(speed)] if speed else [counts]
 
 

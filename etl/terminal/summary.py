@@ -24,7 +24,7 @@ def print_summary(result: Summary) -> None:
     ended = f" stopped: {result.stop_reason}, after {result.seconds:,.1f} s"
     out.print(Text.assemble((what, "bold"), ended))
     if result.problem:
-        out.print(Text.assemble(("problem", "bold red"), f" {visible(result.problem)}"))
+        out.print(Text.assemble(("problem:", "bold red"), f" {visible(result.problem)}"))
     _print_counts(out, result.counts)
     for line in _facts(result):
         out.print(Text(f"  {line}"))
@@ -38,7 +38,7 @@ def print_summary(result: Summary) -> None:
         out.print()
         output.frame(reasons, "failed checks; a message may fail several")
     if advice := next_step(result):
-        out.print(Text.assemble(("next", "bold"), f" {advice}"))
+        out.print(Text.assemble(("next:", "bold"), f" {advice}"))
 
 
 def _print_counts(out: Console, counts: Counts) -> None:
@@ -57,6 +57,9 @@ def _facts(result: Summary) -> Iterator[str]:
         would = result.would
         yield f"would load {would.loaded:,} and quarantine {would.quarantined:,}"
     yield speed(result)
+    others = result.seconds - result.work_seconds - result.waiting_seconds
+    if others >= MIN_SECONDS:
+        yield f"{others:,.1f} s for checks before and after"
     if result.not_acknowledged:
         yield (
             f"{result.not_acknowledged:,} handled messages could not be deleted from the queue; "
@@ -83,17 +86,14 @@ def _facts(result: Summary) -> Iterator[str]:
 
 
 def speed(result: Summary) -> str:
-    """How fast a run was while it had work, and what the rest of its time was spent on."""
+    """How fast a run was while it had work, and how long it waited for messages."""
     work = result.work_seconds
-    others = result.seconds - work - result.waiting_seconds
     parts = []
     if result.counts.received:
         rate = f": {result.counts.received / work:,.0f}/s" if work else ""
         parts.append(f"{result.counts.received:,} messages in {work:,.1f} s of work{rate}")
     if result.waiting_seconds >= MIN_SECONDS:
         parts.append(f"{result.waiting_seconds:,.1f} s waiting for messages")
-    if others >= MIN_SECONDS:
-        parts.append(f"{others:,.1f} s for checks before and after")
     return "; ".join(parts) or "no messages"
 
 

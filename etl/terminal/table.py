@@ -23,6 +23,7 @@ MIN_TEXT = 20
 MIN_COLUMNS = 4  # of a table from which columns may be left out; with fewer, rows are lines
 # In a terminal that is narrower than this, no attempt is made.
 MIN_WIDTH = 20
+_BELOW = 4  # indent of a value below its name
 
 _WIDE_GAP = 3  # spaces between two columns
 _GAP = 2
@@ -120,11 +121,13 @@ def _widths(columns: Sequence[_Column], width: int) -> list[int] | None:
     spare = width - _grid_width(widths, _GAP)
     if spare < 0:
         return None
-    # First to those that need little: a name or a short text is then not broken.
-    for position in sorted(range(len(columns)), key=lambda i: max(columns[i].most - widths[i], 0)):
-        more = min(max(columns[position].most - widths[position], 0), spare)
-        widths[position] += more
-        spare -= more
+    # First to the values, and to those that need little: a short text is then not broken.
+    for wanted in ([_widest(column.texts) for column in columns], [c.most for c in columns]):
+        more = {i: max(most - widths[i], 0) for i, most in enumerate(wanted)}
+        for position in sorted(more, key=lambda i: more[i]):
+            given = min(more[position], spare)
+            widths[position] += given
+            spare -= given
     return widths
 
 
@@ -162,28 +165,37 @@ def _row(
 def _by_rows(full: Sequence[_Column], short: Sequence[_Column], width: int, marks: Marks) -> Layout:
     """Show each row as lines, one for each column, with its value in full where it fits."""
     widest = _widest(column.name for column in full)
-    room = width - _INDENT - widest - _WIDE_GAP
-    is_beside = room >= MIN_WIDTH
-    if not is_beside:
-        room = width - 2 * _INDENT
     lines = []
     is_cut = False
     for number in range(len(full[0].texts) if full else 0):
         lines.append("")
         for long, brief in zip(full, short, strict=True):
-            texts = _wrapped(long.texts[number], room)
-            if _widest(texts) > room:
-                texts = _wrapped(brief.texts[number], room)
-                texts = [_cut(text, room, marks) for text in texts]
-                is_cut = True
-            if is_beside:
-                name = set_cell_size(long.name, widest + _WIDE_GAP)
-                indents = [" " * _INDENT + name, *[" " * (width - room)] * (len(texts) - 1)]
+            beside = set_cell_size(" " * _INDENT + long.name, _INDENT + widest + _WIDE_GAP)
+            above = _cut(" " * _INDENT + long.name, width, marks)
+            text = long.texts[number]
+            is_too_long = not _fits(text, width - _BELOW)
+            if is_too_long:
+                text = " ".join(_cut(w, width - _BELOW, marks) for w in brief.texts[number].split())
+            room = width - cell_len(beside)
+            if room >= MIN_TEXT and _fits(text, room):
+                lines += _indented(_wrapped(text, room), beside, " " * cell_len(beside))
             else:
-                lines.append(_cut(" " * _INDENT + long.name, width, marks))
-                indents = [" " * 2 * _INDENT] * len(texts)
-            lines += [(i + text).rstrip() for i, text in zip(indents, texts, strict=True)]
+                lines.append(above)
+                lines += _indented(_wrapped(text, width - _BELOW), " " * _BELOW, " " * _BELOW)
+            is_cut = is_cut or is_too_long
     return Layout([*lines, ""], is_cut=is_cut)
+
+
+def _fits(text: str, width: int) -> bool:
+    """Whether no word of a text is longer than this."""
+    return _widest(text.split()) <= width
+
+
+def _indented(texts: Sequence[str], first: str, others: str) -> list[str]:
+    return [
+        (indent + text).rstrip()
+        for indent, text in zip([first, *[others] * (len(texts) - 1)], texts, strict=True)
+    ]
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -71,6 +71,13 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert progress.parts(NOW, None, 10.0)[1] == "10/s"
 
 
+def test_a_run_with_nothing_to_do_says_so() -> None:
+    """Instead of a rate that falls."""
+    idle = Snapshot(received=10, loaded=10)
+    assert progress.parts(idle, 0, 5.0)[1] == "waiting for messages"
+    assert progress.parts(replace(idle, to_delete=1), 0, 5.0)[1] == "5/s, 0 in the queue"
+
+
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     """A slow start counts no more once it is ten seconds ago."""
     rate = Rate(0.0)
@@ -122,8 +129,8 @@ def test_the_time_left_is_what_is_there_over_the_rate(
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(2, "a few seconds"), (7, "10 s"), (44, "40 s"), (240, "4 min"), (4_000, "67 min"),
-     (36_000, "10 h")],
+    [(2, "a few seconds"), (7, "about 10 s"), (44, "about 40 s"), (240, "about 4 min"),
+     (4_000, "about 67 min"), (36_000, "about 10 h")],
 )  # fmt: skip
 def test_a_time_is_about_as_exact_as_it_is_known(seconds: float, words: str) -> None:
     """An estimate has no seconds after the minutes."""

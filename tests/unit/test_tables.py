@@ -109,6 +109,14 @@ def test_no_column_is_left_out_unless_the_caller_says_which(width: int) -> None:
     assert TOKEN in text(shown) or width == 40
 
 
+def test_a_value_that_does_not_fit_beside_its_name_is_below_it() -> None:
+    """In full, if a line is long enough."""
+    value = "x" * 70
+    shown = layout(pd.DataFrame({"c" * 30: [value], "d": [value]}), 80, MARKS)
+    assert f"\n    {value}\n" in text(shown)
+    assert not shown.is_cut
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_no_line_is_too_long_and_no_word_is_broken(seed: int) -> None:
     """For any table: each word of each cell is whole, or short in a known way."""
