@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,9 +30,10 @@ class _SafeConsole(Console):
 
 def console() -> Console:
     """Make a console on standard output; lines break where a terminal does, and only there."""
-    # Without emoji, because ":x:" in a value is no picture.
-    width = None if sys.stdout.isatty() else MAX_WIDTH
-    return _SafeConsole(width=width, highlight=False, emoji=False)
+    # Not Rich's own size, which is 80 columns on every terminal without cursor movements. Without
+    # emoji, because ":x:" in a value is no picture.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else MAX_WIDTH
+    return _SafeConsole(width=width, height=25, highlight=False, emoji=False)
 
 
 def table(

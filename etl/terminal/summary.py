@@ -91,7 +91,8 @@ def speed(result: Summary) -> str:
     parts = []
     if result.counts.received:
         rate = f": {result.counts.received / work:,.0f}/s" if work else ""
-        parts.append(f"{result.counts.received:,} messages in {work:,.1f} s of work{rate}")
+        noun = "message" if result.counts.received == 1 else "messages"
+        parts.append(f"{result.counts.received:,} {noun} in {work:,.1f} s of work{rate}")
     if result.waiting_seconds >= MIN_SECONDS:
         parts.append(f"{result.waiting_seconds:,.1f} s waiting for messages")
     return "; ".join(parts) or "no messages"
