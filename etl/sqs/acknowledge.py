@@ -191,6 +191,8 @@ class _Calls:
         self._heartbeat.let_go(
             [handle for handle in handles if handle not in again] if again else handles
         )
+        if len(failed) > len(again):
+            self._heartbeat.note_refused(len(failed) - len(again))
         self._note(len(handles) - len(again))
         return again, len(failed) - len(again)
 

@@ -28,6 +28,8 @@ MAX_HEARTBEAT_THREADS = 16  # extensions in progress at once; mostly there is no
 FIRST_CALL_SECONDS = 0.02
 NEW_CALL_WEIGHT = 0.1
 
+COMPLAINT_SECONDS = 60.0  # between two log lines about messages that SQS did not extend
+
 
 class Heartbeat:
     """The messages held now, and the threads that extend their visibility."""
@@ -52,6 +54,8 @@ class Heartbeat:
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
         self._callers: set[threading.Thread] = set()
+        self._may_complain_at = 0.0  # monotonic seconds
+        self._not_extended = 0  # since the last complaint
         self.extended = 0
         self.call_seconds = FIRST_CALL_SECONDS  # what a call with ten messages takes, on average
 
@@ -91,6 +95,11 @@ class Heartbeat:
         with self._lock:
             for handle in handles:
                 self._schedule.let_go(handle)
+
+    def note_refused(self, messages: int) -> None:
+        """Note that SQS refused for good to delete or release held messages."""
+        with self._lock:
+            self._check.refused(messages)
 
     def note_call(self, seconds: float) -> None:
         """Note how long a call with ten messages took."""
@@ -163,8 +172,16 @@ class Heartbeat:
             for entry in failed:
                 if entry.final:
                     self._schedule.let_go(entry.handle)
-        codes = ", ".join(sorted({entry.code for entry in failed if entry.code}))
-        if codes:
-            log.warning(
-                "SQS did not extend %d of %d messages: %s", len(failed), len(handles), codes
-            )
+                    self._check.refused(1)
+        if codes := ", ".join(sorted({entry.code for entry in failed if entry.code})):
+            self._complain(len(failed), codes, now)
+
+    def _complain(self, messages: int, codes: str, now: float) -> None:
+        """Log that SQS did not extend messages, but not at every call."""
+        with self._lock:
+            self._not_extended += messages
+            if now < self._may_complain_at:
+                return
+            self._may_complain_at = now + COMPLAINT_SECONDS
+            messages, self._not_extended = self._not_extended, 0
+        log.warning("SQS did not extend %d of the held messages: %s", messages, codes)

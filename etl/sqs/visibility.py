@@ -24,8 +24,9 @@ ENOUGH_TIMES = 3
 ROUND_SECONDS = 30
 MAX_SECONDS = 12 * 3600  # SQS allows no more
 
-# SQS may deliver a message again at any time, but seldom does. More of them, and a larger share
-# of the messages held, show that the timeout had passed, as SQS counts it.
+# SQS may deliver a message again at any time, but seldom does, and it refuses to extend a message
+# that is being deleted. More of them, and a larger share of the messages held, show that the
+# timeout had passed, as SQS counts it.
 FEW_AGAIN = 10
 FEW_AGAIN_SHARE = 0.02
 
@@ -47,6 +48,10 @@ class VisibilityCheck:
         """Note that a message came; *again* if it was held under an earlier receipt handle."""
         self._held += 1
         self._again += again
+
+    def refused(self, messages: int) -> None:
+        """Note that SQS knows held messages no more under their newest receipt handles."""
+        self._again += messages
 
     @property
     def needed_seconds(self) -> int:

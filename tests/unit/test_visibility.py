@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from etl.sqs import visibility
+from etl.sqs.acknowledge import acknowledge
+from etl.sqs.call_queue import AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.message import Handle, Message
+from etl.sqs.queue import FailedEntry
 from etl.sqs.visibility import MAX_SECONDS, NEAR_SHARE, VisibilityCheck
 from tests.unit.builders import message
 
@@ -65,6 +68,45 @@ def test_the_line_can_be_copied_and_has_no_password(
         "aws sqs set-queue-attributes --queue-url https://sqs.example/1/q --attributes "
         "VisibilityTimeout=90"
     )
+
+
+def test_what_sqs_refuses_for_good_counts_as_what_comes_again() -> None:
+    """Extensions and deletes under receipt handles that have expired."""
+    queue: Any = RefusingQueue()
+    heartbeat = Heartbeat(queue, 30)
+    held = [message("x", number) for number in range(30)]
+    heartbeat.hold(held)
+    assert acknowledge(queue, heartbeat, [m.handle for m in held[:20]], AtOnce(CallQueue(1))) == 20
+    assert heartbeat.needed_seconds == 90
+
+
+def test_a_failed_extension_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the number of messages since; a line for every ten messages helps nobody."""
+    lines: list[str] = []
+    log = SimpleNamespace(warning=lambda text, *named: lines.append(text % named))
+    monkeypatch.setattr("etl.sqs.heartbeat.log", log)
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("etl.sqs.heartbeat.time", clock)
+    queue: Any = RefusingQueue()
+    heartbeat = Heartbeat(queue, 30)
+    for _ in range(70):
+        now[0] += 1
+        held = [message("x", number) for number in range(10)]
+        heartbeat.hold(held)
+        heartbeat._extend([m.handle for m in held])
+    words = ": MessageNotInflight"
+    assert lines == [f"SQS did not extend {n} of the held messages{words}" for n in (10, 600)]
+
+
+class RefusingQueue:
+    """Knows none of the messages any more."""
+
+    def extend(self, handles: Any, _seconds: int = 0) -> list[FailedEntry]:
+        """Refuse for good."""
+        return [FailedEntry(handle, "MessageNotInflight", final=True) for handle in handles]
+
+    acknowledge = extend
 
 
 class SlowQueue:
