@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
@@ -13,8 +13,25 @@ if TYPE_CHECKING:
 
 ENTRY_ID = click.IntRange(min=1)
 
+_RUN_ID = re.compile("(?=.{4,36}$)[0-9a-f]{1,8}(-?[0-9a-f]{1,4}){0,3}(-?[0-9a-f]{1,12})?-?")
+
+
+def _check_run_id(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> str | None:
+    if text is not None and not _RUN_ID.fullmatch(text.lower()):
+        raise click.BadParameter(f"{text!r} is not the id of a run, or its first 4 digits or more")
+    return text and text.lower()
+
+
 _OPTIONS = (
-    click.option("--run", "run_id", type=click.UUID, help="Select entries of this run."),
+    click.option(
+        "--run",
+        "run_id",
+        metavar="ID",
+        callback=_check_run_id,
+        help="Select entries of this run; the first characters of its id suffice.",
+    ),
     click.option(
         "--check",
         help="Select entries that failed this check, given as CHECK or 'COLUMN: CHECK'.",
@@ -60,7 +77,7 @@ def ids_or_all(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def from_options(
     job: str | None,
-    run_id: UUID | None,
+    run_id: str | None,
     check: str | None,
     older_than: float | None,
     newer_than: float | None,
@@ -75,8 +92,7 @@ def from_options(
     """
     from etl.operations.entries import Selection
 
-    run = str(run_id) if run_id else None
-    return Selection(ids, run, check, older_than, newer_than, job=job, samples=samples)
+    return Selection(ids, run_id, check, older_than, newer_than, job=job, samples=samples)
 
 
 def check_selected(ids: tuple[int, ...], everything: bool, values: dict[str, Any]) -> None:

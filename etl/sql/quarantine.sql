@@ -19,7 +19,8 @@ reasons @> cast(:reasons as jsonb)
 and (cast(:job as text) is null or job = :job)
 and (cast(:samples as boolean) is null or is_sample = :samples)
 and (cast(:ids as bigint[]) is null or quarantine_id = any(cast(:ids as bigint[])))
-and (cast(:run_id as uuid) is null or run_id = cast(:run_id as uuid))
+and (cast(:run_from as uuid) is null
+     or run_id between cast(:run_from as uuid) and cast(:run_to as uuid))
 and (cast(:older_days as float) is null
      or quarantined_at < now() - cast(:older_days as float) * interval '1 day')
 and (cast(:newer_days as float) is null
@@ -31,7 +32,8 @@ select 'entry ' || quarantine_id as what, job
 from etl.quarantine where quarantine_id = any(cast(:ids as bigint[])) and job <> :job
 union all
 select 'run ' || run_id, job
-from etl.runs where run_id = cast(:run_id as uuid) and job <> :job and not exists (
+from etl.runs
+where run_id between cast(:run_from as uuid) and cast(:run_to as uuid) and job <> :job and not exists (
     select from etl.quarantine
     where quarantine.run_id = runs.run_id and quarantine.job = :job
 )
@@ -44,11 +46,21 @@ select 'entry ' || id as what
 from unnest(cast(:ids as bigint[])) as id
 where not exists (select from etl.quarantine where quarantine_id = id)
 union all
-select 'run ' || cast(:run_id as uuid)
-where cast(:run_id as uuid) is not null
-  and not exists (select from etl.runs where run_id = cast(:run_id as uuid))
-  and not exists (select from etl.quarantine where run_id = cast(:run_id as uuid))
+select 'run ' || cast(:run_id as text)
+where cast(:run_id as text) is not null
+  and not exists (
+      select from etl.runs where run_id between cast(:run_from as uuid) and cast(:run_to as uuid)
+  )
+  and not exists (
+      select from etl.quarantine where run_id between cast(:run_from as uuid) and cast(:run_to as uuid)
+  )
 order by 1
+
+-- runs_by_beginning --
+-- The runs whose ids are in this range; those of imported entries may be of another database.
+select run_id from etl.runs where run_id between cast(:run_from as uuid) and cast(:run_to as uuid)
+union
+select run_id from etl.quarantine where run_id between cast(:run_from as uuid) and cast(:run_to as uuid)
 
 -- entries_by_masked_fields --
 -- Count the open entries by the fields that their job masked when it quarantined them.
