@@ -72,13 +72,20 @@ def test_a_pipe_that_takes_nothing_does_not_hold_up_a_second_signal(
     full = threading.Event()
 
     def blocked(*_: Any) -> None:
-        full.wait(60)
+        full.wait()
 
     monkeypatch.setattr(signals.log, "warning", blocked)
     monkeypatch.setattr(signals.os, "_exit", ended.append)
     stop = SignalStop()
-    stop.handle(signal.SIGTERM)
+
+    def handle_two() -> None:
+        stop.handle(signal.SIGTERM)
+        stop.handle(signal.SIGTERM)
+
+    handling = threading.Thread(target=handle_two)
+    handling.start()
+    handling.join(30)
     assert stop.release_rest
-    stop.handle(signal.SIGTERM)
     assert ended == [143]
     full.set()
+    handling.join()

@@ -202,12 +202,12 @@ def test_a_pipe_gets_every_value_and_no_hint(
 ) -> None:
     """However narrow COLUMNS says a terminal is."""
     monkeypatch.setenv("COLUMNS", "40")
-    output.table(runs(problem="a " * 300 + "b"), "runs", as_json=False)
+    output.table(runs(problem="a " * 6000 + "b"), "runs", as_json=False)
     printed = capsys.readouterr()
     assert printed.err == ""
     rows = [line for line in printed.out.splitlines() if RUN in line]
     assert len(rows) == 2
-    assert all("a " * 300 + "b" in row for row in rows)
+    assert all("a " * 6000 + "b" in row for row in rows)
     assert printed.out.startswith("runs (times in UTC)\n")
 
 
