@@ -142,6 +142,16 @@ def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
     assert "message: JSON" in words
 
 
+def test_the_seconds_of_work_are_apart_from_those_of_waiting(job: Job) -> None:
+    """A run that is idle for a second has waited for most of it, and the parts are no more."""
+    job.send(event(), event())
+    summary = job.run()
+    assert summary["work_seconds"] > 0
+    assert summary["waiting_seconds"] > 0.5
+    assert summary["work_seconds"] + summary["waiting_seconds"] <= summary["seconds"] + 0.01
+    assert job.run()["work_seconds"] == 0
+
+
 def test_the_history_answers_to_its_old_name(job: Job) -> None:
     """Scripts that call ``runs`` print the same rows as ``history``."""
     job.run()
