@@ -62,20 +62,13 @@ class Selection:
             "job": self.job,
             "ids": list(self.ids) or None,
             "run_id": self.run_id,
-            **self._run_range,
+            "run_from": self.run_id and self.run_id.replace("-", "").ljust(32, "0"),
+            "run_to": self.run_id and self.run_id.replace("-", "").ljust(32, "f"),
             "reasons": json.dumps(reasons),
             "older_days": self.older_days,
             "newer_days": self.newer_days,
             "samples": self.samples,
         }
-
-    @property
-    def _run_range(self) -> dict[str, str | None]:
-        """The first and the last id of a run that begins as given."""
-        if self.run_id is None:
-            return {"run_from": None, "run_to": None}
-        digits = self.run_id.replace("-", "")
-        return {"run_from": digits.ljust(32, "0"), "run_to": digits.ljust(32, "f")}
 
 
 @dataclass(frozen=True)
@@ -110,8 +103,7 @@ class QuarantineEntry:
 def check_job(engine: sa.Engine, selection: Selection) -> None:
     """Check that the entries or the run that are asked for by id exist, and are those of the job.
 
-    :raises UsageError: one of them does not exist, or belongs to another job; names it and the job;
-        or several runs begin as given
+    :raises UsageError: one does not exist, or is another job's, or several runs begin as given
     """
     if not (selection.ids or selection.run_id):
         return
@@ -122,13 +114,11 @@ def check_job(engine: sa.Engine, selection: Selection) -> None:
             f"{missing['what'].iloc[0]} does not exist; nothing was done; see: etl quarantine list "
             "--entries"
         )
-    if selection.run_id:
-        runs = len(query_frame(engine, "runs_by_beginning", parameters))
-        if runs > 1:
-            raise UsageError(
-                f"{runs} runs begin with {selection.run_id!r}; nothing was done; give more "
-                "characters of the id"
-            )
+    runs = len(query_frame(engine, "runs_by_beginning", parameters))
+    if runs > 1:
+        raise UsageError(
+            f"{runs} runs begin with {selection.run_id!r}; nothing was done; give more of the id"
+        )
     if selection.job is None:
         return
     others = query_frame(engine, "entries_of_other_jobs", parameters)

@@ -13,8 +13,8 @@ values (
 select etl.remove_samples(:job, :older_than_days)
 
 -- selected_entries --
--- The condition that selects entries, for the queries below. Every list of reasons contains the empty
--- list, so that one selects all entries.
+-- The condition that selects entries, for the queries below. The run is a range of ids: those that
+-- begin as given. Every list of reasons contains the empty list, so that one selects all entries.
 reasons @> cast(:reasons as jsonb)
 and (cast(:job as text) is null or job = :job)
 and (cast(:samples as boolean) is null or is_sample = :samples)
