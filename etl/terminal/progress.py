@@ -111,7 +111,7 @@ def _is_live() -> bool:
     """Whether standard error is a terminal on which a line can be written again."""
     from rich.console import Console
 
-    return sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
+    return bool(sys.stderr and sys.stderr.isatty()) and not Console(stderr=True).is_dumb_terminal
 
 
 def _log_lines(view: _View, done: threading.Event) -> None:
