@@ -142,6 +142,8 @@ def dry_run(
         reasons=reasons(findings.released.checks),
         stop_reason=reason,
         seconds=round(time.monotonic() - began, 3),
+        work_seconds=round(consumer.workload.work.seconds, 3),
+        waiting_seconds=round(consumer.workload.work.waiting_seconds, 3),
         receive_count=findings.receive_count,
         max_receive_count=maximum,
         dead_letters=None if consumer.received else ready.dead_letters(),

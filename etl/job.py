@@ -23,12 +23,13 @@ from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.quarantine import reasons
-from etl.runs import ProgressDisplay, Run, Share, Summary, WorkerResult, ask_what_is_left
+from etl.runs import Run, Share, Summary, WorkerResult, ask_what_is_left
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import QueueState
 from etl.sqs.quota import open_quota
 from etl.workers.pool import check_may_start_processes, run_workers
+from etl.workers.snapshot import ProgressDisplay
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ def _finish(
         reasons=reasons(result.totals.findings.checks),
         stop_reason=result.stop_reason,
         seconds=round(time.monotonic() - began, 3),
+        work_seconds=round(result.work.seconds, 3),
+        waiting_seconds=round(result.work.waiting_seconds, 3),
         batches=result.totals.batches,
         exit_code=exit_code,
         problem=problem,

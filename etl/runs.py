@@ -6,7 +6,6 @@ import logging
 import math
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, dataclass, field
 
 import sqlalchemy as sa
@@ -20,6 +19,7 @@ from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.queue import Queue, QueueState
+from etl.sqs.work import Work
 from etl.version import __version__
 
 log = logging.getLogger(__name__)
@@ -72,22 +72,6 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """How far a run has come, for a progress display."""
-
-    received: int = 0
-    loaded: int = 0
-    already_handled: int = 0
-    quarantined: int = 0
-    buffered: int = 0
-    seconds: float = 0.0
-
-
-# Spans a run, given a function that returns the current snapshot, and the queue.
-ProgressDisplay = Callable[[Callable[[], Snapshot], Queue], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
 class WorkerResult:
     """How a worker ended, or all workers of a run together."""
 
@@ -96,6 +80,7 @@ class WorkerResult:
     not_acknowledged: int = 0
     problem: str | None = None
     exit_code: int = 0
+    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True)
@@ -107,6 +92,10 @@ class Summary:
     reasons: dict[str, int] = field(default_factory=dict)  # "column: check" -> messages
     stop_reason: str = ""
     seconds: float = 0.0
+    # Of the seconds: those in which a message was being received, loaded or deleted; and those in
+    # which the run waited for messages. The rest is what it checked and did before and after.
+    work_seconds: float = 0.0
+    waiting_seconds: float = 0.0
     batches: int = 0
     exit_code: int = 0
     problem: str | None = None  # what ended the run before its work was done

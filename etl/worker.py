@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,10 +22,11 @@ from etl.postgres.engine import open_engine
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import Ready, check_keys_and_queue, prepare_database
 from etl.quarantine import Budget
-from etl.runs import ProgressDisplay, Share, Snapshot, WorkerResult
+from etl.runs import Share, WorkerResult
 from etl.sqs.consumer import open_consumer
 from etl.sqs.limits import Stop
 from etl.sqs.quota import Quota
+from etl.workers.snapshot import ProgressDisplay, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,6 @@ def work(
 
     An :class:`EtlError` during the drain is in the result, not raised.
     """
-    began = time.monotonic()
     consumer = open_consumer(settings, ready.queue, ready.queue_state, stop, quota)
     limit = settings.database.answer_seconds
     engine = open_engine(settings.database, max_seconds=limit)
@@ -68,7 +67,7 @@ def work(
         budget=Budget(settings.quarantine),
     )
     try:
-        with watch(lambda: _snapshot(drain, began), ready.queue) if watch else nullcontext():
+        with watch(lambda: _snapshot(drain, quota), ready.queue) if watch else nullcontext():
             problem = _run(drain)
     finally:
         engine.dispose()
@@ -117,15 +116,26 @@ def tune_interpreter() -> None:
     gc.freeze()
 
 
-def _snapshot(drain: pipeline.Drain, began: float) -> Snapshot:
+def _snapshot(drain: pipeline.Drain, quota: Quota) -> Snapshot:
+    consumer = drain.consumer
+    # In this order: each number that is read later includes all of those read before it, so that
+    # nothing seems to be missing in between.
     counts = drain.totals.counts
+    handled = counts.loaded + counts.already_handled + counts.quarantined
+    released = consumer.released
+    loading = consumer.workload.taken - handled
     return Snapshot(
-        received=drain.consumer.received,
+        received=consumer.received,
         loaded=counts.loaded,
         already_handled=counts.already_handled,
         quarantined=counts.quarantined,
-        buffered=drain.consumer.buffered,
-        seconds=time.monotonic() - began,
+        released=released,
+        loading=loading,
+        to_delete=consumer.workload.to_delete,
+        work_seconds=consumer.workload.work.seconds,
+        quota_left=quota.left,
+        seconds_left=consumer.stop.seconds_left,
+        needed_visibility=consumer.needed_visibility,
     )
 
 
@@ -159,6 +169,7 @@ def _result(drain: pipeline.Drain, problem: EtlError | None) -> WorkerResult:
         not_acknowledged=consumer.not_acknowledged,
         problem=str(problem) if problem else None,
         exit_code=_exit_code(problem),
+        work=consumer.workload.work,
     )
 
 

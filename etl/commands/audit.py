@@ -8,6 +8,9 @@ import click
 
 from etl.commands import options
 
+# In a narrow terminal the last of them are left out.
+IMPORTANCE = ("asked_at", "db_user", "action", "reason", "count", "columns", "os_user", "scope")
+
 
 @click.command(
     epilog="""\b
@@ -17,8 +20,9 @@ Example:
 )
 @options.config
 @options.limit(20, "Show at most N rows, newest first.")
+@options.wide
 @options.json_lines
-def audit(config_path: Path, limit: int, as_json: bool) -> None:
+def audit(config_path: Path, limit: int, wide: bool, as_json: bool) -> None:
     """Show who recovered or removed plain values.
 
     Each row has the time, the users, the command, the reason, the columns and the count. No value
@@ -30,4 +34,5 @@ def audit(config_path: Path, limit: int, as_json: bool) -> None:
     from etl.terminal import output
 
     engine = open_engine(settings.database)
-    output.table(newest_rows(engine, limit), "audit", as_json=as_json)
+    rows = newest_rows(engine, limit)
+    output.table(rows, "audit", as_json=as_json, wide=wide, importance=IMPORTANCE)

@@ -107,8 +107,9 @@ Examples:
 """,
 )
 @options.config
+@options.wide
 @options.json_lines
-def keys_list(config_path: Path, as_json: bool) -> None:
+def keys_list(config_path: Path, wide: bool, as_json: bool) -> None:
     """Show how many rows and bodies need each key.
 
     All jobs that share the database are counted. Of a table that this role cannot read, the numbers
@@ -131,7 +132,7 @@ def keys_list(config_path: Path, as_json: bool) -> None:
     else:
         engine, keyring = options.open_with_keys(settings)
         places = key_places(engine, settings, keyring)
-    output.table(key_list(keyring, places), "keys", as_json=as_json)
+    output.table(key_list(keyring, places), "keys", as_json=as_json, wide=wide)
     for place in places:
         if place.counts is None:
             jobs = ", ".join(map(repr, place.jobs))

@@ -59,9 +59,16 @@ Examples:
 @options.config
 @options.value_and_column
 @options.limit(1000, "Show at most N rows.")
+@options.wide
 @options.json_lines
 def rows(
-    config_path: Path, value: str | None, column: str, quoted: bool, limit: int, as_json: bool
+    config_path: Path,
+    value: str | None,
+    column: str,
+    quoted: bool,
+    limit: int,
+    wide: bool,
+    as_json: bool,
 ) -> None:
     """Find the rows with VALUE, under every key.
 
@@ -81,7 +88,7 @@ def rows(
     engine, keyring = options.open_with_keys(settings)
     tokens = tokens_of_spellings(text, masked, keyring, exact=quoted)
     found = find_rows(engine, settings.table, masked, tokens, limit)
-    output.table(found, f"rows with this {masked.source}", as_json=as_json)
+    output.table(found, f"rows with this {masked.source}", as_json=as_json, wide=wide)
     values.say_spellings(len({spelling for _, spelling in tokens}))
     if len(found) == limit:
         lines.say(f"showing {limit:,} rows; there may be more, raise --limit")

@@ -71,6 +71,12 @@ def limit(default: int, text: str) -> Decorator:
 
 all_jobs = click.option("--all-jobs", is_flag=True, help="Include the other jobs of this database.")
 json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+wide = click.option(
+    "--wide",
+    is_flag=True,
+    help="Print every column in full, however narrow the terminal is. Through a pipe, tables are "
+    "always so.",
+)
 
 
 def check_text(_context: click.Context, parameter: click.Parameter, value: str) -> str:

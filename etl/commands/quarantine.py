@@ -11,6 +11,12 @@ from etl.commands import options, selection
 from etl.commands.groups import Group
 from etl.terminal import lines
 
+# In a narrow terminal the last of them are left out.
+IMPORTANCE = (
+    *("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at", "closed_by"),
+    *("run_id", "note", "sent_at", "message_id"),
+)
+
 
 @click.group(cls=Group)
 def quarantine() -> None:
@@ -50,6 +56,7 @@ Examples:
 )
 @options.limit(50, "With --entries, list at most N, oldest first.")
 @options.all_jobs
+@options.wide
 @options.json_lines
 def quarantine_list(
     config_path: Path,
@@ -59,6 +66,7 @@ def quarantine_list(
     limit: int,
     all_jobs: bool,
     samples: bool,
+    wide: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
@@ -80,12 +88,13 @@ def quarantine_list(
         counts = entries.count_by_reason(engine, selected, closed=closed)
         if not all_jobs:
             counts = counts.drop(columns="job")
-        output.table(counts, "quarantine by reason", as_json=as_json)
+        output.table(counts, "quarantine by reason", as_json=as_json, wide=wide)
         return
     listed = entries.list_entries(engine, selected, limit, closed=closed, after=after)
     listed = listed.drop(columns=["sealed_bytes"] if closed else entries.CLOSING_COLUMNS)
     listed = listed.drop(columns=["masked_fields"] if all_jobs else ["job", "masked_fields"])
-    output.table(listed, "entries in quarantine", as_json=as_json)
+    title = "entries in quarantine"
+    output.table(listed, title, as_json=as_json, wide=wide, importance=IMPORTANCE)
 
 
 @quarantine.command(
@@ -110,6 +119,7 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     """
     settings = options.load_settings(config_path)
     from etl.operations.show import open_entry
+    from etl.terminal import cells
 
     engine, keyring = options.open_with_keys(settings)
     entry, body = open_entry(engine, keyring, settings, quarantine_id, reason)
@@ -117,7 +127,7 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
         lines.json_line({**entry.facts, "body": body})
         return
     for name, value in entry.facts.items():
-        lines.say(f"{name}: {value}")
+        lines.say(f"{name}: {cells.full(value)}")
     lines.line(body)
 
 
@@ -146,7 +156,7 @@ def quarantine_replay(
     selection.check_selected(ids, everything, choices)
     settings = options.load_settings(config_path)
     from etl.operations.replay import replay
-    from etl.terminal import output
+    from etl.terminal.summary import print_summary
 
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(engine, settings, **choices, ids=ids)
@@ -155,7 +165,7 @@ def quarantine_replay(
         if as_json:
             lines.json_line(summary.as_dict())
         else:
-            output.summary(summary)
+            print_summary(summary)
 
 
 @quarantine.command(

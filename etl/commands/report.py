@@ -87,6 +87,7 @@ Examples:
     help="Count a row as a repeat if it comes at most SECONDS after the same user's previous "
     "matching row.  [default: 60, or the same day if the table has only dates]",
 )
+@options.wide
 @click.option("--html", type=FILE, help="Write one self-contained page.")
 @click.option("--csv", type=FOLDER, help="Write a file for each table, and report.json.")
 @click.option("--parquet", type=FOLDER, help="Write a file for each table; needs pyarrow.")
@@ -100,6 +101,7 @@ def report_duplicates(
     top: int,
     exclude_shared: int | None,
     within_seconds: float | None,
+    wide: bool,
     **files: Path | None,
 ) -> None:
     """Report duplicates: equal rows, shared values, repeats, and groups of linked users.
@@ -120,7 +122,7 @@ def report_duplicates(
     for file_format, path in paths.items():
         _write(_writers()[file_format], duplicates, path)
     if not paths:
-        print_report(duplicates)
+        print_report(duplicates, wide=wide)
 
 
 def _writers() -> dict[str, Callable[[Report, Path], None]]:

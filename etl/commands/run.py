@@ -13,8 +13,16 @@ from etl.terminal import lines
 
 if TYPE_CHECKING:
     from etl.config import Settings
+    from etl.dry_run import DryRun
     from etl.runs import Summary
     from etl.sqs.limits import Stop
+
+
+# Of the history; in a narrow terminal the last of them are left out.
+IMPORTANCE = (
+    *("run_id", "started_at", "state", "stop_reason", "loaded", "quarantined", "received"),
+    *("already_handled", "released", "command", "job", "finished_at"),
+)
 
 
 @click.command(
@@ -73,6 +81,7 @@ Examples:
     is_flag=True,
     help="With --dry-run, look also at messages that are left with fewer than two receives.",
 )
+@options.wide
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON line.")
 @click.pass_context
 def run(
@@ -81,6 +90,7 @@ def run(
     config_path: Path,
     dry_run: bool,
     use_last_receives: bool,
+    wide: bool,
     as_json: bool,
     **limits: Any,
 ) -> None:
@@ -99,22 +109,23 @@ def run(
         config_path, {f"run.{name}": value for name, value in limits.items()}
     )
     from etl.commands.signals import stop_on_signals
-    from etl.terminal import output
+    from etl.terminal.summary import print_summary
     from etl.worker import tune_interpreter
 
     tune_interpreter()
     with stop_on_signals() as stop:
         if dry_run:
-            summary = _try_a_batch(
-                settings, stop, show_rows=not as_json, use_last_receives=use_last_receives
-            )
+            trial = _try_a_batch(settings, stop, use_last_receives)
+            if not as_json:
+                _print_rows(trial, wide=wide)
+            summary = trial.summary
         else:
             summary = _drain(settings, stop)
     with lines.output_may_be_lost("the summary"):
         if as_json:
             lines.json_line(summary.as_dict())
         else:
-            output.summary(summary)
+            print_summary(summary)
     context.exit(summary.exit_code)
 
 
@@ -135,17 +146,19 @@ def _drain(settings: Settings, stop: Stop) -> Summary:
     return job.run(settings, os.environ, stop=stop, watch=progress.watch)
 
 
-def _try_a_batch(
-    settings: Settings, stop: Stop, *, show_rows: bool, use_last_receives: bool
-) -> Summary:
+def _try_a_batch(settings: Settings, stop: Stop, use_last_receives: bool) -> DryRun:
     from etl.dry_run import dry_run
+
+    return dry_run(settings, os.environ, stop=stop, use_last_receives=use_last_receives)
+
+
+def _print_rows(trial: DryRun, *, wide: bool) -> None:
     from etl.terminal import output
 
-    trial = dry_run(settings, os.environ, stop=stop, use_last_receives=use_last_receives)
-    if show_rows:
-        with lines.output_may_be_lost("what the dry run shows"):
-            output.frame(trial.masked, "first masked rows, as they would be loaded")
-    return trial.summary
+    title = "first masked rows, as they would be loaded"
+    rows = trial.masked.drop(columns="message_id", errors="ignore")
+    with lines.output_may_be_lost("what the dry run shows"):
+        output.table(rows, title, as_json=False, wide=wide)
 
 
 @click.command(
@@ -160,10 +173,11 @@ Examples:
 @options.config
 @options.limit(20, "Show N runs, newest first.")
 @options.all_jobs
+@options.wide
 @options.json_lines
 @click.argument("run_id", metavar="[RUN]", required=False)
 def history(
-    config_path: Path, limit: int, all_jobs: bool, as_json: bool, run_id: str | None
+    config_path: Path, limit: int, all_jobs: bool, wide: bool, as_json: bool, run_id: str | None
 ) -> None:
     """Show what earlier runs of this job did, and why they stopped.
 
@@ -186,4 +200,5 @@ def history(
         return
     job = None if all_jobs else settings.job_name
     newest = recent_runs(engine, limit, job)
-    output.table(newest, "runs", as_json=as_json)
+    importance = ("job", *IMPORTANCE) if all_jobs else IMPORTANCE
+    output.table(newest, "runs", as_json=as_json, wide=wide, importance=importance)

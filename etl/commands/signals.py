@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -11,7 +12,11 @@ from contextlib import contextmanager
 
 from etl.sqs.limits import Phase, Stop
 
+log = logging.getLogger(__name__)
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+SAY_SECONDS = 0.2  # before the process ends, for the line that says so
 
 
 class SignalStop(Stop):
@@ -29,9 +34,12 @@ class SignalStop(Stop):
     @property
     def leave_hint(self) -> str:  # type: ignore[override]
         """What a person can do, in words for the log."""
-        name = "SIGTERM" if self._first == signal.SIGTERM else "Ctrl-C"
         again = " again" if self._first else ""
-        return f"; {name}{again} leaves them to the visibility timeout"
+        return f"; {self._name}{again} leaves them to the visibility timeout"
+
+    @property
+    def _name(self) -> str:
+        return "SIGTERM" if self._first == signal.SIGTERM else "Ctrl-C"
 
     def handle(self, number: int) -> None:
         """Do what a signal asks for."""
@@ -39,10 +47,26 @@ class SignalStop(Stop):
         self._first = self._first or number
         self.request(signal.Signals(number).name, release_rest=True)
         if self.leave_rest or (self.phase is Phase.WORKING and not is_first):
+            _say("ending at once; what is held comes back after the visibility timeout")
             # As a shell reports a process that a signal has ended.
             os._exit(128 + number)
         if self.phase is Phase.RELEASING or not is_first:
             self.leave_rest = True
+            _say(f"{self._name}: leaving the rest to the visibility timeout")
+        elif self.phase is Phase.ACKNOWLEDGING:
+            _say(f"{self._name}: finishing the deletes; a second signal leaves the rest")
+        else:
+            _say(
+                f"{self._name}: finishing the batch in hand, then releasing the rest; a second "
+                "signal ends the run at once"
+            )
+
+
+def _say(text: str) -> None:
+    """Write a warning, and go on without it if nobody takes it: a pipe may be full."""
+    thread = threading.Thread(target=log.warning, args=("%s", text), daemon=True)
+    thread.start()
+    thread.join(SAY_SECONDS)
 
 
 @contextmanager

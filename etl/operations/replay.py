@@ -87,7 +87,8 @@ def replay(
         counts=counts,
         reasons=quarantine.reasons(checks),
         stop_reason=REPLAYED,
-        seconds=round(time.monotonic() - began, 3),
+        seconds=(seconds := round(time.monotonic() - began, 3)),
+        work_seconds=seconds,
         batches=batches,
     )
 

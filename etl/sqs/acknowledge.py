@@ -53,12 +53,14 @@ def acknowledge(
     handles: Sequence[Handle],
     call_maker: CallMaker,
     is_left: Callable[[], bool] = lambda: False,
+    note: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Delete handled messages from the queue; return how many stay in it.
 
     :param is_left: whether the rest is no longer to be deleted
+    :param note: called after each call, with the number of messages that it has settled
     """
-    left = _Calls(queue.acknowledge, heartbeat, is_left).for_all(handles, call_maker)
+    left = _Calls(queue.acknowledge, heartbeat, is_left, note).for_all(handles, call_maker)
     if left:
         log.warning(
             "%d handled messages could not be deleted; SQS will deliver them again, and the ledger "
@@ -109,6 +111,22 @@ def announced(messages: int, hint: str) -> Iterator[None]:
         timer.cancel()
 
 
+def warn_of_last_receives(messages: Sequence[Message], maximum: int | None) -> None:
+    """Warn of released messages that become dead letters at their next receive.
+
+    :param maximum: the queue's ``maxReceiveCount``; None if it has no dead-letter queue
+    """
+    last = maximum and sum(message.receive_count >= maximum for message in messages)
+    if last:
+        log.warning(
+            "%d of %d released messages have been received %d times (maxReceiveCount): SQS "
+            "moves them to the dead-letter queue at the next receive",
+            last,
+            len(messages),
+            maximum,
+        )
+
+
 class _Calls:
     """One kind of call for many messages, ten at a time; what SQS does not take is tried again."""
 
@@ -117,10 +135,12 @@ class _Calls:
         call: Callable[[Sequence[Handle]], list[FailedEntry]],
         heartbeat: Heartbeat,
         is_left: Callable[[], bool],
+        note: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._call = call
         self._heartbeat = heartbeat
         self._is_left = is_left
+        self._note = note
         self._unanswered_since: float | None = None  # monotonic seconds
         self._unanswered = 0  # calls in a row, in this round
         self._is_refused = False  # SQS refuses the call as such, whatever its entries
@@ -171,6 +191,9 @@ class _Calls:
         self._heartbeat.let_go(
             [handle for handle in handles if handle not in again] if again else handles
         )
+        if len(failed) > len(again):
+            self._heartbeat.note_refused(len(failed) - len(again))
+        self._note(len(handles) - len(again))
         return again, len(failed) - len(again)
 
     def _is_hopeless(self) -> bool:

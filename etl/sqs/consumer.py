@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from etl.config import Settings
 from etl.errors import LeftMessages
-from etl.sqs.acknowledge import acknowledge, announced, release
+from etl.sqs import visibility
+from etl.sqs.acknowledge import acknowledge, announced, release, warn_of_last_receives
 from etl.sqs.arrivals import Arrivals
 from etl.sqs.buffer import Buffer
 from etl.sqs.call_queue import MAX_CALL_THREADS, AtOnce, CallQueue
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Limits, Phase, Stop
-from etl.sqs.message import Message
+from etl.sqs.message import Handle, Message
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.quota import Quota
 from etl.sqs.receiver import Receiver
 from etl.sqs.run_limits import run_limits
-
-log = logging.getLogger(__name__)
+from etl.sqs.work import Workload
 
 # Reasons to stop that reach all workers of a run at the same time.
 RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
@@ -45,19 +45,25 @@ class Consumer:
         stop: Stop,
         quota: Quota,
         sent_time_column: str | None = None,
+        *,
+        warns: bool = True,
     ) -> None:
         """Prepare the threads.
 
         :param receivers: threads that receive
         :param sent_time_column: a column that is made from the messages' SentTimestamp
+        :param warns: of a visibility timeout that is too short
         """
         self.stop = stop
+        self.workload = Workload()
         self.not_acknowledged = 0  # handled messages that are still in the queue
         self.left: LeftMessages | None = None  # a release was ended early
         self._released = 0  # deliveries
         self._limits = limits
         self._queue = queue
-        self._heartbeat = Heartbeat(queue, visibility_seconds)
+        self._heartbeat = Heartbeat(
+            queue, visibility_seconds, partial(visibility.warn, queue.url) if warns else None
+        )
         self._background = ThreadPoolExecutor(1, "background")
         self._calls = CallQueue(MAX_CALL_THREADS, lambda: stop.leave_rest)
         self._arrivals = Arrivals(
@@ -68,13 +74,22 @@ class Consumer:
             limits.receives_to_leave,
         )
         self._receiver = Receiver(
-            queue, self._heartbeat, limits, receivers, stop, quota, self._calls, self._arrivals
+            queue,
+            self._heartbeat,
+            limits,
+            receivers,
+            stop,
+            quota,
+            self._calls,
+            self._arrivals,
+            self.workload.clock,
         )
         self._acknowledging: Future[int] | None = None
         self._kept: list[Message] = []
         self.is_last = False  # no batch follows the one that was taken
 
     def __enter__(self) -> Self:
+        self.workload.open()
         self._heartbeat.start()
         self._receiver.start()
         return self
@@ -89,6 +104,7 @@ class Consumer:
         self.release([])
         self._heartbeat.stop(wait=not self.stop.leave_rest)
         self._background.shutdown()
+        self.workload.close()
 
     @property
     def received(self) -> int:
@@ -101,9 +117,9 @@ class Consumer:
         return self._released + self._arrivals.released
 
     @property
-    def buffered(self) -> int:
-        """Messages received and not yet taken."""
-        return self._receiver.buffered
+    def needed_visibility(self) -> int:
+        """A visibility timeout that would be long enough, in seconds; 0 if the queue's own is."""
+        return self._heartbeat.needed_seconds
 
     @property
     def is_quiet(self) -> bool:
@@ -115,7 +131,10 @@ class Consumer:
 
         Messages that were kept come with it, or alone when no other batch follows.
         """
+        self.workload.batch_is_done()
         taken = self._receiver.take()
+        if taken or self._kept:
+            self.workload.batch_was_taken(sum(message.deliveries for message in taken or ()))
         if not self._kept or (taken is None and self.stop.release_rest):
             return taken
         self.is_last = taken is None
@@ -137,14 +156,19 @@ class Consumer:
         """
         self.wait_for_acknowledgements()
         handles = [message.handle for message in messages]
-        self._acknowledging = self._background.submit(
-            acknowledge,
-            self._queue,
-            self._heartbeat,
-            handles,
-            self._calls,
-            lambda: self.stop.leave_rest,
-        )
+        self.workload.to_delete = len(handles)
+        self._acknowledging = self._background.submit(self._delete, handles)
+
+    def _delete(self, handles: Sequence[Handle]) -> int:
+        with self.workload.clock.working():
+            return acknowledge(
+                self._queue,
+                self._heartbeat,
+                handles,
+                self._calls,
+                lambda: self.stop.leave_rest,
+                self.workload.was_deleted,
+            )
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -166,7 +190,7 @@ class Consumer:
         if not messages:
             return
         self.stop.phase = Phase.RELEASING
-        with announced(len(messages), self.stop.leave_hint):
+        with self.workload.clock.working(), announced(len(messages), self.stop.leave_hint):
             not_released = self._release(messages)
         self._released += sum(message.deliveries for message in messages)
         if self.stop.leave_rest and not_released:
@@ -174,7 +198,7 @@ class Consumer:
                 f"interrupted again: {not_released:,} of {len(messages):,} messages were not given "
                 "back; they come back after the visibility timeout"
             )
-        self._warn_of_last_receives(messages)
+        warn_of_last_receives(messages, self._limits.max_receive_count)
 
     def _release(self, messages: Sequence[Message]) -> int:
         return release(
@@ -189,18 +213,6 @@ class Consumer:
     def _hide_seconds(self) -> int:
         """How long the released messages stay hidden from the other workers of a failed run."""
         return 0 if self.stop.reason in RELEASE_AT_ONCE else self._limits.hide_seconds
-
-    def _warn_of_last_receives(self, messages: Sequence[Message]) -> None:
-        maximum = self._limits.max_receive_count
-        last = maximum and sum(message.receive_count >= maximum for message in messages)
-        if last:
-            log.warning(
-                "%d of %d released messages have been received %d times (maxReceiveCount): SQS "
-                "moves them to the dead-letter queue at the next receive",
-                last,
-                len(messages),
-                maximum,
-            )
 
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
@@ -234,4 +246,6 @@ def open_consumer(
         stop,
         quota,
         next((column.name for column in settings.table.columns if column.attribute), None),
+        # Of several workers, the parent warns.
+        warns=settings.run.workers == 1,
     )

@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from etl.errors import EtlError
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.schedule import Schedule
+from etl.sqs.visibility import VisibilityCheck
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +28,34 @@ MAX_HEARTBEAT_THREADS = 16  # extensions in progress at once; mostly there is no
 FIRST_CALL_SECONDS = 0.02
 NEW_CALL_WEIGHT = 0.1
 
+COMPLAINT_SECONDS = 60.0  # between two log lines about messages that SQS did not extend
+
 
 class Heartbeat:
     """The messages held now, and the threads that extend their visibility."""
 
-    def __init__(self, queue: Queue, visibility_seconds: int) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        visibility_seconds: int,
+        say_too_short: Callable[[int], None] | None = None,
+    ) -> None:
+        """Prepare the threads.
+
+        :param say_too_short: called once, with the seconds that would be enough, if the visibility
+            timeout turns out to be too short
+        """
         self._queue = queue
+        self._check = VisibilityCheck(visibility_seconds)
+        self._say_too_short = say_too_short
         self.visibility_seconds = visibility_seconds
         self._schedule = Schedule(visibility_seconds)
         self._lock = threading.Lock()  # guards the schedule and the numbers below
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
         self._callers: set[threading.Thread] = set()
+        self._may_complain_at = 0.0  # monotonic seconds
+        self._not_extended = 0  # since the last complaint
         self.extended = 0
         self.call_seconds = FIRST_CALL_SECONDS  # what a call with ten messages takes, on average
 
@@ -63,11 +80,14 @@ class Heartbeat:
         with self._lock:
             now = time.monotonic()
             for message in messages:
+                self._check.came(again=self._schedule.holds_another(message.handle))
                 self._schedule.hold(message.handle, now)
 
     def handles(self, messages: Iterable[Message | Handle]) -> list[Handle]:
         """The newest receipt handle of each message, in the given order."""
         with self._lock:
+            # Before they are deleted or released, which is too late if they show again.
+            self._check.held_unextended(self._schedule.oldest_seconds(time.monotonic()))
             return [self._schedule.newest(message) for message in messages]
 
     def let_go(self, handles: Iterable[Handle]) -> None:
@@ -76,9 +96,19 @@ class Heartbeat:
             for handle in handles:
                 self._schedule.let_go(handle)
 
+    def note_refused(self, messages: int) -> None:
+        """Note that SQS refused for good to delete or release held messages."""
+        with self._lock:
+            self._check.refused(messages)
+
     def note_call(self, seconds: float) -> None:
         """Note how long a call with ten messages took."""
         self.call_seconds += (seconds - self.call_seconds) * NEW_CALL_WEIGHT
+
+    @property
+    def needed_seconds(self) -> int:
+        """A visibility timeout that would be long enough; 0 if the queue's own is."""
+        return self._check.needed_seconds
 
     def __len__(self) -> int:
         return len(self._schedule)
@@ -86,7 +116,12 @@ class Heartbeat:
     def _watch(self) -> None:
         """Start a thread when messages are due. A call that hangs here would hold up the others."""
         while not self._stop.wait(min(0.5, self.visibility_seconds / 16)):
+            with self._lock:
+                self._check.held_unextended(self._schedule.oldest_seconds(time.monotonic()))
             self._start_caller_if_needed()
+            if self._say_too_short and self.needed_seconds:
+                self._say_too_short(self.needed_seconds)
+                self._say_too_short = None
 
     def _start_caller_if_needed(self) -> None:
         with self._lock:
@@ -137,8 +172,16 @@ class Heartbeat:
             for entry in failed:
                 if entry.final:
                     self._schedule.let_go(entry.handle)
-        codes = ", ".join(sorted({entry.code for entry in failed if entry.code}))
-        if codes:
-            log.warning(
-                "SQS did not extend %d of %d messages: %s", len(failed), len(handles), codes
-            )
+                    self._check.refused(1)
+        if codes := ", ".join(sorted({entry.code for entry in failed if entry.code})):
+            self._complain(len(failed), codes, now)
+
+    def _complain(self, messages: int, codes: str, now: float) -> None:
+        """Log that SQS did not extend messages, but not at every call."""
+        with self._lock:
+            self._not_extended += messages
+            if now < self._may_complain_at:
+                return
+            self._may_complain_at = now + COMPLAINT_SECONDS
+            messages, self._not_extended = self._not_extended, 0
+        log.warning("SQS did not extend %d of the held messages: %s", messages, codes)

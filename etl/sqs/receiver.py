@@ -24,6 +24,7 @@ from etl.sqs.pace import Pace
 from etl.sqs.polling import TICK_SECONDS, Polling
 from etl.sqs.queue import Queue
 from etl.sqs.quota import Quota
+from etl.sqs.work import WorkClock
 
 # A receive takes about 0.7 ms of CPU. When answers arrive faster than this, there is no wait worth
 # filling with another receive. From a queue in the same region an answer takes 5 ms or more.
@@ -44,6 +45,7 @@ class Receiver:
         quota: Quota,
         calls: CallQueue,
         arrivals: Arrivals | None = None,
+        clock: WorkClock | None = None,
     ) -> None:
         """Prepare the threads.
 
@@ -51,6 +53,7 @@ class Receiver:
         :param arrivals: releases what arrives damaged; without it, every message is taken as it is
         """
         self._arrivals = arrivals
+        self._clock = clock or WorkClock()
         self._heartbeat = heartbeat
         self._limits = limits
         self._stop = stop
@@ -223,7 +226,8 @@ class Receiver:
         began = time.monotonic()
         try:
             messages = self._polling.receive(rows, number)
-            has_come = bool(messages)
+            if has_come := bool(messages):
+                self._clock.receive_brought_messages(began, time.monotonic())
             self._heartbeat.hold(messages)
             if self._arrivals is not None:
                 messages = self._arrivals.sift(messages)

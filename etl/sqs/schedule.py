@@ -53,6 +53,15 @@ class Schedule:
         held = self._held.get(message.message_id)
         return Handle(message.message_id, (held or message).receipt_handle)
 
+    def oldest_seconds(self, now: float) -> float:
+        """How long ago the message that waits longest was received or last extended."""
+        first = next(iter(self._held.values()), None)
+        return now - first.due_at + self._visibility_seconds / 2 if first else 0.0
+
+    def holds_another(self, handle: Handle) -> bool:
+        """Whether a message is held under another receipt handle than this."""
+        return handle.message_id in self._held and not self.is_held(handle)
+
     def is_held(self, handle: Handle) -> bool:
         """Whether a message is held under this very handle."""
         held = self._held.get(handle.message_id)

@@ -1,4 +1,4 @@
-"""Shows the progress of a run: a live line on a terminal, else a log line every few seconds."""
+"""Shows the progress of a run: live at a terminal, else a log line about once a minute."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from etl.errors import EtlError
-from etl.runs import Snapshot
 from etl.sqs.queue import Queue
+from etl.terminal.estimate import Rate, duration, seconds_left
+from etl.workers.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-LINE_SECONDS = 5.0  # between two log lines
-REDRAW_SECONDS = 0.25  # between two updates of the live line
-BACKLOG_SECONDS = 2.0  # between two requests to SQS, whose count is approximate anyway
+LINE_SECONDS = 60.0  # between two log lines
+NOTE_SECONDS = 0.5  # between two looks at the counts, for the rate
+REDRAW_SECONDS = 0.25  # between two updates of the live display
+# Between two requests to SQS for its counts, which AWS updates with a delay of up to a minute.
+BACKLOG_SECONDS = 12.0
+END_SECONDS = 2.0  # for the last update
+STEP_SECONDS = 5.0  # between two log lines of a command that works in steps
 
 
 @contextmanager
 def watch(snapshot: Callable[[], Snapshot], queue: Queue) -> Iterator[None]:
     """Show the progress of a run on standard error while the block lasts."""
     done = threading.Event()
-    show = _show_live if sys.stderr.isatty() else _log_lines
-    backlog = _Backlog(queue)
+    view = _View(snapshot, queue)
+    show = _show_live if _is_live() else _log_lines
     threads = [
-        threading.Thread(target=show, args=(snapshot, backlog, done), name="progress"),
-        threading.Thread(target=backlog.ask, args=(done,), name="backlog", daemon=True),
+        threading.Thread(target=show, args=(view, done), name="progress", daemon=True),
+        threading.Thread(target=view.ask, args=(done,), name="backlog", daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -36,71 +41,99 @@ def watch(snapshot: Callable[[], Snapshot], queue: Queue) -> Iterator[None]:
         yield
     finally:
         done.set()
-        threads[0].join()
+        # A terminal or a pipe that takes no more lines must not hold up the end of the run.
+        threads[0].join(END_SECONDS)
 
 
-class _Backlog:
-    """The messages left in the queue, read in a separate thread: SQS may be slow to answer."""
+class _View:
+    """The counts, the rate, and the messages left in the queue."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot], queue: Queue) -> None:
+        self._snapshot = snapshot
         self._queue = queue
-        self.messages: int | None = None
+        self._rate = Rate(time.monotonic())
+        self._visible: tuple[int, int] | None = None  # messages, and how many had been received
 
     def ask(self, done: threading.Event) -> None:
-        while not done.wait(BACKLOG_SECONDS if self.messages is not None else 0.1):
+        """Ask SQS for the backlog, in a thread of its own: SQS may be slow to answer."""
+        wait_seconds = 0.1
+        while not done.wait(wait_seconds):
             try:
-                self.messages = self._queue.state().visible
+                received = self._snapshot().received
+                self._visible = (self._queue.state().visible, received)
             except EtlError:
-                self.messages = None
-                done.wait(BACKLOG_SECONDS)
+                self._visible = None
+            wait_seconds = BACKLOG_SECONDS
+
+    def parts(self) -> list[str]:
+        """The progress now, in the parts of :func:`parts`."""
+        now = self._snapshot()
+        time_now = time.monotonic()
+        self._rate.note(now, time_now)
+        backlog = None
+        if self._visible is not None:
+            visible, received = self._visible
+            # What was received since then is in the queue no more.
+            backlog = max(visible - max(now.received - received, 0), 0)
+        return parts(now, backlog, self._rate.per_second(time_now))
 
 
-def line(now: Snapshot, backlog: int | None) -> str:
-    """The progress of a run as one log line."""
-    left = "?" if backlog is None else f"{backlog:,}"
-    return (
-        f"{now.received:,} received ({_rate(now):,.0f}/s), {now.loaded:,} loaded, "
-        f"{now.already_handled:,} already handled, {now.quarantined:,} quarantined, "
-        f"{now.buffered:,} waiting, {left} left in the queue"
+def parts(now: Snapshot, backlog: int | None, rate: float | None) -> list[str]:
+    """The progress of a run in words: where every message is, and how fast it goes.
+
+    :param backlog: messages in the queue; None if that is not known
+    :param rate: messages a second; None if that is not known
+    """
+    states = (
+        (now.loaded, "loaded"),
+        (now.already_handled, "already handled"),
+        (now.quarantined, "quarantined"),
+        (now.released, "released"),
+        (now.being_loaded, "being loaded"),
+        (now.gathered, "gathered"),
     )
+    named = [f"{count:,} {state}" for count, state in states if count or state == "loaded"]
+    counts = f"received {now.received:,} = {' + '.join(named)}"
+    if now.to_delete > 0:
+        counts += f"; {now.to_delete:,} to delete"
+    if backlog == 0 and not now.held and now.to_delete <= 0:
+        return [counts, "waiting for messages"]
+    speed = [f"{rate:,.0f}/s"] if rate is not None else []
+    if backlog is not None:
+        speed.append(f"{backlog:,} in the queue")
+    seconds = seconds_left(now, backlog, rate)
+    if seconds is not None:
+        speed.append(f"{duration(seconds)} left")
+    return [counts, ", ".join(speed)] if speed else [counts]
 
 
-def short_line(now: Snapshot, backlog: int | None) -> str:
-    """A shorter line, which fits beside a bar on a terminal of eighty columns."""
-    left = "?" if backlog is None else f"{backlog:,}"
-    return (
-        f"{now.loaded:,} loaded, {now.quarantined:,} quarantined, {_rate(now):,.0f}/s, {left} left"
-    )
-
-
-def _rate(now: Snapshot) -> float:
-    return now.received / now.seconds if now.seconds else 0.0
-
-
-def _log_lines(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
-    while not done.wait(LINE_SECONDS):
-        log.info("%s", line(snapshot(), backlog.messages))
-
-
-def _show_live(snapshot: Callable[[], Snapshot], backlog: _Backlog, done: threading.Event) -> None:
+def _is_live() -> bool:
+    """Whether standard error is a terminal on which a line can be written again."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (BarColumn(10), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task("", total=None)
-        last = False
-        while not last:
-            last = done.wait(REDRAW_SECONDS)
-            now = snapshot()
-            finished = now.loaded + now.already_handled + now.quarantined
-            left = now.received - finished + (backlog.messages or 0)
-            bar.update(
-                task,
-                completed=finished,
-                total=(finished if last else finished + left) or None,
-                description=short_line(now, backlog.messages),
-            )
+    return bool(sys.stderr and sys.stderr.isatty()) and not Console(stderr=True).is_dumb_terminal
+
+
+def _log_lines(view: _View, done: threading.Event) -> None:
+    due = time.monotonic() + LINE_SECONDS
+    while not done.wait(NOTE_SECONDS):
+        shown = view.parts()
+        if time.monotonic() >= due:
+            log.info("%s", "; ".join(shown))
+            due = time.monotonic() + LINE_SECONDS
+
+
+def _show_live(view: _View, done: threading.Event) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True, emoji=False)
+    # Log lines go above the live display; standard output may be a file.
+    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
+        while not done.wait(REDRAW_SECONDS):
+            live.update(Text("\n".join(view.parts())), refresh=True)
+        live.update(Text("\n".join(view.parts())), refresh=True)
 
 
 @contextmanager
@@ -127,9 +160,9 @@ class _LoggedSteps:
     """Logs a line every few seconds."""
 
     def __init__(self) -> None:
-        self._due = time.monotonic() + LINE_SECONDS
+        self._due = time.monotonic() + STEP_SECONDS
 
     def __call__(self, done: int, total: int, text: str) -> None:
         if time.monotonic() >= self._due:
             log.info("%s, step %d of %d", text, done, total)
-            self._due = time.monotonic() + LINE_SECONDS
+            self._due = time.monotonic() + STEP_SECONDS

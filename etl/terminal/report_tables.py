@@ -21,8 +21,11 @@ SECTIONS = (
 MAX_PRINTED_TIES = 3  # of each group
 
 
-def print_report(report: Report) -> None:
-    """Print the headline, the notes and the tables of a report."""
+def print_report(report: Report, *, wide: bool = False) -> None:
+    """Print the headline, the notes and the tables of a report.
+
+    :param wide: print tables in full, however wide they are
+    """
     console = output.console()
     place = f" in {visible(report.table)}, {report.time:%Y-%m-%d %H:%M:%S} UTC"
     console.print(Text.assemble(("duplicates", "bold"), place))
@@ -31,9 +34,11 @@ def print_report(report: Report) -> None:
     )
     for note in report.notes:
         console.print(Text(f"  {visible(note)}"))
+    printed = []
     for name in SECTIONS:
         section = report.sections[name]
         rows = section.frame
         if name == "ties":
             rows = rows.groupby("group").head(MAX_PRINTED_TIES)
-        output.frame(rows, section.title.lower())
+        printed.append(output.frame(rows, section.title.lower(), wide=wide))
+    output.say_what_is_missing(printed)

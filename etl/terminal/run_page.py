@@ -102,7 +102,7 @@ def _time(time: dt.datetime) -> str:
 
 def _counts(run: RunRecord) -> Iterator[str]:
     accounted = run.loaded + run.already_handled + run.quarantined + run.released
-    sign = "=" if run.received == accounted else "≠"
+    sign = "=" if run.received == accounted else "!="
     batches = "1 batch" if run.batches == 1 else f"{run.batches:,} batches"
     yield ""
     yield f"    received         {run.received:>11,}   in {batches}"

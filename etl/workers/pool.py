@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
@@ -22,15 +22,19 @@ import sqlalchemy as sa
 
 from etl.config import Settings
 from etl.errors import EtlError, UsageError
-from etl.runs import ProgressDisplay, Run, Share, Snapshot, WorkerResult
+from etl.runs import Run, Share, WorkerResult
+from etl.sqs import visibility
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import Queue
 from etl.sqs.quota import Quota
 from etl.workers.process import BLOCKED_AT_START, REPORT_SECONDS, Order, Work, run_worker
 from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
-from etl.workers.results import DIED, Worker, sum_results, sum_snapshots
+from etl.workers.results import DIED, Worker, WorkTogether, sum_results, sum_snapshots
+from etl.workers.snapshot import ProgressDisplay, Snapshot
 
 log = logging.getLogger(__name__)
+
+NOTE_SECONDS = 1.0  # between two looks at how long the workers worked
 
 
 def run_workers(
@@ -48,13 +52,13 @@ def run_workers(
     :param watch: as of :func:`etl.job.run`
     :param work_alone: what each process does
     """
-    began = time.monotonic()
-    pool = _Pool(settings, run, quota, stop, engine, work_alone)
+    pool = _Pool(settings, run, quota, stop, engine, work_alone, queue)
     for index in range(settings.run.workers):
         pool.start(index)
-    with watch(lambda: sum_snapshots(pool.all, began), queue) if watch else nullcontext():
+    with watch(lambda: sum_snapshots(pool.all), queue) if watch else nullcontext():
         pool.listen()
-    return sum_results(pool.ended, run, engine, stop, pool.gave_up)
+    result = sum_results(pool.ended, run, engine, stop, pool.gave_up)
+    return replace(result, work=pool.work_together.work(pool.all))
 
 
 def check_may_start_processes() -> None:
@@ -96,13 +100,17 @@ class _Pool:
     stop: Stop
     engine: sa.Engine
     work_alone: Work
+    queue: Queue
     all: list[Worker] = field(default_factory=list)  # that were ever started
     ended: list[Worker] = field(default_factory=list)
+    work_together: WorkTogether = field(default_factory=WorkTogether)
     gave_up: str | None = None  # why no more workers are started
     _open: dict[Any, Worker] = field(default_factory=dict)  # by pipe
     _due: dict[int, float] = field(default_factory=dict)  # indexes to start again, and when
     _told: Order | None = None
     _replaced: int = 0  # workers so far
+    _noted_at: float = 0.0  # monotonic seconds
+    _has_warned: bool = False
 
     def __post_init__(self) -> None:
         # Spawned, not forked: the libraries have threads of their own, which a fork would lose.
@@ -134,6 +142,7 @@ class _Pool:
     def listen(self) -> None:
         """Read the workers' reports until all have ended; forward a stop in both directions."""
         while self._open or self._due:
+            self._note_work()
             self._forward_stop()
             self._start_due()
             for pipe in wait(list(self._open), REPORT_SECONDS):
@@ -146,11 +155,25 @@ class _Pool:
                     continue
                 if isinstance(report, Snapshot):
                     worker.snapshot = report
+                    self._warn_of_visibility(report.needed_visibility)
                 else:
                     worker.result = report
                     if report.exit_code:
                         # What stopped one worker would stop the others, batch by batch.
                         self.stop.request(report.stop_reason, release_rest=True)
+        self._note_work()
+
+    def _note_work(self) -> None:
+        now = time.monotonic()
+        if now - self._noted_at >= NOTE_SECONDS or not self._open:
+            self._noted_at = now
+            self.work_together.note([worker.work_seconds for worker in self.all])
+
+    def _warn_of_visibility(self, needed_seconds: int) -> None:
+        """Say once for all workers that the visibility timeout is too short."""
+        if needed_seconds and not self._has_warned:
+            self._has_warned = True
+            visibility.warn(self.queue.url, needed_seconds)
 
     def _forward_stop(self) -> None:
         stop = self.stop
@@ -171,6 +194,7 @@ class _Pool:
 
     def _note_end(self, worker: Worker) -> None:
         worker.process.join()
+        worker.has_ended()
         self.ended.append(worker)
         is_wanted = self.settings.run.forever and self.stop.reason is None
         if worker.result is not None:

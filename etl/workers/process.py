@@ -13,9 +13,10 @@ from typing import NamedTuple
 from etl import logs
 from etl.config import Settings
 from etl.errors import EtlError
-from etl.runs import Share, Snapshot, Totals, WorkerResult
+from etl.runs import Share, Totals, WorkerResult
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.quota import Quota
+from etl.workers.snapshot import Snapshot
 
 REPORT_SECONDS = 0.25  # between two reports of a worker
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -14,8 +13,10 @@ from multiprocessing.process import BaseProcess
 import sqlalchemy as sa
 
 from etl.errors import EtlError
-from etl.runs import Run, Snapshot, Totals, WorkerResult
+from etl.runs import Run, Totals, WorkerResult
 from etl.sqs.limits import Stop
+from etl.sqs.work import Work
+from etl.workers.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +40,44 @@ class Worker:
         code = self.process.exitcode or 0
         return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
+    @property
+    def work_seconds(self) -> float:
+        """How long it worked so far, as far as it has told."""
+        return self.result.work.seconds if self.result else self.snapshot.work_seconds
 
-def sum_snapshots(workers: Sequence[Worker], began: float) -> Snapshot:
+    def has_ended(self) -> None:
+        """Note that it holds no message any more."""
+        counts = asdict(self.result.totals.counts) if self.result else None
+        self.snapshot = self.snapshot.ended(counts)
+
+
+class WorkTogether:
+    """How long any of the workers worked.
+
+    Each worker tells how long it worked, and not when. In each second or so, those that worked
+    least count as part of the one that worked most.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[float] = []  # seconds of each worker, when last noted
+        self.seconds = 0.0
+
+    def note(self, seconds: Sequence[float]) -> None:
+        """Note how long each worker has worked so far, the first one first."""
+        known = [*self._known, *[0.0] * (len(seconds) - len(self._known))]
+        self.seconds += max((new - old for new, old in zip(seconds, known, strict=True)), default=0)
+        self._known = list(seconds)
+
+    def work(self, workers: Sequence[Worker]) -> Work:
+        """The work of all, once they have ended; they waited as long as none of them worked."""
+        results = [worker.result.work for worker in workers if worker.result]
+        longest = max((work.seconds + work.waiting_seconds for work in results), default=0.0)
+        return Work(self.seconds, max(longest - self.seconds, 0.0))
+
+
+def sum_snapshots(workers: Sequence[Worker]) -> Snapshot:
     """How far the run has come."""
-    snapshots = [worker.snapshot for worker in workers]
-    return Snapshot(
-        received=sum(s.received for s in snapshots),
-        loaded=sum(s.loaded for s in snapshots),
-        already_handled=sum(s.already_handled for s in snapshots),
-        quarantined=sum(s.quarantined for s in snapshots),
-        buffered=sum(s.buffered for s in snapshots),
-        seconds=time.monotonic() - began,
-    )
+    return reduce(Snapshot.plus, (worker.snapshot for worker in workers), Snapshot())
 
 
 def sum_results(

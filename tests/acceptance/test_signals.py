@@ -85,7 +85,7 @@ def reasons(job: Job) -> list[str | None]:
 def test_a_signal_gives_everything_back_and_is_the_reason(
     held: Job, number: signal.Signals, workers: int
 ) -> None:
-    """It is announced, with what would end it."""
+    """It is acknowledged once, also by workers, and announced, with what would end it."""
     with running(held, "--workers", str(workers), **GATHERING) as process:
         until(lambda: numbers(held)[1] == MESSAGES)
         process.send_signal(number)
@@ -96,6 +96,7 @@ def test_a_signal_gives_everything_back_and_is_the_reason(
     assert summary["released"] >= MESSAGES
     assert numbers(held) == (MESSAGES, 0)
     name = "SIGTERM" if number is signal.SIGTERM else "Ctrl-C"
+    assert err.count(f"{name}: finishing the batch in hand, then releasing the rest") == 1
     if workers == 1:
         said = re.search(r"giving \d+ messages back; (\S+) again leaves them", err)
         assert said

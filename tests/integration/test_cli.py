@@ -160,6 +160,16 @@ def test_a_summary_for_people_shows_the_reconciliation(job: Job) -> None:
     assert "message: JSON" in words
 
 
+def test_the_seconds_of_work_are_apart_from_those_of_waiting(job: Job) -> None:
+    """A run that is idle for a second has waited for most of it, and the parts are no more."""
+    job.send(event(), event())
+    summary = job.run()
+    assert summary["work_seconds"] > 0
+    assert summary["waiting_seconds"] > 0.5
+    assert summary["work_seconds"] + summary["waiting_seconds"] <= summary["seconds"] + 0.01
+    assert job.run()["work_seconds"] == 0
+
+
 def test_the_history_answers_to_its_old_name(job: Job) -> None:
     """Scripts that call ``runs`` print the same rows as ``history``."""
     job.run()
@@ -213,7 +223,31 @@ def test_an_idle_time_on_the_command_line_ends_a_run_of_a_service(job: Job) -> N
 
 def test_a_word_that_is_not_a_run_id_is_wrong_usage() -> None:
     """The command does not query the database."""
-    assert CliRunner().invoke(main, ["quarantine", "list", "--run", "last"]).exit_code == 2
+    for word in ("last", "1a2", "1a2b3c4d-x", "1" * 37):
+        assert CliRunner().invoke(main, ["quarantine", "list", "--run", word]).exit_code == 2
+
+
+def test_the_beginning_of_a_run_id_names_the_run(job: Job) -> None:
+    """As the tables show it; one that several runs have is refused."""
+    job.send("{")
+    first = job.run()["run_id"]
+    job.send("{", "[")
+    second = job.run()["run_id"]
+    for run_id, count in ((first, 1), (second, 2)):
+        for text in (run_id, run_id[:8], run_id[:13].upper()):
+            done = job.command("quarantine", "list", "--entries", "--run", text, "--json")
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count(run_id) == count
+            assert len(done.stdout.splitlines()) == count
+    with job.engine.begin() as connection:
+        twin = first[:8] + second[8:]
+        connection.exec_driver_sql(
+            f"update etl.runs set run_id = '{twin}' where run_id = '{second}'"
+        )
+    done = job.command("quarantine", "discard", "--run", first[:8], "--reason", "a test")
+    assert done.returncode == 2
+    assert f"2 runs begin with '{first[:8]}'" in done.stderr
+    assert job.command("quarantine", "list", "--run", "00000000").returncode == 2
 
 
 def test_a_queue_that_does_not_exist_is_a_configuration_error(job: Job) -> None:

@@ -302,7 +302,7 @@ def test_rich_obeys_nothing_in_a_value(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_narrow_terminal_gets_lines_in_place_of_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With 17 columns in 80 characters, each would be two characters wide."""
+    """With 17 columns in 80 characters, each would be two characters wide; no token is broken."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
@@ -316,7 +316,7 @@ def test_a_narrow_terminal_gets_lines_in_place_of_columns(
     output.frame(wide.iloc[:, :3], "few")
     output.frame(wide[:0], "none")
     printed = capsys.readouterr().out
-    assert token not in printed
+    assert printed.count(token) == 3
     assert "(none)" in printed
 
 

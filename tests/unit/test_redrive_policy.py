@@ -12,7 +12,7 @@ from etl.runs import Counts, Summary
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.redrive import RedrivePolicy, read_policy
-from etl.terminal import output
+from etl.terminal.summary import print_summary
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:logins-dead"
 
@@ -96,7 +96,7 @@ def test_a_run_names_the_dead_letter_queue_if_it_holds_messages(
         batches=0,
         dead_letters=DeadLetters("dead", messages),
     )
-    output.summary(ended)
+    print_summary(ended)
     printed = capsys.readouterr().out
     assert words in printed if words else "dead" not in printed
     assert ended.as_dict()["dead_letters"] == messages

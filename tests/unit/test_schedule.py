@@ -199,5 +199,5 @@ def test_a_message_that_was_deleted_meanwhile_is_no_failed_extension(
     heartbeat._extend([handle(i) for i in range(2)])
     assert caplog.text == ""
     heartbeat._extend([handle(i) for i in range(3)])
-    assert "did not extend 1 of 3 messages: Gone" in caplog.text
+    assert "did not extend 1 of the held messages: Gone" in caplog.text
     assert len(heartbeat) == int(not final)

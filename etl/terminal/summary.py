@@ -1,0 +1,110 @@
+"""The end of a run in words: what became of its messages, how fast, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
+
+from etl.logs import visible
+from etl.runs import Counts, Summary
+from etl.terminal import output
+from etl.terminal.cells import SHORT_ID
+
+MIN_SECONDS = 0.05  # of the time for checks that is worth naming
+
+
+def print_summary(result: Summary) -> None:
+    """Print how a run ended: its counts, its speed, the reasons for rejects, and what to do."""
+    out = output.console()
+    # A dry run has no id, since it has no row in etl.runs.
+    what = "dry run" if result.would else f"run {result.run_id}"
+    ended = f" stopped: {result.stop_reason}, after {result.seconds:,.1f} s"
+    out.print(Text.assemble((what, "bold"), ended))
+    if result.problem:
+        out.print(Text.assemble(("problem:", "bold red"), f" {visible(result.problem)}"))
+    _print_counts(out, result.counts)
+    for line in _facts(result):
+        out.print(Text(f"  {line}"))
+    if result.reasons:
+        reasons = pd.DataFrame(
+            {
+                "failed check": pd.Series(list(result.reasons), dtype=object),
+                "messages": list(result.reasons.values()),
+            }
+        )
+        out.print()
+        output.frame(reasons, "failed checks; a message may fail several")
+    if advice := next_step(result):
+        out.print(Text.assemble(("next:", "bold"), f" {advice}"))
+
+
+def _print_counts(out: Console, counts: Counts) -> None:
+    names = ("received", "loaded", "already_handled", "quarantined", "released")
+    width = max(len(f"{counts.received:,}"), 8)
+    for sign, name in zip(" =+++", names, strict=True):
+        out.print(f"  {sign} {name.replace('_', ' '):<16}{getattr(counts, name):>{width},}")
+    if not counts.adds_up:
+        gap = counts.received - counts.accounted
+        out.print(Text(f"  != this does not add up: {gap:,} too few are accounted for", "bold red"))
+
+
+def _facts(result: Summary) -> Iterator[str]:
+    """What else there is to know, a sentence each."""
+    if result.would:
+        would = result.would
+        yield f"would load {would.loaded:,} and quarantine {would.quarantined:,}"
+    yield speed(result)
+    others = result.seconds - result.work_seconds - result.waiting_seconds
+    if others >= MIN_SECONDS:
+        yield f"{others:,.1f} s for checks before and after"
+    if result.not_acknowledged:
+        yield (
+            f"{result.not_acknowledged:,} handled messages could not be deleted from the queue; "
+            "SQS will deliver them again"
+        )
+    if result.receive_count and result.max_receive_count:
+        yield (
+            f"this look is receive {result.receive_count} of {result.max_receive_count} for "
+            "these messages; after the last one SQS moves them to the dead-letter queue"
+        )
+    dead = result.dead_letters
+    if dead and dead.messages:
+        noun = "message" if dead.messages == 1 else "messages"
+        yield visible(f"dead-letter queue {dead.queue} holds {dead.messages:,} {noun}")
+    left = result.left
+    if left is not None:
+        if left.visible + left.in_flight + left.delayed:
+            yield (
+                f"left in the queue: {left.visible:,} visible, {left.in_flight:,} in flight "
+                f"elsewhere, {left.delayed:,} delayed"
+            )
+        else:
+            yield "left in the queue: nothing"
+
+
+def speed(result: Summary) -> str:
+    """How fast a run was while it had work, and how long it waited for messages."""
+    work = result.work_seconds
+    parts = []
+    if result.counts.received:
+        rate = f": {result.counts.received / work:,.0f}/s" if work else ""
+        noun = "message" if result.counts.received == 1 else "messages"
+        parts.append(f"{result.counts.received:,} {noun} in {work:,.1f} s of work{rate}")
+    if result.waiting_seconds >= MIN_SECONDS:
+        parts.append(f"{result.waiting_seconds:,.1f} s waiting for messages")
+    return "; ".join(parts) or "no messages"
+
+
+def next_step(result: Summary) -> str | None:
+    """What a person does after a run in which something went wrong; None if nothing did."""
+    page = f"see: etl history {result.run_id[:SHORT_ID]}" if result.run_id else ""
+    if result.exit_code == 3:
+        return f"look at what was refused: etl quarantine list --samples; {page}"
+    if result.exit_code or result.problem:
+        return f"correct the problem and start again, nothing is lost; {page}".removesuffix("; ")
+    if result.counts.quarantined:
+        return "look at the rejects: etl quarantine list"
+    return None
