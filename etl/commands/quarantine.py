@@ -137,7 +137,7 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
 Examples:
   etl quarantine replay 17 18
   etl quarantine replay --check "ip: IP address"
-  etl quarantine replay --all --json
+  etl quarantine replay --all
 """,
 )
 @options.config
@@ -219,8 +219,9 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
 
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(engine, settings, **choices)
-    count = export_entries(engine, keyring, settings, selected, file)
-    lines.say(f"wrote {count:,} entries to {file}")
+    lines.say(
+        f"wrote {export_entries(engine, keyring, settings, selected, file):,} entries to {file}"
+    )
 
 
 @quarantine.command(
@@ -241,8 +242,7 @@ Examples:
 def quarantine_import(config_path: Path, from_job: str | None, file: Path) -> None:
     """Add the entries of an exported FILE to the job's quarantine.
 
-    Entries whose messages this job has handled or quarantined before are skipped. Needs the
-    keyring.
+    Skips entries whose messages this job has handled or quarantined before. Needs the keyring.
     """
     settings = options.load_settings(config_path)
     from etl.operations.transfer import import_entries

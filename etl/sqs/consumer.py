@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from etl.config import Settings
@@ -94,12 +93,7 @@ class Consumer:
         self._receiver.start()
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop.phase = Phase.RELEASING
         self.release([])
         self._heartbeat.stop(wait=not self.stop.leave_rest)

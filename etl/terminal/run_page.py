@@ -106,7 +106,7 @@ def _counts(run: RunRecord) -> Iterator[str]:
     batches = "1 batch" if run.batches == 1 else f"{run.batches:,} batches"
     yield ""
     yield f"    received         {run.received:>11,}   in {batches}"
-    yield f"  {sign} loaded           {run.loaded:>11,}"
+    yield f"{sign:>3} loaded           {run.loaded:>11,}"
     yield f"  + already handled  {run.already_handled:>11,}"
     yield f"  + quarantined      {run.quarantined:>11,}"
     yield f"  + released         {run.released:>11,}"

@@ -117,7 +117,7 @@ def test_each_job_has_fingerprints_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (("a", "b", "c"), ("a b", "", "c")),
+        (("a", "b c", "d"), ("a b", "c", "d")),
         (("a.b", "c", "d"), ("a", "b.c", "d")),
         (('a", "field:b', "c", "d"), ("a", "b", 'c", "d')),
         (("a", "b", "c\0d"), ("a", "b\0c", "d")),
@@ -131,7 +131,7 @@ def test_job_key_and_value_do_not_run_into_one_another(
     """Wherever the border between them is, the fingerprint is another."""
     made = []
     for job, name, value in (one, other):
-        settings = LedgerSettings(key=f"field:{name}" if name else "field: ")
+        settings = LedgerSettings(key=f"field:{name}")
         body = json.dumps({settings.field: value})
         messages = [message(body)]
         raw, _ = extract.read(messages, [str(settings.field)])

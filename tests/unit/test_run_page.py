@@ -283,4 +283,4 @@ def test_a_page_fits_the_terminal(width: int) -> None:
 
 def test_counts_that_do_not_add_up_are_shown_so() -> None:
     """The sign of the balance says it."""
-    assert any(line.startswith("  != loaded") for line in page(record(received=11)))
+    assert any(line.startswith(" != loaded") for line in page(record(received=11)))
