@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import psycopg2
 
 from etl.errors import DatabaseUnavailable, EtlError, LoginRefused
 from etl.postgres.libpq import OF_PARAMETER, libpq_failure, said_lines
-from etl.postgres.login_sqlstate import login_sqlstate, login_text
 from etl.postgres.queries import quote_name
+from etl.postgres.second_login import ends_at_begin, login_sqlstate, login_text
 from etl.postgres.sqlstate import CAUSES, is_outage, translate
 
 # How long a pooler's refusal of unknown meaning is tried again. By then a server that was starting
 # has started, and no account has been locked.
 UNCLEAR_SECONDS = 20.0
+BEGIN_SECONDS = 3.0  # time limit for the search for a reason why a session ends at BEGIN
 
 # Two blanks follow the severity of what a server says, and nothing else.
 _SERVER_SAID = ":  "
@@ -71,7 +70,7 @@ class Login:
 
     def __init__(self, connect_seconds: float) -> None:
         self._seconds = connect_seconds
-        self._open: Callable[[], Any] | None = None
+        self._opened_with: tuple[Any, Any] | None = None
         self._has_transactions = False
         self._unclear_since: float | None = None
 
@@ -81,12 +80,11 @@ class Login:
         :raises LoginRefused: the login is refused, and would be again
         :raises DatabaseUnavailable: it may succeed later
         """
-        open_connection = partial(_open, dialect, arguments, parameters)
         try:
-            connection = open_connection()
+            connection = _open(dialect, arguments, parameters)
         except (psycopg2.Error, UnicodeDecodeError) as error:
             raise self._translated(error, arguments, parameters) from None
-        self._open, self._unclear_since = open_connection, None
+        self._opened_with, self._unclear_since = (arguments, parameters), None
         return connection
 
     def check_transactions(self, connection: Any, _record: Any = None) -> None:
@@ -96,12 +94,14 @@ class Login:
 
         :raises LoginRefused: sessions end at BEGIN, and take a single statement
         """
-        if self._has_transactions or self._open is None:
+        if self._has_transactions or self._opened_with is None:
             return
         try:
-            _try_statement(connection)
+            with connection.cursor() as cursor:
+                cursor.execute("select 1")  # the driver sends BEGIN before it
+            connection.rollback()
         except psycopg2.OperationalError:
-            if _ends_at_begin(self._open):
+            if ends_at_begin(*self._opened_with, BEGIN_SECONDS):
                 raise LoginRefused(_POOLS_STATEMENTS) from None
             raise
         self._has_transactions = True
@@ -119,7 +119,7 @@ class Login:
                 sqlstate = login_sqlstate(arguments, with_tls, self._seconds)
             sqlstate = sqlstate or login_sqlstate(arguments, parameters, self._seconds)
             return self._refused_by_server(sqlstate, text, parameters)
-        return libpq_failure(text, has_connected=self._open is not None)
+        return libpq_failure(text, has_connected=self._opened_with is not None)
 
     def _refused_by_server(self, sqlstate: str | None, text: str, parameters: Any) -> EtlError:
         if sqlstate is None:
@@ -179,29 +179,3 @@ def _open(dialect: Any, arguments: Any, parameters: Any) -> Any:
     options = f"{connection.info.options or ''} -c standard_conforming_strings=on"
     connection.close()
     return dialect.connect(*arguments, **{**parameters, "options": options})
-
-
-def _try_statement(connection: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("select 1")
-    if not connection.autocommit:
-        connection.rollback()
-
-
-def _ends_at_begin(open_connection: Callable[[], Any]) -> bool:
-    """Whether a new session takes a single statement, and another new one no transaction."""
-    try:
-        connection = open_connection()
-        connection.autocommit = True
-        _try_statement(connection)
-        connection.close()
-        connection = open_connection()
-    except (psycopg2.Error, UnicodeDecodeError):
-        return False
-    try:
-        _try_statement(connection)
-    except psycopg2.OperationalError:
-        return True
-    finally:
-        connection.close()
-    return False
