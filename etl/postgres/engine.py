@@ -115,7 +115,8 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
             yield connection
     except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
         translated = translate(error)
+        found = way_out(engine, error, translated)
         if isinstance(translated, DatabaseUnavailable):
             # The other connections of the pool are from before the outage.
             engine.dispose()
-        raise way_out(engine, error, translated) from None
+        raise found from None

@@ -54,7 +54,7 @@ def libpq_failure(text: str, *, has_connected: bool) -> EtlError:
     """
     lines = said_lines(text)
     if misused := _MISUSED.search(text):
-        what = misused[0].strip()
+        what = misused[0].strip().replace("definition of service", "no such service")
         choices = "".join(f"; it is {_CHOICES[n]}" for n in _CHOICES if n in what)
         return LoginRefused(OF_PARAMETER.format(what=f" ({what}{choices})"))
     hosts = _UNKNOWN_HOST.findall(text)

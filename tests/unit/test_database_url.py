@@ -212,8 +212,9 @@ def test_one_host_of_several_that_may_come_back_is_waited_for() -> None:
         "fe_sendauth: no password supplied", "server does not support SSL, but SSL was required",
         "SSL error: certificate verify failed", "SSL error: tlsv1 alert protocol version",
         'root certificate file "/x" does not exist\nEither provide the file',
-        "received invalid response to SSL negotiation: H", "expected authentication request from "
-        "server, but received H", "channel binding required but not supported by server",
+        "received invalid response to SSL negotiation: H",
+        "expected authentication request from server, but received H",
+        "channel binding required but not supported by server",
     ],
 )  # fmt: skip
 def test_what_libpq_says_for_good_is_refused_with_a_way_out(said: str) -> None:
@@ -229,7 +230,8 @@ def test_what_libpq_says_for_good_is_refused_with_a_way_out(said: str) -> None:
     [
         "Connection refused\n\tIs the server running?", "timeout expired", "Network is unreachable",
         "server closed the connection unexpectedly", "SSL SYSCALL error: EOF detected",
-        "SSL error: unexpected eof while reading", "session is read-only", "No such file or directory",
+        "SSL error: unexpected eof while reading", "session is read-only",
+        "No such file or directory",
     ],
 )  # fmt: skip
 def test_what_may_pass_is_an_outage(said: str) -> None:

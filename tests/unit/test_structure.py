@@ -26,7 +26,7 @@ LAYERS = (
 )
 STAGES = {"extract", "validate", "mask", "load", "ledger", "quarantine"}
 MAX_TOP_MODULES = 25
-MAX_CHAIN = 11
+MAX_CHAIN = 12
 MAX_LINES = 250
 ETL = ROOT / "etl"
 
