@@ -52,7 +52,7 @@ def way_out(engine: sa.Engine, error: BaseException, translated: EtlError) -> Et
         return translated
     try:
         with engine.connect() as connection:
-            found = ask(connection, statement)
+            found = ask(connection, statement, sqlstate or "")
             if found is None and sqlstate == NO_PRIVILEGE:
                 found = _some_right(connection, translated)
     except (sa.exc.SQLAlchemyError, EtlError):
@@ -60,19 +60,19 @@ def way_out(engine: sa.Engine, error: BaseException, translated: EtlError) -> Et
     return found or translated
 
 
-def _missing_rights(connection: sa.Connection, statement: str) -> EtlError | None:
+def _missing_rights(connection: sa.Connection, statement: str, sqlstate: str) -> EtlError | None:
     role = _role(connection)
     to_role = f"to {_quoted(role)}"
     missing: dict[tuple[str, str], list[str]] = {}
     if closed := _closed_to_creation(connection, statement):
         return DatabaseRefused(
-            f"role {role!r} may not create anything in {closed} (SQLSTATE {NO_PRIVILEGE}); as its "
+            f"role {role!r} may not create anything in {closed} (SQLSTATE {sqlstate}); as its "
             f"owner, run: grant create on {closed} {to_role}; or let the owner run: etl init"
         )
     found = _used(connection, statement)
     for schema in sorted({row.schema for row in found if row.may_use_schema is False}):
         return DatabaseRefused(
-            f"role {role!r} may not use schema {schema!r} (SQLSTATE {NO_PRIVILEGE}); as its owner, "
+            f"role {role!r} may not use schema {schema!r} (SQLSTATE {sqlstate}); as its owner, "
             f"run: grant usage on schema {_quoted(schema)} {to_role}"
         )
     for row in found:
@@ -80,7 +80,7 @@ def _missing_rights(connection: sa.Connection, statement: str) -> EtlError | Non
             missing.setdefault((row.schema, row.name), []).append(row.privilege)
     said = [
         f"role {role!r} may not {' or '.join(rights)} in table '{'.'.join(name)}' (SQLSTATE "
-        f"{NO_PRIVILEGE}); as its owner, run: grant {', '.join(rights)} on {_written(*name)} "
+        f"{sqlstate}); as its owner, run: grant {', '.join(rights)} on {_written(*name)} "
         f"{to_role}"
         for name, rights in missing.items()
     ]
@@ -104,22 +104,24 @@ def _some_right(connection: sa.Connection, translated: EtlError) -> EtlError:
     )
 
 
-def _missing_objects(connection: sa.Connection, statement: str) -> EtlError | None:
+def _missing_objects(connection: sa.Connection, statement: str, sqlstate: str) -> EtlError | None:
     for row in _used(connection, statement):
         if row.may_use_schema is None:
+            first = (
+                "" if row.schema == "etl" else f"create schema {_quoted(row.schema)}, and then: "
+            )
             return DatabaseRefused(
-                f"schema {row.schema!r} is missing (SQLSTATE {NO_SCHEMA}); run: create schema "
-                f"{_quoted(row.schema)}, and then: etl init"
+                f"schema {row.schema!r} is missing (SQLSTATE {sqlstate}); run: {first}etl init"
             )
         if not row.exists:
             return DatabaseRefused(
-                f"table '{row.schema}.{row.name}' is missing (SQLSTATE {NO_TABLE}); create it "
+                f"table '{row.schema}.{row.name}' is missing (SQLSTATE {sqlstate}); create it "
                 "with: etl init"
             )
     return None
 
 
-def _missing_column(connection: sa.Connection, statement: str) -> EtlError | None:
+def _missing_column(connection: sa.Connection, statement: str, sqlstate: str) -> EtlError | None:
     match = _COLUMNS.search(statement)
     if match is None:
         return None
@@ -130,7 +132,7 @@ def _missing_column(connection: sa.Connection, statement: str) -> EtlError | Non
     if not missing:
         return None
     columns = ", ".join(map(repr, missing))
-    what = f"table '{schema}.{name}' has no column {columns} (SQLSTATE {NO_COLUMN}); "
+    what = f"table '{schema}.{name}' has no column {columns} (SQLSTATE {sqlstate}); "
     if schema == "etl":
         return DatabaseRefused(f"{what}update it with: etl init")
     added = ", ".join(f"add column {_written(column)} ..." for column in missing)
@@ -139,14 +141,14 @@ def _missing_column(connection: sa.Connection, statement: str) -> EtlError | Non
     )
 
 
-def _read_only(connection: sa.Connection, _statement: str) -> EtlError | None:
+def _read_only(connection: sa.Connection, _: str, sqlstate: str) -> EtlError | None:
     """Say so if the user asked for it; an administrator's guard, or a replica, may end instead."""
     source = connection.execute(queries()["read_only_source"]).scalar()
     if source != "client":
         return None
     return ConfigurationError(
         "nothing can be written, because PGOPTIONS, or ?options= in DATABASE_URL, sets "
-        f"default_transaction_read_only (SQLSTATE {_READ_ONLY}); take it out for a command that "
+        f"default_transaction_read_only (SQLSTATE {sqlstate}); take it out for a command that "
         "writes"
     )
 
