@@ -74,7 +74,7 @@ def _is_unknown(host: str) -> bool:
     try:
         socket.getaddrinfo(host, None)
     except socket.gaierror as error:
-        return error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+        return error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))
     except (OSError, UnicodeError):
         return False
     return False
