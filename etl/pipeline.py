@@ -144,6 +144,7 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
             if stop.ends_retries:
                 raise
             continue
+        backoff.end()
         return attempts[-1]
 
 

@@ -117,6 +117,7 @@ def prepare_database(
             # Nothing has been received yet, so this is a matter of the configuration.
             raise ConfigurationError(str(error)) from None
         else:
+            backoff.end()
             return
 
 

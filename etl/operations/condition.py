@@ -16,7 +16,7 @@ from etl.config import Table, UnmaskSettings
 from etl.errors import UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name
-from etl.postgres.sqlstate import RowRefused
+from etl.postgres.sqlstate import NO_COLUMN, RowRefused, sqlstate_of
 from etl.postgres.tables import check_target_exists
 
 # SQL writes a quote within quotes twice. Here that ends one quoted part and begins the next, with
@@ -79,7 +79,14 @@ def _fetch(connection: sa.Connection, statement: str) -> list[tuple[object, ...]
         result = connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         return [tuple(row) for row in result]
     except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) != _QUERY_CANCELED:
+        sqlstate = sqlstate_of(error)
+        if sqlstate == NO_COLUMN:
+            # The server's text would quote what may be a value in the wrong quotes.
+            raise UsageError(
+                f"the condition names a column that does not exist (SQLSTATE {NO_COLUMN}); a text "
+                "belongs in single quotes"
+            ) from None
+        if sqlstate != _QUERY_CANCELED:
             raise
     raise UsageError("the condition takes longer than 'unmask.statement_seconds'; narrow it")
 

@@ -6,16 +6,23 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
 
 from etl.config import DatabaseSettings
 from etl.errors import DatabaseUnavailable, SettingsError
+from etl.postgres.login import Login
 from etl.postgres.session import set_up_transactions
 from etl.postgres.sqlstate import translate
-from etl.postgres.url import check_parts, check_user
+from etl.postgres.url import (
+    check_parameters,
+    check_parts,
+    check_user,
+    clean,
+    with_single_address,
+)
+from etl.postgres.way_out import way_out
 
 _LOOKS_LIKE = "it looks like postgresql://user:password@host:5432/name"
 
@@ -27,7 +34,7 @@ _CONNECTION = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds
-    "application_name": "etl",
+    "fallback_application_name": "etl",  # so PGAPPNAME takes effect
     # The driver encodes text as it is told when it connects; PGCLIENTENCODING must not tell it.
     "client_encoding": "UTF8",
 }
@@ -62,37 +69,31 @@ def open_engine(
         )
     except (sa.exc.ArgumentError, ValueError, TypeError):
         raise SettingsError("the parameters after the ? in DATABASE_URL cannot be used") from None
-    sa.event.listen(engine, "do_connect", _connect)
+    login = Login(database.connect_seconds)
+    sa.event.listen(engine, "do_connect", login.connect)
+    # Before the dialect's own first statement.
+    sa.event.listen(engine, "connect", login.check_transactions, insert=True)
     set_up_transactions(engine, max_seconds)
     return engine
-
-
-def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
-    connection = dialect.connect(*arguments, **parameters)
-    if connection.info.parameter_status("standard_conforming_strings") != "off":
-        return connection
-    # The driver remembers from the moment it connects that each backslash needs another one, so a
-    # transaction that sets this to on would store text with too many of them.
-    options = f"{connection.info.options or ''} -c standard_conforming_strings=on"
-    connection.close()
-    return dialect.connect(*arguments, **{**parameters, "options": options})
 
 
 def driver_url(text: str) -> sa.URL:
     """Make a URL that names psycopg2. SQLAlchemy 2.1 reads ``postgresql://`` as psycopg 3.
 
-    :raises SettingsError: it is not a Postgres URL, or a character in it must be percent-encoded
+    :raises SettingsError: it is not a Postgres URL, a character in it must be percent-encoded, or a
+        parameter is unknown
     """
-    # A secret that was read from a file often ends with a newline.
-    text = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", text.strip())
+    text = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", clean(text))
     if not text.startswith("postgresql+psycopg2://"):
         raise SettingsError(f"DATABASE_URL is not a postgresql:// URL; {_LOOKS_LIKE}")
     check_parts(text)
     try:
-        return sa.make_url(text)
+        url = sa.make_url(with_single_address(text))
     except (sa.exc.ArgumentError, ValueError):
         # The parser's message would quote the URL, including its password.
         raise SettingsError(f"DATABASE_URL cannot be read as a URL; {_LOOKS_LIKE}") from None
+    check_parameters(url.query)
+    return url
 
 
 def wait_for_commits(engine: sa.Engine) -> None:
@@ -113,15 +114,17 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Run the block in one transaction, which is committed at its end.
 
     :raises DatabaseUnavailable: an outage; the commit may or may not have happened
-    :raises DatabaseRefused: the statement itself is refused
+    :raises DatabaseRefused: the statement itself is refused; says what to do about it, if it can
     :raises RowRefused: a row violates a constraint
+    :raises ConfigurationError: the login is refused, or the session is read-only on request
     """
     try:
         with engine.connect() as connection, connection.begin():
             yield connection
     except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
         translated = translate(error)
+        found = way_out(engine, error, translated)
         if isinstance(translated, DatabaseUnavailable):
             # The other connections of the pool are from before the outage.
             engine.dispose()
-        raise translated from None
+        raise found from None

@@ -7,7 +7,6 @@ catalogue leave it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import psycopg2
 
-from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, LoginRefused
+from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError
 
 # SQLSTATE classes and codes: see appendix A of PostgreSQL's documentation. These are about a value:
 # data exception, integrity constraint violation, check option of a view, program limit exceeded.
@@ -31,9 +30,12 @@ _TRANSACTION_CLASSES = ("0B", "25", "2D", "3B")
 # A row that is in the table already is in the way of the new one.
 _CONFLICTS = ("23505", "23P01")
 _NAMED = ("constraint", "column", "table")
+# No privilege; no such schema, table or column.
+NO_PRIVILEGE, NO_SCHEMA, NO_TABLE, NO_COLUMN = "42501", "3F000", "42P01", "42703"
+NAMES_ONLY = (NO_PRIVILEGE, NO_SCHEMA, NO_TABLE, NO_COLUMN)
 
 # What may be behind those that do not end by themselves, or whose name says too little.
-_CAUSES = {
+CAUSES = {
     "25006": "the database is read-only: a replica, a failover, or default_transaction_read_only",
     "25P03": "the transaction was idle for longer than idle_in_transaction_session_timeout",
     "25P04": "the transaction took longer than database.answer_seconds, or its transaction_timeout",
@@ -44,29 +46,6 @@ _CAUSES = {
     "statement_timeout of a report's role, a connection pooler's; one that is too short even for "
     "the statement that sets another: alter role ... reset statement_timeout, or see PGOPTIONS)",
 }
-
-# A refused connection has no SQLSTATE, only text from libpq, the server or a pooler. These refusals
-# are final; any other may pass.
-_REFUSED = re.compile(
-    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no password supplied"
-    r"|authentication method requirement|did not complete authentication"
-    r'|database ".*" does not exist|role ".*" does not exist|permission denied for database'
-    r"|is not permitted to log in|no such (?:database|user)|database does not allow connections"
-    r"|permission denied to set role|server does not support SSL|certificate|private key"
-)
-# So are these, about a parameter of the connection. They quote its value, which may be a part of a
-# secret. What is matched has no value in it. The first ones are libpq's own, before it connects.
-_MISUSED = re.compile(
-    r"^(?:invalid dsn: )?(?:invalid (?!socket|connection state)[\w ]*|could not match"
-    r"|definition of service|service file|(?:syntax error|line \d+ too long) in service file"
-    r"|sslmode value"
-    r"|forbidden value|could not parse network address)"
-    r'|(?:unrecognized configuration|invalid value for|permission denied to set) parameter "[\w.]*"'
-    r"|unsupported startup parameter|requires a value|invalid command-line argument"
-)
-
-# The server could not load a library at login. What it says quotes a setting's value.
-_NO_LIBRARY = re.compile(r"could not (?:access file|load library)|access to library .* not allowed")
 
 
 @dataclass(frozen=True)
@@ -141,19 +120,18 @@ def translate(error: BaseException) -> EtlError:
     cause = _psycopg2_error(error)
     sqlstate = getattr(cause, "pgcode", None)
     if sqlstate is None:
-        no_answer = isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
-        if cause is not None and (no_answer or _MISUSED.search(str(cause))):
+        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
             return _without_sqlstate(cause)
         kind = type(cause or error).__name__
         return DatabaseRefused(f"the database driver failed with {kind!r}")
     if sqlstate.startswith(ROW_CLASSES):
         return RowRefused(_refusal(cause).check)
-    if _is_outage(sqlstate):
-        why = f": {_CAUSES[sqlstate]}" if sqlstate in _CAUSES else ""
+    if is_outage(sqlstate):
+        why = f": {CAUSES[sqlstate]}" if sqlstate in CAUSES else ""
         return DatabaseUnavailable(
             f"the database answered SQLSTATE {sqlstate} ({_kind(cause)}){why}"
         )
-    named = "".join(f" {what} {name!r}" for what, name in _names(cause)) or _missing_right(cause)
+    named = "".join(f" {what} {name!r}" for what, name in _names(cause)) or _named_in_text(cause)
     return DatabaseRefused(
         f"the database refused the statement: SQLSTATE {sqlstate} ({_kind(cause)}){named}"
     )
@@ -173,7 +151,7 @@ def refusal(error: BaseException) -> Refusal | None:
         if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
             return None
         return Refusal("", f"driver {_kind(cause)}")
-    if _is_outage(cause.pgcode):
+    if is_outage(cause.pgcode):
         return None
     found = _refusal(cause)
     # A function, such as a trigger's, may raise for one row what else is about the transaction.
@@ -181,9 +159,14 @@ def refusal(error: BaseException) -> Refusal | None:
     return None if is_about_all else found
 
 
+def sqlstate_of(error: BaseException) -> str | None:
+    """The SQLSTATE of a database error, however deep it is in the chain of causes."""
+    return getattr(_psycopg2_error(error), "pgcode", None)
+
+
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a statement has waited for a lock as long as it may."""
-    return getattr(_psycopg2_error(error), "pgcode", None) == "55P03"
+    return sqlstate_of(error) == "55P03"
 
 
 def _refusal(error: Any) -> Refusal:
@@ -192,13 +175,14 @@ def _refusal(error: Any) -> Refusal:
     return Refusal(error.pgcode, _kind(error), tuple(_names(error)), of_function, schema)
 
 
-def _missing_right(error: Any) -> str:
-    # This text has only the kind and the name of an object. Any other may quote a value.
-    is_plain = error.diag.source_file == "aclchk.c" and not error.diag.context
+def _named_in_text(error: Any) -> str:
+    # Such a text has only names in it, unless a function has raised it with a text of its own.
+    is_plain = error.pgcode in NAMES_ONLY and not error.diag.context
     return f": {error.diag.message_primary}" if is_plain else ""
 
 
-def _is_outage(sqlstate: str) -> bool:
+def is_outage(sqlstate: str) -> bool:
+    """Whether what a SQLSTATE says may pass."""
     return sqlstate.startswith(OUTAGE_CLASSES) or sqlstate in OUTAGE_CODES
 
 
@@ -213,22 +197,9 @@ def _psycopg2_error(error: BaseException | None) -> psycopg2.Error | None:
 
 
 def _without_sqlstate(error: psycopg2.Error) -> EtlError:
-    # Either no statement has run or the server is gone. libpq's text then names hosts and roles,
-    # and nothing from a row. Its first line is enough.
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if misused := _MISUSED.search(line):
-        return LoginRefused(
-            f"a parameter of the connection cannot be used ({misused[0].strip()}); check "
-            "DATABASE_URL, the PG... variables and the service file"
-        )
-    if _NO_LIBRARY.search(line):
-        return LoginRefused(
-            "the server cannot load a library at login; check local_preload_libraries and "
-            "session_preload_libraries of the role, the database, the server and PGOPTIONS"
-        )
-    if _REFUSED.search(line):
-        return LoginRefused(f"the database refused the connection: {line}; check DATABASE_URL")
-    return DatabaseUnavailable(line)
+    # The server is gone. libpq's text then names hosts, and nothing from a row. Its first line is
+    # enough.
+    return DatabaseUnavailable((str(error).strip().splitlines() or [_kind(error)])[0])
 
 
 def _kind(error: Any) -> str:

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.errors import DatabaseRefused
 from etl.postgres.bisection import Trial
-from etl.postgres.columns import quoted, table_text
+from etl.postgres.columns import existing_columns, quoted, table_text
 from etl.postgres.plan import plan_of_load
 from etl.postgres.queries import queries
-from etl.postgres.sqlstate import Refusal
+from etl.postgres.sqlstate import NO_COLUMN, NO_PRIVILEGE, NO_SCHEMA, NO_TABLE, Refusal
 from etl.schema import STAGING
 
 
@@ -56,10 +56,12 @@ def table_refused(connection: sa.Connection, table: Table, found: Refusal) -> Da
     role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
     plain = plan_of_load(connection, table, STAGING).refusal
     shown = plain or found
+    existing = existing_columns(connection, table)
+    missing = [column.name for column in table.columns if column.name not in existing]
     what = f"{shown.check} ({shown.kind})" if shown.sqlstate else shown.check
     return DatabaseRefused(
         f"no row can be stored in {table_text(table)}: {what}; role {role!r}; "
-        f"{_advice(shown, table, role, triggers, is_plain=plain is not None)}"
+        f"{_advice(shown, table, role, triggers, missing, is_plain=plain is not None)}"
     )
 
 
@@ -72,7 +74,13 @@ def _column_without_value(refusal: Refusal, table: Table) -> str | None:
 
 
 def _advice(
-    refusal: Refusal, table: Table, role: str, triggers: list[str], *, is_plain: bool
+    refusal: Refusal,
+    table: Table,
+    role: str,
+    triggers: list[str],
+    missing: list[str],
+    *,
+    is_plain: bool,
 ) -> str:
     target = quoted(table.schema_name, table.name)
     column = _column_without_value(refusal, table)
@@ -81,9 +89,9 @@ def _advice(
             f"column {column!r} is not in 'table.columns': add it there, or run: alter table "
             f"{target} alter column {quoted(column)} set default ..."
         )
-    if refusal.sqlstate == "42501" and is_plain:
+    if refusal.sqlstate == NO_PRIVILEGE and is_plain:
         return f"run: grant insert on {target} to {quoted(role)}"
-    if refusal.sqlstate == "42501" and not refusal.of_function:
+    if refusal.sqlstate == NO_PRIVILEGE and not refusal.of_function:
         return "look at the row-level security policies of the table: create one for INSERT"
     if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):
         return f"if a partition is missing, run: create table ... partition of {target} ..."
@@ -92,6 +100,11 @@ def _advice(
             "the defaults of its columns give values that are in use: if they are from a sequence, "
             "run: select setval(...) with a value above the largest one in the column"
         )
+    if refusal.sqlstate in (NO_SCHEMA, NO_TABLE):
+        return "it was dropped during the run; create it with: etl init"
+    if missing and refusal.sqlstate == NO_COLUMN:
+        listed = ", ".join(map(repr, missing))
+        return f"it has no column {listed}: add it, or remove it from 'table.columns'"
     if is_plain:
         return "the table was changed during the run: compare it with 'table.columns'"
     listed = f": {', '.join(map(repr, triggers))}" if triggers else ""

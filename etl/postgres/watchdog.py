@@ -58,9 +58,8 @@ class Watchdog:
         self._seconds = seconds
         self._level = level
         self._connections: WeakSet[Any] = WeakSet()
-        sa.event.listen(
-            engine, "connect", lambda connection, _record: self._connections.add(connection)
-        )
+        # Before the first statement on a new connection, which may hang already.
+        sa.event.listen(engine, "connect", self._note, insert=True)
 
     @contextmanager
     def limited(self, is_stopped: Callable[[], bool] | None = None) -> Iterator[None]:
@@ -81,6 +80,9 @@ class Watchdog:
         finally:
             done.set()
             watch.join()
+
+    def _note(self, connection: Any, _record: Any) -> None:
+        self._connections.add(connection)
 
     def _watch(self, done: threading.Event, is_stopped: Callable[[], bool] | None) -> None:
         # Repeatedly, because the pool replaces a connection that it finds ended.

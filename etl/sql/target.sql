@@ -231,3 +231,42 @@ select exists (
       and database = (select oid from pg_database where datname = current_database())
       and mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 )
+
+-- used_tables --
+-- What a refused statement needed of which tables: whether the current role may use the schema (null: there
+-- is none), whether the table exists, and whether the role has the right to it or to one of its columns.
+select needed.schema, needed.name, needed.privilege,
+       has_schema_privilege(n.oid, 'usage') as may_use_schema, c.oid is not null as "exists",
+       has_table_privilege(c.oid, needed.privilege)
+       or needed.privilege <> 'delete' and has_any_column_privilege(c.oid, needed.privilege) as may
+from jsonb_to_recordset(cast(:needed as jsonb)) as needed (schema text, name text, privilege text)
+left join pg_namespace n on n.nspname = needed.schema
+left join pg_class c on c.relnamespace = n.oid and c.relname = needed.name
+order by 1, 2, 3
+
+-- missing_columns --
+-- Those of some columns that a table does not have.
+select wanted.name
+from jsonb_array_elements_text(cast(:columns as jsonb)) with ordinality as wanted (name, position)
+where not exists (
+    select from pg_attribute a
+    join pg_class c on c.oid = a.attrelid
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = :schema and c.relname = :name and a.attname = wanted.name
+      and a.attnum > 0 and not a.attisdropped
+)
+order by position
+
+-- closed_to_creation --
+-- Where the current role may not create, of what it takes to create a schema, or a table in it.
+select 'database', cast(current_database() as text)
+where to_regnamespace(quote_ident(:schema)) is null
+  and not has_database_privilege(current_database(), 'create')
+union all
+select 'schema', :schema
+where not has_schema_privilege(to_regnamespace(quote_ident(:schema)), 'create')
+
+-- read_only_source --
+-- Where it was set that transactions are read-only, unless the whole server is.
+select source from pg_settings
+where name = 'default_transaction_read_only' and setting = 'on' and not pg_is_in_recovery()

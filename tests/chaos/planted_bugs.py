@@ -208,8 +208,8 @@ BUGS = (
     Bug(
         "keeps the driver's error as the cause of its own",
         "etl/postgres/engine.py",
-        "        raise translated from None\n",
-        "        raise translated from error\n",
+        "        raise found from None\n",
+        "        raise found from error\n",
         (f"{LOADING}::test_no_database_error_quotes_a_value",),
     ),
     Bug(
@@ -232,6 +232,13 @@ BUGS = (
         'ROW_CLASSES = ("22", "23", "44", "54")',
         'ROW_CLASSES = ("22", "23", "44", "53", "54")',
         (f"{LOADING}::test_a_database_error_is_told_by_its_sqlstate",),
+    ),
+    Bug(
+        "judges a refused login by its text",
+        "etl/postgres/login.py",
+        '_SERVER_SAID = ":  "',
+        '_SERVER_SAID = "FATAL:  password"',
+        ("tests/unit/test_login.py",),
     ),
     Bug(
         "gives up after a deadlock",

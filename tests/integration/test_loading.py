@@ -445,7 +445,8 @@ def test_no_database_error_quotes_a_value(ready: Settings, engine: sa.Engine) ->
         "insert into user_logins (user_id) select 'canary-value' || repeat('x', 200)",
         "insert into etl.ledger values ('canary-value', null, 1)",
         "select 'canary-value'::int",
-        'select * from "canary-value"',
+        "do $$ begin raise undefined_column using message = 'canary-value'; end $$",
+        "do $$ begin raise insufficient_privilege using message = 'canary-value'; end $$",
     ]
     for statement in statements:
         with pytest.raises(Exception) as caught, transaction(engine) as connection:

@@ -251,9 +251,10 @@ def test_rows_that_meet_a_condition_come_back_plain(ready: Job) -> None:
         ("user_id::int = 1", 2, "22P02"),
         ("1 / (app_version - app_version) = 1", 2, "22012"),
         ("user_id", 1, "42804"),
-        ("secret = 1", 1, "42703"),
+        ("secret = 1", 2, "42703"),
         ("true; drop table user_logins", 2, "semicolon"),
         ("pg_sleep(5) is null", 2, "statement_seconds"),
+        ('"secret" = 1', 2, "single quotes"),
         ("nextval('numbers') > 0", 1, "25006"),
     ],
 )

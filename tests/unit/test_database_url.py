@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
 
 from etl.config import DatabaseSettings
-from etl.errors import LoginRefused, SettingsError
+from etl.errors import DatabaseUnavailable, LoginRefused, SettingsError
+from etl.postgres import libpq
 from etl.postgres.engine import driver_url, open_engine, transaction
 from etl.postgres.url import check_user
 
@@ -149,3 +151,123 @@ def test_a_url_without_a_user_is_an_error_where_the_system_knows_none(
     monkeypatch.setattr("pwd.getpwuid", without_a_name)
     with pytest.raises(SettingsError, match=r"names no user, and user \d+ of this process has no"):
         check_user(driver_url("postgresql://host/name"), {})
+
+
+@pytest.mark.parametrize("around", ["{}\n", "  {}\r\n", "'{}'", '"{}"\n', "' {} '"])
+def test_what_a_file_or_a_shell_puts_around_a_url_is_taken_off(around: str) -> None:
+    """A secret read from a file ends with a newline; ``--env-file`` keeps the quotes."""
+    url = driver_url(around.format("postgresql://etl:p@localhost/etl?sslmode=require"))
+    assert (url.host, url.database, dict(url.query)) == ("localhost", "etl", {"sslmode": "require"})
+
+
+@pytest.mark.parametrize(
+    "place", ["etl:{}\n@localhost/etl", "etl:{}@local\thost/etl", "etl:{}@h/e\nx"]
+)
+def test_a_line_break_within_a_url_is_refused(place: str) -> None:
+    """A password that was read from a file and put into a URL; it would be a wrong password."""
+    with pytest.raises(SettingsError, match="line break") as caught:
+        driver_url(f"postgresql://{place.format(SECRET)}")
+    check_quotes_nothing(str(caught.value), SECRET)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("schema=x", "unknown parameter 'schema' in DATABASE_URL; .*'table.schema'"),
+        ("currentSchema=x", "'currentSchema'.*'table.schema'"),
+        ("ssl=true", "'ssl'.*sslmode=require"),
+        ("sslmod=require", "'sslmod'.*did you mean 'sslmode'?"),
+        ("pgbouncer=true", "'pgbouncer'.*take it out"),
+        ("verbose=1", "'verbose'.*libpq's parameters"),
+        ("cursor_factory=1", "'cursor_factory'"),  # an argument of the driver, not of libpq
+        (f"{SECRET}=1", "unknown parameter in DATABASE_URL"),
+        ("password=a&swordfish=b", "unknown parameter in DATABASE_URL"),
+    ],
+)
+def test_an_unknown_parameter_is_named_unless_it_may_be_a_secret(
+    parameter: str, words: str
+) -> None:
+    """The message says where the setting belongs, or which one is meant."""
+    with pytest.raises(SettingsError, match=words) as caught:
+        driver_url(f"postgresql://etl:p@localhost/etl?{parameter}")
+    check_quotes_nothing(str(caught.value), SECRET)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("a:1,b:2", ("a,b", "1,2")),
+        ("a,b:2", ("a,b", ",2")),
+        ("[::1]:1,10.0.0.1:2,%2Frun", ("::1,10.0.0.1,/run", "1,2,")),
+    ],
+)
+def test_several_hosts_reach_libpq_as_they_are(hosts: str, expected: tuple[str, str]) -> None:
+    """SQLAlchemy has another syntax for them; libpq's own documentation shows this one."""
+    url = driver_url(f"postgresql://etl:p@{hosts}/etl?target_session_attrs=read-write")
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    assert (parameters["host"], parameters["port"]) == expected
+    assert parameters["target_session_attrs"] == "read-write"
+    assert (parameters["dbname"], parameters["user"]) == ("etl", "etl")
+
+
+UNKNOWN = 'could not translate host name "db.example.com" to address: ...'
+
+
+@pytest.mark.parametrize(
+    ("reason", "has_connected", "kind"),
+    [
+        (socket.EAI_NONAME, False, LoginRefused),
+        (socket.EAI_AGAIN, False, DatabaseUnavailable),
+        (socket.EAI_NONAME, True, DatabaseUnavailable),
+    ],
+)
+def test_an_unknown_host_is_final_and_a_silent_name_server_is_not(
+    reason: int, has_connected: bool, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """During a run, a name that was known comes back."""
+
+    def resolve(*_: object) -> None:
+        raise socket.gaierror(reason, "")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert isinstance(libpq.libpq_failure(UNKNOWN, has_connected=has_connected), kind)
+
+
+def test_one_host_of_several_that_may_come_back_is_waited_for() -> None:
+    """The other one does not exist."""
+    text = f'connection to server at "a", port 1 failed: Connection refused\n\tIs it?\n{UNKNOWN}'
+    assert isinstance(libpq.libpq_failure(text, has_connected=False), DatabaseUnavailable)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "fe_sendauth: no password supplied", "server does not support SSL, but SSL was required",
+        "SSL error: certificate verify failed", "SSL error: tlsv1 alert protocol version",
+        'root certificate file "/x" does not exist\nEither provide the file',
+        "received invalid response to SSL negotiation: H",
+        "expected authentication request from server, but received H",
+        "channel binding required but not supported by server",
+    ],
+)  # fmt: skip
+def test_what_libpq_says_for_good_is_refused_with_a_way_out(said: str) -> None:
+    """These texts are libpq's own and English, see the module."""
+    text = f'connection to server at "a" (10.0.0.1), port 1 failed: {said}\n'
+    error = libpq.libpq_failure(text, has_connected=True)
+    assert isinstance(error, LoginRefused)
+    assert str(error).startswith("the connection is impossible: connection to server at ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Connection refused\n\tIs the server running?", "timeout expired", "Network is unreachable",
+        "server closed the connection unexpectedly", "SSL SYSCALL error: EOF detected",
+        "SSL error: unexpected eof while reading", "session is read-only",
+        "No such file or directory",
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_an_outage(said: str) -> None:
+    """A server that is away, restarts or fails over."""
+    text = f'connection to server at "a" (10.0.0.1), port 1 failed: {said}\n'
+    assert isinstance(libpq.libpq_failure(text, has_connected=False), DatabaseUnavailable)
