@@ -70,10 +70,7 @@ def quarantine_list(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Count the job's entries by reason, or list them.
-
-    Bodies are never shown.
-    """
+    """Count the job's entries by reason, or list them. Bodies are never shown."""
     settings = options.load_settings(config_path)
     from etl.operations import entries
     from etl.postgres.engine import open_engine

@@ -16,8 +16,9 @@ import pytest
 
 from etl import logs
 from etl.errors import OutputLost
-from etl.runs import Counts, Snapshot, Summary
+from etl.runs import Counts, Summary
 from etl.terminal import output, progress
+from etl.workers.snapshot import Snapshot
 from tests.unit.builders import ROOT, some_long
 
 ETL = f"{sys.executable} -W error -m etl"
