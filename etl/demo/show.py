@@ -80,7 +80,7 @@ def show_demo(messages: int, *, serve: bool, notebook: bool, week: bool) -> None
         _show_job(out, environment, engine, messages, seed)
         if earlier_runs:
             _name_earlier_runs(out, earlier_runs)
-        _show_tables(out, engine)
+        _show_tables(engine)
         _show_next(out)
         if serve:
             _serve(out, environment)
@@ -190,7 +190,7 @@ def _show_summary(out: Console, summary: Mapping[str, float]) -> None:
     )
 
 
-def _show_tables(out: Console, engine: sa.Engine) -> None:
+def _show_tables(engine: sa.Engine) -> None:
     for title, statement in TABLES:
         with engine.connect() as connection:
             rows = pd.read_sql(sa.text(statement), connection)
