@@ -16,10 +16,10 @@ from etl.postgres.engine import driver_url
 from tests.conftest import ROOT
 
 
-def demo(folder: Path) -> str:
-    """Run a small demo; return what it printed."""
+def demo(folder: Path, messages: int) -> str:
+    """Run a demo; return what it printed."""
     completed = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "etl", "demo", "--messages", "3000"],
+        [sys.executable, "-W", "error", "-m", "etl", "demo", "--messages", str(messages)],
         cwd=folder,
         env={
             "PATH": os.environ["PATH"],
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outputs(folder: Path) -> tuple[str, str]:
     """Return what a first and a second demo print."""
-    return demo(folder), demo(folder)
+    return demo(folder, 10_000), demo(folder, 1_000)
 
 
 def numbers(output: str) -> dict[str, int]:
@@ -60,7 +60,7 @@ def numbers(output: str) -> dict[str, int]:
 def test_the_demo_adds_up(outputs: tuple[str, str]) -> None:
     """Every message that was sent is accounted for, and some were redelivered."""
     first = numbers(outputs[0])
-    assert first["loaded"] + first["quarantined"] == 3000
+    assert first["loaded"] + first["quarantined"] == 10_000
     assert first["already handled"] > 0
     assert first["received"] == sum(first.values()) - first["received"]
 
