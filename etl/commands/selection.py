@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENTRY_ID = click.IntRange(min=1)
 
+MAX_DIGITS = 32  # of a run's id
 _DIGITS = re.compile(r"[0-9a-f-]*[0-9a-f][0-9a-f-]*")
 
 
@@ -30,7 +31,7 @@ def _run(_context: click.Context, parameter: click.Parameter, text: str | None) 
     given = text.strip().lower()
     with contextlib.suppress(ValueError):
         return str(UUID(given))
-    if not _DIGITS.fullmatch(given):
+    if not _DIGITS.fullmatch(given) or len(given.replace("-", "")) > MAX_DIGITS:
         raise click.BadParameter(
             "must be the id of a run, or its beginning; see: etl history", param=parameter
         )

@@ -223,7 +223,7 @@ def test_an_idle_time_on_the_command_line_ends_a_run_of_a_service(job: Job) -> N
 
 def test_a_word_that_is_not_a_run_id_is_wrong_usage() -> None:
     """The command does not query the database."""
-    for word in ("last", "1a2", "1a2b3c4d-x", "1" * 37):
+    for word in ("last", "", "-", "1a2b3c4d-x", "1" * 33):
         assert CliRunner().invoke(main, ["quarantine", "list", "--run", word]).exit_code == 2
 
 
@@ -246,7 +246,7 @@ def test_the_beginning_of_a_run_id_names_the_run(job: Job) -> None:
         )
     done = job.command("quarantine", "discard", "--run", first[:8], "--reason", "a test")
     assert done.returncode == 2
-    assert f"2 runs begin with '{first[:8]}'" in done.stderr
+    assert f"2 runs have an id that begins with '{first[:8]}'" in done.stderr
     assert job.command("quarantine", "list", "--run", "00000000").returncode == 2
 
 
