@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ class Noting(Consumer):
     """A consumer that only notes what would become of the messages."""
 
     def __init__(self, *batches: Sequence[Message]) -> None:
-        super().__init__(None, 30, _LIMITS, 1, Stop(), open_quota(None))  # type: ignore[arg-type]
+        super().__init__(SimpleNamespace(url=""), 30, _LIMITS, 1, Stop(), open_quota(None))  # type: ignore[arg-type]
         self._receiver = Batches(batches)  # type: ignore[assignment]
         self.acknowledged: list[str] = []
         self.given_back: list[str] = []

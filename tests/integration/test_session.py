@@ -256,9 +256,7 @@ def stored(
         run__max_messages=len(BODIES),
         batch__seconds=0.5,
     )
-    database = made.database.model_copy(update={"url": SecretStr(url)})
-    made = made.model_copy(update={"database": database})
-    summary = etl_job.run(made, job.environment)
+    summary = etl_job.run(made, {**job.environment, "DATABASE_URL": url})
     assert (summary.exit_code, summary.counts.received) == (0, len(BODIES)), summary.problem
     rows = job.rows("select convert_to(t::text, 'UTF8') from user_logins t")
     bodies = job.rows("select body, message_id, reasons from etl.quarantine")
@@ -376,9 +374,10 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
     name = f"encoded_{encoding.lower()}"
     superuser = sa.create_engine(driver_url(postgres.superuser_url), isolation_level="AUTOCOMMIT")
     url = sa.make_url(job.environment["DATABASE_URL"]).set(database=name)
-    made = settings()
-    database = DatabaseSettings(url=SecretStr(url.render_as_string(hide_password=False)))
-    made = made.model_copy(update={"database": database})
+    environment = {
+        **job.environment,
+        "DATABASE_URL": url.render_as_string(hide_password=False),
+    }
     job.send(*BODIES)
     with superuser.connect() as connection:
         connection.exec_driver_sql(
@@ -387,7 +386,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
         )
         try:
             with pytest.raises(TableError, match=f"{encoding}.*'UTF8'"):
-                etl_job.run(made, job.environment)
+                etl_job.run(settings(), environment)
         finally:
             connection.exec_driver_sql(f"drop database {name} with (force)")
     superuser.dispose()

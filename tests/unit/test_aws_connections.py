@@ -308,8 +308,8 @@ WORDS = {
 
 
 def subclasses(kind: type[BotoCoreError]) -> set[type[BotoCoreError]]:
-    """All exceptions of botocore below this one."""
-    below = set(kind.__subclasses__())
+    """All exceptions of botocore below this one; other libraries add their own."""
+    below = {kind for kind in kind.__subclasses__() if kind.__module__.startswith("botocore.")}
     return below.union(*map(subclasses, below))
 
 
