@@ -199,4 +199,4 @@ def test_a_table_on_an_output_without_box_characters_is_drawn_in_ascii(
     assert "--" in shown
     assert "!= this does not add up" in shown
     assert shown.count("\\") == 1
-    assert "| \\xe9 " in shown
+    assert "  \\xe9  " in shown
