@@ -32,6 +32,7 @@ PAGE = ROOT / "docs/mistakes.md"
 KEYRING = Keyring.new("k1").dump()
 CONFIG = (ROOT / "config.yaml").read_text()
 TIMEOUT_SECONDS = 120
+RUNS = "(nothing: it runs)"
 # Those of the default table.
 COLUMNS = """user_id varchar(128) not null, device_type varchar(32) not null,
 masked_ip varchar(256) not null, masked_device_id varchar(256) not null, locale varchar(32),
@@ -54,6 +55,7 @@ class Mistake:
     statements: tuple[str, ...] = ()  # by the superuser, before; the job's role is "etl"
     undo: tuple[str, ...] = ()  # by the superuser, afterwards: what is not of the database
     piped: str | None = None
+    is_initialised: bool = False  # whether ``etl init`` has made the tables
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def make(mistake: Mistake, services: Services, folder: Path, launch: Launch) -> 
                 environment.pop(name, None)
             else:
                 environment[name] = Template(value).safe_substitute(names)
+        if mistake.is_initialised:
+            launch(["init"], environment, "")
         _execute(names["superuser_url"], mistake.statements)
         arguments = [Template(argument).safe_substitute(names) for argument in mistake.arguments]
         began = time.monotonic()
@@ -148,7 +152,8 @@ def make(mistake: Mistake, services: Services, folder: Path, launch: Launch) -> 
         seconds = time.monotonic() - began
         assert names["password"] not in done.stdout + done.stderr, mistake.name
         assert "Traceback" not in done.stderr, mistake.name
-    return Outcome(_last_words(done.stderr, names), done.returncode, seconds)
+    said = _last_words(done.stderr, names) if done.returncode else RUNS
+    return Outcome(said, done.returncode, seconds)
 
 
 def _execute(url: str, statements: tuple[str, ...]) -> None:
@@ -334,7 +339,10 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
     "Rights and tables": (
         Mistake(
             "no right to create in the schema",
-            statements=("revoke create on schema public from public, etl",),
+            statements=(
+                "alter schema public owner to postgres",
+                "revoke create on schema public from public",
+            ),
         ),
         Mistake("a schema that does not exist", {"ETL_TABLE__SCHEMA": "analytics"}),
         Mistake(
@@ -349,6 +357,11 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
             ),
         ),
         Mistake("no tables yet", arguments=("history",)),
+        Mistake(
+            "a right on one of the job's tables taken away",
+            statements=("alter table etl.ledger owner to postgres",),
+            is_initialised=True,
+        ),
     ),
     "config.yaml and the variables": (
         Mistake("no such file", {"ETL_CONFIG": "$folder/conf.yaml"}),
@@ -387,8 +400,12 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
         Mistake(
             "a misspelt check",
             arguments=("quarantine", "list", "--entries", "--check", "ip: IP adress"),
+            is_initialised=True,
         ),
-        Mistake("a run that does not exist", arguments=("history", "feedbeef")),
+        Mistake(
+            "a run that does not exist", arguments=("history", "feedbeef"), is_initialised=True
+        ),
+        Mistake("a word for a run", arguments=("history", "latest"), is_initialised=True),
     ),
 }
 
