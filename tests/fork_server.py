@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import IO, Self
 
 import etl
+import etl.config
+import etl.schema
 
 ROOT = Path(__file__).resolve().parents[1]
 # What Python, the dynamic loader and the C library read before the program begins.
@@ -208,6 +210,9 @@ def serve(channel: socket.socket) -> None:
     for module in pkgutil.walk_packages(etl.__path__, "etl."):
         if not module.name.endswith("__main__") and ".embedded" not in module.name:
             importlib.import_module(module.name)
+    # pandera imports most of itself when it first validates.
+    column = etl.config.Column(name="name", field="field", type="text")
+    etl.schema.frame_schema((column,))
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests decide when the server ends
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
