@@ -12,7 +12,6 @@ from typing import Any
 from etl.config import Settings
 from etl.postgres import session
 from tests.integration.test_session import LEFT
-from tests.unit.config_mistakes import MISTAKES, said
 from tests.unit.test_structure import LAYERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,15 +104,6 @@ def default_value(facts: dict[str, Any]) -> str:
         types = {choice.get("type") for choice in facts.get("anyOf", ())}
         return "no limit" if types & {"integer", "number"} else ""
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
-
-
-def mistakes() -> str:
-    """Make the table of mistakes in the configuration, with what the program says of each."""
-    rows = [
-        (mistake.what, "<br>".join(f"`{line.strip()}`" for line in said(mistake).splitlines()))
-        for mistake in MISTAKES
-    ]
-    return table(("mistake", "after `error: `"), rows)
 
 
 def packages() -> str:
@@ -219,7 +209,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "architecture.md": {"packages": packages, "layers": layers},
     DOCS / "decisions/README.md": {"decisions": decisions},
     DOCS / "reliability.md": {"session": session_settings, "results": results, "bites": bites},
-    DOCS / "settings.md": {"settings": settings, "columns": columns, "mistakes": mistakes},
+    DOCS / "settings.md": {"settings": settings, "columns": columns},
 }
 
 

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/mistakes.md"
 KEYRING = Keyring.new("k1").dump()
 CONFIG = (ROOT / "config.yaml").read_text()
+SHORT_CONFIG = "table:\n  columns:\n    - {name: user_id, field: user_id, type: text}\n"
 TIMEOUT_SECONDS = 120
 RUNS = "(nothing: it runs)"
 # Those of the default table.
@@ -51,7 +52,7 @@ class Mistake:
     arguments: tuple[str, ...] = ("run", "--idle-seconds", "1")
     files: Mapping[str, str] = field(default_factory=dict)  # in the home, by path
     modes: Mapping[str, int] = field(default_factory=dict)  # of these files
-    config: tuple[str, str] | None = None  # a text of config.yaml, and what stands there instead
+    after: str = ""  # what follows the one column of a short config.yaml
     statements: tuple[str, ...] = ()  # by the superuser, before; the job's role is "etl"
     undo: tuple[str, ...] = ()  # by the superuser, afterwards: what is not of the database
     piped: str | None = None
@@ -125,10 +126,7 @@ def make(mistake: Mistake, services: Services, folder: Path, launch: Launch) -> 
     :param launch: runs ``etl`` with arguments, an environment and a standard input
     """
     with services.environment(folder) as (environment, names):
-        config = CONFIG
-        if mistake.config:
-            assert mistake.config[0] in config, mistake.name
-            config = config.replace(mistake.config[0], mistake.config[1], 1)
+        config = f"{SHORT_CONFIG}{mistake.after}" if mistake.after else CONFIG
         files = {"config.yaml": config, **mistake.files}
         for name, text in files.items():
             path = folder / name
@@ -172,7 +170,8 @@ def _last_words(errors: str, names: Mapping[str, str]) -> str:
     begin = max(errors.rfind("error: "), errors.rfind("Error: "))
     words = " ".join(errors[max(begin, 0) :].split()) if begin >= 0 else ""
     words = words or (errors.strip().splitlines() or [""])[-1]
-    for name in ("folder", "port", "sqs_port", "closed_port", "database"):
+    words = words.replace(f"{names['folder']}/", "")
+    for name in ("port", "sqs_port", "closed_port", "database"):
         words = words.replace(names[name], name.upper())
     return re.sub(r"\d{4}-\d\d-\d\d( at \d\d:\d\d)?", "DATE", words)
 
@@ -365,15 +364,34 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
     ),
     "config.yaml and the variables": (
         Mistake("no such file", {"ETL_CONFIG": "$folder/conf.yaml"}),
-        Mistake("two equal keys", config=("mask: true}", "mask: true, mask: false}")),
-        Mistake("a misspelt type", config=("type: text,    max_length: 128", "type: texxt")),
-        Mistake("a misspelt setting", config=("  rows: 10000", "  row: 10000")),
-        Mistake("a misspelt section", config=("batch:  ", "batches:  ")),
-        Mistake("a text for a number", {"ETL_BATCH__ROWS": "many"}),
-        Mistake("a number that is too large", {"ETL_BATCH__ROWS": "100000"}),
+        Mistake("a misspelt type", after="    - {name: email, field: email, type: texxt}\n"),
+        Mistake(
+            "a misspelt key of a column",
+            after="    - {name: ip, field: ip, type: ip, maks: true}\n",
+        ),
+        Mistake(
+            "a key that appears twice",
+            after="    - name: ip\n      field: ip\n      type: ip\n      mask: true\n"
+            "      mask: false\n",
+        ),
+        Mistake(
+            "a column that appears twice", after="    - {name: user_id, field: uid, type: text}\n"
+        ),
+        Mistake("a misspelt setting", after="batch:\n  row: 500\n"),
+        Mistake("a setting in the wrong section", after="queue:\n  rows: 500\n"),
+        Mistake("a misspelt section", after="qeue:\n  receivers: 4\n"),
+        Mistake("a number of YAML 1.1", after="batch:\n  rows: 10_000\n"),
+        Mistake("a number out of its range", after="batch:\n  rows: 0\n"),
+        Mistake("a word of another kind", after="database:\n  create_tables: maybe\n"),
+        Mistake("a tab", after="queue:\n\treceivers: 4\n"),
+        Mistake("a second document", after="---\nqueue: {}\n"),
+        Mistake("a tag", after="batch:\n  rows: !!int 500\n"),
+        Mistake("a password in the file", after="database:\n  url: postgresql://etl:pw@host/etl\n"),
         Mistake("one underscore in a variable", {"ETL_QUEUE_URL": "$queue_url"}),
         Mistake("a misspelt variable", {"ETL_QUEUE__ULR": "$queue_url"}),
-        Mistake("a tab in config.yaml", config=("  receivers: 2", "\treceivers: 2")),
+        Mistake("a word in capitals", {"ETL_LOG__LEVEL": "INFO"}),
+        Mistake("a text for a number", {"ETL_BATCH__ROWS": "many"}),
+        Mistake("two mistakes", {"ETL_RUN__MAX_SECONDS": "an hour"}, after="log:\n  levle: info\n"),
     ),
     "The keyring": (
         Mistake("no keyring", {"ETL_KEYRING": None}),
