@@ -26,7 +26,7 @@ from etl.runs import Run
 from etl.schema import frame_schema
 from etl.sqs.client import open_queue
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters
-from etl.sqs.first_answer import first_answer
+from etl.sqs.first_answer import first_answer, until_stopped
 from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
 
@@ -57,9 +57,13 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], sto
     :raises QueueUnavailable: the outage lasts too long, or the run is asked to stop
     """
     siv.check_vectors()
-    keyring = load_keyring(environment)
+    keyring = until_stopped(lambda: load_keyring(environment), stop, "Secrets Manager")
     schema = frame_schema(settings.table.columns)
-    queue = open_queue(settings.queue, environment)
+    queue = until_stopped(
+        lambda: open_queue(settings.queue, environment),
+        stop,
+        "the service that gives the AWS credentials",
+    )
     return Ready(keyring, queue, _queue_state(queue, settings.queue.retry_seconds, stop), schema)
 
 

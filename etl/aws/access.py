@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from botocore.config import Config
@@ -87,6 +88,7 @@ def find_access(
         endpoint_url = endpoint[0] if endpoint else None
         if queue_url is not None:
             endpoints.check_queue_url(queue_url, endpoint_url)
+            endpoint_url = endpoint_url or regions.own_endpoint(queue_url)
             own_region = regions.region_of_queue(queue_url)
             region = _region(session, own_region, "the queue's URL")
         else:
@@ -128,12 +130,14 @@ def destination(access: Access, client: Any, service: str) -> Destination:
 
     :param service: its name in words
     """
+    url = str(client.meta.endpoint_url)
     return Destination(
         service=service,
-        url=str(client.meta.endpoint_url),
+        url=url,
         region=access.region,
         profile=access.profile,
         credentials=access.credentials,
+        is_aws=regions.is_aws_host(urlsplit(url).hostname or ""),
         suggestion=lambda: regions.nearest_region(access.region, known_regions(access.session)),
     )
 
@@ -212,7 +216,11 @@ def _no_profile_words(session: EnvironmentSession) -> str:
     name = str(session.get_config_variable("profile"))
     known = sorted(session.available_profiles)
     close = difflib.get_close_matches(name, known, 1)
-    if close:
+    if name in session.full_config:
+        hint = f", but a section [{name}] in the configuration file: write [profile {name}] there"
+    elif f"profile {name}" in known:
+        hint = f", but a section [profile {name}] in the credentials file: write [{name}] there"
+    elif close:
         hint = f"; did you mean {close[0]!r}?"
     elif known:
         more = ", ..." if len(known) > MAX_NAMES else ""

@@ -10,7 +10,7 @@ import re
 
 _PREFIX = re.compile(r"AWS\.SimpleQueueService\.|.*#")
 _KMS = re.compile(r"(?:KMS\.?|Kms)(?P<name>[A-Z]\w*)")
-_CLIENT_FAULT = re.compile(r"4(?!08|29)\d\d")
+_NO_CODE_OF_AWS = re.compile(r"3\d\d|4(?!08|29)\d\d")
 
 _CREDENTIALS = {
     "ExpiredToken": "the session token has expired",
@@ -35,11 +35,14 @@ _KMS_REFUSALS = {
     "OptInRequired": "belongs to an account without a subscription to KMS",
 }
 _OTHERS = {
+    "InvalidAction": "what answers does not know this call: check AWS_ENDPOINT_URL",
     "InvalidAddress": "check 'queue.url'",
+    "MissingAction": "what answers does not know this call: check AWS_ENDPOINT_URL",
     "NonExistentQueue": "there is no such queue: check 'queue.url' and the region",
     "OptInRequired": "this account has no subscription to the service, or not in this region",
     "QueueDoesNotExist": "there is no such queue: check 'queue.url' and the region",
-    "UnsupportedOperation": "what answers does not know this call",
+    "UnknownOperation": "what answers does not know this call: check AWS_ENDPOINT_URL",
+    "UnsupportedOperation": "what answers does not know this call: check AWS_ENDPOINT_URL",
 }
 # Keys are read to receive, and made to send.
 _KMS_RIGHTS = {"SendMessage": "kms:GenerateDataKey and kms:Decrypt"}
@@ -80,5 +83,5 @@ def refusal(code: str, operation: str, service: str = "sqs", of: str = "") -> st
 
 
 def is_foreign(code: str) -> bool:
-    """Whether a code is a bare HTTP status of 400 to 499: then it is not AWS that answers."""
-    return _CLIENT_FAULT.fullmatch(code) is not None
+    """Whether a code is a bare HTTP status of 300 to 499: then it is not AWS that answers."""
+    return _NO_CODE_OF_AWS.fullmatch(code) is not None

@@ -19,6 +19,13 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util.ssl_match_hostname import CertificateError
 
 CHECK = "check the network, AWS_REGION and AWS_ENDPOINT_URL"
+NO_PROXY = (
+    "hosts that need no proxy belong in NO_PROXY, which takes names and their endings, no ranges "
+    "of addresses"
+)
+# OpenSSL's numbers for a certificate that is not trusted for another reason than its signature.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_OTHER_HOST = (62, 64)  # by name, by address
 _NO_SUCH_NAME = {
     number for name in ("EAI_NONAME", "EAI_NODATA") if (number := getattr(socket, name, None))
 }
@@ -52,6 +59,7 @@ class Destination:
     region: str
     profile: str = "default"
     credentials: str = ""  # which ones, in words that follow "the credentials"
+    is_aws: bool = True  # its host is one of AWS, not for instance that of an emulator
     suggestion: Callable[[], str] = str  # words for another region, if the host does not exist
 
 
@@ -97,12 +105,16 @@ def connection_fault(error: boto.BotoCoreError, call: str, to: Destination) -> F
     final = final_cause(error)
     if final:
         return Fault(f"{begin} {where}: {_final_words(final, error, to)}", Kind.FINAL_AT_START)
+    kind = type(error).__name__
+    if isinstance(error, boto.ProxyConnectionError):
+        words = f"through the proxy ({kind}); check HTTPS_PROXY or HTTP_PROXY; {NO_PROXY}"
+        return Fault(f"{begin} {where} {words}", Kind.OUTAGE)
     hint = ""
     if isinstance(error, boto.ConnectionClosedError) and to.url.startswith("http:"):
         hint = "; if the server there speaks TLS, use https:// in AWS_ENDPOINT_URL"
-    proxy = " through the proxy" if isinstance(error, boto.ProxyConnectionError) else ""
-    kind = type(error).__name__
-    return Fault(f"{begin} {where}{proxy} ({kind}); {CHECK}{hint}", Kind.OUTAGE)
+    if isinstance(error, boto.ReadTimeoutError) and to.url.startswith("https:") and not to.is_aws:
+        hint = "; if the server there has no TLS, use http:// in AWS_ENDPOINT_URL"
+    return Fault(f"{begin} {where} ({kind}); {CHECK}{hint}", Kind.OUTAGE)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -144,19 +156,29 @@ def _is_tls(line: str) -> bool:
     )
 
 
+def _verify_code(cause: BaseException) -> int | None:
+    return cause.verify_code if isinstance(cause, ssl.SSLCertVerificationError) else None
+
+
 def _final_words(cause: BaseException, error: boto.BotoCoreError, to: Destination) -> str:
     if isinstance(error, boto.ProxyConnectionError):
-        return "the proxy in HTTPS_PROXY or HTTP_PROXY does not exist or cannot be trusted"
+        return (
+            "the proxy in HTTPS_PROXY or HTTP_PROXY does not exist or cannot be trusted; "
+            f"{NO_PROXY}"
+        )
     host = urlsplit(to.url).hostname
     if isinstance(cause, socket.gaierror):
         return f"there is no host {host!r}{to.suggestion()}; check AWS_REGION and AWS_ENDPOINT_URL"
+    if isinstance(cause, CertificateError) or _verify_code(cause) in _OTHER_HOST:
+        return "its certificate is that of another host; check AWS_ENDPOINT_URL"
+    if _verify_code(cause) in (_EXPIRED, _NOT_YET_VALID):
+        when = "has expired" if _verify_code(cause) == _EXPIRED else "is not valid yet"
+        return f"its certificate {when}: renew it, or correct this machine's clock"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({cause.verify_message}); set AWS_CA_BUNDLE to a file "
             "with the certificate of the authority that signed it"
         )
-    if isinstance(cause, CertificateError):
-        return "its certificate is that of another host; check AWS_ENDPOINT_URL"
     if isinstance(cause, ssl.SSLError):
         return (
             f"TLS is impossible ({cause.reason}); if it is a server without TLS, use http:// in "

@@ -11,6 +11,8 @@ from etl.aws.session import EnvironmentSession
 from etl.aws.variables import CONTAINER_TOKEN, CONTAINER_URI, KEY, ROLE, SECRET, WEB_IDENTITY
 from etl.errors import SettingsError
 
+_NOT_IN_KEYS = " '\"\\"
+
 log = logging.getLogger(__name__)
 
 SSO: tuple[str, ...] = ("sso_account_id", "sso_role_name")
@@ -31,8 +33,7 @@ def load_credentials(session: EnvironmentSession, region: str) -> None:
     try:
         session.use_credentials(region)
         found = session.get_credentials()
-        if found is not None:
-            found.get_frozen_credentials()
+        frozen = found.get_frozen_credentials() if found is not None else None
     except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
         if may_come_later(error):
             log.debug("no AWS credentials yet: %s", type(error).__name__)
@@ -43,6 +44,12 @@ def load_credentials(session: EnvironmentSession, region: str) -> None:
             f"no AWS credentials: set {KEY} and {SECRET}, or AWS_PROFILE, or give this machine a "
             f"role{_half_a_profile_words(session)}{missing_files_words(session)}"
         )
+    for key in frozen or ():
+        if key and (not key.isascii() or not key.isprintable() or {*key} & {*_NOT_IN_KEYS}):
+            raise SettingsError(
+                f"the credentials{place(session)} have a blank, quotes or another character that "
+                "no key has: copy them again"
+            )
 
 
 def _credentials_words(error: Exception, session: EnvironmentSession) -> str:
@@ -54,6 +61,16 @@ def _credentials_words(error: Exception, session: EnvironmentSession) -> str:
             for name in (WEB_IDENTITY, CONTAINER_TOKEN):
                 if error.filename == variables.get(name):
                     return f"{name} {error.filename!r} cannot be read: {error.strerror}"
+            if error.filename == session.get_scoped_config().get("web_identity_token_file"):
+                return (
+                    f"the web_identity_token_file {error.filename!r} of profile "
+                    f"{session.profile_name!r} cannot be read: {error.strerror}"
+                )
+        if CONTAINER_URI in variables and isinstance(error, KeyError | TypeError | RuntimeError):
+            return (
+                f"what answers at {CONTAINER_URI} gives no credentials, or expired ones: correct "
+                "the address, or see to the agent that answers there"
+            )
         if CONTAINER_URI in variables and isinstance(error, ValueError):
             return (
                 f"{CONTAINER_URI} must be an https address or one of this machine, and the token "
@@ -69,6 +86,8 @@ def _half_a_profile_words(session: EnvironmentSession) -> str:
     profile = session.get_scoped_config()
     if any(name.startswith("sso_") for name in profile):
         needed = SSO
+    elif ROLE in session.variables and WEB_IDENTITY not in session.variables:
+        return f"; {ROLE} is set, but {WEB_IDENTITY} is not"
     elif "aws_secret_access_key" in profile:
         needed = ("aws_access_key_id",)
     else:
@@ -84,6 +103,5 @@ def place(session: EnvironmentSession) -> str:
 
 
 def missing_files_words(session: EnvironmentSession) -> str:
-    """Name the files of variables that are not there, after a fault that may come from it."""
-    missing = session.missing_files()
-    return f"; there is no file at {' or '.join(missing)}" if missing else ""
+    """Name the files that are not there or cannot be read, after a fault that may come from it."""
+    return "".join(f"; {words}" for words in session.missing_files())

@@ -12,6 +12,7 @@ from etl.errors import SettingsError
 _ARN = re.compile(r"arn:[\w-]+:sqs:(?P<region>[\w-]*):(?P<account>\d*):(?P<name>\S+)")
 _NAME = re.compile(r"[\w-]{1,80}(?:\.fifo)?", re.ASCII)
 _CONSOLE = re.compile(r"console\.(?:aws|amazonaws)|\.aws\.amazon\.com$")
+_QUOTES = tuple("'\"<`")
 _PATH_IN_AWS = re.compile(r"/\d{12}/[^/]+/?")
 _EXAMPLE = "https://sqs.eu-west-1.amazonaws.com/123456789012/logins"
 
@@ -51,6 +52,8 @@ def check_queue_url(url: str, endpoint_url: str | None) -> None:
 
 def _problem(url: str) -> str | None:
     """What is wrong with a URL, in words that do not quote it; None if it is a URL."""
+    if url[:1] in _QUOTES:
+        return "has quotes around it: remove them"
     if re.search(r"\s", url):
         return "has a blank in it: remove it"
     if "://" not in url:
@@ -87,6 +90,8 @@ def _queue_problem(url: str, endpoint_url: str | None) -> str | None:
         domain = "amazonaws.com.cn" if arn["region"].startswith("cn-") else "amazonaws.com"
         address = f"https://sqs.{arn['region']}.{domain}/{arn['account']}/{arn['name']}"
         return f"is an ARN: use {address!r}"
+    if url.startswith("arn:"):
+        return f"is an ARN, but not that of a queue: it looks like {_EXAMPLE!r}"
     if _NAME.fullmatch(url):
         return (
             f"is a name, {url!r}: use what 'aws sqs get-queue-url --queue-name {url}' prints, such "

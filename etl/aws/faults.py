@@ -40,6 +40,8 @@ FINAL_AT_START = (
     boto.TokenRetrievalError,
     ResponseParserError,
 )
+# What botocore's parsers raise for an answer of another shape, or no JSON or XML.
+UNREADABLE = (ResponseParserError, AttributeError, TypeError)
 _SERVER_FAULT = 500  # and above: HTTP statuses
 
 
@@ -48,7 +50,7 @@ def explain(error: Exception, call: str, to: Destination) -> Fault:
 
     :param call: its name
     """
-    if isinstance(error, ResponseParserError):
+    if isinstance(error, UNREADABLE):
         return foreign_answer(call, to)
     if is_of_connection(error, to):
         return connection_fault(error, call, to)
@@ -108,6 +110,16 @@ def _credentials_words(error: Exception, profile: str) -> str:
         return f"profile {profile!r} cannot be used: {_one_line(error)}"  # has names only
     if isinstance(error, boto.MissingDependencyException):
         return f"profile {profile!r} needs more of botocore: pip install 'botocore[crt]'"
+    if isinstance(error, boto.ParamValidationError):
+        return (
+            f"the role of profile {profile!r} or AWS_ROLE_ARN cannot be assumed as it is written: "
+            "correct its ARN, its session name and its token file, which may be empty"
+        )
+    if isinstance(error, (*UNREADABLE, KeyError)):
+        return (
+            f"what answers in place of the service that gives the credentials of profile "
+            f"{profile!r} is not AWS: check AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL and the proxy"
+        )
     if isinstance(error, boto.MetadataRetrievalError):
         return "the metadata service of this machine gave no credentials of its role"
     if isinstance(error, boto.InvalidIMDSEndpointError | boto.InvalidIMDSEndpointModeError):

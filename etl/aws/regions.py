@@ -33,6 +33,7 @@ _SQS_HOST = re.compile(
     rf"(?:vpce-[a-z0-9-]+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?(?:{_DOMAINS})"
     rf"|(?P<older>[a-z0-9-]+)\.queue\.(?:{_DOMAINS})"
 )
+_OWN_HOST = re.compile(r"^vpce-|^sqs-fips\.|\.api\.(?:aws|amazonwebservices)\b")
 _OLDEST_HOST = "queue.amazonaws.com"
 _OLDEST_REGION = "us-east-1"
 _SECRET_ARN = re.compile(r"arn:[\w-]+:secretsmanager:(?P<region>[a-z0-9-]+):")
@@ -53,6 +54,18 @@ def region_of_queue(url: str) -> str | None:
         return _OLDEST_REGION
     match = _SQS_HOST.fullmatch(host)
     return (match["region"] or match["older"]) if match else None
+
+
+def own_endpoint(url: str) -> str | None:
+    """The endpoint that the URL of a queue chooses; None if it is the usual one of its region.
+
+    botocore takes the region's usual endpoint whatever host the URL has. Who writes the host of a
+    VPC endpoint, a FIPS or a dual-stack one wants calls to go there.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    is_own = _SQS_HOST.fullmatch(host) and _OWN_HOST.search(host)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if is_own else None
 
 
 def shown_name(name: str) -> str:

@@ -6,17 +6,23 @@ directory, in which its files are by default.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 import botocore.session
 from botocore import configprovider, credentials
 from botocore.config import Config
 from botocore.exceptions import RefreshWithMFAUnsupportedError
-from botocore.utils import InstanceMetadataFetcher, resolve_imds_endpoint_mode
+from botocore.utils import (
+    CLIENT_NAME_TO_HYPHENIZED_SERVICE_ID_OVERRIDES,
+    InstanceMetadataFetcher,
+    resolve_imds_endpoint_mode,
+)
 
 from etl.aws.variables import FILES, PROFILES, REGIONS, ROLE, WEB_IDENTITY, first_set, proxies
 
@@ -67,19 +73,23 @@ class EnvironmentSession(botocore.session.Session):
         return f"{variable} names" if variable else "the AWS configuration has"
 
     def missing_files(self) -> list[str]:
-        """The variables that name files which are not there; botocore takes them for empty."""
-        from pathlib import Path
-
-        paths = {name: self.variables[name] for name in FILES if name in self.variables}
-        return [
-            f"{n} {path!r}" for n, path in paths.items() if not Path(path).expanduser().exists()
-        ]
+        """What of the files cannot be read, in words; botocore takes them for empty."""
+        found = []
+        for name, variable in FILES.items():
+            path = Path(self.get_config_variable(name)).expanduser()
+            if variable in self.variables and (not path.exists() or path.is_dir()):
+                found.append(f"there is no file at {variable} {self.variables[variable]!r}")
+            elif path.exists() and not os.access(path, os.R_OK):
+                found.append(f"{str(path)!r} cannot be read by user {os.geteuid()} of this process")
+        return found
 
     def endpoint(self, service: str) -> tuple[str, str] | None:
         """The configured endpoint of a service and where it comes from; None if there is none."""
         if self.get_config_variable("ignore_configured_endpoint_urls"):
             return None
-        for name in (f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}", "AWS_ENDPOINT_URL"):
+        own_name = CLIENT_NAME_TO_HYPHENIZED_SERVICE_ID_OVERRIDES.get(service, service)
+        own_variable = f"AWS_ENDPOINT_URL_{own_name.upper().replace('-', '_')}"
+        for name in (own_variable, "AWS_ENDPOINT_URL"):
             if name in self.variables:
                 return self.variables[name], name
         provider = configprovider.ConfiguredEndpointProvider(

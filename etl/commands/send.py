@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from itertools import chain
@@ -131,13 +132,18 @@ def send(
     else:
         bodies = _bodies(file)
     queue = open_queue(settings.queue, os.environ)
-    sent, refused = send_bodies(
-        queue,
-        output.track(bodies, "sending", sample),
-        settings.queue.receivers,
-        settings.queue.retry_seconds,
-        group,
-    )
+    try:
+        sent, refused = send_bodies(
+            queue,
+            output.track(bodies, "sending", sample),
+            settings.queue.receivers,
+            settings.queue.retry_seconds,
+            group,
+        )
+    except KeyboardInterrupt:
+        lines.say("Ctrl-C: ending at once; some of the messages may have been sent")
+        # Threads whose call has no answer yet would keep the process for most of a minute.
+        os._exit(128 + signal.SIGINT)
     lines.say(f"sent {sent:,} messages")
     if refused:
         numbers = ", ".join(map(str, refused[:MAX_NUMBERS]))

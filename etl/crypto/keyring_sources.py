@@ -77,23 +77,26 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
 
     from etl.aws import answers
     from etl.aws.access import destination, find_access, open_client
+    from etl.aws.connections import foreign_answer
     from etl.aws.faults import explain
 
     access = find_access("secretsmanager", environment, secret_id=secret_id)
     client = open_client(access)
+    to = destination(access, client, "Secrets Manager")
     answer: Mapping[str, Any] = {}
     problem = f"has no SecretString; {RESTORE}, as text"
     try:
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        problem = f"cannot be read: {code}"
+        problem = f"cannot be read: Secrets Manager answered {code!r}"
         words = answers.refusal(code, error.operation_name, "secretsmanager", access.credentials)
         if code == "ResourceNotFoundException":
             words = f"correct the id or the region ({access.region!r}), or {RESTORE}"
+        if answers.is_foreign(code):
+            problem = foreign_answer("get_secret_value", to, problem).text
         problem += f"; {words}" if words else ""
     except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
-        to = destination(access, client, "Secrets Manager")
         problem = f"cannot be read: {explain(error, 'get_secret_value', to).text}"
     finally:
         client.close()

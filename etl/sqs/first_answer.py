@@ -23,7 +23,7 @@ def first_answer(ask: Callable[[], Answer], retry_seconds: float, stop: Stop) ->
     backoff = Backoff(retry_seconds, lambda: stop.ends_retries)
     while True:
         try:
-            return _ask_until_stopped(ask, stop)
+            return _ask_until_stopped(ask, stop, "SQS")
         except QueueRefused as error:
             # Nothing has been received yet, so this is a matter of the configuration.
             raise ConfigurationError(str(error)) from None
@@ -31,10 +31,22 @@ def first_answer(ask: Callable[[], Answer], retry_seconds: float, stop: Stop) ->
             if not stop.ends_retries:
                 backoff.pause(error)
             if stop.ends_retries:
-                raise _given_up(str(error), stop) from None
+                raise _given_up(str(error), stop, "SQS") from None
 
 
-def _ask_until_stopped(ask: Callable[[], Answer], stop: Stop) -> Answer:
+def until_stopped(ask: Callable[[], Answer], stop: Stop, service: str) -> Answer:
+    """Ask once; what it raises is raised.
+
+    :param service: whose answer is waited for, in words
+    :raises QueueUnavailable: the run is asked to stop
+    """
+    try:
+        return _ask_until_stopped(ask, stop, service)
+    except QueueUnavailable as error:
+        raise _given_up(str(error), stop, service) from None
+
+
+def _ask_until_stopped(ask: Callable[[], Answer], stop: Stop, service: str) -> Answer:
     """Ask in another thread: a call to a host that takes no packets lasts for most of a minute."""
     answers: list[Answer] = []
     errors: list[BaseException] = []
@@ -51,15 +63,15 @@ def _ask_until_stopped(ask: Callable[[], Answer], stop: Stop) -> Answer:
     while thread.is_alive():
         thread.join(TICK_SECONDS)
         if thread.is_alive() and stop.ends_retries:
-            raise QueueUnavailable("SQS has not answered yet")
+            raise QueueUnavailable(f"{service} has not answered yet")
     if errors:
         raise errors[0]
     return answers[0]
 
 
-def _given_up(problem: str, stop: Stop) -> QueueUnavailable:
+def _given_up(problem: str, stop: Stop, service: str) -> QueueUnavailable:
     given_up = QueueUnavailable(
-        f"{problem}; nothing was received, and {stop.reason} has ended the wait for SQS"
+        f"{problem}; nothing was received, and {stop.reason} has ended the wait for {service}"
     )
     given_up.stop_reason = str(stop.reason)
     return given_up

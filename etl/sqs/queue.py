@@ -85,17 +85,19 @@ class Queue:
             ],
         )
         attributes = answer.get("Attributes", {})
-        if "VisibilityTimeout" not in attributes:
-            raise QueueRefused(
-                "what answers is not SQS, as it gives no visibility timeout: check AWS_ENDPOINT_URL"
+        try:
+            return QueueState(
+                visibility_seconds=int(attributes["VisibilityTimeout"]),
+                visible=int(attributes["ApproximateNumberOfMessages"]),
+                in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+                delayed=int(attributes.get("ApproximateNumberOfMessagesDelayed", 0)),
+                redrive=read_policy(attributes.get("RedrivePolicy")),
             )
-        return QueueState(
-            visibility_seconds=int(attributes["VisibilityTimeout"]),
-            visible=int(attributes["ApproximateNumberOfMessages"]),
-            in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
-            delayed=int(attributes.get("ApproximateNumberOfMessagesDelayed", 0)),
-            redrive=read_policy(attributes.get("RedrivePolicy")),
-        )
+        except (KeyError, TypeError, ValueError):
+            raise QueueRefused(
+                "what answers is not SQS, as it gives no visibility timeout and counts: check "
+                "AWS_ENDPOINT_URL"
+            ) from None
 
     def neighbour(self, name: str, account: str) -> Queue:
         """Find another queue of this region.

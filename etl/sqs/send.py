@@ -27,6 +27,7 @@ class _Calls:
     group: str | None
     has_own_ids: bool  # each message gets a MessageDeduplicationId
     has_sent: Event = field(default_factory=Event)  # SQS has taken a call
+    is_over: Event = field(default_factory=Event)  # no call is tried again
 
     def parameters(self, batch: Sequence[str]) -> list[dict[str, str]]:
         """What a FIFO queue needs besides the bodies."""
@@ -74,7 +75,8 @@ def send_bodies(
 def _send_all(calls: _Calls, bodies: Iterable[str], threads: int) -> tuple[int, list[int]]:
     refused: list[int] = []
     total = 0
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         running: set[Future[list[int]]] = set()
         for numbers, batch in _batches(bodies):
             total += len(batch)
@@ -83,6 +85,12 @@ def _send_all(calls: _Calls, bodies: Iterable[str], threads: int) -> tuple[int, 
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 refused += [number for future in done for number in future.result()]
         refused += [number for future in running for number in future.result()]
+    except BaseException:
+        # Ctrl-C, or an error: nobody waits for what the other threads would still try.
+        calls.is_over.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
     return total - len(refused), sorted(refused)
 
 
@@ -119,13 +127,15 @@ def _batches(bodies: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
 
 def _send_batch(calls: _Calls, numbers: Sequence[int], batch: Sequence[str]) -> list[int]:
     """Send one batch, with retries; return the numbers of the bodies that SQS refused."""
-    backoff = Backoff(calls.retry_seconds, lambda: False)
+    backoff = Backoff(calls.retry_seconds, calls.is_over.is_set)
     parameters = calls.parameters(batch)
     while True:
         try:
             refused = [numbers[position] for position in calls.queue.send(batch, parameters)]
         except QueueUnavailable as error:
             backoff.pause(error)
+            if calls.is_over.is_set():
+                raise
         else:
             calls.has_sent.set()
             return refused

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
 from pathlib import Path
 
 import click
@@ -265,3 +267,16 @@ def test_a_wrong_password_is_a_configuration_error(job: Job) -> None:
     assert done.returncode == 2
     assert "DATABASE_URL" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_send_ends_at_once_on_ctrl_c(job: Job) -> None:
+    """Its threads would otherwise wait for an SQS that has not answered, and try again."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = job.start("send", "--sample", "100", AWS_ENDPOINT_URL=address)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=14)  # less than the time that a call may take
+    assert process.returncode == 128 + signal.SIGINT
+    assert err.endswith("Ctrl-C: ending at once; some of the messages may have been sent\n")

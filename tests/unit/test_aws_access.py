@@ -216,6 +216,43 @@ def test_variables_of_one_service_come_first() -> None:
     assert find_access("sqs", environment).endpoint_url is None
 
 
+def test_a_service_of_two_words_has_the_variable_of_the_other_tools(
+    files: Callable[..., dict[str, str]],
+) -> None:
+    """And the name in a profile that goes with it."""
+    environment = {
+        **EMULATOR,
+        "AWS_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://a:1",
+    }
+    assert find_access("secretsmanager", environment).endpoint_url == "http://a:1"
+    assert find_access("sqs", environment).endpoint_url == EMULATOR["AWS_ENDPOINT_URL"]
+    lines = "[default]\nservices = own\n[services own]\nsecrets_manager =\n  endpoint_url = http://b:1\n"
+    environment = {**KEYS, **files(lines), "AWS_REGION": "eu-west-1"}
+    assert find_access("secretsmanager", environment).endpoint_url == "http://b:1"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("vpce-0abc-xyz.sqs.eu-west-1.vpce.amazonaws.com", True),
+        ("sqs-fips.us-gov-west-1.amazonaws.com", True),
+        ("sqs.eu-west-1.api.aws", True),
+        ("sqs.cn-north-1.api.amazonwebservices.com.cn", True),
+        ("sqs.eu-west-1.amazonaws.com", False),
+        ("eu-west-1.queue.amazonaws.com", False),
+        ("queue.amazonaws.com", False),
+    ],
+)
+def test_a_queue_url_chooses_its_endpoint(host: str, is_own: bool) -> None:
+    """The region's usual one would be neither in the VPC nor one of FIPS, nor have IPv6."""
+    url = f"https://{host}/123456789012/logins"
+    expected = f"https://{host}" if is_own else None
+    assert find_access("sqs", KEYS, queue_url=url).endpoint_url == expected
+    configured = find_access("sqs", EMULATOR, queue_url=url)
+    assert configured.endpoint_url == EMULATOR["AWS_ENDPOINT_URL"]
+
+
 def test_a_process_gives_credentials_from_the_given_environment(
     files: Callable[..., dict[str, str]],
 ) -> None:

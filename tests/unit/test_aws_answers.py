@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from etl.aws.answers import action_of, is_foreign, refusal, short_code
-from etl.errors import ConfigurationError, QueueRefused, QueueUnavailable, SettingsError
+from etl.crypto.keyring_sources import read_secret
+from etl.errors import (
+    ConfigurationError,
+    KeyringError,
+    QueueRefused,
+    QueueUnavailable,
+    SettingsError,
+)
 from etl.sqs.first_answer import first_answer
 from etl.sqs.limits import Stop
 from etl.sqs.message import Handle
@@ -87,7 +94,8 @@ def test_the_right_for_a_batch_is_that_for_one(operation: str, action: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("code", "foreign"), [("404", True), ("408", False), ("429", False), ("503", False)]
+    ("code", "foreign"),
+    [("302", True), ("404", True), ("408", False), ("429", False), ("503", False)],
 )
 def test_a_bare_status_is_no_code_of_aws(code: str, foreign: bool) -> None:
     """Unless it may pass by itself."""
@@ -160,6 +168,11 @@ def test_what_may_pass_is_an_outage(code: str) -> None:
         (404, "<html>no</html>", "SQS answered '404' (HTTP 404) to 'get_queue_attributes': what "),
         (200, "<html>hello</html>", "what answers is not SQS, as it gives no visibility timeout"),
         (200, "{}", "what answers is not SQS, as it gives no visibility timeout"),
+        (200, "[]", "the answer to 'get_queue_attributes' cannot be read: what answers at http://"),
+        (200, '{"Attributes": []}', "the answer to 'get_queue_attributes' cannot be read: what "),
+        (200, '{"Attributes": {"VisibilityTimeout": "x"}}', "what answers is not SQS, as it gives"),
+        (200, '{"Attributes": {"VisibilityTimeout": "30"}}', "what answers is not SQS, as it give"),
+        (302, "<html>log in</html>", "SQS answered '302' (HTTP 302) to 'get_queue_attributes': "),
     ],
 )
 def test_what_is_not_sqs_is_named_at_once(status: int, body: str, says: str) -> None:
@@ -189,6 +202,37 @@ def test_a_refused_send_is_a_matter_of_the_configuration() -> None:
         asked = queue({**KEYS, "AWS_ENDPOINT_URL": address})
         with pytest.raises(ConfigurationError, match="allow sqs:SendMessage"):
             send_bodies(asked, ["{}"], 2, 60)
+
+
+def test_a_secret_is_asked_of_what_is_not_secrets_manager() -> None:
+    """Such as the SQS emulator of AWS_ENDPOINT_URL, or the page of a proxy."""
+    said = {
+        (
+            400,
+            '{"__type": "MissingAction"}',
+        ): "'MissingAction'; what answers does not know this call",
+        (404, "<html>no</html>"): r"'404': what answers at http://\S+ may not be Secrets",
+    }
+    for (status, body), words in said.items():
+        with serve(status, body) as address:
+            environment = {**KEYS, "AWS_ENDPOINT_URL": address}
+            with pytest.raises(KeyringError, match=words) as caught:
+                read_secret("etl/keyring", environment)
+        assert "check AWS_ENDPOINT_URL" in str(caught.value)
+
+
+def test_a_token_service_that_is_none_is_named(tmp_path: Path) -> None:
+    """An emulator of SQS, to which AWS_ENDPOINT_URL sends this call too."""
+    (tmp_path / "token").write_text(SECRET)
+    with serve(200, "<html>no</html>") as address:
+        environment = {
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/loader",
+            "AWS_REGION": "eu-west-1",
+            "AWS_ENDPOINT_URL": address,
+        }
+        with pytest.raises(SettingsError, match="is not AWS: check AWS_ENDPOINT_URL_STS"):
+            queue(environment)
 
 
 def token_service_error(code: str) -> tuple[int, str]:

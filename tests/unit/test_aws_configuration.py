@@ -5,6 +5,7 @@ Each case is an environment with nothing else in it, and files as a user would w
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from etl.config import QueueSettings
 from etl.errors import SettingsError
 from etl.sqs.client import open_queue
+from tests.unit.aws_server import serve
 
 SECRET = "Sw0rdfish"
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/logins"
@@ -223,6 +225,30 @@ CASES = [
         f"{NO_KEYS}; profile 'nightly' lacks 'aws_access_key_id'",
         profile=f"aws_secret_access_key = {SECRET}",
     ),
+    *(
+        Case(
+            name,
+            "the credentials of profile 'nightly' have a blank, quotes or another character that "
+            "no key has: copy them again",
+            profile=f"aws_access_key_id = A\naws_secret_access_key = {secret}",
+        )
+        for name, secret in {
+            "a key in quotes": f'"{SECRET}"',
+            "a comment after a key": f"{SECRET} # mine",
+        }.items()
+    ),
+    Case(
+        "a section for the other file",
+        r"AWS_PROFILE names profile 'prod', which does not exist, but a section \[prod\] in the "
+        r"configuration file: write \[profile prod\] there",
+        {"AWS_PROFILE": "prod"},
+        config="[prod]\nregion = x",
+    ),
+    Case(
+        "a folder for a file",
+        f"{NO_KEYS}; there is no file at AWS_CONFIG_FILE '/'",
+        {"AWS_CONFIG_FILE": "/"},
+    ),
     Case(
         "services that do not exist",
         "profile 'nightly' cannot be used: The profile is configured "
@@ -329,6 +355,30 @@ CASES = [
         "AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not: set both, or none",
         {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/token"},
     ),
+    Case(
+        "a role without a token file",
+        f"{NO_KEYS}; AWS_ROLE_ARN is set, but AWS_WEB_IDENTITY_TOKEN_FILE is not",
+        {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/r"},
+    ),
+    Case(
+        "an empty token file",
+        "the role of profile 'default' or AWS_ROLE_ARN cannot be assumed as it is written: .*",
+        {
+            "AWS_WEB_IDENTITY_TOKEN_FILE": "{}/credentials",
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/r",
+        },
+    ),
+    Case(
+        "a profile's token file",
+        "the web_identity_token_file '/nowhere' of profile 'nightly' cannot be read: No such .*",
+        profile=f"{ROLE}web_identity_token_file = /nowhere",
+    ),
+    Case(
+        "a role that is no ARN",
+        "the role of profile 'nightly' or AWS_ROLE_ARN cannot be assumed as it is written: .*",
+        profile="role_arn = loader\nsource_profile = b",
+        config=f"[profile b]\naws_access_key_id = A\naws_secret_access_key = {SECRET}",
+    ),
     # Containers and machines
     Case(
         "a container's address of elsewhere",
@@ -430,6 +480,11 @@ CASES = [
         "the proxy in HTTPS_PROXY has the scheme 'socks5': use .*",
         https_proxy="socks5://proxy:1080",
     ),
+    keys(
+        "a proxy in quotes",
+        "the proxy in HTTPS_PROXY has quotes around it: remove them",
+        HTTPS_PROXY=f'"http://me:{SECRET}@proxy:3128"',
+    ),
     # queue.url
     url("an ARN", "arn:aws:sqs:eu-west-1:123456789012:logins", f"is an ARN: use {EXAMPLE}"),
     url(
@@ -462,6 +517,12 @@ CASES = [
         "has the host 'localhost', which is not AWS's, and no endpoint is set: set "
         "AWS_ENDPOINT_URL=http://localhost:9324",
     ),
+    url("quotes", f"'{URL}'", "has quotes around it: remove them; .*"),
+    url(
+        "an ARN of another service",
+        "arn:aws:sns:eu-west-1:123456789012:logins",
+        "is an ARN, but not that of a queue: .*",
+    ),
     Case("no URL", "no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL", url=" "),
 ]
 
@@ -477,6 +538,45 @@ def test_a_fault_is_named_in_one_line_without_a_secret(case: Case, tmp_path: Pat
     assert "\n" not in said
     assert SECRET not in said
     assert caught.value.exit_code == 2
+
+
+def test_a_section_of_the_other_kind_in_the_credentials_file_is_named(tmp_path: Path) -> None:
+    """There a profile is written without the word."""
+    file = tmp_path / "credentials"
+    file.write_text("[profile prod]\nregion = x\n")
+    environment = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "prod"}
+    with pytest.raises(SettingsError, match=r"credentials file: write \[prod\] there"):
+        open_queue(QueueSettings(url=URL), environment)
+
+
+def test_a_file_that_the_user_may_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Botocore takes it for empty."""
+    file = tmp_path / "credentials"
+    file.touch()
+    # Root may read every file.
+    monkeypatch.setattr("etl.aws.session.os.access", lambda path, _: path != file)
+    case = Case("", "")
+    with pytest.raises(SettingsError, match=f"'{file}' cannot be read by user"):
+        open_queue(QueueSettings(url=URL), case.environment(tmp_path))
+
+
+EXPIRED = {
+    "AccessKeyId": "A",
+    "SecretAccessKey": SECRET,
+    "Token": "T",
+    "Expiration": "2020-01-01T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", json.dumps(EXPIRED)])
+def test_a_container_that_gives_no_credentials_is_named(body: str) -> None:
+    """Or some that have expired."""
+    with serve(200, body) as address:
+        environment = {**REGION, "AWS_CONTAINER_CREDENTIALS_FULL_URI": address}
+        with pytest.raises(SettingsError, match=r"^what answers at AWS_CONTAINER_CREDENTIALS"):
+            open_queue(QueueSettings(url=URL), environment)
 
 
 @pytest.mark.long  # botocore waits between its tries

@@ -14,10 +14,12 @@ from botocore.exceptions import (
     BotoCoreError,
     ConnectionClosedError,
     EndpointConnectionError,
+    ReadTimeoutError,
     SSLError,
 )
 from botocore.parsers import ResponseParserError
 
+from etl.aws.access import destination, find_access, open_client
 from etl.aws.connections import Destination, Kind, shown
 from etl.aws.faults import explain
 from etl.errors import ConfigurationError, QueueRefused, QueueUnavailable
@@ -116,14 +118,30 @@ def test_a_proxy_that_does_not_answer_is_an_outage() -> None:
     asked = queue({**KEYS, "HTTPS_PROXY": f"http://me:{SECRET}@127.0.0.1:9"})
     with pytest.raises(QueueUnavailable, match="through the proxy") as caught:
         asked.state()
+    assert "check HTTPS_PROXY or HTTP_PROXY; hosts that need no proxy belong" in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_hinted"), [("https://sqs:9324", True), (TO.url, False), ("http://sqs:9324", False)]
+)
+def test_a_handshake_without_an_answer_may_be_with_a_server_without_tls(
+    url: str, is_hinted: bool
+) -> None:
+    """Such a server waits for the rest of what it takes for a request."""
+    environment = {**KEYS, "AWS_ENDPOINT_URL": url}
+    access = find_access("sqs", environment)
+    to = destination(access, open_client(access), "SQS")
+    fault = explain(ReadTimeoutError(endpoint_url=url, error=None), "receive_message", to)
+    assert fault.kind is Kind.OUTAGE
+    assert ("has no TLS, use http://" in fault.text) == is_hinted
 
 
 @pytest.mark.parametrize(
     ("address", "days", "problem"),
     [
-        ("127.0.0.1", 1, r"self-signed certificate\); set AWS_CA_BUNDLE"),
-        ("127.0.0.1", -1, "certificate"),
+        ("127.0.0.1", 1, r"is not trusted \(self-signed certificate\); set AWS_CA_BUNDLE"),
+        ("127.0.0.1", -1, "has expired|is not trusted"),  # OpenSSL names one of its two faults
     ],
 )
 def test_a_certificate_that_is_not_trusted_fails_at_once(
@@ -132,13 +150,16 @@ def test_a_certificate_that_is_not_trusted_fails_at_once(
     """The cause is the one that OpenSSL gives."""
     with serve(200, "{}", tls=certificate(tmp_path, address, days)) as url:
         asked = queue({**KEYS, "AWS_ENDPOINT_URL": url})
-        with pytest.raises(ConfigurationError, match=f"certificate is not trusted .*{problem}"):
+        with pytest.raises(ConfigurationError, match=f"its certificate {problem}"):
             first_answer(asked.state, 60, Stop())
 
 
 @pytest.mark.parametrize(
     ("address", "days", "problem"),
-    [("127.0.0.2", 1, "its certificate is that of another host"), ("127.0.0.1", -1, "expired")],
+    [
+        ("127.0.0.2", 1, "its certificate is that of another host"),
+        ("127.0.0.1", -1, "has expired: renew it, or correct this machine's clock"),
+    ],
 )
 def test_a_trusted_certificate_may_not_fit(
     address: str, days: int, problem: str, tmp_path: Path

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from etl.errors import ConfigurationError, QueueRefused, QueueUnavailable
-from etl.sqs.first_answer import first_answer
+from etl.sqs.first_answer import first_answer, until_stopped
 from etl.sqs.limits import Stop
 
 
@@ -71,7 +71,17 @@ def test_a_stop_ends_the_wait_between_two_questions(stop: Stop, reason: str) -> 
     assert caught.value.stop_reason == reason
 
 
-def test_a_stop_ends_a_question_without_an_answer() -> None:
+@pytest.mark.parametrize(
+    ("question", "service"),
+    [
+        (lambda ask, stop: first_answer(ask, 600, stop), "SQS"),
+        (lambda ask, stop: until_stopped(ask, stop, "Secrets Manager"), "Secrets Manager"),
+    ],
+    ids=["SQS", "Secrets Manager"],
+)
+def test_a_stop_ends_a_question_without_an_answer(
+    question: Callable[[Callable[[], None], Stop], None], service: str
+) -> None:
     """A host that takes no packets would keep it for most of a minute."""
     asked, answer, stop = threading.Event(), threading.Event(), Stop()
 
@@ -80,9 +90,14 @@ def test_a_stop_ends_a_question_without_an_answer() -> None:
         answer.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(first_answer, ask, 600, stop)
+        waiting = pool.submit(question, ask, stop)
         assert asked.wait(60)
         stop.request("SIGTERM", release_rest=True)
-        with pytest.raises(QueueUnavailable, match="SIGTERM has ended the wait"):
+        with pytest.raises(QueueUnavailable) as caught:
             waiting.result(30)
+    assert str(caught.value) == (
+        f"{service} has not answered yet; nothing was received, and SIGTERM has ended the wait for "
+        f"{service}"
+    )
+    assert caught.value.stop_reason == "SIGTERM"
     answer.set()
