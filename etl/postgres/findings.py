@@ -17,9 +17,13 @@ from etl.postgres.queries import queries
 MAX_NAMES = 50  # of unknown fields, of one batch and of one run
 # A name is kept if it is an identifier that is no number in disguise, and at least this many
 # messages of a batch have it, and this share of them.
-_NAME = re.compile(r"(?!.*[0-9]{4})[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+_NAME = re.compile(r"(?!.*[0-9]{4})(?!(.*[0-9]){7})[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 MIN_MESSAGES_OF_NAME = 5
 MIN_SHARE_OF_NAME = 0.05
+# With more names than this that fewer than half of the messages have, the events are taken for a
+# map by user, and such names are not kept.
+MAX_MINOR_NAMES = 10
+HALF = 0.5
 
 Check = tuple[str, str]  # column, check
 
@@ -81,7 +85,9 @@ def without_personal_names(unknown: Counter[str], messages: int) -> Counter[str 
     :param unknown: messages by the name of an unknown field
     :param messages: all messages that were read
     """
-    least = max(MIN_MESSAGES_OF_NAME, messages * MIN_SHARE_OF_NAME)
+    minor = sum(count < messages * HALF for count in unknown.values())
+    share = HALF if minor > MAX_MINOR_NAMES else MIN_SHARE_OF_NAME
+    least = max(MIN_MESSAGES_OF_NAME, messages * share)
     kept = Counter[str | None]()
     for name, count in unknown.most_common():
         is_kept = count >= least and len(kept) < MAX_NAMES and _NAME.fullmatch(name)

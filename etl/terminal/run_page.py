@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shutil
-import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rich.cells import cell_len
+
 from etl.analysis.history import FINISHED, KILLED, RunRecord
+from etl.logs import visible
 from etl.terminal import lines
 from etl.terminal.next_steps import next_steps, words
 
@@ -33,7 +36,7 @@ def as_json(run: RunRecord) -> dict[str, Any]:
 def page(run: RunRecord, width: int = 80) -> Iterator[str]:
     """The lines of a run's page.
 
-    :param width: of the lines, in characters, as long as no single word is longer
+    :param width: of the lines, in cells of a terminal, as long as no single word is longer
     """
     yield f"run {run.run_id}"
     for label, text in _facts(run):
@@ -135,11 +138,13 @@ def _labelled(label: str, text: str, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, first: str, further: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=further,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    """Break a text at blanks, by the cells that it takes when its escapes are written."""
+    wrapped = [first]
+    is_empty = True
+    for word in re.findall(" *[^ ]+", visible(text)):
+        if not is_empty and cell_len(wrapped[-1] + word) > width:
+            wrapped.append(further + word.lstrip())
+        else:
+            wrapped[-1] += word
+        is_empty = False
+    return wrapped

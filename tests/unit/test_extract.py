@@ -158,7 +158,19 @@ def test_fields_that_no_column_reads_are_counted(rule: Literal["ignore", "reject
 
 
 @pytest.mark.parametrize(
-    "name", ["a@example.com", "593-47-5928", "1.2.3.4", "", "a b", "é", "x" * 64, "u2026", "a\n"]
+    "name",
+    [
+        "a@example.com",
+        "593-47-5928",
+        "1.2.3.4",
+        "",
+        "a b",
+        "é",
+        "x" * 64,
+        "u2026",
+        "a\n",
+        "t49-170-123-456",
+    ],
 )
 def test_a_name_that_may_be_personal_is_not_kept(name: str) -> None:
     """However often it comes."""
@@ -174,6 +186,13 @@ def test_only_names_that_many_messages_have_are_kept() -> None:
 
 def test_a_bounded_number_of_names_is_kept() -> None:
     """The most frequent ones."""
-    kept = kept_names({f"f{number}": 10 + number for number in range(60)}, 100)
+    names = [f"f{first}{second}" for first in "abcdef" for second in "abcdefghij"]
+    kept = kept_names({name: 100 + number for number, name in enumerate(names)}, 200)
     assert len(kept) == MAX_NAMES + 1
-    assert kept[None] == sum(range(10, 20))
+    assert kept[None] == sum(range(100, 110))
+
+
+def test_the_names_of_a_map_by_user_are_not_kept() -> None:
+    """Also in a small batch, of which each of a dozen users sent a good share."""
+    users = {f"user_{letter}": 5 for letter in "abcdefghijkl"}
+    assert kept_names({**users, "ip_address": 60}, 60) == {"ip_address": 60, None: 60}

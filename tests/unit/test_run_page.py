@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 import pytest
+from rich.cells import cell_len
 
 from etl import errors
 from etl.analysis.history import FINISHED, KILLED, RUNNING, RunRecord
 from etl.cli import main
+from etl.logs import visible
 from etl.terminal.next_steps import ENDINGS, next_steps, words
 from etl.terminal.run_page import duration, page, state_text
 from etl.workers.results import DIED
@@ -279,6 +281,12 @@ def test_a_page_shows_the_run_whole() -> None:
 def test_a_page_fits_the_terminal(width: int) -> None:
     """No line is longer."""
     assert max(map(len, page(FULL, width))) <= width
+
+
+@pytest.mark.parametrize("text", ["漢字漢字 " * 30, "a\x1b[31mb " * 30])
+def test_a_page_counts_wide_characters_and_escapes_as_the_terminal_does(text: str) -> None:
+    lines = list(page(record(job=text, problem=text), 80))
+    assert max(cell_len(visible(line)) for line in lines) <= 80
 
 
 def test_counts_that_do_not_add_up_are_shown_so() -> None:
