@@ -29,7 +29,8 @@ _SERVER_SAID = ":  "
 _POOLER = "08P01"
 _POOLER_REFUSES = re.compile(
     r"authentication failed|no such (?:database|user)|unsupported startup parameter|not allowed"
-    r"|(?:SSL|TLS) required|certificate|config error|login rejected|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r"|(?:SSL|TLS) required|certificate|config error|login rejected|no pg_hba\.conf entry"
+    r"|pg_hba\.conf rejects"
     r'|(?:database|role) ".*" does not exist|is not permitted to log in'
 )
 _POOLER_WAITS = re.compile(
