@@ -93,9 +93,10 @@ def dry_run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment, stop)
-    first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
+    is_open = first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
-    if not use_last_receives:
+    # A wrong password that is sent again may lock the account.
+    if is_open and not use_last_receives:
         _check_earlier_look(settings, lambda: stop.ends_retries)
     maximum = ready.queue_state.max_receive_count
     to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE

@@ -71,6 +71,8 @@ def run(
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
         prepare_database(settings, engine, ready.keyring, this_run, stop)
+        # Connections may be few: this one would be idle while the workers need theirs.
+        engine.dispose()
         quota = open_quota(settings.run.max_messages)
         with signs_of_life(settings.database, this_run.run_id):
             if settings.run.workers == 1:

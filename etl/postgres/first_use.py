@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from etl.config import Settings
 from etl.crypto import seal
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, EtlError, KeyringError
+from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, KeyringError, LoginRefused
 from etl.postgres import contexts, evidence, key_checks
 from etl.postgres.contexts import FirstLoad
 from etl.postgres.engine import transaction
@@ -53,14 +53,15 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
 
 def check_if_reachable(
     settings: Settings, keyring: Keyring, is_stopped: Callable[[], bool] = lambda: False
-) -> None:
+) -> bool:
     """Check as :func:`check` does, for a command that needs no database.
 
     :param is_stopped: ends the wait for a database that does not answer, or for a lock
+    :returns: whether the database took the login
     :raises KeyringError, SettingsError: as :func:`check`
     """
     if settings.database.url is None:
-        return
+        return False
     try:
         with (
             limited_engine(settings.database, is_stopped) as engine,
@@ -69,8 +70,9 @@ def check_if_reachable(
             memory = _read(connection, settings, keyring)
     except EtlError as error:
         log.warning("keys and contexts were not compared with the database: %s", error)
-        return
+        return not isinstance(error, LoginRefused | DatabaseUnavailable)
     _check(memory, settings, keyring)
+    return True
 
 
 def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> None:

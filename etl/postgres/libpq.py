@@ -37,8 +37,10 @@ _FINAL = {
     "address; check DATABASE_URL",
     r"authentication method requirement|did not complete authentication|channel binding"
     r"|authentication not supported": "check require_auth and channel_binding",
+    r"GSSAPI encryption required": "correct gssencmode, or run kinit",
     r'socket ".*" failed: Permission denied': "this system account may not open the socket",
 }
+_UNREADABLE = re.compile(r"failed: .*\ufffd.*")
 _UNKNOWN_HOST = re.compile(r'could not translate host name "([^"]*)"')
 
 OF_PARAMETER = (
@@ -84,4 +86,6 @@ def said_lines(text: str) -> str:
     """What was said of each host, without the lines that explain it."""
     lines = text.strip().splitlines() or ["no reason was given"]
     said = [line for line in lines if line.startswith(("connection to", "could not translate"))]
+    # A server that is not set to UTF-8 writes what nobody can read here.
+    said = [_UNREADABLE.sub("failed", line) for line in said]
     return "; ".join(dict.fromkeys(said or lines[:1]))

@@ -29,7 +29,8 @@ _SERVER_SAID = ":  "
 _POOLER = "08P01"
 _POOLER_REFUSES = re.compile(
     r"authentication failed|no such (?:database|user)|unsupported startup parameter|not allowed"
-    r"|(?:SSL|TLS) required|certificate|login rejected|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r"|(?:SSL|TLS) required|certificate|config error|login rejected|no pg_hba\.conf entry"
+    r"|pg_hba\.conf rejects"
     r'|(?:database|role) ".*" does not exist|is not permitted to log in'
 )
 _POOLER_WAITS = re.compile(
@@ -42,7 +43,8 @@ _NAMES_ONLY = ("28", "3D000", "42501", "53", "55", "57", _POOLER)
 _HINTS = {
     "28P01": "the user or the password is wrong; check DATABASE_URL, or PGPASSWORD and PGPASSFILE",
     "28000": "the user may not log in in this way; check the LOGIN of the role, and whether a line "
-    "of pg_hba.conf allows user, database and address (a 'hostssl' line needs sslmode=require)",
+    "of pg_hba.conf allows user, database and address (a 'hostssl' line needs sslmode=require); "
+    "with the methods ldap, pam and radius, check the password and their server",
     "3D000": "create the database, or correct its name in DATABASE_URL",
     "55000": "let a superuser run: alter database {database} allow_connections true",
     "42501": "if it is the database, let its owner run: grant connect on database {database} to "
@@ -54,6 +56,7 @@ _HINTS = {
     _POOLER: "a connection pooler said so; check DATABASE_URL, and the users and the databases of "
     "the pooler",
 }
+_POOLER_LOGS = "a connection pooler said so; its log says why"
 _NO_OPTIONS = (
     "a connection pooler takes no PGOPTIONS and no ?options= in DATABASE_URL (unsupported startup "
     "parameter, SQLSTATE 08P01); give the settings to the role instead: alter role ... set ..."
@@ -122,11 +125,15 @@ class Login:
         return libpq_failure(text, has_connected=self._opened_with is not None)
 
     def _refused_by_server(self, sqlstate: str | None, text: str, parameters: Any) -> EtlError:
-        if sqlstate is None:
+        if sqlstate == "" and _POOLER_REFUSES.search(text):
+            # After a server has refused, PgBouncer lets the next login wait (server_login_retry).
+            sqlstate = _POOLER
+        if not sqlstate:
             return DatabaseUnavailable("the server refused a login, and then no other")
         lines = f": {said_lines(text)}" if sqlstate.startswith(_NAMES_ONLY) else ""
         if self._may_pass(sqlstate, text):
-            why = f": {CAUSES[sqlstate]}" if sqlstate in CAUSES else ""
+            cause = _POOLER_LOGS if sqlstate == _POOLER else CAUSES.get(sqlstate)
+            why = f": {cause}" if cause else ""
             return DatabaseUnavailable(
                 f"the database takes no login now{lines} (SQLSTATE {sqlstate}){why}"
             )

@@ -28,7 +28,7 @@ def login_sqlstate(
 
     :param arguments, parameters: of :func:`psycopg2.connect`
     :param seconds: time limit
-    :returns: None if no server refuses it now
+    :returns: None if no server refuses it now, an empty text if none answers in time
     """
     ends_at = time.monotonic() + seconds
     try:
@@ -37,7 +37,7 @@ def login_sqlstate(
             # The driver is linked with the libpq that must be told.
             libpq = ctypes.CDLL(_psycopg.__file__)
             libpq.PQsetErrorVerbosity(ctypes.c_void_p(connection.pgconn_ptr), _SQLSTATE_ONLY)
-            _finish(connection, ends_at)
+            return None if _finish(connection, ends_at) else ""
         finally:
             connection.close()
     except (psycopg2.Error, UnicodeDecodeError) as error:
@@ -45,7 +45,6 @@ def login_sqlstate(
         # that may be there later.
         found = _SQLSTATE.findall(login_text(error))
         return found[-1] if found else None
-    return None
 
 
 def ends_at_begin(arguments: Sequence[Any], parameters: Mapping[str, Any], seconds: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import EtlError
 from etl.postgres import session
 from etl.postgres.engine import driver_url
+from etl.postgres.login import Login
 from tests.acceptance.job_processes import make_tables, running, until
 from tests.chaos.database import target_locked
 from tests.conftest import ROOT, Job
@@ -228,3 +230,44 @@ def test_a_limit_below_every_statement_is_named(
     error, _ = failure("run --json", job.environment | short, tmp_path, monkeypatch)
     assert "SQLSTATE 57014" in str(error)
     assert "reset statement_timeout" in str(error)
+
+
+def test_a_dry_run_sends_a_wrong_password_no_oftener_than_a_run(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks the database two questions; each login that is refused counts towards a lock."""
+    url = sa.make_url(job.environment["DATABASE_URL"]).set(password=SECRET)
+    wrong = {"DATABASE_URL": url.render_as_string(hide_password=False)}
+    for name, value in (job.environment | wrong).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("etl.worker.tune_interpreter", lambda: None)
+    monkeypatch.chdir(ROOT)
+    refused = []
+    connect = Login.connect
+
+    def counted(self: Login, *arguments: Any) -> Any:
+        refused.append(self)
+        return connect(self, *arguments)
+
+    monkeypatch.setattr(Login, "connect", counted)
+    result = CliRunner().invoke(main, ["run", "--dry-run", "--idle-seconds", "0.1"])
+    assert result.exit_code == 0, result.output
+    assert len(refused) == 1
+
+
+def test_a_role_of_one_connection_can_run(postgres: EmbeddedPostgres, job: Job) -> None:
+    """What has prepared the database does not keep the only connection while the worker waits."""
+    superuser = sa.create_engine(driver_url(postgres.superuser_url), isolation_level="AUTOCOMMIT")
+    url = sa.make_url(job.environment["DATABASE_URL"]).set(username="single", password="x")
+    job.send(event())
+    with superuser.connect() as connection:
+        connection.exec_driver_sql(
+            "create role single login password 'x' connection limit 1 in role etl"
+        )
+        try:
+            address = {"DATABASE_URL": url.render_as_string(hide_password=False)}
+            waits = {"PGOPTIONS": "-c role=etl", "ETL_DATABASE__RETRY_SECONDS": "20"}
+            assert job.run(**address, **waits)["loaded"] == 1
+        finally:
+            connection.exec_driver_sql("drop role single")
+    superuser.dispose()

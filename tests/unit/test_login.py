@@ -10,6 +10,7 @@ import pytest
 
 from etl.errors import DatabaseUnavailable, EtlError, LoginRefused
 from etl.postgres import login
+from etl.postgres.libpq import libpq_failure
 from etl.postgres.login import UNCLEAR_SECONDS, Login
 
 PARAMETERS = {"user": "me", "dbname": "mine"}
@@ -67,6 +68,7 @@ def test_a_text_that_may_quote_a_value_is_not_shown(monkeypatch: pytest.MonkeyPa
         ("no such database: mine", LoginRefused),
         ("unsupported startup parameter: options", LoginRefused),
         ("server login failed: FATAL password authentication failed for user", LoginRefused),
+        ("bouncer config error", LoginRefused),
         ("query_wait_timeout", DatabaseUnavailable),
         ("pgbouncer cannot connect to server", DatabaseUnavailable),
         ("server login has been retrying, connect failed", DatabaseUnavailable),
@@ -93,3 +95,50 @@ def test_what_a_pooler_passes_on_in_another_language_is_tried_for_a_while(
     assert isinstance(server.refusal(), DatabaseUnavailable)
     now[0] += 2
     assert isinstance(server.refusal(), LoginRefused)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('database "nothing" does not exist', LoginRefused),
+        ("the database system is starting up", DatabaseUnavailable),
+    ],
+)
+def test_a_pooler_that_lets_the_second_login_wait_is_judged_by_the_first(
+    text: str, kind: type[EtlError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a server has refused it, PgBouncer does so for its server_login_retry."""
+    assert isinstance(Server(text, "", monkeypatch).refusal(), kind)
+
+
+def test_a_login_that_is_only_refused_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one has succeeded."""
+    refusal = Server('database "nothing" does not exist', None, monkeypatch).refusal()
+    assert isinstance(refusal, DatabaseUnavailable)
+
+
+def test_a_wait_for_a_pooler_leads_to_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pooler whose own login fails, or whose auth_query is wrong, says little to its clients."""
+    text = "server login has been failing, try again later (server_login_retry)"
+    assert "its log says why" in str(Server(text, "08P01", monkeypatch).refusal())
+
+
+def test_what_a_server_writes_in_another_encoding_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be unreadable; where it was, and the SQLSTATE, are not."""
+    shown = str(Server("\ufffd\ufffdchou\ufffde", "28P01", monkeypatch).refusal())
+    assert "\ufffd" not in shown
+    assert 'server at "h" (10.0.0.1), port 1 failed (SQLSTATE 28P01)' in shown
+
+
+def test_another_method_of_authentication_is_thought_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has one SQLSTATE for a role without LOGIN and a password that LDAP refuses."""
+    shown = str(Server("LDAP", "28000", monkeypatch).refusal())
+    assert "ldap, pam and radius, check the password" in shown
+
+
+def test_gssapi_without_a_ticket_is_final() -> None:
+    """Nobody runs kinit while a job waits."""
+    text = "GSSAPI encryption required but no credential cache"
+    assert isinstance(libpq_failure(text, has_connected=False), LoginRefused)
