@@ -179,9 +179,9 @@ def _variables(
     settings: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for variable in sorted(environment):
         if not variable.startswith("ETL_"):
-            meant = variable.strip().upper()
-            if meant.startswith("ETL_") and meant in _known_variables():
-                unknown.append(f"variable {variable!r} is not read: name it {meant!r}")
+            capitals = variable.strip().upper()
+            if capitals.startswith("ETL_") and capitals in _known_variables():
+                unknown.append(f"variable {variable!r} is not read: name it {capitals!r}")
             continue
         if variable in NOT_SETTINGS:
             continue

@@ -89,8 +89,8 @@ def _not_yaml(error: yaml.YAMLError, text: str, origin: str) -> str:
     context = getattr(error, "context", None) or ""
     if "double-quoted" in context:
         where += ": a backslash in double quotes begins an escape; use single quotes"
-    elif "quoted scalar" in context and error.context_mark:
-        where += f": the quote that is opened in line {error.context_mark.line + 1} is not closed"
+    elif "quoted scalar" in context and (opened := getattr(error, "context_mark", None)):
+        where += f": the quote that is opened in line {opened.line + 1} is not closed"
     elif problem.startswith("found character"):
         where += ": put the value in quotes"
     elif found := slips.in_lines(text.split("\n"), mark.line + 1):
@@ -132,7 +132,7 @@ class _Nodes:
             ]
         return Scalar(self._text(node), plain=node.tag == _PLAIN)
 
-    def _text(self, node: yaml.ScalarNode) -> str:
+    def _text(self, node: yaml.Node) -> str:
         text = str(node.value)
         if node.tag != _PLAIN or not (found := slips.slip(text)):
             return text

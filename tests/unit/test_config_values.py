@@ -44,7 +44,8 @@ def test_a_name_is_taken_as_it_is_written(tmp_path: Path, word: str) -> None:
     text = (
         f"job: {{name: {word}}}\nqueue: {{url: {word}}}\nreport: {{entity: {word}}}\n"
         f"table:\n  schema: {word}\n  name: {word}\n  indexes: [[{word}]]\n"
-        f"  columns: [{{name: {word}, field: [{word}, x], context: {word}, type: text, mask: true}}]\n"
+        f"  columns: [{{name: {word}, field: [{word}, x], context: {word}, type: text, "
+        "mask: true}]\n"
     )
     settings = load(tmp_path, text)
     (column,) = settings.table.columns
@@ -412,9 +413,7 @@ def test_what_is_not_yaml_says_why(tmp_path: Path, line: str, hint: str) -> None
         ("Etl_Keyring_File", "a", "is not read: name it 'ETL_KEYRING_FILE'"),
     ],
 )
-def test_a_slip_in_a_variable_is_named(
-    tmp_path: Path, variable: str, text: str, said: str
-) -> None:
+def test_a_slip_in_a_variable_is_named(tmp_path: Path, variable: str, text: str, said: str) -> None:
     """Another job's name, for one, would have a ledger of its own."""
     found = problem(tmp_path, TABLE, **{variable: text})
     assert repr(variable) in found
