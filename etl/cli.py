@@ -68,6 +68,8 @@ def start() -> None:
     except click.ClickException as error:
         message = io.StringIO()
         error.show(message)
+        if any(argument[:1] in tuple("\u2013\u2014\u2212") for argument in sys.argv[1:]):
+            message.write("An argument begins with a dash: type two hyphens instead.\n")
         lines.block(message.getvalue(), err=True)
         code = error.exit_code
     except click.Abort:

@@ -14,10 +14,12 @@ from etl.config.conversion import fields, is_single, typed
 from etl.config.settings import Settings
 from etl.config.yaml_text import Document, Scalar, read_yaml
 from etl.errors import SettingsError, may_be_secret, nearest, suggestion
-from etl.text import decoded, unquoted
+from etl.text import decoded, read_at_most, unquoted
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
+
+MAX_BYTES = 10_000_000  # of the file
 
 # Docker and systemd take what follows a value as part of it.
 _COMMENT = re.compile(r"\s#(\s|$)")
@@ -139,7 +141,8 @@ def _scalar(text: str) -> Scalar:
 def _read(path: Path) -> Document:
     text = None
     try:
-        text = decoded(path.read_bytes())
+        with path.open("rb") as file:
+            text = decoded(read_at_most(file, MAX_BYTES))
     except FileNotFoundError:
         raise SettingsError(_missing(path)) from None
     except OSError as error:
