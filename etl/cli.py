@@ -29,6 +29,7 @@ from etl.commands.send import send
 from etl.commands.unmask import unmask
 from etl.errors import EtlError, OutputLost
 from etl.terminal import lines
+from etl.terminal.lacks import check_folder, lack
 from etl.version import __version__
 
 EXIT_CODES = """\b
@@ -49,6 +50,7 @@ def start() -> None:
     # A core dump would hold plain values and keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
+        check_folder()
         code = main(standalone_mode=False)
         sys.stdout.flush()
     except OutputLost as error:
@@ -66,10 +68,18 @@ def start() -> None:
     except click.ClickException as error:
         message = io.StringIO()
         error.show(message)
+        if any(argument[:1] in tuple("\u2013\u2014\u2212") for argument in sys.argv[1:]):
+            message.write("An argument begins with a dash: type two hyphens instead.\n")
         lines.block(message.getvalue(), err=True)
         code = error.exit_code
     except click.Abort:
         lines.say("Aborted!")
+        code = 1
+    except (MemoryError, OSError, RuntimeError) as error:
+        words = lack(error)
+        if words is None:
+            raise
+        lines.say(f"error: {words}")
         code = 1
     sys.exit(code)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import json
+from typing import BinaryIO
 
 # UTF-32 comes before UTF-16, whose mark is the beginning of its own.
 _MARKS = {
@@ -13,6 +15,17 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+
+
+def read_at_most(file: BinaryIO, limit: int) -> bytes:
+    """Read a file to its end, which a device such as /dev/zero does not have.
+
+    :raises OSError: it has more than *limit* bytes, or cannot be read
+    """
+    data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"longer than {limit:,} bytes")
+    return data
 
 
 def decoded(data: bytes) -> str | None:

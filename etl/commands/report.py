@@ -120,7 +120,7 @@ def report_duplicates(
     duplicates = build_report(source, choice)
     paths = {file_format: path for file_format, path in files.items() if path}
     for file_format, path in paths.items():
-        _write(_writers()[file_format], duplicates, path)
+        _write(file_format, duplicates, path)
     if not paths:
         print_report(duplicates, wide=wide)
 
@@ -137,9 +137,24 @@ def _writers() -> dict[str, Callable[[Report, Path], None]]:
     }
 
 
-def _write(write: Callable[[Report, Path], None], duplicates: Report, path: Path) -> None:
+def _in_one_step(write: Callable[[Report, Path], None], duplicates: Report, path: Path) -> None:
+    """Leave the file of an earlier report as it is until the new one is complete."""
+    path = path.resolve()  # a link stays
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(duplicates, path)
+        write(duplicates, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write(file_format: str, duplicates: Report, path: Path) -> None:
+    write = _writers()[file_format]
+    try:
+        if file_format in ("html", "xlsx") and (path.is_file() or not path.exists()):
+            _in_one_step(write, duplicates, path)
+        else:
+            write(duplicates, path)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise UsageError(f"cannot write {str(path)!r}: {why}") from None

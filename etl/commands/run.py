@@ -96,9 +96,9 @@ def run(
 ) -> None:
     """Drain the queue into the database, once.
 
-    SIGTERM or Ctrl-C ends the run cleanly: the batch that is being loaded is finished, and
-    everything else is released. A second signal ends the run at once, also during the
-    release; its messages come back after the queue's visibility timeout.
+    SIGTERM, Ctrl-C or a closed terminal ends the run cleanly: the batch that is being loaded
+    is finished, and everything else is released. A second signal ends the run at once, also
+    during the release; its messages come back after the queue's visibility timeout.
     """
     if use_last_receives and not dry_run:
         raise click.UsageError("--use-last-receives goes with --dry-run")

@@ -1,4 +1,4 @@
-"""Lets SIGTERM and Ctrl-C end a run: the first one cleanly, the second one at once."""
+"""Lets SIGTERM, SIGHUP and Ctrl-C end a run: the first one cleanly, the second one at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etl.sqs.limits import Phase, Stop
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 SAY_SECONDS = 0.2  # before the process ends, for the line that says so
 
@@ -25,6 +25,9 @@ class SignalStop(Stop):
     The first signal asks for the stop. Once messages are being released, a further signal leaves
     them to their visibility timeout, and the run ends with its summary; so it is during deletes.
     In any other phase the second signal ends the process.
+
+    SIGHUP, of a terminal that is closed, is never a second signal: the shell and the kernel may
+    each send one, and nobody asks for haste by it.
     """
 
     def __init__(self) -> None:
@@ -39,11 +42,14 @@ class SignalStop(Stop):
 
     @property
     def _name(self) -> str:
-        return "SIGTERM" if self._first == signal.SIGTERM else "Ctrl-C"
+        first = self._first or signal.SIGINT
+        return "Ctrl-C" if first == signal.SIGINT else signal.Signals(first).name
 
     def handle(self, number: int) -> None:
         """Do what a signal asks for."""
         is_first = self._first is None
+        if number == signal.SIGHUP and not is_first:
+            return
         self._first = self._first or number
         self.request(signal.Signals(number).name, release_rest=True)
         if self.leave_rest or (self.phase is Phase.WORKING and not is_first):
@@ -93,7 +99,10 @@ def stop_on_signals() -> Iterator[Stop]:
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()
     # Without a handler in Python, however short, the number would not be written.
-    previous = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    # nohup ignores SIGHUP, and so it stays.
+    hangup_is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    handled = SIGNALS[:2] if hangup_is_ignored else SIGNALS
+    previous = {number: signal.signal(number, lambda *_: None) for number in handled}
     previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield stop

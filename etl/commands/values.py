@@ -79,6 +79,8 @@ def decode(data: bytes, source: str) -> str:
     :raises click.UsageError: it is in another encoding; *source* names it in the message
     """
     text = decoded(data)
+    if text is None and data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise click.UsageError(f"{source} is a workbook; save the sheet as CSV in UTF-8")
     if text is None:
         raise click.UsageError(f"{source} is not text in UTF-8; save it as UTF-8")
     return text

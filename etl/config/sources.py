@@ -9,15 +9,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from etl.config import problems
+from etl.config import problems, slips
 from etl.config.conversion import fields, is_single, typed
 from etl.config.settings import Settings
 from etl.config.yaml_text import Document, Scalar, read_yaml
 from etl.errors import SettingsError, may_be_secret, nearest, suggestion
-from etl.text import decoded, unquoted
+from etl.text import decoded, read_at_most, unquoted
 
 # Variables of ours that are not settings: where the file is, and where the keyring is.
 NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
+
+MAX_BYTES = 10_000_000  # of the file
+
+# Docker and systemd take what follows a value as part of it.
+_COMMENT = re.compile(r"\s#(\s|$)")
 
 # What Kubernetes sets in every pod of a namespace for a service that is named etl or etl-...
 _SERVICE_LINK = re.compile(
@@ -74,6 +79,13 @@ class _Given:
             return
         info = fields(model.annotation).get(key)  # type: ignore[arg-type]
         document = Document(_scalar(text), {}, [])
+        if document.tree.plain and (info is None or is_single(info.annotation)):
+            found = slips.slip(document.tree.text)
+            if _COMMENT.search(document.tree.text):
+                found = "has a comment after its value, which becomes part of it: take it out"
+            if found:
+                self.problems.append(f"{variable!r} {found}")
+                return
         if info is not None and not is_single(info.annotation):
             try:
                 document = read_yaml(unquoted(text.strip()), variable)
@@ -129,7 +141,8 @@ def _scalar(text: str) -> Scalar:
 def _read(path: Path) -> Document:
     text = None
     try:
-        text = decoded(path.read_bytes())
+        with path.open("rb") as file:
+            text = decoded(read_at_most(file, MAX_BYTES))
     except FileNotFoundError:
         raise SettingsError(_missing(path)) from None
     except OSError as error:
@@ -168,7 +181,12 @@ def _variables(
     """
     settings: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for variable in sorted(environment):
-        if not variable.startswith("ETL_") or variable in NOT_SETTINGS:
+        if not variable.startswith("ETL_"):
+            capitals = variable.strip().upper()
+            if capitals.startswith("ETL_") and capitals in _known_variables():
+                unknown.append(f"variable {variable!r} is not read: name it {capitals!r}")
+            continue
+        if variable in NOT_SETTINGS:
             continue
         if _is_service_link(variable, environment):
             continue
@@ -183,7 +201,7 @@ def _variables(
         elif (section, key) in settings:
             first = settings[section, key][-1]
             unknown.append(f"{first!r} and {variable!r} are the same setting: unset one of them")
-        elif environment[variable].strip():
+        elif unquoted(environment[variable].strip()).strip():
             settings[section, key] = (section, key, environment[variable], variable)
     return list(settings.values())
 

@@ -77,6 +77,17 @@ class Column(Section):
         for name in self.fields:
             if name in FIELDS_OF_THE_JOB:
                 raise ValueError(f"field {name!r} has a name that is reserved for the job")
+        if not self.mask and self.context is not None:
+            raise ValueError(
+                "has a 'context', which only a masked column has: write 'mask: true', or take the "
+                "context out"
+            )
+        # A line that was lost must not load in plain what the column's name says is masked.
+        if self.name.lower().startswith("masked_") and "mask" not in self.model_fields_set:
+            raise ValueError(
+                "is named as masked, and 'mask' is missing: write 'mask: true', or 'mask: false' "
+                "if its values come masked"
+            )
         if self.mask and self.type not in ("text", "ip"):
             raise ValueError("only a column of type 'text' or 'ip' can be masked")
         if not self.required and not self.nullable:

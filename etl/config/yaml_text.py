@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from etl.config import slips
 from etl.errors import SettingsError, shown_name
 
 # A position in a tree: keys, and positions in lists from 0.
@@ -85,6 +86,17 @@ def _not_yaml(error: yaml.YAMLError, text: str, origin: str) -> str:
         return f"{origin!r} holds a second document {where}; keep one"
     if "undefined alias" in problem:
         return f"{origin!r} has an alias {where} without an anchor before it"
+    context = getattr(error, "context", None) or ""
+    if "double-quoted" in context:
+        where += ": a backslash in double quotes begins an escape; use single quotes"
+    elif "quoted scalar" in context and (opened := getattr(error, "context_mark", None)):
+        where += f": the quote that is opened in line {opened.line + 1} is not closed"
+    elif problem.startswith("found character"):
+        where += ": put the value in quotes"
+    elif found := slips.in_lines(text.split("\n"), mark.line + 1):
+        where += f": {found}"
+    elif problem.startswith("mapping values"):
+        where += ": correct its indentation, or put a value with a colon in quotes"
     return f"{origin!r} is not YAML {where}"
 
 
@@ -118,7 +130,14 @@ class _Nodes:
                 self.value(item, (*place, index), (*above, node))
                 for index, item in enumerate(node.value)
             ]
-        return Scalar(node.value, plain=node.tag == _PLAIN)
+        return Scalar(self._text(node), plain=node.tag == _PLAIN)
+
+    def _text(self, node: yaml.Node) -> str:
+        text = str(node.value)
+        if node.tag != _PLAIN or not (found := slips.slip(text)):
+            return text
+        self.problems.append(f"line {_line(node)} of {self.origin!r} {found}")
+        return slips.corrected(text)
 
     def _mapping(
         self, node: yaml.MappingNode, place: Place, above: tuple[yaml.Node, ...]
@@ -139,7 +158,7 @@ class _Nodes:
         first: dict[str, yaml.Node] = {}
         merged: list[yaml.Node] = []
         for key, item in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            name = self._text(key) if isinstance(key, yaml.ScalarNode) else None
             if name is None:
                 self.problems.append(
                     f"line {_line(key)} of {self.origin!r} has a list or a mapping as a key; a key "

@@ -155,6 +155,8 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
     if source == "ETL_KEYRING":
         return Keyring.parse(environment[source], source=source)
     name = unquoted(environment[source].strip())
+    if not name:
+        raise KeyringError(f"{source} is blank: set it to what it was, or unset it")
     if may_be_secret(name):
         # Not asked for by this name either: AWS would log it.
         raise KeyringError(

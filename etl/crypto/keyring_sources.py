@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import RESTORE, KeyringError
-from etl.text import decoded
+from etl.text import decoded, read_at_most
+
+MAX_BYTES = 1_000_000  # of a file: some thousand keys
 
 _MOUNT_ADVICE = (
     "for a secret mounted by Kubernetes, set defaultMode: 0400 on the volume and, if the job does "
@@ -30,7 +32,7 @@ def read_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             mode_problem = _mode_problem(file.fileno(), path)
-            text = decoded(file.read()) if mode_problem is None else None
+            text = decoded(read_at_most(file, MAX_BYTES)) if mode_problem is None else None
             if text is not None:
                 return text
             problem = mode_problem or problem

@@ -12,6 +12,9 @@ from etl.crypto.key_ids import KEY_ID
 from etl.errors import RESTORE, KeyringError
 
 _KEY_ID = re.compile(KEY_ID)
+# A key ends in '=', and is longer.
+_PATH = re.compile(r"(?:[\w.~-]*/)+[\w.-]+|[\w.-]+\.json", re.ASCII)
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?ETL_KEYRING\s*=")
 _MARK = "\ufeff"
 
 
@@ -30,6 +33,10 @@ def decode(text: str) -> object:
     hint = " (it is empty)" if not text.strip() else ""
     if _is_base64(text):
         hint = ", but base64 of it: decode it once"
+    elif _PATH.fullmatch(text.strip()):
+        hint = ", but like the name of a file: a file is named by ETL_KEYRING_FILE"
+    elif _ASSIGNMENT.match(text):
+        hint = ", but a whole assignment: take out the name of the variable and the '='"
     raise KeyringError(f"not JSON{hint}; {RESTORE}")
 
 

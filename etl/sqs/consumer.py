@@ -25,7 +25,7 @@ from etl.sqs.run_limits import run_limits
 from etl.sqs.work import Workload
 
 # Reasons to stop that reach all workers of a run at the same time.
-RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "parent process ended")
+RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "SIGHUP", "parent process ended")
 
 
 class Consumer:

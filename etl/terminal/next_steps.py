@@ -35,6 +35,7 @@ ENDINGS = {
     "max_seconds": Ending("run.max_seconds was reached", (REST,)),
     "replayed": Ending("every selected entry was tried"),
     "SIGTERM": Ending("somebody, or the scheduler, ended it with SIGTERM", (REST,)),
+    "SIGHUP": Ending("its terminal was closed", (REST,)),
     "SIGINT": Ending("somebody ended it with Ctrl-C", (REST,)),
     "parent process ended": Ending("the process that started the workers was gone", (AGAIN,)),
     "worker died": Ending(

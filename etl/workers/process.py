@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from etl.workers.snapshot import Snapshot
 REPORT_SECONDS = 0.25  # between two reports of a worker
 
 # A worker inherits these as blocked, and takes them once it has handlers for them.
-BLOCKED_AT_START = (signal.SIGINT, signal.SIGTERM)
+BLOCKED_AT_START = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # etl.worker.work_in_own_process, or a function with its parameters
 Work = Callable[..., WorkerResult]
@@ -44,8 +45,10 @@ def run_worker(
     logs.hide_values_in_tracebacks()
     logs.start(settings.log.level, settings.log.format)
     stop = Stop(share.ends_at)
-    # Ctrl-C reaches the whole process group; the parent tells us what to do about it.
+    # Ctrl-C and the end of a terminal reach the whole process group; the parent tells us what to
+    # do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.request("SIGTERM", release_rest=True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
     threading.Thread(target=_watch_parent, args=(pipe, stop), name="parent", daemon=True).start()
@@ -65,7 +68,9 @@ def run_worker(
         # A bug. multiprocessing would print its message, and the values in it.
         sys.stderr.write(logs.places(error))
         sys.exit(1)
-    pipe.send(result)
+    # The parent may be gone, for want of memory or files.
+    with contextlib.suppress(OSError):
+        pipe.send(result)
 
 
 def _watch_parent(pipe: Connection, stop: Stop) -> None:

@@ -44,7 +44,8 @@ def test_a_name_is_taken_as_it_is_written(tmp_path: Path, word: str) -> None:
     text = (
         f"job: {{name: {word}}}\nqueue: {{url: {word}}}\nreport: {{entity: {word}}}\n"
         f"table:\n  schema: {word}\n  name: {word}\n  indexes: [[{word}]]\n"
-        f"  columns: [{{name: {word}, field: [{word}, x], context: {word}, type: text}}]\n"
+        f"  columns: [{{name: {word}, field: [{word}, x], context: {word}, type: text, "
+        "mask: true}]\n"
     )
     settings = load(tmp_path, text)
     (column,) = settings.table.columns
@@ -365,3 +366,74 @@ def test_the_default_file_means_the_same_to_other_readers() -> None:
     theirs: Any = yaml.safe_load(text)
     assert ours == theirs
     assert not math.isnan(theirs["quarantine"]["max_fraction"])
+
+
+@pytest.mark.parametrize("code", [0xA0, 0x200B, 0xFEFF, 0xAD, 0x3000, 0x201C, 0x2019])
+@pytest.mark.parametrize("line", ["mask: {0}true{0}", "{0}mask{0}: true", "context: {0}x{0}"])
+def test_a_character_from_a_web_page_is_named(tmp_path: Path, code: int, line: str) -> None:
+    """It would be a part of the name, or hide why the word is refused."""
+    masked = "" if "mask" in line else "mask: true, "
+    column = f"{{name: b, field: b, type: text, {masked}{line.format(chr(code))}}}"
+    said = problem(tmp_path, f"table:\n  columns:\n    - {COLUMN}\n    - {column}\n")
+    assert said.startswith("line 4 of 'config.yaml' has the ")
+    assert f"U+{code:04X}" in said
+    assert "\n" not in said
+    quoted = f"job: {{name: 'a{chr(0x201C)}b'}}\n"
+    assert load(tmp_path, TABLE + quoted).job.name == f"a{chr(0x201C)}b"
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("url:https", "line 3 has no space after its colon"),
+        ("url\uff1a https", ""),
+        ("url: 'x", "the quote that is opened in line 3 is not closed"),
+        ("url = x", "line 3 has '=' instead of ': '"),
+        ("url: @x", "put the value in quotes"),
+        ("url: a: b", "correct its indentation, or put a value with a colon in quotes"),
+        ('url: "C:\\U"', "a backslash in double quotes begins an escape; use single quotes"),
+        ("url:\u00a0x", "line 3 has the character U+00A0"),
+    ],
+)
+def test_what_is_not_yaml_says_why(tmp_path: Path, line: str, hint: str) -> None:
+    """The reader itself complains one line later."""
+    said = problem(tmp_path, f"queue:\n  wait_seconds: 1\n  {line}\n  receivers: 1\n{TABLE}")
+    assert said.startswith("'config.yaml' is not YAML at line ")
+    assert hint in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "said"),
+    [
+        ("ETL_JOB__NAME", "a # prod", "has a comment after its value"),
+        ("ETL_BATCH__ROWS", "'500' # prod", "has a comment after its value"),
+        ("ETL_JOB__NAME", "a\u200b", "has the character U+200B"),
+        ("ETL_JOB__NAME", "\u201ca\u201d", "has the typographic quote U+201C"),
+        ("etl_job__name", "a", "is not read: name it 'ETL_JOB__NAME'"),
+        ("Etl_Keyring_File", "a", "is not read: name it 'ETL_KEYRING_FILE'"),
+    ],
+)
+def test_a_slip_in_a_variable_is_named(tmp_path: Path, variable: str, text: str, said: str) -> None:
+    """Another job's name, for one, would have a ledger of its own."""
+    found = problem(tmp_path, TABLE, **{variable: text})
+    assert repr(variable) in found
+    assert said in found
+    assert "\n" not in found
+
+
+def test_a_variable_of_two_quotes_is_unset(tmp_path: Path) -> None:
+    """As Docker hands over what a shell would take for nothing."""
+    assert load(tmp_path, TABLE, ETL_BATCH__ROWS='""').batch.rows == 10_000
+
+
+def test_a_lost_mask_is_noticed(tmp_path: Path) -> None:
+    """By what else the column says; nothing is loaded in plain because a line is gone."""
+    column = "{{name: {}, field: b, type: text{}}}"
+    said = problem(tmp_path, f"table: {{columns: [{column.format('Masked_b', '')}]}}")
+    assert "is named as masked, and 'mask' is missing" in said
+    said = problem(tmp_path, f"table: {{columns: [{column.format('b', ', context: b')}]}}")
+    assert "has a 'context', which only a masked column has" in said
+    (given,) = load(
+        tmp_path, f"table: {{columns: [{column.format('masked_b', ', mask: false')}]}}"
+    ).table.columns
+    assert not given.mask

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
+from etl.commands.values import decode
 from etl.errors import UsageError
 from etl.mask import tokens
 from etl.operations.csv_table import read_csv, token_columns
@@ -93,3 +95,10 @@ def test_what_cannot_be_read_is_explained(text: str, said: str) -> None:
 def test_reading_stops_after_the_limit() -> None:
     """One row more tells that there are too many."""
     assert len(read_csv("masked_ip\n" + "x\n" * 50, COLUMNS, 10)) == 11
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"])
+def test_a_workbook_is_told_from_text(start: bytes) -> None:
+    """It would stay a workbook, however it is encoded."""
+    with pytest.raises(click.UsageError, match="is a workbook; save the sheet as CSV"):
+        decode(start + bytes(range(256)), "'x.xlsx'")

@@ -569,3 +569,28 @@ def test_an_unusual_path_is_taken_for_a_path(name):
     """Its error is about the file."""
     with pytest.raises(KeyringError, match="cannot be read: "):
         load_keyring({"ETL_KEYRING_FILE": name})
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("/run/secrets/keyring.json", "a file is named by ETL_KEYRING_FILE"),
+        ("keyring.json\n", "a file is named by ETL_KEYRING_FILE"),
+        ("export ETL_KEYRING={}", "take out the name of the variable"),
+    ],
+)
+def test_what_was_put_in_the_variable_by_mistake_is_said(text: str, hint: str) -> None:
+    """Nobody is led to make a new key."""
+    with pytest.raises(KeyringError) as caught:
+        load_keyring({"ETL_KEYRING": text})
+    assert hint in str(caught.value)
+    assert "keys new" not in str(caught.value)
+    assert text.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [" ", '""', "'' "])
+def test_a_blank_name_of_a_file_is_not_the_current_folder(text: str) -> None:
+    """Nor is it nothing, after which a new key might be made."""
+    with pytest.raises(KeyringError, match="ETL_KEYRING_FILE is blank") as caught:
+        load_keyring({"ETL_KEYRING_FILE": text})
+    assert "keys new" not in str(caught.value)

@@ -89,3 +89,29 @@ def test_a_pipe_that_takes_nothing_does_not_hold_up_a_second_signal(
     assert ended == [143]
     full.set()
     handling.join()
+
+
+def test_a_closed_terminal_ends_the_run_cleanly_however_often_it_says_so(said: list[str]) -> None:
+    """The shell and the kernel may each send SIGHUP; a SIGTERM after it is a second signal."""
+    stop = SignalStop()
+    stop.handle(signal.SIGHUP)
+    stop.handle(signal.SIGHUP)
+    words = "finishing the batch in hand, then releasing the rest; a second signal ends the run at"
+    assert said == [f"SIGHUP: {words} once"]
+    assert stop.reason == "SIGHUP"
+    with pytest.raises(SystemExit):
+        stop.handle(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_sighup_stays_ignored_under_nohup(is_ignored: bool) -> None:
+    """And is handled otherwise, until the block ends."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        with signals.stop_on_signals():
+            assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) is is_ignored
+            assert signal.getsignal(signal.SIGHUP) != signal.SIG_DFL
+        expected = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) == expected
+    finally:
+        signal.signal(signal.SIGHUP, before)
