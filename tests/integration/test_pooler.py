@@ -36,6 +36,7 @@ def through(pooler: PgBouncer, job: Job, **more: str) -> Job:
     return Job(environment, job.queue_url, job.client, job.engine)
 
 
+@pytest.mark.long
 def test_every_command_works_behind_a_pooler(pooler: PgBouncer, job: Job) -> None:
     """Two workers, both methods, and each command that reads or changes what is stored."""
     pooled = through(pooler, job)
@@ -137,6 +138,7 @@ def test_a_server_that_is_away_behind_its_pooler_is_waited_for(
     assert sum("trying again" in line for line in done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_a_pooler_that_hangs_is_given_up_by_the_watchdog(
     postgres: EmbeddedPostgres, job: Job
 ) -> None:
