@@ -236,7 +236,7 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
     "AWS": (
         Mistake("no region anywhere", {"AWS_REGION": None, "AWS_DEFAULT_REGION": None}),
         Mistake("a region with blanks around it", {"AWS_REGION": " us-east-1 "}),
-        Mistake("a region that is none", {"AWS_REGION": "us east"}),
+        Mistake("a region with a blank in it", {"AWS_REGION": "us east"}),
         Mistake("no credentials", {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}),
         Mistake("a key without its secret", {"AWS_SECRET_ACCESS_KEY": None}),
         Mistake("a secret without its key", {"AWS_ACCESS_KEY_ID": None}),
@@ -318,7 +318,7 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
             "a port where nobody listens (retry_seconds: 3)",
             {"DATABASE_URL": "postgresql://etl:$password@127.0.0.1:$closed_port/$database"},
         ),
-        Mistake("a parameter that is none", {"DATABASE_URL": "$database_url?schema=app"}),
+        Mistake("an unknown parameter", {"DATABASE_URL": "$database_url?schema=app"}),
         Mistake("a wrong sslmode", {"DATABASE_URL": "$database_url?sslmode=requird"}),
         Mistake(
             "TLS required, and the server has none",
@@ -382,7 +382,7 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
         Mistake("a misspelt section", after="qeue:\n  receivers: 4\n"),
         Mistake("a number of YAML 1.1", after="batch:\n  rows: 10_000\n"),
         Mistake("a number out of its range", after="batch:\n  rows: 0\n"),
-        Mistake("a word of another kind", after="database:\n  create_tables: maybe\n"),
+        Mistake("a word where true or false belongs", after="database:\n  create_tables: maybe\n"),
         Mistake("a tab", after="queue:\n\treceivers: 4\n"),
         Mistake("a second document", after="---\nqueue: {}\n"),
         Mistake("a tag", after="batch:\n  rows: !!int 500\n"),

