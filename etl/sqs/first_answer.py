@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,6 +12,9 @@ from etl.errors import ConfigurationError, QueueRefused, QueueUnavailable
 from etl.sqs.limits import Stop
 
 Answer = TypeVar("Answer")
+
+# Whoever is there answers within it, so a run that is asked to stop at its start ends as usual.
+GRACE_SECONDS = 5.0
 
 
 def first_answer(ask: Callable[[], Answer], retry_seconds: float, stop: Stop) -> Answer:
@@ -60,9 +64,10 @@ def _ask_until_stopped(ask: Callable[[], Answer], stop: Stop, service: str) -> A
     # A daemon, which does not keep the process from ending.
     thread = threading.Thread(target=target, name="first answer", daemon=True)
     thread.start()
+    grace_ends = time.monotonic() + GRACE_SECONDS
     while thread.is_alive():
         thread.join(TICK_SECONDS)
-        if thread.is_alive() and stop.ends_retries:
+        if thread.is_alive() and stop.ends_retries and time.monotonic() > grace_ends:
             raise QueueUnavailable(f"{service} has not answered yet")
     if errors:
         raise errors[0]

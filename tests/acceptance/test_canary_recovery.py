@@ -126,7 +126,7 @@ def unmasked(folder: Path) -> str:
     tree = yaml.safe_load((ROOT / "config.yaml").read_text())
     for column in tree["table"]["columns"]:
         if column.pop("mask", False):
-            column["type"] = "text"
+            column |= {"type": "text", "mask": False}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(tree))
     return str(path)

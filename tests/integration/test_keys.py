@@ -285,7 +285,8 @@ def test_a_missing_secret_is_reported_over_http(job: Job, aws: dict[str, str]) -
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "error: keyring secret 'gone' cannot be read: ResourceNotFoundException; correct the id or "
+        "error: keyring secret 'gone' cannot be read: Secrets Manager answered "
+        "'ResourceNotFoundException'; correct the id or "
         "the region ('eu-west-3'), or restore the copy of the keyring\n"
     )
 

@@ -518,7 +518,9 @@ def test_load_reads_a_secret_of_the_region(secrets):
 def test_load_names_a_secret_that_is_not_there(secrets):
     """AWS's own error code is in the error."""
     environment = {**AWS, "ETL_KEYRING_SECRET": "gone"}
-    with pytest.raises(KeyringError, match=r"^keyring secret 'gone' .*ResourceNotFoundException; "):
+    with pytest.raises(
+        KeyringError, match=r"^keyring secret 'gone' .*'ResourceNotFoundException'; "
+    ):
         load_keyring(environment)
 
 
