@@ -7,12 +7,15 @@ import re
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from etl import config, extract, mask, schema, validate
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import EVENT, FIELDS, event, message
+
+pytestmark = pytest.mark.long
 
 SETTINGS = config.load(ROOT / "config.yaml", {})
 SCHEMA = schema.frame_schema(SETTINGS.table.columns)

@@ -108,6 +108,7 @@ def test_the_commands_of_the_readme_load_a_queue(home: Path, tmp_path: Path) -> 
     assert (done.code, done.rows) == (0, EVENTS), done.output
 
 
+@pytest.mark.long
 def test_the_commands_of_the_help_load_a_queue(home: Path, tmp_path: Path) -> None:
     """Its address has no password, so that is where libpq looks for it, in the home."""
     examples = main.epilog.partition("Examples:\n")[2] if main.epilog else ""
@@ -121,6 +122,7 @@ def test_the_commands_of_the_help_load_a_queue(home: Path, tmp_path: Path) -> No
     assert (done.code, done.rows) == (0, EVENTS), done.output
 
 
+@pytest.mark.long
 def test_the_commands_of_compose_load_a_queue(tmp_path: Path) -> None:
     """What the top of the file says, in the job's container; then the analyst's container."""
     skip_unless_possible()
@@ -143,6 +145,7 @@ def in_service(name: str, script: str) -> str:
     return shlex.join(["env", "-i", *pairs, "bash", "-e", "-c", script])
 
 
+@pytest.mark.long
 def test_what_the_demo_prints_is_enough_for_a_second_terminal(tmp_path: Path) -> None:
     """``demo --serve`` shows variables to export, and the commands to try with them."""
     environment = {"PATH": f"{PROGRAMS}:{os.defpath}"}

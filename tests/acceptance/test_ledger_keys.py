@@ -23,6 +23,8 @@ from tests.chaos.proxy import Fault, Proxy, is_commit, via_proxy
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import event
 
+pytestmark = pytest.mark.long
+
 KEYS = ("field:login_id", "body")
 MODES = pytest.mark.parametrize("key", KEYS)
 COUNT = 40

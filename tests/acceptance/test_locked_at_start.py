@@ -11,6 +11,8 @@ from tests.acceptance.job_processes import held_sessions, make_tables, numbers, 
 from tests.conftest import Job
 from tests.unit.builders import event, some_long
 
+pytestmark = pytest.mark.long
+
 # More than the run may last, and less than database.answer_seconds.
 LIMIT_SECONDS = 20
 TABLES = ["etl.runs", "etl.jobs", "etl.key_checks", "etl.masked_columns", "etl.job_columns"]

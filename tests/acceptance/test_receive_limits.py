@@ -18,6 +18,8 @@ from tests.chaos.strict_sqs import StrictSqs
 from tests.conftest import Job
 from tests.unit.builders import event, some_long
 
+pytestmark = pytest.mark.long
+
 MAX_RECEIVES = 3
 
 

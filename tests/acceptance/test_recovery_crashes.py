@@ -20,6 +20,8 @@ from tests.conftest import ROOT, Job
 from tests.integration.test_quarantine import QuarantineDatabase
 from tests.unit.builders import event
 
+pytestmark = pytest.mark.long
+
 IP = "192.0.2.7"
 GOOD = 6
 

@@ -34,6 +34,8 @@ from tests.acceptance.job_processes import (
 )
 from tests.conftest import KEYRING, ROOT, Job
 
+pytestmark = pytest.mark.long
+
 SECOND = KEYRING.with_new("k2")
 THIRD = SECOND.with_new("k3")
 

@@ -16,6 +16,8 @@ from tests.acceptance.job_processes import new_job
 from tests.conftest import ROOT, Job
 from tests.unit.builders import event
 
+pytestmark = pytest.mark.long
+
 PAGE = (ROOT / "docs/operations.md").read_text()
 SECTION = PAGE.partition("## A producer renamed a field\n")[2].partition("\n## ")[0]
 COMMANDS = re.findall(r"^    etl (.+)$", SECTION, re.MULTILINE)

@@ -130,6 +130,7 @@ def test_statements_that_are_always_cancelled_end_the_run(job: Job, sent: list[s
     check_all_loaded_once(job, job.run())
 
 
+@pytest.mark.long
 def test_a_read_only_failover_is_waited_out(job: Job, sent: list[str]) -> None:
     """It may happen in the middle of a batch, or at the start of a run."""
     with ledger_locked(job) as release, running(job, **BATCHES) as process:

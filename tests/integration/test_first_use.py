@@ -35,6 +35,8 @@ from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import event
 from tests.unit.test_help import all_calls
 
+pytestmark = pytest.mark.long
+
 WRONG = Keyring.new("k1")
 COLUMNS = yaml.safe_load((ROOT / "config.yaml").read_text())["table"]["columns"]
 

@@ -23,6 +23,8 @@ from etl.schema import target_table
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import EVENT, event
 
+pytestmark = pytest.mark.long
+
 TABLES = (
     "user_logins",
     "etl.ledger",

@@ -333,6 +333,7 @@ def nested_base64() -> str:
     return text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "hostile",
     [
