@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
+from etl.errors import UsageError
 from etl.terminal import lines
 
 if TYPE_CHECKING:
@@ -20,22 +18,17 @@ if TYPE_CHECKING:
 
 ENTRY_ID = click.IntRange(min=1)
 
-MAX_DIGITS = 32  # of a run's id
-_DIGITS = re.compile(r"[0-9a-f-]*[0-9a-f][0-9a-f-]*")
-
 
 def _run(_context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """Take the id of a run in any notation of a UUID, or the beginning of one."""
+    """Check a run's id before the command reads its configuration."""
     if text is None:
         return None
-    given = text.strip().lower()
-    with contextlib.suppress(ValueError):
-        return str(UUID(given))
-    if not _DIGITS.fullmatch(given) or len(given.replace("-", "")) > MAX_DIGITS:
-        raise click.BadParameter(
-            "must be the id of a run, or its beginning; see: etl history", param=parameter
-        )
-    return given
+    from etl.operations.run_ids import read_run_id
+
+    try:
+        return read_run_id(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
 
 
 _OPTIONS = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import string
+import contextlib
+import re
+import uuid
 
 import sqlalchemy as sa
 
@@ -11,6 +13,22 @@ from etl.postgres.tables import query_frame
 
 RUN_ID_DIGITS = 32  # of a UUID, in hexadecimal
 MAX_RUNS_SHOWN = 5
+
+_BEGINNING = re.compile(r"[0-9a-f-]*[0-9a-f][0-9a-f-]*")
+
+
+def read_run_id(text: str) -> str:
+    """Read the id of a run in any notation of a UUID, or the beginning of one.
+
+    :returns: a whole id as the database writes it; a beginning in lower case
+    :raises UsageError: it can be neither
+    """
+    given = text.strip().lower()
+    with contextlib.suppress(ValueError):
+        return str(uuid.UUID(given))
+    if _BEGINNING.fullmatch(given) and len(given.replace("-", "")) < RUN_ID_DIGITS:
+        return given
+    raise UsageError(f"{text!r} cannot be the beginning of a run's id; see: etl history")
 
 
 def find_run(
@@ -21,16 +39,15 @@ def find_run(
     Where several do, those of the job come before those of other jobs. A whole id is returned as
     it is, whether the run exists or not.
 
-    :param beginning: hexadecimal digits, and dashes anywhere
+    :param beginning: as of :func:`read_run_id`
     :param of_entries: look in the quarantine too, which needs a right on it
-    :raises UsageError: no run has such an id, or several have, which are listed
+    :raises UsageError: no run can have such an id, none has, or several have, which are listed
     :raises DatabaseUnavailable: an outage
     """
-    digits = beginning.replace("-", "").lower()
-    if not set(digits) <= set(string.hexdigits):
-        raise UsageError(f"{beginning!r} cannot be the beginning of a run's id; see: etl history")
+    run_id = read_run_id(beginning)
+    digits = run_id.replace("-", "")
     if len(digits) == RUN_ID_DIGITS:
-        return beginning
+        return run_id
     query = "runs_of_entries_beginning" if of_entries else "runs_beginning"
     found = query_frame(engine, query, {"digits": digits})
     own = found[found["job"] == job]

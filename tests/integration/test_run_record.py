@@ -146,7 +146,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(job: Job) -> None:
     assert done.returncode == 2
     assert "2 runs have an id that begins with '3d7c'" in done.stderr
     assert all(run_id in done.stderr for run_id in ids)
-    for unknown in ("4", "latest", "%", "4" * 32):
+    for unknown in ("4", "latest", "%", str(uuid.UUID("4" * 32))):
         done = job.command("history", unknown)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"{unknown!r}" in done.stderr
