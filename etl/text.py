@@ -42,10 +42,11 @@ def decoded(data: bytes) -> str | None:
 
 
 def unquoted(text: str) -> str:
-    """Take off a pair of quotes that a file of variables left around a value, as a shell would.
+    """Take off what a file of variables left around a value: blanks, then a pair of quotes.
 
     Text in double quotes may have escapes, as in JSON.
     """
+    text = text.strip()
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
         return text
     if text[0] == '"' and "\\" in text:

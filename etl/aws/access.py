@@ -5,7 +5,6 @@ Everything that a mistake in the configuration can spoil is looked at here, befo
 
 from __future__ import annotations
 
-import difflib
 import logging
 import multiprocessing
 import ssl
@@ -32,7 +31,7 @@ from etl.aws.variables import (
     proxies,
     variables_problem,
 )
-from etl.errors import SettingsError
+from etl.errors import SettingsError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -215,13 +214,13 @@ def _configuration(session: EnvironmentSession) -> Iterator[None]:
 def _no_profile_words(session: EnvironmentSession) -> str:
     name = str(session.get_config_variable("profile"))
     known = sorted(session.available_profiles)
-    close = difflib.get_close_matches(name, known, 1)
+    meant = nearest(name, known)
     if name in session.full_config:
         hint = f", but a section [{name}] in the configuration file: write [profile {name}] there"
     elif f"profile {name}" in known:
         hint = f", but a section [profile {name}] in the credentials file: write [{name}] there"
-    elif close:
-        hint = f"; did you mean {close[0]!r}?"
+    elif meant:
+        hint = f"; did you mean {meant!r}?"
     elif known:
         more = ", ..." if len(known) > MAX_NAMES else ""
         hint = f"; there are {', '.join(map(repr, known[:MAX_NAMES]))}{more}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from etl.errors import SettingsError, may_be_secret
+from etl.errors import SettingsError, may_be_secret, nearest
 
 # The domains of AWS's partitions, from the endpoint data of botocore.
 _DOMAINS = "|".join(
@@ -103,5 +102,5 @@ def check_region(region: str, source: str, known: Callable[[], Sequence[str]]) -
 def nearest_region(region: str, known: Sequence[str]) -> str:
     """Words that suggest a region of AWS for one that is not among them."""
     name = re.sub(r"[\s_]+", "-", region.strip().lower())
-    found = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {found[0]!r}?" if found and found[0] != region else ""
+    meant = nearest(name, known)
+    return f"; did you mean {meant!r}?" if meant and meant != region else ""

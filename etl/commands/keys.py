@@ -79,7 +79,7 @@ def keys_rotate(key_id: str | None, in_place: bool) -> None:
 
     if in_place:
         _check_in_place()
-        path = Path(unquoted(os.environ["ETL_KEYRING_FILE"].strip()))
+        path = Path(unquoted(os.environ["ETL_KEYRING_FILE"]))
         keyring = keyring_file.rotate(path, key_id)
         advice = "copy the new keyring to where its copy is kept"
     else:

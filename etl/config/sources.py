@@ -88,7 +88,7 @@ class _Given:
                 return
         if info is not None and not is_single(info.annotation):
             try:
-                document = read_yaml(unquoted(text.strip()), variable)
+                document = read_yaml(unquoted(text), variable)
             except SettingsError as error:
                 self.problems.append(str(error))
                 return
@@ -133,9 +133,8 @@ class _Given:
 
 
 def _scalar(text: str) -> Scalar:
-    stripped = text.strip()
-    bare = unquoted(stripped)
-    return Scalar(bare, plain=bare == stripped)
+    bare = unquoted(text)
+    return Scalar(bare, plain=bare == text.strip())
 
 
 def _read(path: Path) -> Document:
@@ -201,7 +200,7 @@ def _variables(
         elif (section, key) in settings:
             first = settings[section, key][-1]
             unknown.append(f"{first!r} and {variable!r} are the same setting: unset one of them")
-        elif unquoted(environment[variable].strip()).strip():
+        elif unquoted(environment[variable]).strip():
             settings[section, key] = (section, key, environment[variable], variable)
     return list(settings.values())
 

@@ -154,7 +154,7 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
     source = named[0]
     if source == "ETL_KEYRING":
         return Keyring.parse(environment[source], source=source)
-    name = unquoted(environment[source].strip())
+    name = unquoted(environment[source])
     if not name:
         raise KeyringError(f"{source} is blank: set it to what it was, or unset it")
     if may_be_secret(name):

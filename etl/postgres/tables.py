@@ -15,10 +15,10 @@ from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
+from etl.postgres.sqlstate import NO_PRIVILEGE, sqlstate_of
 from etl.postgres.storage import check_storage
 from etl.schema import target_table
 
-NO_RIGHT = "42501"  # SQLSTATE insufficient_privilege
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 
 _FUNCTION = "()"
@@ -70,7 +70,7 @@ def create_tables(
             try:
                 connection.exec_driver_sql(sql_file("tables.sql"))
             except sa.exc.DBAPIError as error:
-                if _has_own_tables(existing) and getattr(error.orig, "pgcode", "") == NO_RIGHT:
+                if _has_own_tables(existing) and sqlstate_of(error) == NO_PRIVILEGE:
                     raise _outdated(outdated[0], " as the owner of the tables") from None
                 raise
         target = target_table(table)

@@ -7,7 +7,6 @@ cannot be told apart is refused, and no part of it is printed.
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
 import re
@@ -18,7 +17,7 @@ import psycopg2
 import sqlalchemy as sa
 from psycopg2 import extensions
 
-from etl.errors import SettingsError
+from etl.errors import SettingsError, nearest
 
 # The characters that have a meaning in a URL, and a percent sign that encodes nothing.
 _UNCLEAR = re.compile(r"[@:/?#]|%(?![0-9A-Fa-f]{2})")
@@ -113,11 +112,11 @@ def _unknown_parameter(name: str, names: Collection[str]) -> str:
     # An & in a password makes a name of its second half.
     may_be_secret = not re.fullmatch("[A-Za-z_]{2,32}", name) or "password" in names
     text = "unknown parameter" + ("" if may_be_secret else f" {name!r}") + " in DATABASE_URL; "
-    nearest = difflib.get_close_matches(name.lower(), _PARAMETERS, n=1)
+    meant = nearest(name, _PARAMETERS)
     if name.lower() in _FOREIGN:
         return text + _FOREIGN[name.lower()]
-    if nearest and not may_be_secret:
-        return text + f"did you mean {nearest[0]!r}?"
+    if meant and not may_be_secret:
+        return text + f"did you mean {meant!r}?"
     return text + "it takes libpq's parameters, such as sslmode and target_session_attrs"
 
 
