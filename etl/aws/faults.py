@@ -6,6 +6,7 @@ The texts of the exceptions can quote what a program printed, so only those with
 from __future__ import annotations
 
 import json
+import subprocess
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -171,7 +172,7 @@ def process_fault(error: Exception, profile: str) -> str:
         return f"{command} cannot be run: {error.filename!r}: {error.strerror}"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return f"{command} did not print JSON: run its command to see what it prints"
-    if type(error).__name__ == "TimeoutExpired":
+    if isinstance(error, subprocess.TimeoutExpired):
         return f"{command} did not end: run its command to see what it waits for"
     return f"{command} is not a command, or does not print credentials as JSON"
 

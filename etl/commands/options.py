@@ -74,8 +74,8 @@ json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON li
 wide = click.option(
     "--wide",
     is_flag=True,
-    help="Print every column in full, however narrow the terminal is. Through a pipe, tables are "
-    "always so.",
+    help="Print every column in full, however narrow the terminal is. A pipe or a file always gets "
+    "everything.",
 )
 
 
@@ -97,7 +97,7 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     from etl.config import load
 
     # A file of variables may have left quotes and a line end in ETL_CONFIG.
-    path = Path(unquoted(str(config_path).strip()))
+    path = Path(unquoted(str(config_path)))
     settings = load(path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
     return settings

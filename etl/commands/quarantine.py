@@ -216,9 +216,8 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
 
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(engine, settings, **choices)
-    lines.say(
-        f"wrote {export_entries(engine, keyring, settings, selected, file):,} entries to {file}"
-    )
+    count = export_entries(engine, keyring, settings, selected, file)
+    lines.say(f"wrote {count:,} entries to {file}")
 
 
 @quarantine.command(

@@ -47,9 +47,9 @@ def way_out(engine: sa.Engine, error: BaseException, translated: EtlError) -> Et
         NO_COLUMN: _missing_column,
         _READ_ONLY: _read_only,
     }.get(sqlstate or "")
-    statement = str(getattr(error, "statement", None) or "")
     if ask is None:
         return translated
+    statement = str(getattr(error, "statement", None) or "")
     try:
         with engine.connect() as connection:
             found = ask(connection, statement, sqlstate or "")
@@ -63,18 +63,20 @@ def way_out(engine: sa.Engine, error: BaseException, translated: EtlError) -> Et
 def _missing_rights(connection: sa.Connection, statement: str, sqlstate: str) -> EtlError | None:
     role = _role(connection)
     to_role = f"to {_quoted(role)}"
-    missing: dict[tuple[str, str], list[str]] = {}
     if closed := _closed_to_creation(connection, statement):
         return DatabaseRefused(
             f"role {role!r} may not create anything in {closed} (SQLSTATE {sqlstate}); as its "
             f"owner, run: grant create on {closed} {to_role}; or let the owner run: etl init"
         )
     found = _used(connection, statement)
-    for schema in sorted({row.schema for row in found if row.may_use_schema is False}):
+    closed_schemas = {row.schema for row in found if row.may_use_schema is False}
+    if closed_schemas:
+        schema = min(closed_schemas)
         return DatabaseRefused(
             f"role {role!r} may not use schema {schema!r} (SQLSTATE {sqlstate}); as its owner, "
             f"run: grant usage on schema {_quoted(schema)} {to_role}"
         )
+    missing: dict[tuple[str, str], list[str]] = {}
     for row in found:
         if row.exists and not row.may:
             missing.setdefault((row.schema, row.name), []).append(row.privilege)

@@ -13,7 +13,8 @@ from etl.sqs.limits import Stop
 
 Answer = TypeVar("Answer")
 
-# Whoever is there answers within it, so a run that is asked to stop at its start ends as usual.
+# A service that can be reached answers within this, so a run that is told to stop while it starts
+# still ends normally.
 GRACE_SECONDS = 5.0
 
 

@@ -50,7 +50,7 @@ class VisibilityCheck:
         self._again += again
 
     def refused(self, messages: int) -> None:
-        """Note that SQS knows held messages no more under their newest receipt handles."""
+        """Note that SQS no longer knows held messages by their newest receipt handles."""
         self._again += messages
 
     @property

@@ -116,7 +116,7 @@ class Workload:
             self.clock.end(time.monotonic())
 
     def was_deleted(self, messages: int) -> None:
-        """Note that so many messages fewer are to be deleted."""
+        """Note that this many messages have been dealt with."""
         with self._lock:
             self.to_delete -= messages
 

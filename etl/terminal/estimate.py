@@ -20,9 +20,8 @@ class Rate:
 
     def __init__(self, now: float) -> None:
         """Begin at *now*, in monotonic seconds."""
-        self._commits = deque(
-            [(now, 0)]
-        )  # when the number of handled messages changed, and to what
+        # When the number of handled messages changed, and to what.
+        self._commits = deque([(now, 0)])
 
     def note(self, snapshot: Snapshot, now: float) -> None:
         """Note how far the run has come."""

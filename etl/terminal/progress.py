@@ -73,7 +73,7 @@ class _View:
         backlog = None
         if self._visible is not None:
             visible, received = self._visible
-            # What was received since then is in the queue no more.
+            # What has been received since then has left the queue.
             backlog = max(visible - max(now.received - received, 0), 0)
         return parts(now, backlog, self._rate.per_second(time_now))
 

@@ -272,9 +272,11 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
         ),
         Mistake("an endpoint without a scheme", {"AWS_ENDPOINT_URL": "127.0.0.1:$sqs_port"}),
         Mistake("an endpoint with an underscore", {"AWS_ENDPOINT_URL": "http://my_sqs:9324"}),
-        Mistake("an endpoint that nobody knows", {"AWS_ENDPOINT_URL": "http://sqs.invalid:9324"}),
         Mistake(
-            "an endpoint where nobody listens",
+            "an endpoint whose host does not exist", {"AWS_ENDPOINT_URL": "http://sqs.invalid:9324"}
+        ),
+        Mistake(
+            "an endpoint where nothing listens",
             {"AWS_ENDPOINT_URL": "http://127.0.0.1:$closed_port"},
         ),
         Mistake(
@@ -311,11 +313,11 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
             {"DATABASE_URL": "postgresql://etl:$password@127.0.0.1:$port/elt"},
         ),
         Mistake(
-            "a host that nobody knows",
+            "a host that does not exist",
             {"DATABASE_URL": "postgresql://etl:$password@db.invalid:$port/$database"},
         ),
         Mistake(
-            "a port where nobody listens (retry_seconds: 3)",
+            "a port where nothing listens (retry_seconds: 3)",
             {"DATABASE_URL": "postgresql://etl:$password@127.0.0.1:$closed_port/$database"},
         ),
         Mistake("an unknown parameter", {"DATABASE_URL": "$database_url?schema=app"}),
@@ -405,7 +407,7 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
         Mistake(
             "a file that is not there", {"ETL_KEYRING": None, "ETL_KEYRING_FILE": "$folder/k.json"}
         ),
-        Mistake("text that is no JSON", {"ETL_KEYRING": "k1"}),
+        Mistake("text that is not JSON", {"ETL_KEYRING": "k1"}),
     ),
     "Commands": (
         Mistake("a misspelt command", arguments=("rnu",)),
@@ -423,7 +425,9 @@ GROUPS: dict[str, tuple[Mistake, ...]] = {
         Mistake(
             "a run that does not exist", arguments=("history", "feedbeef"), is_initialised=True
         ),
-        Mistake("a word for a run", arguments=("history", "latest"), is_initialised=True),
+        Mistake(
+            "a word in place of a run's id", arguments=("history", "latest"), is_initialised=True
+        ),
     ),
 }
 

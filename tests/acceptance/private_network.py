@@ -23,12 +23,13 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 400
 _NAMESPACES = ("unshare", "--mount", "--net")
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
@@ -47,7 +48,6 @@ class Network:
     queue: str
     postgres_port: int = 5432
     events: int = 0  # sample events that are in the queue at the start
-    read_only: tuple[str, ...] = field(default=())  # folders that cannot be written
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def run_in_private_network(
         input=json.dumps(request),
         capture_output=True,
         text=True,
+        cwd=ROOT,
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
@@ -111,8 +112,6 @@ def _main() -> None:
         context = _certificate(network.hosts, scratch) if network.sqs_port == 443 else None
         _forward(network.postgres_port, postgres.port, None)
         _forward(network.sqs_port, int(sqs.endpoint_url.rpartition(":")[2]), context)
-        for path in network.read_only:
-            _mount("--bind", "--options", "ro", path, path)
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", request["script"]],
             stdin=subprocess.DEVNULL,
