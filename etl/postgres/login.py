@@ -115,7 +115,9 @@ class Login:
         if isinstance(error, psycopg2.Error) and error.pgcode:
             return translate(error)
         text = login_text(error)
-        if _SERVER_SAID in text:
+        # libpq always gives a text. Where it is empty, it was one of a server's that cannot be
+        # decoded: Python 3.11.2 drops it, and newer ones raise UnicodeDecodeError.
+        if not text.strip() or _SERVER_SAID in text:
             sqlstate = None
             if _tried_twice(text):
                 with_tls = {**parameters, "sslmode": "require"}

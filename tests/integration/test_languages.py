@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -132,6 +133,26 @@ def test_a_text_in_another_encoding_is_no_obstacle(server: GermanPostgres) -> No
     error = failure(server.url("etl", "right", "latin", "?options=-c%20role%3Dcrowd"))
     assert isinstance(error, LoginRefused)
     assert "SQLSTATE 42501" in str(error)
+
+
+def test_a_text_that_the_driver_drops_is_no_obstacle(
+    server: GermanPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11.2 makes an error without a text of one that it cannot decode."""
+    connect = psycopg2.connect
+
+    def without_text(*arguments: Any, **parameters: Any) -> Any:
+        try:
+            return connect(*arguments, **parameters)
+        except psycopg2.OperationalError:
+            if "async_" in parameters:
+                raise
+            raise psycopg2.OperationalError from None
+
+    monkeypatch.setattr(psycopg2, "connect", without_text)
+    error = failure(server.url("etl", "wrong", "etl"))
+    assert isinstance(error, LoginRefused)
+    assert "SQLSTATE 28P01" in str(error)
 
 
 def test_a_server_that_shuts_down_or_starts_is_waited_for(server: GermanPostgres) -> None:
