@@ -138,7 +138,7 @@ def test_a_text_in_another_encoding_is_no_obstacle(server: GermanPostgres) -> No
 def test_a_text_that_the_driver_drops_is_no_obstacle(
     server: GermanPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python 3.11.2 makes an error without a text of one that it cannot decode."""
+    """On Python 3.11.2 an error whose text cannot be decoded has no text at all."""
     connect = psycopg2.connect
 
     def without_text(*arguments: Any, **parameters: Any) -> Any:

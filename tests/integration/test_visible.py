@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-import pty
 import re
-import subprocess
 import sys
 import threading
 import unicodedata
@@ -31,6 +29,7 @@ from etl.report.jinja import fill_template
 from etl.terminal import output
 from tests import fork_server
 from tests.conftest import ROOT, Job
+from tests.integration.pseudo_terminal import at_terminal
 from tests.integration.test_cli import commands
 
 # Clears the screen, sets the title, types a command; moves and reverses text; hides in text.
@@ -164,29 +163,7 @@ class Printed:
 
 def on_a_terminal(job: Job, arguments: list[str], piped: bytes) -> Printed:
     """Run a command whose output and errors go to a terminal."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "etl", *arguments],
-        env=job.environment,
-        stdin=subprocess.PIPE,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=ROOT,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        assert process.stdin is not None
-        process.stdin.write(piped)
-        process.stdin.close()
-        pieces = []
-        try:
-            while piece := os.read(ours, 65_536):
-                pieces.append(piece)
-        except OSError:  # Linux says so when the other side is closed
-            pass
-        os.close(ours)
-        code = process.wait(timeout=120)
-    return Printed(code, b"".join(pieces).decode())
+    return Printed(*at_terminal(arguments, job.environment, piped=piped))
 
 
 def through_a_pipe(job: Job, arguments: list[str], piped: bytes) -> Printed:

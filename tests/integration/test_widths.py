@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import struct
-import subprocess
 import sys
-import termios
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +12,8 @@ from rich.cells import cell_len
 from etl import cli, worker
 from etl.crypto.keyring import Keyring
 from etl.mask import tokens
-from tests.conftest import ROOT, Job
+from tests.conftest import Job
+from tests.integration.pseudo_terminal import at_terminal
 from tests.unit.builders import EVENT, event, some_long
 
 REASON = ("--reason", "ticket 4711, as agreed with the officer in the meeting of last week")
@@ -116,26 +111,9 @@ def test_through_a_pipe_every_row_is_one_line_with_whole_values(filled: Job) -> 
 def test_a_real_terminal_is_asked_for_its_width(filled: Job, columns: int) -> None:
     """By a process that has one, and no variable that says it."""
     for call in ("history", "quarantine list --entries", "run --idle-seconds 1"):
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        with subprocess.Popen(
-            [sys.executable, "-m", "etl", *call.split()],
-            env=filled.environment | {"TERM": "xterm"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=ROOT,
-            start_new_session=True,
-        ) as process:
-            os.close(theirs)
-            pieces = []
-            try:
-                while piece := os.read(ours, 65_536):
-                    pieces.append(piece)
-            except OSError:  # Linux says so when the other side is closed
-                pass
-            os.close(ours)
-            assert process.wait(timeout=120) == 0
-        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(pieces).decode())
+        environment = filled.environment | {"TERM": "xterm"}
+        code, printed = at_terminal(call.split(), environment, columns=columns)
+        assert code == 0
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed)
         lines = [line for line in re.split(r"[\r\n]+", text) if " WARNING " not in line]
         assert max(map(cell_len, lines)) <= columns, text
