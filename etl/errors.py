@@ -34,8 +34,8 @@ from typing import Any
 
 # JSON, a URL, or the base64 of a key: what is pasted where only a name should be.
 _SECRET = re.compile(r"""[{"]|\w\w:/|[A-Za-z0-9+/]{86}==""", re.ASCII)
-# What to do about a keyring that cannot be used. Nobody may be led to replace one that was in use,
-# because no other key opens its tokens.
+# What to do about a keyring that cannot be used. No error may suggest making a new one, because no
+# other key opens the tokens.
 RESTORE = "restore the copy of the keyring"
 
 _MAX_NAME = 63  # characters; as long as a name in Postgres can be

@@ -154,7 +154,7 @@ def _text(file: io.FileIO, like: Any) -> io.TextIOWrapper:
 def discard_output() -> None:
     """Throw away what standard output has not taken, and all that follows.
 
-    Or else Python would try again at its end, and change the exit code.
+    Otherwise Python would try again as it exits, and change the exit code.
     """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

@@ -82,7 +82,7 @@ def _credentials_words(error: Exception, session: EnvironmentSession) -> str:
 
 
 def _half_a_profile_words(session: EnvironmentSession) -> str:
-    """What a profile lacks which botocore passes over because it lacks it."""
+    """What an incomplete profile lacks; botocore skips such a profile without a word."""
     profile = session.get_scoped_config()
     if any(name.startswith("sso_") for name in profile):
         needed = SSO

@@ -58,8 +58,8 @@ def region_of_queue(url: str) -> str | None:
 def own_endpoint(url: str) -> str | None:
     """The endpoint that the URL of a queue chooses; None if it is the usual one of its region.
 
-    botocore takes the region's usual endpoint whatever host the URL has. Who writes the host of a
-    VPC endpoint, a FIPS or a dual-stack one wants calls to go there.
+    botocore takes the region's usual endpoint whatever host the URL has. Whoever writes the host of
+    a VPC, FIPS or dual-stack endpoint wants the calls to go there.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

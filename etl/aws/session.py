@@ -73,7 +73,7 @@ class EnvironmentSession(botocore.session.Session):
         return f"{variable} names" if variable else "the AWS configuration has"
 
     def missing_files(self) -> list[str]:
-        """What of the files cannot be read, in words; botocore takes them for empty."""
+        """Which of the files cannot be read, in words; botocore treats them as empty."""
         found = []
         for name, variable in FILES.items():
             path = Path(self.get_config_variable(name)).expanduser()

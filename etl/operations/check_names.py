@@ -12,7 +12,7 @@ from etl.extract import CHECKS
 from etl.postgres.tables import query_frame
 from etl.schema import column_checks
 
-# Which of them the database will refuse a row by, nobody can know before.
+# The database refuses rows by checks that cannot be listed in advance.
 _OF_THE_DATABASE = re.compile(r"SQLSTATE|not stored")
 
 

@@ -84,7 +84,7 @@ def _is_unknown(host: str) -> bool:
 
 def said_lines(text: str) -> str:
     """What was said of each host, without the lines that explain it."""
-    lines = text.strip().splitlines() or ["the text of its reason cannot be read"]
+    lines = text.strip().splitlines() or ["its reason cannot be decoded"]
     said = [line for line in lines if line.startswith(("connection to", "could not translate"))]
     # A server that is not set to UTF-8 writes what nobody can read here.
     said = [_UNREADABLE.sub("failed", line) for line in said]

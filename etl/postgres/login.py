@@ -115,8 +115,8 @@ class Login:
         if isinstance(error, psycopg2.Error) and error.pgcode:
             return translate(error)
         text = login_text(error)
-        # libpq always gives a text. Where it is empty, it was one of a server's that cannot be
-        # decoded: Python 3.11.2 drops it, and newer ones raise UnicodeDecodeError.
+        # libpq always gives a text. An empty one was a server's, in another encoding: Python 3.11.2
+        # drops what it cannot decode, where newer versions raise UnicodeDecodeError.
         if not text.strip() or _SERVER_SAID in text:
             sqlstate = None
             if _tried_twice(text):

@@ -47,8 +47,8 @@ class NoQuota:
 class SharedQuota:
     """A quota shared by threads and, since it can be passed to a new process, by workers.
 
-    The number is in a file in memory. Semaphores of multiprocessing need ``/dev/shm``, which a
-    Lambda has not; and one that a killed worker had taken would stay taken, while the system gives
+    The number is in a file in memory. Semaphores of multiprocessing need ``/dev/shm``, which
+    Lambda lacks; and one that a killed worker had taken would stay taken, while the system gives
     up a lock on a file when its process ends.
     """
 
