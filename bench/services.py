@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bench import messages, processes
-from bench.stub import Stub
+from bench.stub import LOCAL, Network, Stub
 from etl import config
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
@@ -88,6 +88,7 @@ def consume(
     count: int,
     variables: Mapping[str, str],
     *,
+    network: Network = LOCAL,
     body_bytes: int = 0,
     memory: bool = False,
     stores: bool = True,
@@ -95,12 +96,16 @@ def consume(
     """Let a program drain a new queue into a new database; return what that cost.
 
     :param variables: environment variables for the program
+    :param network: what lies between the program and the queue
     :param body_bytes: lengthen every body to this size
     :param memory: measure the peak memory too
     :param stores: whether the program stores a row for every message
     :raises WorkNotDone: the program did not delete, or did not store, every message
     """
-    with services.database() as url, Stub(services.bodies, count, body_bytes=body_bytes) as stub:
+    with (
+        services.database() as url,
+        Stub(services.bodies, count, network, body_bytes=body_bytes) as stub,
+    ):
         environment = {**stub.environment, "DATABASE_URL": url, **variables}
         cost, server_seconds = _run(services, command, environment, memory=memory)
         counts = stub.counts()
@@ -116,6 +121,9 @@ def consume(
         "peak_mb": cost.peak_mb,
         "database_cpu_seconds": server_seconds,
         "stub_cpu_seconds": counts["cpu_seconds"],
+        "receives": counts["receives"],
+        "deletes": counts["deletes"],
+        "extends": counts["extends"],
         "reported": _last_json(cost.output),
     }
 

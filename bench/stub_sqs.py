@@ -2,11 +2,12 @@
 
 `bench.stub` starts it as ``python -m bench.stub_sqs BODIES N``, and it ends with its parent. It
 serves N messages once, then gives empty answers, and it counts deletes. It has no visibility
-timeout: a message that was served is never served again.
+timeout: a message that was served is served again only after a change of its visibility to 0.
 
 It searches requests for the few parts that matter and never parses a whole request, so that a
-benchmark measures the client. `GET /counts` returns what happened so far. This is one file because
-the messages, their answers and their connection share the prepared bytes.
+benchmark measures the client. A delayed answer delays no other connection. `GET /counts` returns
+what happened so far. This is one file because the messages, their answers and their connection
+share the prepared bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import time
+from collections import deque
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -36,6 +39,9 @@ _LIMIT = re.compile(rb'"MaxNumberOfMessages": *(\d+)')
 _WAIT = re.compile(rb'"WaitTimeSeconds": *(\d+)')
 _ID = re.compile(rb'"Id": *"([^"]*)"')
 _SERIAL = re.compile(rb'"ReceiptHandle": *"stub-(\d+)-')
+_VISIBILITY = re.compile(rb'"VisibilityTimeout": *(\d+)')
+
+_WAITING, _IN_FLIGHT, _DELETED = range(3)  # the states of a message
 
 
 class Messages:
@@ -49,14 +55,26 @@ class Messages:
         # Random, like the ids of SQS: how ids spread over an index is part of the ledger's cost.
         self._random = os.urandom(16 * count).hex()
         self.count = count
-        self.served = 0
-        self.deleted = 0  # messages, each counted once
-        self._is_deleted = bytearray(count)
+        self.served = 0  # messages, each counted once
+        self.deleted = 0  # likewise
+        self.released = 0  # entries of changes of the visibility to 0
+        self._states = bytearray(count)
+        self._again: deque[int] = deque()  # messages that are visible again
+
+    @property
+    def visible(self) -> int:
+        """Messages that the next receives would bring."""
+        return self.count - self.served + len(self._again)
 
     def take(self, limit: int, *, attributes: bool) -> bytes:
         """Serve the next messages as the inner part of a JSON list."""
-        serials = range(self.served, min(self.served + limit, self.count))
-        self.served = serials.stop
+        stop = min(self.served + limit, self.count)
+        serials = [*range(self.served, stop)]
+        self.served = stop
+        while self._again and len(serials) < limit:
+            serials.append(self._again.popleft())
+        for serial in serials:
+            self._states[serial] = _IN_FLIGHT
         tails = self._tails_with_attributes if attributes else self._tails_alone
         return b",".join([self._head(serial) + tails[serial % len(tails)] for serial in serials])
 
@@ -67,9 +85,17 @@ class Messages:
         return f'{{"MessageId":"{message_id}","ReceiptHandle":"{handle}"'.encode()
 
     def delete(self, serial: int) -> None:
-        """Record that a message was deleted."""
-        self.deleted += not self._is_deleted[serial]
-        self._is_deleted[serial] = 1
+        """Delete a message that is in flight."""
+        if self._states[serial] == _IN_FLIGHT:
+            self._states[serial] = _DELETED
+            self.deleted += 1
+
+    def release(self, serial: int) -> None:
+        """Show a message that is in flight again."""
+        self.released += 1
+        if self._states[serial] == _IN_FLIGHT:
+            self._states[serial] = _WAITING
+            self._again.append(serial)
 
 
 def _tail(body: str) -> bytes:
@@ -80,12 +106,16 @@ def _tail(body: str) -> bytes:
 class Service:
     """Answers the actions of SQS that a consumer needs."""
 
-    def __init__(self, messages: Messages, empty_seconds: float) -> None:
+    def __init__(
+        self, messages: Messages, empty_seconds: float, answer_seconds: float = 0.0
+    ) -> None:
         self._messages = messages
         self._empty_seconds = empty_seconds
+        self._answer_seconds = answer_seconds
         self._usual_ids = tuple(b"%d" % position for position in range(TENS))
         self._usual_answer = _successful(self._usual_ids)
-        self._counts = {"receives": 0, "empty": 0, "deletes": 0, "extended": 0}
+        # Calls, except that "extended" counts the entries of the calls.
+        self._counts = {"receives": 0, "empty": 0, "deletes": 0, "extends": 0, "extended": 0}
         self._began = time.process_time()
 
     def answer(self, action: bytes, body: bytes) -> bytes | None:
@@ -98,19 +128,19 @@ class Service:
                 self._messages.delete(int(serial))
             return self._batch(body)
         if action == b"ChangeMessageVisibilityBatch":
-            self._counts["extended"] += len(_ID.findall(body))
-            return self._batch(body)
+            return self._change_visibility(body)
         return self._attributes() if action == b"GetQueueAttributes" else None
 
     def pause_seconds(self, action: bytes, body: bytes) -> float:
-        """Return how long to delay an answer: on an empty queue, a shortened long poll.
+        """Return how long to delay an answer: on an empty queue, also by a shortened long poll.
 
-        It is not zero, because a client that polls the empty queue would then spend its last second
-        in a busy loop.
+        That is not zero, because a client that polls the empty queue would then spend its last
+        second in a busy loop.
         """
-        if action != b"ReceiveMessage" or self._messages.served < self._messages.count:
-            return 0.0
-        return min(float(_number(_WAIT, body, 0)), self._empty_seconds)
+        if action != b"ReceiveMessage" or self._messages.visible:
+            return self._answer_seconds
+        poll_seconds = min(float(_number(_WAIT, body, 0)), self._empty_seconds)
+        return self._answer_seconds + poll_seconds
 
     def _receive(self, body: bytes) -> bytes:
         self._counts["receives"] += 1
@@ -121,6 +151,16 @@ class Service:
             return b"{}"
         return b'{"Messages":[' + served + b"]}"
 
+    def _change_visibility(self, body: bytes) -> bytes:
+        """Extend or release the messages, by the timeout of the first entry, as clients do."""
+        serials = _SERIAL.findall(body)
+        self._counts["extends"] += 1
+        self._counts["extended"] += len(serials)
+        if _number(_VISIBILITY, body, VISIBILITY_SECONDS) == 0:
+            for serial in serials:
+                self._messages.release(int(serial))
+        return self._batch(body)
+
     def _batch(self, body: bytes) -> bytes:
         ids = tuple(_ID.findall(body))
         return self._usual_answer if ids == self._usual_ids else _successful(ids)
@@ -129,8 +169,10 @@ class Service:
         messages = self._messages
         values = {
             "VisibilityTimeout": VISIBILITY_SECONDS,
-            "ApproximateNumberOfMessages": messages.count - messages.served,
-            "ApproximateNumberOfMessagesNotVisible": messages.served - messages.deleted,
+            "ApproximateNumberOfMessages": messages.visible,
+            "ApproximateNumberOfMessagesNotVisible": (
+                messages.count - messages.visible - messages.deleted
+            ),
         }
         attributes = {name: str(value) for name, value in values.items()}
         return json.dumps({"Attributes": attributes}).encode()
@@ -142,6 +184,7 @@ class Service:
                 **self._counts,
                 "served": self._messages.served,
                 "deleted": self._messages.deleted,
+                "released": self._messages.released,
                 "cpu_seconds": time.process_time() - self._began,
             }
         ).encode()
@@ -231,12 +274,21 @@ async def serve(options: argparse.Namespace) -> None:
     if options.body_bytes:
         # A few are enough, and many large ones would fill the memory.
         bodies = [large(body, options.body_bytes) for body in bodies[:50]]
-    service = Service(Messages(bodies, options.messages), options.empty_seconds)
-    listener = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
+    service = Service(
+        Messages(bodies, options.messages), options.empty_seconds, options.answer_ms / 1000
+    )
+    tls = _tls_context(options.tls) if options.tls else None
+    listener = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0, ssl=tls)
     lifeline.when_parent_ends(partial(_end, loop, ended))
     port = listener.sockets[0].getsockname()[1]
-    lifeline.report(endpoint_url=f"http://127.0.0.1:{port}")
+    lifeline.report(endpoint_url=f"{'https' if tls else 'http'}://127.0.0.1:{port}")
     await ended.wait()
+
+
+def _tls_context(folder: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return context
 
 
 def _end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
@@ -256,6 +308,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--empty-seconds", type=float, default=0.2, help="maximum wait of an empty poll in seconds"
+    )
+    parser.add_argument(
+        "--answer-ms", type=float, default=0, help="delay every answer by this many milliseconds"
+    )
+    parser.add_argument(
+        "--tls", type=Path, metavar="FOLDER", help="serve https, with ca.pem and key.pem from here"
     )
     asyncio.run(serve(parser.parse_args()))
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from botocore.config import Config
 
 from bench.__main__ import parser, parts
 from bench.messages import write_bodies
-from bench.stub import Stub
+from bench.stub import Network, Stub
+from bench.stub_sqs import Messages, Service
 from tests.conftest import ROOT
 
 MESSAGES = 25
@@ -31,17 +33,23 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def drained(stub: Stub) -> list[Any]:
-    """Return what a client receives until the queue is empty; all but the last ten are deleted."""
-    client = boto3.Session().client(
+def client_of(stub: Stub) -> Any:
+    """Make a client of a stub queue."""
+    return boto3.Session().client(
         "sqs",
         region_name="us-east-1",
         endpoint_url=stub.environment["AWS_ENDPOINT_URL"],
+        verify=stub.environment.get("AWS_CA_BUNDLE"),
         aws_access_key_id="test",
         aws_secret_access_key="test",
         config=Config(proxies={}),
     )
+
+
+@pytest.fixture(scope="module")
+def drained(stub: Stub) -> list[Any]:
+    """Return what a client receives until the queue is empty; all but the last ten are deleted."""
+    client = client_of(stub)
     received: list[Any] = []
     while messages := client.receive_message(
         QueueUrl=stub.queue_url,
@@ -80,6 +88,71 @@ def test_the_stub_counts_what_is_deleted(stub: Stub, drained: list[Any]) -> None
     """Each deleted message counts once, even if it is deleted again."""
     counts = stub.counts()
     assert (counts["served"], counts["deleted"]) == (len(drained), len(drained) - 10)
+
+
+def test_the_stub_serves_over_tls(tmp_path: Path) -> None:
+    """A client that trusts its certificate gets the messages, and so does the count."""
+    write_bodies(tmp_path / "bodies", 1)
+    with (
+        Stub(tmp_path / "bodies", 1, Network(tls=True)) as stub,
+        closing(client_of(stub)) as client,
+    ):
+        assert stub.queue_url.startswith("https://")
+        assert len(client.receive_message(QueueUrl=stub.queue_url)["Messages"]) == 1
+        assert stub.counts()["served"] == 1
+
+
+def served(messages: Messages, limit: int = 10) -> list[str]:
+    """Receive messages; return their receipt handles."""
+    entries = json.loads(b"[" + messages.take(limit, attributes=False) + b"]")
+    return [entry["ReceiptHandle"] for entry in entries]
+
+
+def batch(handles: list[str], **parameters: int) -> bytes:
+    """Make the body of a batch call, as boto3 does."""
+    entries = [
+        {"Id": str(number), "ReceiptHandle": handle, **parameters}
+        for number, handle in enumerate(handles)
+    ]
+    return json.dumps({"QueueUrl": "http://127.0.0.1/bench", "Entries": entries}).encode()
+
+
+def test_a_released_message_is_served_again() -> None:
+    """A visibility of 0 shows messages again, unless they are deleted; another one does not."""
+    messages = Messages(["{}"], 4)
+    service = Service(messages, 0)
+    handles = served(messages)
+    service.answer(b"DeleteMessageBatch", batch(handles[:1]))
+    service.answer(b"ChangeMessageVisibilityBatch", batch(handles[:3], VisibilityTimeout=0))
+    service.answer(b"ChangeMessageVisibilityBatch", batch(handles[3:], VisibilityTimeout=30))
+    assert messages.visible == 2
+    assert served(messages, 1) + served(messages) == handles[1:3]
+
+
+def test_the_stub_counts_calls_and_their_entries() -> None:
+    """A night is counted in calls, and a release in messages."""
+    messages = Messages(["{}"], 3)
+    service = Service(messages, 0)
+    service.answer(b"ReceiveMessage", b'{"MaxNumberOfMessages": 10}')
+    handles = [f"stub-{serial}-x" for serial in range(3)]
+    service.answer(b"ChangeMessageVisibilityBatch", batch(handles, VisibilityTimeout=30))
+    service.answer(b"ChangeMessageVisibilityBatch", batch(handles[1:], VisibilityTimeout=0))
+    service.answer(b"DeleteMessageBatch", batch(handles[:1]))
+    counts = json.loads(service.counts())
+    counts.pop("cpu_seconds")
+    calls = {"receives": 1, "empty": 0, "deletes": 1, "extends": 2, "extended": 5}
+    assert counts == {**calls, "served": 3, "deleted": 1, "released": 2}
+
+
+def test_every_answer_is_delayed_and_an_empty_poll_waits_besides() -> None:
+    """The poll waits for as long as it asks to, up to the limit."""
+    messages = Messages(["{}"], 1)
+    service = Service(messages, empty_seconds=5, answer_seconds=0.5)
+    poll = b'{"MaxNumberOfMessages": 10, "WaitTimeSeconds": 20}'
+    assert service.pause_seconds(b"DeleteMessageBatch", b"") == 0.5
+    assert service.pause_seconds(b"ReceiveMessage", poll) == 0.5
+    served(messages)
+    assert service.pause_seconds(b"ReceiveMessage", poll) == 5.5
 
 
 def bench(*arguments: str) -> None:
