@@ -41,7 +41,7 @@ lint: $(STAMP) ## check style and formatting
 types: $(STAMP) ## check static types
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## measure again; write bench/RESULTS.md (half an hour)
+bench: $(STAMP) ## measure again; write bench/RESULTS.md (an hour)
 	@$(BIN)/python -m bench
 
 chaos: $(STAMP) ## run a tenth of each campaign of faults (minutes)

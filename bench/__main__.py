@@ -112,7 +112,7 @@ def _folder(options: argparse.Namespace) -> Path:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         return Path(options.out)
-    # Results of tiny runs must not replace results that took half an hour to measure.
+    # Results of tiny runs must not replace results that took an hour to measure.
     return Path(tempfile.mkdtemp(prefix="bench-")) if options.quick else FOLDER
 
 

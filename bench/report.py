@@ -7,7 +7,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import drain, duplicates, load, mask, memory, plots, profiling, rekey, results, start
+from bench import (
+    drain,
+    drain_15ms,
+    drain_tls,
+    duplicates,
+    load,
+    mask,
+    memory,
+    night,
+    plots,
+    profiling,
+    rekey,
+    release,
+    results,
+    start,
+)
 
 FILE = "RESULTS.md"
 NOTES = Path(__file__).parent / "NOTES.md"
@@ -15,6 +30,9 @@ NOTES = Path(__file__).parent / "NOTES.md"
 # In the order of the report.
 PARTS: dict[str, ModuleType] = {
     "drain": drain,
+    "drain_tls": drain_tls,
+    "drain_15ms": drain_15ms,
+    "release": release,
     "mask": mask,
     "load": load,
     "rekey": rekey,
@@ -29,11 +47,11 @@ def write(folder: Path) -> None:
     """Write the report and its charts for the results in the folder."""
     measured = results.read(folder)
     plots.draw(measured, folder)
-    (folder / FILE).write_text("\n".join(_lines(measured)) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(text(measured), encoding="utf-8")
 
 
 HEAD = """\
-# Results
+## How it was measured
 
 `python -m bench` wrote this page from `results.json`; the remarks are from `NOTES.md`. Within each
 part the programs took turns (A B C A B C ...) on one machine, and each ratio is computed within one
@@ -41,9 +59,11 @@ turn. **Bold** is the median, and the lowest and highest values follow in bracke
 """
 
 
-def _lines(measured: dict[str, Any]) -> list[str]:
+def text(measured: dict[str, Any]) -> str:
+    """Return the report."""
     notes = _notes()
-    lines = [HEAD, *_facts(measured), "", *notes.get("all", [])]
+    lines = ["# Results", "", *night.lines(measured)]
+    lines += [HEAD, *_facts(measured), "", *notes.get("all", [])]
     for name, module in PARTS.items():
         if name in measured["parts"]:
             part = measured["parts"][name]
@@ -52,7 +72,7 @@ def _lines(measured: dict[str, Any]) -> list[str]:
             lines += [*module.show(part), "", *notes.get(name, [])]
     while lines[-1] == "":
         lines.pop()
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def _facts(measured: dict[str, Any]) -> list[str]:

@@ -34,8 +34,10 @@ STAGES = (
     ("load: target", "etl.load:merge"),
     ("ledger", "etl.ledger:claim"),
 )
-# The steps of a call to SQS, as part of the stage that makes the call.
+# The steps of a call to SQS, as part of the stage that makes the call: over libcurl, and by boto3.
 STEPS = (
+    ("sign", "etl.aws.signing:Signer.headers"),
+    ("send and receive (libcurl)", "etl.aws.curl:Curl.post"),
     ("validate parameters", "botocore.validate:ParamValidator.validate"),
     ("serialize", "botocore.serialize:JSONSerializer.serialize_to_request"),
     ("endpoint rules", "botocore.regions:EndpointRulesetResolver.construct_endpoint"),

@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from bench import night, report, results
 from bench.__main__ import parser, parts
 from bench.messages import write_bodies
 from bench.stub import Network, Stub
@@ -169,8 +170,9 @@ def bench(*arguments: str) -> None:
 
 def test_all_parts_run_when_none_is_named() -> None:
     """This is how `make bench` calls it."""
-    all_parts = ["drain", "mask", "load", "rekey", "memory", "start", "profile", "duplicates"]
-    assert parts(parser().parse_args([])) == all_parts
+    drains = ["drain", "drain_tls", "drain_15ms", "release"]
+    others = ["mask", "load", "rekey", "memory", "start", "profile", "duplicates"]
+    assert parts(parser().parse_args([])) == [*drains, *others]
     assert parts(parser().parse_args(["mask", "--quick"])) == ["mask"]
 
 
@@ -188,3 +190,67 @@ def test_a_part_replaces_its_own_results_only(tmp_path: Path) -> None:
     report = (tmp_path / "RESULTS.md").read_text()
     assert "## mask" in report
     assert "## drain" not in report
+
+
+@pytest.mark.parametrize(
+    ("part", "keys"),
+    [
+        ("drain_tls", {"drain_tls.copy_over_bare"}),
+        ("drain_15ms", {"drain_15ms.wall_seconds", "drain_15ms.wall_over_best_peer"}),
+        ("release", {"release.messages_per_second"}),
+    ],
+)
+def test_a_part_gives_its_keys_and_its_section(part: str, keys: set[str], tmp_path: Path) -> None:
+    """These parts drain or settle a queue of their own, each in another way."""
+    bench("--quick", "--runs", "1", "--messages", "100", "--out", str(tmp_path), part)
+    measured = json.loads((tmp_path / "results.json").read_text())
+    assert {key for key in results.KEYS if measured[key] is not None} == keys
+    assert f"## {part}\n" in (tmp_path / "RESULTS.md").read_text()
+
+
+def test_the_report_is_what_the_results_say() -> None:
+    """`python -m bench report` writes it again."""
+    folder = ROOT / "bench"
+    assert report.text(results.read(folder)) == (folder / report.FILE).read_text()
+
+
+def spread(value: float) -> dict[str, float]:
+    """Make the spread of one measurement."""
+    return {"median": value, "least": value, "most": value}
+
+
+def test_a_night_costs_the_start_and_then_each_message() -> None:
+    """CPU, time, memory and calls come from the measured parts."""
+    cpu = {"cpu_us": 40.0, "start_cpu_seconds": 1.0, "database_cpu_us": 7.0}
+    wall = {"wall_us": 50.0, "start_wall_seconds": 2.0}
+    calls = {"receives": 0.1, "deletes": 0.1, "extends": 0.0}
+    row = {name: spread(cost) for name, cost in {**cpu, **wall, **calls}.items()}
+    parts = {
+        "drain": {"messages": [10, 50], "table": {"etl run, copy": row}},
+        "drain_tls": {"table": {"etl run, copy": {**row, "cpu_us": spread(50.0)}}},
+        "drain_15ms": {
+            "messages": 10_000,
+            "work_seconds": spread(5.0),
+            "ratios": {"drain_15ms.wall_seconds": spread(9.0)},
+        },
+        "memory": {"table": {"big": spread(180.0)}},
+        "start": {"ratios": {"start.second_worker_mib": spread(110.0)}},
+    }
+    table = dict(
+        line.strip("| ").split(" | ", 1) for line in night.lines({"parts": parts}) if " | " in line
+    )
+    assert table["CPU of the job, `copy`, over TLS"] == "51 s | 83 min"
+    assert table["CPU of the job, `copy`, over plain HTTP"] == "41 s | 67 min"
+    assert table["CPU of the database, `copy`"] == "7 s | 12 min"
+    assert table["wall time if SQS answers in 15 ms, `multi`"] == "504 s | 13.9 h"
+    assert table["wall time if SQS answers at once, `copy`"] == "52 s | 83 min"
+    assert table["wall time if SQS answers at once, `copy`, 2 workers"] == (
+        "not measured | not measured"
+    )
+    assert table["peak memory, `multi`"] == "180 MiB | 180 MiB"
+    assert table["peak memory that a second worker adds"] == "110 MiB | 110 MiB"
+    assert table["calls to SQS: receive"] == "100,000 | 10,000,000"
+    assert night.sentence({"parts": parts}) == (
+        "A night of a million messages costs 51 s of CPU over TLS, 180 MiB of memory and 504 s at "
+        "15 ms a call to SQS: [`bench/RESULTS.md`](bench/RESULTS.md)."
+    )
