@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench import night
 from etl.config import Settings
 from etl.postgres import session
 from tests.integration.test_session import LEFT
@@ -18,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESULTS = DOCS / "reliability-results.jsonl"
 BITES = ROOT / "tests/chaos/mutants.json"
+BENCHMARKS = ROOT / "bench/results.json"
 
 # Faults whose name in the results would be mistaken for a column of the table.
 FAULTS = {"lost": "lost request"}
@@ -204,8 +207,15 @@ def bites() -> str:
     return table(("the program ...", "noticed by", "verdict"), rows)
 
 
+def night_cost() -> str:
+    """Say what a night costs, from the last results of the benchmarks."""
+    sentence = night.sentence(json.loads(BENCHMARKS.read_text()))
+    return textwrap.fill(sentence, 115, break_long_words=False, break_on_hyphens=False)
+
+
 # The pages with parts that are made here, and what makes each part.
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {"night": night_cost},
     DOCS / "architecture.md": {"packages": packages, "layers": layers},
     DOCS / "decisions/README.md": {"decisions": decisions},
     DOCS / "reliability.md": {"session": session_settings, "results": results, "bites": bites},
