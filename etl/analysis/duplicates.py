@@ -59,9 +59,9 @@ def exact_rows(source: Source, *, top: int | None = None) -> pd.DataFrame:
     Columns: those of the table, then ``copies`` (number of equal rows, at least 2; called
     ``copies_`` if the table has a column ``copies``).
     """
-    copies = _unused_name("copies", source.columns)
+    copies = unused_name("copies", source.columns)
     frame = source.ask("exact_rows", {"copies": quote_name(copies)}, top=top)
-    return _without_plain_values(source, frame, {name: name for name in source.columns})
+    return without_plain_values(source, frame, {name: name for name in source.columns})
 
 
 def over_time(source: Source) -> pd.DataFrame:
@@ -123,15 +123,28 @@ def repeats(
     (from the first row to the last). Null equals null. Most rows first. Empty if the table has no
     time column.
     """
+    within_seconds, fragments, aliases = repeat_options(source, within_seconds)
+    frame = source.ask("repeats", fragments, within_seconds=within_seconds, top=top)
+    return finished_repeats(source, frame, aliases)
+
+
+def repeat_options(
+    source: Source, within_seconds: float | None
+) -> tuple[float, dict[str, str], dict[str, str]]:
+    """Return the longest pause, the query's fragments, and the masked columns by their aliases."""
     if within_seconds is None:
         within_seconds = 60 if source.time is not None and source.time.type == "timestamp" else 0
     aliases = {f"masked{i}": name for i, name in enumerate(source.value_columns())}
     aliased = (f"{quote_name(name)} as {alias}" for alias, name in aliases.items())
     fragments = {"aliases": ", ".join(aliases), "aliased": ", ".join(aliased)}
-    frame = source.ask("repeats", fragments, within_seconds=within_seconds, top=top)
-    frame = _without_plain_values(source, frame, {"user": source.entity.name, **aliases})
+    return within_seconds, fragments, aliases
+
+
+def finished_repeats(source: Source, frame: pd.DataFrame, aliases: dict[str, str]) -> pd.DataFrame:
+    """Hide plain values, and call the masked columns by their names."""
+    frame = without_plain_values(source, frame, {"user": source.entity.name, **aliases})
     taken = frame.columns.tolist()
-    return frame.rename(columns={alias: _unused_name(n, taken) for alias, n in aliases.items()})
+    return frame.rename(columns={alias: unused_name(n, taken) for alias, n in aliases.items()})
 
 
 def token_keys(source: Source) -> pd.DataFrame:
@@ -168,12 +181,12 @@ def _of_column(source: Source, column: str, query: str, parameters: dict[str, An
     frame = source.ask(query, {"value": quote_name(column)}, **parameters)
     frame.insert(0, "column", pd.Series(column, index=frame.index, dtype="str"))
     origins = {"value": column, "user": source.entity.name}
-    return _without_plain_values(
+    return without_plain_values(
         source, frame, {name: origin for name, origin in origins.items() if name in frame}
     )
 
 
-def _without_plain_values(
+def without_plain_values(
     source: Source, frame: pd.DataFrame, origins: dict[str, str]
 ) -> pd.DataFrame:
     """Hide plain values of masked columns; *origins* maps columns of the frame to the table's."""
@@ -183,7 +196,8 @@ def _without_plain_values(
     return frame.assign(**hidden)
 
 
-def _unused_name(name: str, taken: Container[str]) -> str:
+def unused_name(name: str, taken: Container[str]) -> str:
+    """Lengthen a name until it is not taken."""
     while name in taken:
         name += "_"
     return name

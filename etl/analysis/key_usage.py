@@ -7,9 +7,11 @@ rows to the primary key. So check before comparing rows that their tokens are al
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
@@ -67,6 +69,17 @@ def incomparable(usage: pd.DataFrame, column: Column, key_ids: Collection[str]) 
     """
     is_other = (usage["column"] == column.name) & ~usage["key_id"].isin(key_ids)
     return int(usage.loc[is_other, "rows"].sum())
+
+
+def key_id_text(column: str) -> str:
+    """Return SQL for the key id of a value; null if the value is not a token.
+
+    :param column: quoted, for :func:`sqlalchemy.text`; as is what this returns
+    """
+    key_id = _key_id(sa.literal_column(column, sa.Text))
+    # This dialect leaves percent signs in the name as they are.
+    dialect: Any = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    return str(key_id.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 def _key_id(value: sa.ColumnElement[str]) -> sa.ColumnElement[str]:

@@ -83,7 +83,7 @@ def linked(
         )
     answer.insert(1, "column", answer["position"].map(dict(enumerate(columns))).astype("str"))
     total = {"groups": sizes.size, "users": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
-    return _frames(source, answer, sizes[chosen], total)
+    return frames(source, answer, sizes[chosen], total)
 
 
 def _large_groups(labels: Nodes, min_users: int) -> tuple[Nodes, Nodes]:
@@ -101,21 +101,26 @@ def _members(labels: Nodes, leaders: Nodes) -> dict[str, str]:
     return {"members": _array(members), "groups": _array(groups)}
 
 
-def _frames(source: Source, answer: pd.DataFrame, sizes: Nodes, total: dict[str, int]) -> Linked:
+def frames(source: Source, answer: pd.DataFrame, sizes: Nodes, total: dict[str, int]) -> Linked:
+    """Make the frames of the answer of the query "linked".
+
+    :param sizes: users of each group
+    :param total: the columns of the frame of that name
+    """
     # Before plain values are hidden, because hidden ones are all alike.
     is_first_user = ~answer.duplicated(["group", "column", "value"])
     _hide_plain_values(source, answer)
     ties = answer[is_first_user]
     edges = answer[["group", "column", "value", "user", "user_rows"]]
-    frames = {
+    named = {
         "groups": _groups(ties, sizes),
         "ties": ties[["group", "column", "value", "users", "rows"]].reset_index(drop=True),
         "edges": edges.rename(columns={"user_rows": "rows"}),
         "total": pd.DataFrame([total]),
     }
-    for frame in frames.values():
+    for frame in named.values():
         frame.attrs["query"] = answer.attrs["query"]
-    return Linked(**frames)
+    return Linked(**named)
 
 
 def _hide_plain_values(source: Source, answer: pd.DataFrame) -> None:
@@ -153,6 +158,11 @@ def _tied(source: Source, columns: list[str]) -> str:
         for i, name in enumerate(columns)
     ]
     return filled("tied", {"pairs": " union all ".join(pairs)})
+
+
+def query_of_linked(source: Source, columns: list[str]) -> str:
+    """Return the query that describes groups, for readers."""
+    return source.text("linked", {"tied": _tied(source, columns)})
 
 
 def _labels(source: Source, tied: str, exclude_shared: int | None) -> Nodes:

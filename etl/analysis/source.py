@@ -123,8 +123,7 @@ class Source:
             yield connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        # Works on a read replica too.
+    def _transaction(self) -> Iterator[sa.Connection]:  # works on a read replica too
         engine = self.engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
@@ -159,17 +158,19 @@ class Source:
         """Run a named query; return its rows, with the SQL in ``attrs["query"]``.
 
         :param fragments: SQL for the query's ``{places}``, besides :meth:`fragments`
-        :raises TableError: the table is missing
-        :raises DatabaseRefused: a privilege is missing
-        :raises DatabaseUnavailable: an outage
+
+        Raises what :meth:`reading` raises.
         """
-        text = filled(query, {**self.fragments(), **(fragments or {})})
+        text = sa.text(filled(query, {**self.fragments(), **(fragments or {})}))
         with self.reading() as connection:
-            answer = connection.execute(sa.text(text), {**self.bounds, **parameters})
-            frame = _frame(answer)
-        # Readers get plain SQL; only SQLAlchemy needs the backslash before a colon in a name.
-        frame.attrs["query"] = text.replace("\\:", ":")
+            frame = _frame(connection.execute(text, {**self.bounds, **parameters}))
+        frame.attrs["query"] = self.text(query, fragments)
         return frame
+
+    def text(self, query: str, fragments: Mapping[str, str] | None = None) -> str:
+        """Return a named query of this source for readers."""
+        # Only SQLAlchemy needs the backslash before a colon in a name.
+        return filled(query, {**self.fragments(), **(fragments or {})}).replace("\\:", ":")
 
     def without_plain_values(self, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
         """Replace what is not a token, if the column is masked: it may be a plain value."""
@@ -195,6 +196,8 @@ class Source:
         period = " and ".join(tests[name] for name in self.bounds)
         rows = f"(select * from {table} where {period})" if period else table  # noqa: S608  (quoted)
         return {
+            "table": table,
+            "period": period or "true",
             "logins": f"{rows} as logins",
             "user": quote_name(self.entity.name),
             "time": time,
@@ -217,8 +220,7 @@ def _nearest() -> Path:
         here = Path.cwd()
     except FileNotFoundError:  # somebody has deleted it
         return Path(FILE)
-    folders = (here, *here.parents)
-    files = (folder / FILE for folder in folders)
+    files = (folder / FILE for folder in (here, *here.parents))
     return next((file for file in files if file.is_file()), Path(FILE))
 
 

@@ -80,6 +80,11 @@ class ReportSettings(Section):
     time: Identifier | None = Field(
         None, description="column that says when it happened; default: the first date or timestamp"
     )
+    memory_mb: Positive = Field(
+        2048,
+        description="MiB in which the report may count the rows (85 bytes a row and more); if they "
+        "are not enough, Postgres counts, which takes several times as long",
+    )
 
 
 class LogSettings(Section):

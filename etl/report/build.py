@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from etl.analysis import duplicates
+from etl.analysis.at_once import AtOnce, ask_postgres
 from etl.analysis.linked import DEFAULT_TOP
+from etl.analysis.reader import CannotCount
 from etl.analysis.source import Source
 
 
@@ -70,16 +74,24 @@ def build_report(source: Source, choice: Choice) -> Report:
     :raises DatabaseRefused: a privilege is missing
     :raises DatabaseUnavailable: an outage
     """
+    try:
+        with source.snapshot() as snapshot:
+            return _report(snapshot, AtOnce(snapshot, choice.by).ask, choice)
+    except CannotCount:
+        with source.snapshot() as snapshot:
+            return _report(snapshot, partial(ask_postgres, snapshot, choice.by), choice)
+
+
+def _report(source: Source, ask: Callable[..., Any], choice: Choice) -> Report:
     now = dt.datetime.now(dt.UTC)
-    with source.snapshot() as snapshot:
-        sections = _sections(snapshot, choice)
-        headline = duplicates.headline(snapshot).iloc[0]
-        keys = duplicates.token_keys(snapshot)
-        notes = (
-            _redelivery_note(duplicates.deliveries(snapshot)),
-            *_key_notes(keys),
-            *_option_notes(snapshot, choice),
-        )
+    sections = _sections(ask, choice)
+    headline = ask("headline").iloc[0]
+    keys = ask("token_keys")
+    notes = (
+        _redelivery_note(duplicates.deliveries(source)),
+        *_key_notes(keys),
+        *_option_notes(source, choice),
+    )
     return Report(
         table=source.name,
         time=now,
@@ -95,27 +107,23 @@ def build_report(source: Source, choice: Choice) -> Report:
     )
 
 
-def _sections(source: Source, choice: Choice) -> list[Section]:
-    by = choice.by
+def _sections(ask: Callable[..., Any], choice: Choice) -> list[Section]:
     top = choice.top
     min_users = choice.min_users
-    linked = duplicates.linked(
-        source, by, exclude_shared=choice.exclude_shared, min_users=min_users, top=top
-    )
-    repeats = duplicates.repeats(source, within_seconds=choice.within_seconds, top=top)
-    shared_values = duplicates.shared_values(source, by, min_users=min_users, top=top)
+    linked = ask("linked", exclude_shared=choice.exclude_shared, min_users=min_users, top=top)
+    repeats = ask("repeats", within_seconds=choice.within_seconds, top=top)
     return [
-        _section("columns", duplicates.column_totals(source, by)),
-        _section("exact_rows", duplicates.exact_rows(source, top=top)),
-        _section("shared_values", shared_values),
-        _section("users_with_many", duplicates.users_with_many(source, by, top=top)),
+        _section("columns", ask("column_totals")),
+        _section("exact_rows", ask("exact_rows", top=top)),
+        _section("shared_values", ask("shared_values", min_users=min_users, top=top)),
+        _section("users_with_many", ask("users_with_many", top=top)),
         _section("repeats", repeats),
         _section("groups", linked.groups),
         _section("ties", linked.ties),
         _section("edges", linked.edges),
         _section("all_groups", linked.total),
-        _section("distribution", duplicates.distribution(source, by)),
-        _section("over_time", duplicates.over_time(source)),
+        _section("distribution", ask("distribution")),
+        _section("over_time", ask("over_time")),
     ]
 
 

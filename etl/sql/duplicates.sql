@@ -165,7 +165,9 @@ ties as (
     select "group", position, value, count(*) as users, sum(rows)::bigint as rows,
            row_number() over (partition by "group" order by count(*) desc, sum(rows) desc,
                               position, value collate "C") as nth,
-           row_number() over (partition by "group", position order by count(*) desc) as nth_of_column,
+           row_number() over (partition by "group", position
+                              order by count(*) desc, sum(rows) desc, value collate "C")
+               as nth_of_column,
            count(*) over (partition by "group", position) as values_of_column
     from edges group by "group", position, value
 )
@@ -174,3 +176,26 @@ select "group", position, value, users, ties.rows, values_of_column, entity as "
 from ties join edges using ("group", position, value)
 where (nth <= :max_ties or nth_of_column = 1) and nth_user <= :max_users
 order by "group", nth, nth_user
+
+-- countable --
+-- Whether the rows can be read as numbers: whether they have places, which takes the right to read
+-- all columns, and whether Postgres can hash them. The first column has the type of the time.
+select (select {time} from {table} limit 0) as time,
+       (select hash_record_extended(row({columns}), 0) from {table} limit 1) as hash,
+       (select relkind in ('r', 'p', 'm') and has_table_privilege(pg_class.oid, 'select')
+        from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where nspname = :schema and relname = :name)
+       and not exists (select from pg_inherits join pg_foreign_table on inhrelid = ftrelid)
+           as is_countable
+
+-- digests --
+-- The rows of the table as numbers of fixed size; see etl.analysis.digests.
+select {fields} from {table} where {period}
+
+-- named --
+-- Columns of chosen rows, in an order; nth is the position of the row in the choice.
+select chosen.nth, {shown}
+from unnest(cast(:parts as oid[]), cast(:places as tid[])) with ordinality
+    as chosen (part, place, nth)
+join {table} as logins on logins.ctid = chosen.place and logins.tableoid = chosen.part
+order by {order}

@@ -1,0 +1,253 @@
+"""The report counts in memory what Postgres would answer to each question."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+import yaml
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from etl.analysis import named
+from etl.analysis.at_once import AtOnce, ask_postgres
+from etl.analysis.linked import Linked
+from etl.analysis.reader import CannotCount, Reader
+from etl.analysis.source import Source, open_source
+from etl.analysis.tally import largest
+from etl.report.build import Choice, build_report
+from etl.report.html import render
+from tests.conftest import ROOT
+from tests.integration.test_duplicates import SLOW, create, fill, source, tables, token
+
+__all__ = ["source"]
+
+FRAMES = ("groups", "ties", "edges", "total")
+
+
+def questions(draw: Any) -> dict[str, dict[str, Any]]:
+    """Draw every question with its options."""
+    top = draw(st.sampled_from([None, 1, 2, 5, 20]))
+    at_least = draw(st.integers(2, 4))
+    limits = {"max_ties": draw(st.integers(1, 4)), "max_users": draw(st.integers(1, 4))}
+    return {
+        "headline": {},
+        "exact_rows": {"top": top},
+        "over_time": {},
+        "column_totals": {},
+        "shared_values": {"min_users": at_least, "top": top},
+        "users_with_many": {"min_values": at_least, "top": top},
+        "distribution": {},
+        "repeats": {"within_seconds": draw(st.sampled_from([None, 0, 1, 0.5, 86_400])), "top": top},
+        "linked": {
+            "exclude_shared": draw(st.sampled_from([None, 2, 3, 5])),
+            "min_users": at_least,
+            "top": top or 10,
+            **limits,
+        },
+        "token_keys": {},
+    }
+
+
+def check(source: Source, by: str | None, asked: dict[str, dict[str, Any]]) -> None:
+    """Compare all answers, their types and their queries."""
+    with source.snapshot() as snapshot:
+        at_once = AtOnce(snapshot, by)
+        for question, options in asked.items():
+            ours = at_once.ask(question, **options)
+            theirs = ask_postgres(snapshot, by, question, **options)
+            if isinstance(ours, Linked):
+                for name in FRAMES:
+                    same(getattr(ours, name), getattr(theirs, name))
+            else:
+                same(ours, theirs)
+
+
+def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    """Compare two frames."""
+    # Counts that no type of Postgres has decided.
+    is_typed = len(theirs) > 0 or "query" in theirs.attrs
+    assert_frame_equal(ours, theirs, check_dtype=is_typed)
+    assert ours.attrs == theirs.attrs
+
+
+@examples(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_every_answer_is_that_of_postgres(source: Source, data: st.DataObject) -> None:
+    """The tables are those of the tests that compare Postgres with pandas."""
+    fill(source, data.draw(tables(source)))
+    by = data.draw(st.sampled_from([None, *[c for c in source.columns if c != source.entity.name]]))
+    period = data.draw(st.sampled_from([None, "2026-03-29", "2026-03-29T00:01:00", "2026-03-30"]))
+    chosen = source.between(since=period)
+    check(chosen, by, questions(data.draw))
+
+
+ROWS = [
+    {"user_id": user, "masked_ip": token(i % 3), "create_date": "2026-11-01", "locale": "x"}
+    for i, user in enumerate("aabbccdd")
+]
+ALL: dict[str, dict[str, Any]] = {
+    "headline": {},
+    "exact_rows": {"top": 20},
+    "over_time": {},
+    "column_totals": {},
+    "shared_values": {"min_users": 2, "top": 20},
+    "users_with_many": {"top": 20},
+    "distribution": {},
+    "repeats": {"within_seconds": None, "top": 20},
+    "linked": {"exclude_shared": None, "min_users": 2, "top": 20},
+    "token_keys": {},
+}
+
+
+@pytest.fixture
+def logins(database_url: str) -> Iterator[Source]:
+    """The default table with a few logins."""
+    opened = open_source(ROOT / "config.yaml", {"DATABASE_URL": database_url})
+    create(opened)
+    fill(opened, ROWS)
+    yield opened
+    opened.engine.dispose()
+
+
+def execute(source: Source, *statements: str) -> None:
+    """Change the database of a source."""
+    with source.engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+
+
+def statements_of(source: Source) -> list[str]:
+    """Build a report; return the statements that name the table, without those for names."""
+    seen: list[str] = []
+    listen = partial(_note, seen)
+    sa.event.listen(source.engine, "before_cursor_execute", listen)
+    try:
+        build_report(source, Choice())
+    finally:
+        sa.event.remove(source.engine, "before_cursor_execute", listen)
+    return [text for text in seen if '"user_logins"' in text and "chosen" not in text]
+
+
+def _note(seen: list[str], connection: Any, cursor: Any, text: str, *rest: Any) -> None:
+    seen.append(text)
+
+
+def test_the_report_reads_the_table_once(logins: Source) -> None:
+    """Only the question whether it can is asked before; COPY passes SQLAlchemy by."""
+    assert len(statements_of(logins)) == 1
+    changed = logins.settings.report.model_copy(update={"memory_mb": 1})
+    settings = logins.settings.model_copy(update={"report": changed})
+    assert len(statements_of(dataclasses.replace(logins, settings=settings))) > 10
+
+
+def test_names_that_are_too_many_are_left_to_postgres(
+    logins: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "MAX_ROWS", 0)
+    check(logins, None, {name: options for name, options in ALL.items() if name != "token_keys"})
+
+
+def without_places(source: Source) -> None:
+    execute(
+        source,
+        "alter table user_logins rename to logins",
+        "create view public.user_logins as select * from logins",
+    )
+
+
+def with_an_endless_time(source: Source) -> None:
+    execute(source, "update user_logins set create_date = 'infinity' where user_id = 'a'")
+
+
+def with_a_type_without_hash(source: Source) -> None:
+    execute(source, "alter table user_logins alter locale type bit using b'1'")
+
+
+@pytest.mark.parametrize("change", [without_places, with_an_endless_time, with_a_type_without_hash])
+def test_rows_that_cannot_be_counted_are_left_to_postgres(
+    change: Callable[[Source], None], logins: Source
+) -> None:
+    """The report is the same; the place of a row, the type of a column or a time is the reason."""
+    change(logins)
+    with pytest.raises(CannotCount), logins.snapshot() as snapshot:
+        AtOnce(snapshot, None)
+    report = build_report(logins, Choice())
+    assert (report.rows, report.users) == (8, 4)
+
+
+def test_rows_of_all_partitions_are_found(logins: Source) -> None:
+    """Rows of different partitions may have the same place in theirs."""
+    execute(
+        logins,
+        "alter table user_logins rename to old",
+        "create table public.user_logins (like old) partition by list (user_id)",
+        *(
+            f"create table part_{user} partition of public.user_logins for values in ('{user}')"
+            for user in "abcd"
+        ),
+        "insert into public.user_logins select * from old",
+    )
+    check(logins, None, ALL)
+
+
+def test_many_masked_columns_and_a_table_without_time(database_url: str, tmp_path: Path) -> None:
+    """There is no time column and the user is masked too."""
+    text = {"max_length": 128, "type": "text", "nullable": True, "mask": True}
+    columns = [{"name": f"c{i}", "field": f"f{i}", **text} for i in range(11)]
+    file = tmp_path / "wide.yaml"
+    file.write_text(yaml.safe_dump({"table": {"name": "wide", "columns": columns}}))
+    wide = open_source(file, {"DATABASE_URL": database_url})
+    create(wide)
+    fill(wide, [{f"c{i}": token((row * i) % 5) for i in range(11)} for row in range(30)])
+    check(wide, None, ALL)
+    wide.engine.dispose()
+
+
+def test_plain_values_are_counted_and_not_shown(logins: Source) -> None:
+    """They were stored before the column was masked."""
+    execute(
+        logins,
+        "alter table user_logins drop constraint if exists masked_ip_is_token",
+        "insert into user_logins (user_id, masked_device_id) "
+        "select name, 'device of Ann' from unnest(array['a', 'b', 'b']) as names (name)",
+    )
+    check(logins, None, ALL)
+    report = build_report(logins, Choice())
+    assert "Ann" not in render(report)
+    assert any("3 values of 'masked_device_id' are not tokens" in note for note in report.notes)
+
+
+def test_an_interrupted_reading_closes_its_connection(
+    logins: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback would first receive the rest of the rows."""
+
+    def interrupt(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reader, "write", interrupt)
+    closed: list[Any] = []
+    sa.event.listen(logins.engine, "invalidate", lambda *given: closed.append(given))
+    with pytest.raises(KeyboardInterrupt), logins.snapshot() as snapshot:
+        AtOnce(snapshot, None)
+    assert len(closed) == 1
+    monkeypatch.undo()
+    assert build_report(logins, Choice()).rows == 8
+
+
+def test_many_equal_counts_are_cut_after_the_last_of_them() -> None:
+    """Which of them is shown depends on their names, which are not known yet."""
+    frame = pd.DataFrame({"group": [1, 1, 1, 2, 2], "n": [5, 3, 3, 1, 9], "m": [0, 1, 1, 0, 0]})
+    assert largest(frame, ["n", "m"], 1)["n"].tolist() == [9]
+    assert largest(frame, ["n", "m"], 3)["n"].tolist() == [9, 5, 3, 3]
+    best = largest(frame, ["n", "m"], 2, ["group"])
+    assert best[["group", "n"]].to_numpy().tolist() == [[1, 5], [1, 3], [1, 3], [2, 9], [2, 1]]
