@@ -1,9 +1,9 @@
 """Calls to SQS that wait for a thread: the receiving threads make them between two receives.
 
 In threads of their own, these calls would compete with the receives for the GIL at every answer.
-Threads of their own make them when nobody is receiving, or when the receivers are waiting in a long
-poll. Then nothing else uses the interpreter, and a call mostly waits for its answer, so many of
-them are in progress at a time.
+Threads of their own make them when nobody is receiving, when the receivers are waiting in a long
+poll, or when those that work are too few. Then little else uses the interpreter, and a call mostly
+waits for its answer, so many of them are in progress at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ Answer = TypeVar("Answer")
 
 # How long calls may wait for the receivers; a poll in progress can last for twenty seconds.
 TAKE_OVER_SECONDS = 0.1
+# How long all of them may take at the receivers' speed. While few messages come, one receiver is
+# enough for them, but not for the deletes of a large batch that was loaded before.
+MAX_SECONDS = 10.0
 
 # With answers after 20 ms, 8,000 messages take a second.
 MAX_CALL_THREADS = 16
@@ -56,9 +59,9 @@ class CallQueue:
         while not calls.ended.wait(TAKE_OVER_SECONDS):
             if self._is_left():
                 break
-            if calls.left == left and self.are_waiting:
+            made, left = left - calls.left, calls.left
+            if self.are_waiting and left * TAKE_OVER_SECONDS > made * MAX_SECONDS:
                 self._take_over(left)
-            left = calls.left
         return calls.answers()
 
     @property

@@ -56,6 +56,23 @@ def test_a_receiver_that_stops_asking_leaves_the_rest_to_others(
     assert len(set(made_in)) > 1
 
 
+def test_a_receiver_that_is_too_slow_is_helped(pool: ThreadPoolExecutor) -> None:
+    """It makes a call now and then, between the polls of a queue that is almost empty."""
+    waiting = CallQueue(2)
+    is_helped = threading.Event()
+    receiver = threading.get_ident()
+
+    def call(_: int) -> None:
+        if threading.get_ident() != receiver:
+            is_helped.set()
+
+    result = pool.submit(waiting.map, call, range(1_000))
+    while not result.done():
+        waiting.do_one()
+        is_helped.wait(0.02)
+    assert is_helped.is_set()
+
+
 def test_there_is_nothing_to_do_when_nothing_waits() -> None:
     """``do_one`` returns False when no call is waiting."""
     waiting = CallQueue(2)
