@@ -107,7 +107,7 @@ def dry_run(
             "all the same, add --use-last-receives"
         )
     # One thread: it must not receive more messages before it has seen the counts of the first.
-    one_receiver = {"queue": settings.queue.model_copy(update={"receivers": 1})}
+    one_receiver = {"queue": settings.queue.model_copy(update={"max_receivers": 1})}
     settings = settings.model_copy(update=one_receiver)
     quota = open_quota(settings.run.max_messages or settings.batch.rows)
     limits = run_limits(settings, ready.queue.is_fifo, ready.queue_state.visibility_seconds)

@@ -121,7 +121,7 @@ def send(
     settings = options.load_settings(config_path)
     from etl.demo import samples
     from etl.sqs.client import open_queue
-    from etl.sqs.send import send_bodies
+    from etl.sqs.send import SENDERS, send_bodies
     from etl.terminal import output
 
     if sample is not None:
@@ -136,7 +136,7 @@ def send(
         sent, refused = send_bodies(
             queue,
             output.track(bodies, "sending", sample),
-            settings.queue.receivers,
+            SENDERS,
             settings.queue.retry_seconds,
             group,
         )

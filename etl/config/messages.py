@@ -13,11 +13,12 @@ class QueueSettings(Section):
     """Where the messages come from."""
 
     url: str | None = Field(None, description="URL of the SQS queue")
-    receivers: int = Field(
-        2,
+    max_receivers: int = Field(
+        16,
         ge=1,
         le=32,
-        description="threads that receive in parallel; use more if SQS answers slowly",
+        description="maximum number of receives in flight; one while the queue is empty, more "
+        "while it is full and SQS takes time to answer",
     )
     wait_seconds: int = Field(
         5,

@@ -20,6 +20,9 @@ _WORD = re.compile(r"[A-Za-z]{1,16}")
 MAX_NUMBER = 9  # characters of a number that is repeated
 _COLUMNS = ("table", "columns")
 
+# Settings that have another name now.
+_RENAMED = {("queue", "receivers"): "queue.max_receivers"}
+
 
 def sentence(problem: Any, tree: Mapping[str, Any], origins: Mapping[Place, str]) -> str:
     """Say which setting is wrong, what it must be, and which line or variable it is from.
@@ -103,6 +106,8 @@ def _about(problem: Any, subject: str, rest: Place, tree: Mapping[str, Any], sai
     key = str(rest[0]) if in_column and rest else str(place[-1])
     if problem["type"] == "extra_forbidden":
         what = f"{subject}: unknown key {shown_name(key)}" if in_column else f"unknown {subject}"
+        if place in _RENAMED:
+            return f"{what}; its name is now {_RENAMED[place]!r}"
         known = fields(_model(place[:-1]))
         homes = [] if in_column or nearest(key, known) else _sections_with(key)
         return f"{what}; it belongs to {homes[0]!r}" if homes else what + suggestion(key, known)

@@ -40,7 +40,7 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
         read_timeout=settings.wait_seconds + ANSWER_SECONDS,
         # One connection for each receiver, heartbeat thread and thread that acknowledges, and for
         # the questions about the queue.
-        max_pool_connections=settings.receivers + MAX_CALL_THREADS + MAX_HEARTBEAT_THREADS + 2,
+        max_pool_connections=settings.max_receivers + MAX_CALL_THREADS + MAX_HEARTBEAT_THREADS + 2,
     )
     access = find_access("sqs", environment, queue_url=url)
     client = open_client(access, config)

@@ -40,7 +40,7 @@ class Consumer:
         queue: Queue,
         visibility_seconds: int,
         limits: Limits,
-        receivers: int,
+        max_receivers: int,
         stop: Stop,
         quota: Quota,
         sent_time_column: str | None = None,
@@ -49,7 +49,7 @@ class Consumer:
     ) -> None:
         """Prepare the threads.
 
-        :param receivers: threads that receive
+        :param max_receivers: threads that receive
         :param sent_time_column: a column that is made from the messages' SentTimestamp
         :param warns: of a visibility timeout that is too short
         """
@@ -76,7 +76,7 @@ class Consumer:
             queue,
             self._heartbeat,
             limits,
-            receivers,
+            max_receivers,
             stop,
             quota,
             self._calls,
@@ -236,7 +236,7 @@ def open_consumer(
         queue,
         state.visibility_seconds,
         replace(limits, max_receive_count=state.max_receive_count),
-        settings.queue.receivers,
+        settings.queue.max_receivers,
         stop,
         quota,
         next((column.name for column in settings.table.columns if column.attribute), None),

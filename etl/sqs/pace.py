@@ -141,6 +141,11 @@ class Pace:
             self._caution = caution
             self.rows = min(self.rows, self._cautious_rows())
 
+    @property
+    def is_careful(self) -> bool:
+        """Whether the batch holds messages that have few receives left."""
+        return self._caution <= NEARLY_LAST
+
     def loader_is_free(self, now: float) -> None:
         """Note that the batch taken last is loaded, and the next one is wanted."""
         self._loaded += self._loading

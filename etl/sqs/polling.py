@@ -11,6 +11,7 @@ from etl.errors import QueueRefused, QueueUnavailable
 from etl.sqs.limits import Limits, Stop
 from etl.sqs.message import Message
 from etl.sqs.queue import Queue
+from etl.sqs.receives import Receives
 from etl.sqs.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,21 @@ class Polling:
     """Receives with the waits that the timers allow, and asks the queue before the run ends."""
 
     def __init__(
-        self, queue: Queue, limits: Limits, stop: Stop, changed: threading.Condition
+        self,
+        queue: Queue,
+        limits: Limits,
+        stop: Stop,
+        changed: threading.Condition,
+        max_receives: int,
     ) -> None:
         """Prepare to poll.
 
         :param changed: guards everything here; the caller may hold it
+        :param max_receives: in flight at a time
         """
         self.timers = Timers(limits, time.monotonic())
+        self.receives = Receives(max_receives)
+        self._max_receives = max_receives
         self.is_awaited = False  # whether the main thread waits for a batch, or else loads one
         self._queue = queue
         self._limits = limits
@@ -43,31 +52,50 @@ class Polling:
         """Count the times from now on."""
         self.timers = Timers(self._limits, time.monotonic())
 
-    def receive(self, rows: int, number: int) -> list[Message]:
+    def receive(self, rows: int, number: int) -> tuple[list[Message], float]:
         """Receive, waiting out an outage of SQS for as long as the configuration allows.
 
-        Nothing comes after a stop. Messages that come are the caller's to note in the timers.
+        Nothing comes after a stop, or from a failed call if enough other receives are in flight.
+        Messages that come are the caller's to note.
 
         :param number: of the thread
+        :returns: the messages, and the seconds of waiting for them, without the call's CPU time
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: the outage lasts too long
         """
         backoff = Backoff(self._limits.retry_seconds, lambda: self._stop.reason is not None)
         while self._stop.reason is None:
             wait_seconds = self._begin(number)
+            began, cpu_began = time.monotonic(), time.thread_time()
             try:
                 messages = self._queue.receive(rows, wait_seconds)
             except QueueUnavailable as error:
                 with self._changed:
                     self._outage = error
                     self.timers.queue_was_away(number, time.monotonic())
+                    self.receives.nothing_came()
+                    if self.timers.polls_in_progress >= self.receives.allowed:
+                        break
                 backoff.pause(error)
                 continue
+            now, cpu_seconds = time.monotonic(), time.thread_time() - cpu_began
             if not messages:
                 with self._changed:
-                    self.timers.nothing_came(number, wait_seconds, time.monotonic())
-            return messages
-        return []
+                    self.receives.nothing_came()
+                    self.timers.nothing_came(number, wait_seconds, now)
+            return messages, now - began - cpu_seconds
+        return [], 0.0
+
+    def messages_came(self, number: int, messages: int, rows: int, wait_seconds: float) -> None:
+        """Note what a receive of *rows* has brought."""
+        self.timers.messages_came(number, time.monotonic())
+        self.receives.messages_came(messages, rows, wait_seconds)
+
+    @property
+    def wanted(self) -> int:
+        """Receives that should be in progress; others take the place of those that hang."""
+        late = self.timers.late_polls(time.monotonic())
+        return min(self.receives.allowed + late, self._max_receives)
 
     def _begin(self, number: int) -> int:
         """Pause if the last answers came at once; return how long to poll, in whole seconds."""

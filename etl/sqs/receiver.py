@@ -1,17 +1,15 @@
 """Receives in the background and gathers messages into batches.
 
-Several threads long-poll into one buffer, which is the next batch. While a batch is being loaded,
-the buffer fills up to the batch's own limits; then the threads wait. So at most two batches are in
-memory, and in flight; :class:`etl.sqs.pace.Pace` says how many rows that is. Where SQS answers at
-once, only the first thread works: the others could not receive meanwhile, and would only compete
-with it for the GIL.
+Threads long-poll into one buffer, which is the next batch. While a batch is being loaded, the
+buffer fills up to the batch's own limits; then the threads wait. So at most two batches are in
+memory, and in flight; :class:`etl.sqs.pace.Pace` says how many rows that is, and
+:class:`etl.sqs.receives.Receives` how many threads work.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 
 from etl.errors import EtlError
 from etl.sqs.arrivals import Arrivals
@@ -24,12 +22,8 @@ from etl.sqs.pace import Pace
 from etl.sqs.polling import TICK_SECONDS, Polling
 from etl.sqs.queue import Queue
 from etl.sqs.quota import Quota
+from etl.sqs.threads import Threads
 from etl.sqs.work import WorkClock
-
-# A receive takes about 0.7 ms of CPU. When answers arrive faster than this, there is no wait worth
-# filling with another receive. From a queue in the same region an answer takes 5 ms or more.
-QUICK_SECONDS = 0.003
-RECENT = 16  # receives; the quickest of them counts, since any of them may have waited for its turn
 
 
 class Receiver:
@@ -40,14 +34,14 @@ class Receiver:
         queue: Queue,
         heartbeat: Heartbeat,
         limits: Limits,
-        threads: int,
+        max_receivers: int,
         stop: Stop,
         quota: Quota,
         calls: CallQueue,
         arrivals: Arrivals | None = None,
         clock: WorkClock | None = None,
     ) -> None:
-        """Prepare the threads.
+        """Prepare to receive.
 
         :param calls: other calls to SQS, which the threads make between two receives
         :param arrivals: releases what arrives damaged; without it, every message is taken as it is
@@ -59,7 +53,8 @@ class Receiver:
         self._stop = stop
         self._quota = quota
         self._calls = calls
-        self._changed = threading.Condition()  # guards everything below
+        self._threads = Threads("receiver", self._work)
+        self._changed = threading.Condition(self._threads.lock)  # guards everything below
         self._pace = Pace(
             limits.max_rows,
             heartbeat.visibility_seconds,
@@ -69,13 +64,7 @@ class Receiver:
             grows=limits.grows,
         )
         self._buffer = Buffer(self._pace.rows, limits.max_bytes)
-        self._polling = Polling(queue, limits, stop, self._changed)
-        self._answer_seconds: deque[float] = deque(maxlen=RECENT)
-        self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"receiver-{i}", daemon=True)
-            for i in range(threads)
-        ]
-        self._working = 0
+        self._polling = Polling(queue, limits, stop, self._changed, max_receivers)
         self._has_ended = False
         self.received = 0  # deliveries
         self.error: BaseException | None = None
@@ -84,9 +73,8 @@ class Receiver:
         """Begin to receive."""
         self._stop.request_after(self._limits.max_seconds)
         self._polling.start()
-        self._working = len(self._threads)
-        for thread in self._threads:
-            thread.start()
+        with self._changed:
+            self._put_to_work()
 
     def take(self) -> list[Message] | None:
         """Wait for the next batch, with distinct message ids; None when receiving has ended.
@@ -104,6 +92,7 @@ class Receiver:
                 while not self._is_closed() and not self._is_idle():
                     self._changed.wait(TICK_SECONDS)
                     self._stop_if_due()
+                    self._put_to_work()
                 if not self._is_idle():
                     self._polling.is_awaited = False
                     if self._stop.release_rest or not self._buffer:
@@ -117,9 +106,9 @@ class Receiver:
         If the rest is to be left, this does not wait, and what such a poll brings is not counted.
         """
         self._stop.request("error")
-        for thread in self._threads:
-            while thread.is_alive() and not self._stop.leave_rest:
-                thread.join(TICK_SECONDS)
+        with self._changed:
+            self._threads.wake_all()
+        self._threads.join(TICK_SECONDS, lambda: self._stop.leave_rest)
         with self._changed:
             self._has_ended = True
             return self._empty()
@@ -150,7 +139,7 @@ class Receiver:
         if self._stop.reason is not None:
             # Whatever the last polls bring belongs to the last batch, unless the time is up.
             is_over = self._stop.release_rest or self._stop.is_time_up
-            return self._working == 0 or is_over or self._buffer.is_full
+            return self._threads.working == 0 or is_over or self._buffer.is_full
         if not self._buffer:
             return False
         is_old = self._polling.timers.batch_is_old(time.monotonic())
@@ -176,13 +165,22 @@ class Receiver:
         self._pace.batch_was_taken(len(messages), now, self._heartbeat.call_seconds)
         self._buffer.max_rows = self._pace.rows
         self._changed.notify_all()
+        self._put_to_work()
         return messages
+
+    @property
+    def _needed(self) -> int:
+        """Threads with something to do; at least one, which waits for it."""
+        has_work = self._buffer.room or self._calls.are_waiting
+        return self._polling.wanted if has_work else 1
+
+    def _put_to_work(self) -> None:
+        if self._stop.reason is None:
+            self._threads.put_to_work(self._needed)
 
     def _work(self, number: int) -> None:
         try:
-            while self._stop.reason is None and self.error is None:
-                if number and self._one_receiver_suffices():
-                    continue
+            while self._may_work():
                 rows = self._reserve()
                 self._calls.do_one()
                 if rows:
@@ -191,16 +189,18 @@ class Receiver:
             self.error = error
         finally:
             with self._changed:
-                self._working -= 1
+                self._threads.one_ended()
                 self._changed.notify_all()
 
-    def _one_receiver_suffices(self) -> bool:
-        """Wait a moment if SQS answers at once; return whether it does."""
+    def _may_work(self) -> bool:
+        """Park this thread while it is not needed; return False at the end."""
         with self._changed:
-            if self._answer_seconds and min(self._answer_seconds) >= QUICK_SECONDS:
-                return False
-            self._changed.wait(TICK_SECONDS)
-            return True
+            while self._stop.reason is None and self.error is None:
+                self._put_to_work()
+                if self._threads.working <= self._needed:
+                    return True
+                self._threads.park()
+            return False
 
     def _reserve(self) -> int:
         """Reserve rows in the buffer for the next receive; 0 when there is no room for now.
@@ -222,11 +222,11 @@ class Receiver:
 
     def _receive(self, rows: int, number: int) -> None:
         messages: list[Message] = []
-        has_come = False
+        came, wait_seconds = 0, 0.0
         began = time.monotonic()
         try:
-            messages = self._polling.receive(rows, number)
-            if has_come := bool(messages):
+            messages, wait_seconds = self._polling.receive(rows, number)
+            if came := len(messages):
                 self._clock.receive_brought_messages(began, time.monotonic())
             self._heartbeat.hold(messages)
             if self._arrivals is not None:
@@ -234,9 +234,8 @@ class Receiver:
         finally:
             with self._changed:
                 if not self._has_ended:
-                    self._answer_seconds.append(time.monotonic() - began)
-                    if has_come:
-                        self._polling.timers.messages_came(number, time.monotonic())
+                    if came:
+                        self._polling.messages_came(number, came, rows, wait_seconds)
                     self._add(messages, rows)
 
     def _add(self, messages: list[Message], reserved: int) -> None:
@@ -244,6 +243,8 @@ class Receiver:
         self._quota.put_back(reserved - len(messages))
         self.received += len(messages)
         self._pace.messages_came(messages)
+        if self._pace.is_careful:
+            self._polling.receives.few_receives_are_left()
         self._buffer.max_rows = self._pace.rows
         if self._is_closed():
             self._changed.notify_all()

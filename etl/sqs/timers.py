@@ -25,6 +25,9 @@ LAST_POLL_SECONDS = 1.0
 
 ASK_SECONDS = 1.0  # at least this long between two questions for the queue's own numbers
 
+# The answer to a poll that lasts for this much longer than it asked for may never come.
+LATE_SECONDS = 2.0
+
 # SQS delivers nothing while 120,000 messages are in flight. Its counts are approximate.
 MAX_IN_FLIGHT = 0.95 * 120_000
 
@@ -149,6 +152,16 @@ class Timers:
             return False
         end = max(self._silent_from + self._limits.idle_seconds, self._may_ask_at)
         return self._silent_until >= end and all(began >= end for began in self._polls.values())
+
+    @property
+    def polls_in_progress(self) -> int:
+        """Receives that have not been answered."""
+        return len(self._polls)
+
+    def late_polls(self, now: float) -> int:
+        """Receives in progress whose answer may never come."""
+        began = now - self._limits.wait_seconds - LATE_SECONDS
+        return sum(poll_began < began for poll_began in self._polls.values())
 
     def away_seconds(self, now: float) -> float:
         """How long SQS has not answered any receive."""

@@ -85,7 +85,7 @@ def groups_in_order(job: Job) -> dict[str, int]:
     ("counts", "more"),
     [
         ({"only": 100}, {}),
-        ({"a": 57, "b": 3, "c": 31}, {"ETL_QUEUE__RECEIVERS": "4"}),
+        ({"a": 57, "b": 3, "c": 31}, {"ETL_QUEUE__MAX_RECEIVERS": "4"}),
         ({f"g{i}": 12 for i in range(30)}, {"ETL_BATCH__ROWS": "50", "ETL_LOAD__METHOD": "copy"}),
         ({"only": 40}, {"ETL_QUEUE__WAIT_SECONDS": "0"}),
         ({"a": 25, "b": 25}, {"ETL_RUN__WORKERS": "2"}),

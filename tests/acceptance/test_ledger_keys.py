@@ -197,7 +197,7 @@ def test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next(
         connection.execute(sa.text("alter table user_logins add check (user_id not like 'bad%')"))
     job.send(*[event(user_id=user, login_id="l") for user in ("bad 1", "bad 2", "good", "late")])
     job.send(event(user_id="bad 3", login_id="m"), event(user_id="good too", login_id="n"))
-    summary = drain("field:login_id", queue__receivers=1)
+    summary = drain("field:login_id", queue__max_receivers=1)
     assert summary.counts.loaded == 2
     assert summary.counts.quarantined + summary.counts.already_handled == 4
     job.send(event(user_id="good at last", login_id="m"), event(user_id="x", login_id="l"))

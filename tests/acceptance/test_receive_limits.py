@@ -46,7 +46,7 @@ def dead_letters(job: Job) -> int:
 def test_good_messages_of_the_past_do_not_pay_for_bad_ones(job: Job, rows: str) -> None:
     """A producer's mistake after 1,500 good messages stops the run, whatever the batches are."""
     job.send(*logins(1500), *("{}" for _ in range(1400)))
-    summary = job.run(code=3, ETL_BATCH__ROWS=rows, ETL_QUEUE__RECEIVERS="1")
+    summary = job.run(code=3, ETL_BATCH__ROWS=rows, ETL_QUEUE__MAX_RECEIVERS="1")
     assert "messages in a row failed a check" in summary["problem"]
     assert summary["quarantined"] <= 500
     assert job.left() == 2900 - summary["loaded"] - summary["quarantined"]

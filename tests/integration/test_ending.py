@@ -125,26 +125,30 @@ def test_answers_slower_than_the_idle_time_do_not_end_the_run(start: Open, threa
 
 
 def test_a_poll_without_an_answer_is_waited_for(start: Open) -> None:
-    """One thread is told that the queue is empty, while another still waits to hear."""
-    queue = StandInQueue()
+    """One thread is told that the queue is empty, while another still waits to hear.
+
+    After a while it is asked again, since the answer to the other poll may never come.
+    """
+    queue = StandInQueue(30)
     answer = threading.Event()
+    was_told: list[bool] = []
 
     def hang(number: int) -> None:
         time.sleep(0.01)  # or one thread would receive alone
-        if number == 1:
-            answer.wait(60)
+        if number == 3:
+            was_told.append(answer.wait(30))
             queue.left = 7
 
     queue.before_answer = hang
-    receiver, stop = start(queue, threads=2)
+    receiver, stop = start(queue, threads=2, wait_seconds=1)
     with ThreadPoolExecutor(1) as pool:
         total = pool.submit(drained, receiver)
         idle_at = time.monotonic() + 4 * LIMITS.idle_seconds
-        while (len(queue.waits) < 8 or time.monotonic() < idle_at) and not total.done():
+        while (len(queue.waits) < 12 or time.monotonic() < idle_at) and not total.done():
             time.sleep(0.01)
         reason = stop.reason
         answer.set()
-        assert (reason, total.result()) == (None, 7)
+        assert (reason, total.result(), was_told) == (None, 37, [True])
     assert stop.reason == "idle"
 
 

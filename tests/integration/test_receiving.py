@@ -107,7 +107,7 @@ def test_several_threads_receive_only_where_answers_take_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where SQS answers at once, the first thread receives alone."""
-    monkeypatch.setattr("etl.sqs.receiver.QUICK_SECONDS", quick_seconds)
+    monkeypatch.setattr("etl.sqs.receives.QUICK_SECONDS", quick_seconds)
     receive, names = queue.receive, set()
 
     def noting(limit: int, wait_seconds: int) -> list[Message]:

@@ -79,7 +79,7 @@ def test_a_number_is_read_as_yaml_12_has_it(tmp_path: Path, text: str) -> None:
     ["1_000", "0b1", "10:00", "many", "true", "5 rows", "''", "'1,000'", "[5]", "{a: 1}", "0o9",
      "1.5", ".inf", ".nan", "9" * 5000, "1e999", "null", "2024-01-01", "\u0665"],
 )  # fmt: skip
-@pytest.mark.parametrize("setting", ["batch.rows", "batch.bytes", "queue.receivers"])
+@pytest.mark.parametrize("setting", ["batch.rows", "batch.bytes", "queue.max_receivers"])
 def test_what_is_no_whole_number_is_refused(tmp_path: Path, text: str, setting: str) -> None:
     """The sentence says what is allowed, and where the value is."""
     section, key = setting.split(".")
@@ -187,6 +187,10 @@ def test_a_list_in_a_variable_is_yaml_or_json(tmp_path: Path, text: str) -> None
         ({"ETL_QUEUE__URL": "x", "ETL_Queue__url": "y"}, "are the same setting"),
         ({"ETL_REPORT__ENTITY": "postgresql://u:Hunter2@h/d"}, "report.entity is (a name that is"),
         ({"ETL_REPORT__TIME": "tiem"}, "column of the table; known are a (ETL_REPORT__TIME)"),
+        (
+            {"ETL_QUEUE__RECEIVERS": "2"},
+            "unknown setting 'queue.receivers'; its name is now 'queue.max_receivers' (ETL",
+        ),
         ({"ETL_QUEUE__ROWS": "5"}, "unknown setting 'queue.rows'; it belongs to 'batch' (ETL"),
         ({"ETL_KEYRING_FLIE": "5"}, "did you mean 'ETL_KEYRING_FILE'?"),
         ({"ETL_BATCH_ROWS": "5"}, "did you mean 'ETL_BATCH__ROWS'?"),
@@ -320,8 +324,8 @@ MERGES = "a: &a0 {x: 1}\n" + "".join(
         ("queue: é".encode("latin-1"), "cannot read 'config.yaml': not text in UTF-8"),
         (TABLE + "5: 1\n", "unknown section '5'"),
         (TABLE + "~: 1\n", "unknown section '~'"),
-        (TABLE + "queue: [a]\n", "section 'queue': must hold keys such as url, receivers"),
-        (TABLE + "queue: text\n", "section 'queue': must hold keys such as url, receivers"),
+        (TABLE + "queue: [a]\n", "section 'queue': must hold keys such as url, max_receivers"),
+        (TABLE + "queue: text\n", "section 'queue': must hold keys such as url, max_receivers"),
         ("table:\n  columns:\n    email: {type: text}\n", "'table.columns': must be a list (con"),
         ("table:\n  columns:\n  - name: a\n  -\n", "column number 2: must hold keys such as name"),
         (TABLE + "database: 7\n", "section 'database': must hold keys such as"),
@@ -397,7 +401,7 @@ def test_a_character_from_a_web_page_is_named(tmp_path: Path, code: int, line: s
 )
 def test_what_is_not_yaml_says_why(tmp_path: Path, line: str, hint: str) -> None:
     """The reader itself complains one line later."""
-    said = problem(tmp_path, f"queue:\n  wait_seconds: 1\n  {line}\n  receivers: 1\n{TABLE}")
+    said = problem(tmp_path, f"queue:\n  wait_seconds: 1\n  {line}\n  max_receivers: 1\n{TABLE}")
     assert said.startswith("'config.yaml' is not YAML at line ")
     assert hint in said
 

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from etl.sqs.limits import Limits
-from etl.sqs.timers import FALSE_ANSWERS, MAX_IN_FLIGHT, MAX_PAUSE_SECONDS, Timers
+from etl.sqs.timers import (
+    FALSE_ANSWERS,
+    LATE_SECONDS,
+    MAX_IN_FLIGHT,
+    MAX_PAUSE_SECONDS,
+    Timers,
+)
 
 A, B = 0, 1  # two polls that can be in progress at once
 
@@ -466,3 +472,14 @@ def test_false_empty_answers_lose_no_message(quiet_seconds: float) -> None:
     assert (sum(sizes), queue.messages) == (5000, 0)
     if quiet_seconds:
         assert len(sizes) == 1
+
+
+def test_a_poll_that_lasts_too_long_is_late() -> None:
+    """Its answer may never come, so it counts as none of the receives in progress."""
+    clock = timers()
+    clock.poll_began(A, 1000.0)
+    clock.poll_began(B, 1001.0)
+    late = 1000.0 + 5 + LATE_SECONDS
+    assert [clock.late_polls(late + more) for more in (0, 0.5, 1.5)] == [0, 1, 2]
+    clock.nothing_came(A, 5, late + 1.5)
+    assert (clock.late_polls(late + 1.5), clock.polls_in_progress) == (1, 1)
