@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from etl import schema
+from etl import validate
 from etl.batch import prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
@@ -32,7 +32,7 @@ def masked_frame(count: int, settings: Settings, keyring: Keyring) -> pd.DataFra
     now_ms = time.time_ns() // 1_000_000
     bodies = itertools.islice(itertools.cycle(samples.bodies(POOL, SEED, bad_share=0)), count)
     received = [Message(str(uuid.uuid4()), body, "", now_ms, body_md5(body)) for body in bodies]
-    frame_schema = schema.frame_schema(settings.table.columns)
+    frame_schema = validate.frame_schema(settings.table.columns)
     return prepare(received, settings, frame_schema, keyring).masked
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from etl import config, job
-from etl.worker import tune_interpreter
+from etl.workers.interpreter import tune_interpreter
 
 # The name of a stage and its function. The functions that it calls count as part of the stage,
 # unless they are listed as well.

@@ -44,7 +44,9 @@ Exit codes:
 def start() -> None:
     """Run the command line; turn errors into one line and an exit code."""
     from etl import logs
+    from etl.workers.interpreter import prepare_imports
 
+    prepare_imports()
     logs.open_standard_streams()
     logs.hide_values_in_tracebacks()
     # A core dump would hold plain values and keys.

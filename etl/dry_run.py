@@ -11,11 +11,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
 from etl.batch import prepare
 from etl.config import Settings
+from etl.crypto.keyring import Keyring
 from etl.errors import EtlError, LastReceives, UsageError
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
@@ -23,7 +25,7 @@ from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
 from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import limited_engine
-from etl.preflight import Ready, check_keys_and_queue, warn_of_dead_letters
+from etl.preflight import check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import check_counts, reasons
 from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
 from etl.sqs.consumer import Consumer, open_consumer
@@ -31,6 +33,7 @@ from etl.sqs.limits import Stop
 from etl.sqs.message import Message
 from etl.sqs.quota import open_quota
 from etl.sqs.run_limits import run_limits
+from etl.validate import frame_schema
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +96,7 @@ def dry_run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment, stop)
+    schema = frame_schema(settings.table.columns)
     is_open = first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
     # A wrong password that is sent again may lock the account.
@@ -125,7 +129,7 @@ def dry_run(
     began = time.monotonic()
     with consumer:
         try:
-            _try_batches(consumer, settings, ready, findings, show_rows)
+            _try_batches(consumer, settings, schema, ready.keyring, findings, show_rows)
         finally:
             consumer.release(findings.messages)
     try:
@@ -155,12 +159,17 @@ def dry_run(
 
 
 def _try_batches(
-    consumer: Consumer, settings: Settings, ready: Ready, findings: _Findings, show_rows: int
+    consumer: Consumer,
+    settings: Settings,
+    schema: Any,
+    keyring: Keyring,
+    findings: _Findings,
+    show_rows: int,
 ) -> None:
     while (messages := consumer.take()) is not None:
         # Held to the end: a message released now would be received again at once.
         findings.messages += messages
-        batch = prepare(messages, settings, ready.schema, ready.keyring)
+        batch = prepare(messages, settings, schema, keyring)
         rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
         findings.planned.loaded += len(rows)
         findings.planned.quarantined += batch.rejects["message_id"].nunique()

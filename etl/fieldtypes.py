@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -171,9 +170,14 @@ def _convert_distinct(convert: Callable[[str], Any]) -> Callable[[Values], Any]:
 
 
 def _array(dtype: str) -> Callable[[Values], Any]:
-    # Nullable arrays, because a single null turns the integers of a plain one into floats.
-    array: Callable[..., Any] = pd.array
-    return lambda values: array(list(values), dtype=dtype)
+    def convert_all(values: Values) -> Any:
+        import pandas as pd
+
+        # Nullable arrays, because a single null turns the integers of a plain one into floats.
+        array: Callable[..., Any] = pd.array
+        return array(list(values), dtype=dtype)
+
+    return convert_all
 
 
 def _keep(values: Values) -> Values:

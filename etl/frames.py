@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 REJECT_COLUMNS = ["message_id", "column", "check"]
 
@@ -45,4 +47,6 @@ def time_text(time: pd.Timestamp, zone: str = "") -> str:
 
 def rejects(rows: Iterable[Reject]) -> pd.DataFrame:
     """Make a frame of rejects in the given order; all object."""
+    import pandas as pd
+
     return pd.DataFrame(list(rows), columns=REJECT_COLUMNS, dtype=object)

@@ -6,14 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
 from etl.backoff import Backoff
-from etl.batch import Batch, BatchId, prepare, store
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, QuarantineBudget
@@ -24,6 +22,11 @@ from etl.postgres.watchdog import Watchdog
 from etl.runs import Counts, Share, Totals
 from etl.sqs.consumer import Consumer
 from etl.sqs.message import Message
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from etl.batch import Batch
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +49,22 @@ class Drain:
     engine: sa.Engine
     watchdog: Watchdog  # of the engine's connections
     keyring: Keyring
-    schema: Any  # pandera's DataFrameSchema
     share: Share
     pruner: ledger.Pruner
     budget: quarantine.Budget
     totals: Totals = field(default_factory=Totals)
+    schema: Any = None  # pandera's DataFrameSchema, once the stages are loaded
+
+    def load_stages(self) -> None:
+        """Import the stages, and with them pandas and pandera, unless it was done before.
+
+        That takes most of the CPU of a run's start, and a run that finds no message does without.
+        """
+        if self.schema is None:
+            import etl.batch  # noqa: F401  (the functions below import from it)
+            from etl.validate import frame_schema
+
+            self.schema = frame_schema(self.settings.table.columns)
 
 
 def run(drain: Drain) -> None:
@@ -77,6 +91,7 @@ def _load_next(drain: Drain) -> bool:
         return False
     undecided: list[Message] = []
     try:
+        drain.load_stages()
         while messages and (waiting := _load_messages(drain, messages)):
             undecided += [m for m in messages if m.message_id in waiting]
             messages = [m for m in messages if m.message_id not in waiting]
@@ -93,6 +108,8 @@ def _load_next(drain: Drain) -> bool:
 
 def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
     """Load these messages, or else return the ids of those that must wait for the next batch."""
+    from etl.batch import prepare
+
     try:
         batch = prepare(messages, drain.settings, drain.schema, drain.keyring)
         totals = _load_patiently(drain, batch)
@@ -163,6 +180,8 @@ def _load_unless_committed(drain: Drain, batch: Batch, note: Callable[[Totals], 
 
 def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
     """Run one batch's transaction: rows, ledger, quarantine and counts commit together."""
+    from etl.batch import BatchId, store
+
     settings = drain.settings
     run_id = drain.share.run.run_id
     batch_id = BatchId(run_id, drain.share.batch_number(drain.totals.batches))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -23,7 +22,7 @@ from etl.postgres.tables import create_tables
 from etl.postgres.target import check_target
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Run
-from etl.schema import frame_schema
+from etl.schema import check_columns
 from etl.sqs.client import open_queue
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters
 from etl.sqs.first_answer import first_answer, until_stopped
@@ -35,12 +34,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ready:
-    """What a worker needs and was checked: keys, queue, and the schema of the raw frame."""
+    """What a worker needs and was checked: the keys and the queue."""
 
     keyring: Keyring
     queue: Queue
     queue_state: QueueState  # at the start
-    schema: Any  # pandera's DataFrameSchema
 
     def dead_letters(self) -> DeadLetters | None:
         """Count the dead letters; None if there is no such queue, or it cannot be asked."""
@@ -58,13 +56,13 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], sto
     """
     siv.check_vectors()
     keyring = until_stopped(lambda: load_keyring(environment), stop, "Secrets Manager")
-    schema = frame_schema(settings.table.columns)
+    check_columns(settings.table.columns)
     queue = until_stopped(
         lambda: open_queue(settings.queue, environment),
         stop,
         "the service that gives the AWS credentials",
     )
-    return Ready(keyring, queue, _queue_state(queue, settings.queue.retry_seconds, stop), schema)
+    return Ready(keyring, queue, _queue_state(queue, settings.queue.retry_seconds, stop))
 
 
 def _queue_state(queue: Queue, retry_seconds: float, stop: Stop) -> QueueState:

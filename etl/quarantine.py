@@ -8,10 +8,9 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 
 from etl.config import QuarantineSettings, Settings
@@ -23,6 +22,9 @@ from etl.postgres.engine import transaction
 from etl.postgres.findings import Check
 from etl.postgres.queries import queries
 from etl.sqs.message import Message
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ def with_sample(
     :param rejects: of the batch, besides those of the error; columns as of :func:`store`
     :returns: the error with all rejects, which says how to look at the sample if one was stored
     """
+    import pandas as pd
+
     refused = pd.concat([rejects, error.rejects], ignore_index=True).drop_duplicates()
     chosen = _choose(refused, settings.quarantine.sample_messages)
     sample = refused[refused["message_id"].isin(chosen)]

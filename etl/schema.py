@@ -1,4 +1,4 @@
-"""The columns of config.yaml -> pandera schema, conversions, table columns."""
+"""The columns of config.yaml -> checks, conversions, table columns."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
-import pandera.pandas as pa
 import sqlalchemy as sa
 
 from etl.config import Column, Table
@@ -23,34 +21,13 @@ DAY_MS = 24 * 3600 * 1000
 Check = tuple[str, Callable[[Values], Passed]]
 
 
-def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
-    """The checks of a raw frame, named as they appear in the quarantine."""
-    schema = pa.DataFrameSchema(
-        {
-            column.source: pa.Column(
-                object,
-                # Our own checks report absence and null by name; pandera's would stop there.
-                nullable=True,
-                checks=[
-                    pa.Check(
-                        _over_series(answers),
-                        name=name,
-                        error=name,
-                        ignore_na=False,
-                        # The answers tell which rows failed. pandera would collect the values in
-                        # frames of its own, and pyarrow, if installed, cannot hold all of them.
-                        n_failure_cases=0,
-                    )
-                    for name, answers in column_checks(column)
-                ],
-            )
-            for column in columns
-        }
-    )
-    # pandera imports most of itself when it validates for the first time. What fails there must
-    # fail now, and not when messages have been received.
-    schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object))
-    return schema
+def check_columns(columns: tuple[Column, ...]) -> None:
+    """Check that the configured columns can be checked and stored; imports no pandas.
+
+    :raises SettingsError: a masked column is too narrow for any token
+    """
+    for column in columns:
+        column_checks(column)
 
 
 def column_checks(column: Column) -> list[Check]:
@@ -148,10 +125,6 @@ def _encodes(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _over_series(answers: Callable[[Values], Passed]) -> Callable[[Any], Any]:
-    return lambda series: pd.Series(answers(series.tolist()), index=series.index, dtype=bool)
 
 
 def convert(column: Column, values: list[Any]) -> Any:

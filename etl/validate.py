@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
 
 from etl.config import Column
+from etl.fieldtypes import Passed, Values
 from etl.frames import rejects
-from etl.schema import convert
+from etl.schema import column_checks, convert
+
+
+def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
+    """The checks of a raw frame, named as they appear in the quarantine.
+
+    :raises SettingsError: as :func:`etl.schema.check_columns`
+    """
+    schema = pa.DataFrameSchema(
+        {
+            column.source: pa.Column(
+                object,
+                # Our own checks report absence and null by name; pandera's would stop there.
+                nullable=True,
+                checks=[
+                    pa.Check(
+                        _over_series(answers),
+                        name=name,
+                        error=name,
+                        ignore_na=False,
+                        # The answers tell which rows failed. pandera would collect the values in
+                        # frames of its own, and pyarrow, if installed, cannot hold all of them.
+                        n_failure_cases=0,
+                    )
+                    for name, answers in column_checks(column)
+                ],
+            )
+            for column in columns
+        }
+    )
+    # pandera imports most of itself when it validates for the first time. What fails there should
+    # fail now, and not when messages have been received.
+    schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object))
+    return schema
+
+
+def _over_series(answers: Callable[[Values], Passed]) -> Callable[[Any], Any]:
+    return lambda series: pd.Series(answers(series.tolist()), index=series.index, dtype=bool)
 
 
 def split(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,18 +24,10 @@ from etl.runs import Share, WorkerResult
 from etl.sqs.consumer import open_consumer
 from etl.sqs.limits import Stop
 from etl.sqs.quota import Quota
+from etl.workers.interpreter import tune_interpreter
 from etl.workers.snapshot import ProgressDisplay, Snapshot
 
 log = logging.getLogger(__name__)
-
-# With Python's default of 5 ms, threads that have received an answer compete for the GIL in the
-# middle of their work.
-SWITCH_SECONDS = 0.05
-
-# Thresholds of the garbage collector: allocations before generation 0 is collected, then
-# collections before each older generation is. With Python's defaults, it walks a batch again and
-# again while the batch is being gathered.
-COLLECT_AFTER = (50_000, 20, 100)
 
 
 def work(
@@ -61,11 +51,13 @@ def work(
         engine=engine,
         watchdog=Watchdog(engine, limit),
         keyring=ready.keyring,
-        schema=ready.schema,
         share=share,
         pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
         budget=Budget(settings.quarantine),
     )
+    # Where SQS says that messages wait, the stages are loaded before the first of them is received.
+    if ready.queue_state.visible:
+        drain.load_stages()
     try:
         with watch(lambda: _snapshot(drain, quota), ready.queue) if watch else nullcontext():
             problem = _run(drain)
@@ -100,20 +92,6 @@ def work_in_own_process(
     finally:
         engine.dispose()
     return work(settings, ready, share, quota, stop, watch)
-
-
-def tune_interpreter() -> None:
-    """Set up Python's interpreter for a batch job, once its libraries are imported.
-
-    The defaults suit a program that must answer quickly. This one has a few threads, of which one
-    computes and the others wait for answers, and it makes thousands of objects that live until the
-    end of their batch.
-    """
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(*COLLECT_AFTER)
-    # Objects that the imports created live as long as the process, so the collector can skip them.
-    gc.collect()
-    gc.freeze()
 
 
 def _snapshot(drain: pipeline.Drain, quota: Quota) -> Snapshot:

@@ -30,7 +30,7 @@ from typing import IO, Self
 
 import etl
 import etl.config
-import etl.schema
+import etl.validate
 
 ROOT = Path(__file__).resolve().parents[1]
 # What Python, the dynamic loader and the C library read before the program begins.
@@ -212,7 +212,7 @@ def serve(channel: socket.socket) -> None:
             importlib.import_module(module.name)
     # pandera imports most of itself when it first validates.
     column = etl.config.Column(name="name", field="field", type="text")
-    etl.schema.frame_schema((column,))
+    etl.validate.frame_schema((column,))
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests decide when the server ends
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers

@@ -37,10 +37,10 @@ def init(config_path: Path, with_roles: bool) -> None:
     from etl.postgres.engine import open_engine, transaction
     from etl.postgres.tables import create_indexes, create_tables
     from etl.postgres.target import check_target
-    from etl.schema import frame_schema
+    from etl.schema import check_columns
 
     # What a run would refuse about the columns, such as a token that does not fit.
-    frame_schema(settings.table.columns)
+    check_columns(settings.table.columns)
     engine = open_engine(settings.database)
     create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
     check_target(engine, settings.table)

@@ -44,7 +44,7 @@ from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
 from etl.runs import Counts, Run, Summary, Totals
-from etl.schema import frame_schema
+from etl.validate import frame_schema
 
 log = logging.getLogger(__name__)
 

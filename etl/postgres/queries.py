@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @cache
@@ -51,6 +53,8 @@ def fetch_frame(
     parameters: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Run a query in the caller's transaction; return its rows as a frame, in order."""
+    import pandas as pd
+
     # Not pandas.read_sql, whose errors carry values in their messages.
     answer = connection.execute(statement, parameters or {})
     return pd.DataFrame(answer.all(), columns=list(answer.keys()))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
 
 from etl.config import Table
@@ -18,6 +17,9 @@ from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.sqlstate import NO_PRIVILEGE, sqlstate_of
 from etl.postgres.storage import check_storage
 from etl.schema import target_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_TABLES = "the job's tables are missing; create them with: etl init"
 

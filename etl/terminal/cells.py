@@ -7,8 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from etl.crypto.tokens import TOKEN
 from etl.frames import time_text
 from etl.logs import visible
@@ -23,6 +21,8 @@ _ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{12,}")
 
 def full(value: Any) -> str:
     """Write a value in full; characters that cannot be seen are escapes. Nothing for null."""
+    import pandas as pd
+
     if isinstance(value, dict) and {*value} == {"column", "check"}:  # a reason of the quarantine
         return visible(f"{value['column']}: {value['check']}")
     if isinstance(value, list):
@@ -62,10 +62,14 @@ def short_times(values: Sequence[Any], now: dt.datetime) -> list[str]:
 
 def is_time(values: Sequence[Any]) -> bool:
     """Whether a column holds times of day in UTC."""
+    import pandas as pd
+
     times = [value for value in values if not is_null(value)]
     return bool(times) and all(isinstance(time, pd.Timestamp) and time.tzinfo for time in times)
 
 
 def is_null(value: Any) -> bool:
     """Whether a value is missing."""
+    import pandas as pd
+
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))

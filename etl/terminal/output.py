@@ -6,9 +6,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
@@ -16,6 +15,9 @@ from rich.text import Text
 from etl.logs import visible
 from etl.terminal import cells, lines
 from etl.terminal.table import ASCII, Layout, Marks, layout
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_WIDTH = 10_000  # of a line that is not for a terminal
 

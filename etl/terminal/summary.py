@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -29,6 +28,8 @@ def print_summary(result: Summary) -> None:
     for line in _facts(result):
         out.print(Text(f"  {line}"))
     if result.reasons:
+        import pandas as pd
+
         reasons = pd.DataFrame(
             {
                 "failed check": pd.Series(list(result.reasons), dtype=object),

@@ -11,12 +11,15 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.cells import cell_len, set_cell_size
 
 from etl.logs import visible
 from etl.terminal import cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A column of text is not made narrower than this, or than its longest word.
 MIN_TEXT = 20
@@ -99,6 +102,8 @@ def layout(
 
 
 def _full_column(rows: pd.DataFrame, position: int) -> _Column:
+    import pandas as pd
+
     values = rows.iloc[:, position]
     name = visible(str(rows.columns[position]))
     is_number = pd.api.types.is_numeric_dtype(values)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from etl import config, extract, mask, schema, validate
+from etl import config, extract, mask, validate
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import EVENT, FIELDS, event, message
 
 pytestmark = pytest.mark.long
 
 SETTINGS = config.load(ROOT / "config.yaml", {})
-SCHEMA = schema.frame_schema(SETTINGS.table.columns)
+SCHEMA = validate.frame_schema(SETTINGS.table.columns)
 PLAN = mask.masking_plan(SETTINGS.table)
 
 # All of Unicode, with the unusual categories more often than at random.

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import boto3  # noqa: F401
 
+from etl import batch  # noqa: F401
 from etl.terminal import output, progress  # noqa: F401

@@ -30,6 +30,7 @@ from etl.runs import Run, Share
 from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
 from etl.sqs.quota import open_quota
+from etl.workers import interpreter
 from tests.acceptance.job_processes import new_job
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import event
@@ -124,7 +125,7 @@ def invoke(
 ) -> Callable[..., Result]:
     """Call a command in this process, with changes of its environment."""
     job, places = loaded
-    monkeypatch.setattr(worker, "tune_interpreter", lambda: None)
+    monkeypatch.setattr(interpreter, "tune_interpreter", lambda: None)
 
     def call(text: str, **changes: str) -> Result:
         arguments = [word.format(**places) for word in text.split()]
@@ -640,7 +641,7 @@ def test_a_worker_compares_the_keyring_that_it_has_loaded_itself(
     run = Run("00000000-0000-4000-8000-000000000001", these.config_hash)
     stop = Stop()
     prepare_database(these, made, KEYRING, run, stop)
-    ready = Ready(WRONG, Queue(lambda _name: None, ""), QueueState(30, 0, 0), None)
+    ready = Ready(WRONG, Queue(lambda _name: None, ""), QueueState(30, 0, 0))
     monkeypatch.setattr(worker, "check_keys_and_queue", lambda *_: ready)
     with pytest.raises(KeyringError, match="is not the key that job"):
         worker.work_in_own_process(

@@ -49,7 +49,7 @@ def failure(
     """Run a command in this process; return the error that ends it, and all that it printed."""
     monkeypatch.chdir(ROOT)
     # It would hide every object of pytest from the garbage collector.
-    monkeypatch.setattr("etl.worker.tune_interpreter", lambda: None)
+    monkeypatch.setattr("etl.workers.interpreter.tune_interpreter", lambda: None)
     for name in set(os.environ) - {"PATH"}:
         monkeypatch.delenv(name)
     for name, value in environment.items():
@@ -240,7 +240,7 @@ def test_a_dry_run_sends_a_wrong_password_no_oftener_than_a_run(
     wrong = {"DATABASE_URL": url.render_as_string(hide_password=False)}
     for name, value in (job.environment | wrong).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("etl.worker.tune_interpreter", lambda: None)
+    monkeypatch.setattr("etl.workers.interpreter.tune_interpreter", lambda: None)
     monkeypatch.chdir(ROOT)
     refused = []
     connect = Login.connect

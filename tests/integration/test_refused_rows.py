@@ -21,7 +21,6 @@ from etl.postgres.engine import open_engine
 from etl.postgres.tables import create_tables
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Run, Share
-from etl.schema import frame_schema
 from etl.sqs.consumer import Consumer
 from etl.sqs.limits import Limits, Stop
 from etl.sqs.message import Message
@@ -132,7 +131,7 @@ class Table:
         run.start(engine, settings)
         drain = pipeline.Drain(
             settings, consumer, engine, Watchdog(engine, 600), self.keyring,
-            frame_schema(settings.table.columns), Share(run),
+            Share(run),
             pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
             budget=quarantine.Budget(settings.quarantine),
         )  # fmt: skip

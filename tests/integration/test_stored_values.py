@@ -17,7 +17,7 @@ from etl.config import Settings
 from etl.fieldtypes import utc
 from etl.postgres.engine import transaction
 from etl.postgres.tables import create_tables
-from etl.schema import frame_schema
+from etl.validate import frame_schema
 from tests.unit.builders import message
 
 METHODS = pytest.mark.parametrize("method", ["multi", "copy"])

@@ -20,13 +20,14 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from etl import cli, logs, worker
+from etl import cli, logs
 from etl.cli import main
 from etl.crypto.keyring import Keyring
 from etl.logs import to_json, visible
 from etl.mask import tokens
 from etl.report.jinja import fill_template
 from etl.terminal import output
+from etl.workers import interpreter
 from tests import fork_server
 from tests.conftest import ROOT, Job
 from tests.integration.pseudo_terminal import at_terminal
@@ -172,7 +173,7 @@ def through_a_pipe(job: Job, arguments: list[str], piped: bytes) -> Printed:
         patch.setattr(sys, "argv", ["etl", *arguments])
         patch.setattr(sys, "excepthook", sys.excepthook)
         patch.setattr(threading, "excepthook", threading.excepthook)
-        patch.setattr(worker, "tune_interpreter", lambda: None)
+        patch.setattr(interpreter, "tune_interpreter", lambda: None)
         with CliRunner().isolation(input=piped, env=job.environment) as streams:
             with pytest.raises(SystemExit) as ended:
                 cli.start()

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
-from etl import cli, worker
+from etl import cli
 from etl.crypto.keyring import Keyring
 from etl.mask import tokens
+from etl.workers import interpreter
 from tests.conftest import Job
 from tests.integration.pseudo_terminal import at_terminal
 from tests.unit.builders import EVENT, event, some_long
@@ -59,7 +60,7 @@ def shown(job: Job, arguments: list[str], columns: int | None) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["etl", *arguments])
         patch.setattr(sys, "excepthook", sys.excepthook)
-        patch.setattr(worker, "tune_interpreter", lambda: None)
+        patch.setattr(interpreter, "tune_interpreter", lambda: None)
         with CliRunner().isolation(EVENT["ip"].encode(), job.environment | terminal) as streams:
             if columns:
                 patch.setattr(sys.stdout, "isatty", lambda: True)

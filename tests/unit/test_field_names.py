@@ -18,7 +18,8 @@ from etl.errors import SettingsError, UsageError
 from etl.frames import ABSENT
 from etl.mask import unmask
 from etl.operations.csv_table import token_columns
-from etl.schema import frame_schema, masked_column
+from etl.schema import masked_column
+from etl.validate import frame_schema
 from tests.unit.builders import EVENT, ROOT, message
 
 KEYRING = Keyring.new("k1")

@@ -21,7 +21,7 @@ from etl import config, dry_run, extract, fingerprints, load, mask, quarantine, 
 from etl.batch import prepare
 from etl.crypto.keyring import Keyring
 from etl.frames import rejects
-from etl.schema import frame_schema
+from etl.validate import frame_schema
 from etl.terminal import output
 from tests.unit.builders import EVENT, ROOT, event, message
 

@@ -10,7 +10,7 @@ import pytest
 
 from etl import extract, validate
 from etl.demo import samples
-from etl.schema import frame_schema
+from etl.validate import frame_schema
 from tests.unit.builders import FIELDS, columns, message
 
 

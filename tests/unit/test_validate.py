@@ -17,7 +17,7 @@ from etl.config import Column
 from etl.crypto.tokens import token_length
 from etl.errors import SettingsError
 from etl.fieldtypes import pack_version
-from etl.schema import frame_schema
+from etl.validate import frame_schema
 from tests.unit.builders import EVENT, ROOT, SENT_MS, columns, event, message
 
 
@@ -241,7 +241,7 @@ def test_a_column_too_narrow_for_any_token_is_refused_by_name() -> None:
 def test_pandera_imports_nothing_more_once_there_is_a_schema() -> None:
     """An import that fails must do so before the first receive."""
     code = (
-        "import sys, pandas as pd; from etl.schema import frame_schema\n"
+        "import sys, pandas as pd; from etl.validate import frame_schema\n"
         "from tests.unit.builders import columns\n"
         "schema = frame_schema(columns()); before = set(sys.modules)\n"
         "schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object), lazy=True)\n"
