@@ -24,6 +24,7 @@ from botocore.utils import (
     resolve_imds_endpoint_mode,
 )
 
+from etl.aws import models
 from etl.aws.variables import FILES, PROFILES, REGIONS, ROLE, WEB_IDENTITY, first_set, proxies
 
 # STS, SSO and the like are asked before a call can be made. With botocore's own limits an
@@ -123,6 +124,7 @@ class EnvironmentSession(botocore.session.Session):
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]
         )
         options.setdefault("verify", self.ca_bundle or True)
+        self.register_component("data_loader", models.loader(self.get_config_variable("data_path")))
         given = options.pop("config", None)
         options["config"] = limits.merge(given) if given else limits
         return super().create_client(service_name, *args, **options)
