@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from functools import partial
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import QueueState
 from etl.sqs.quota import open_quota
+from etl.workers.fork_server import ForkServer
 from etl.workers.pool import check_may_start_processes, run_workers
 from etl.workers.snapshot import ProgressDisplay
 
@@ -40,13 +42,14 @@ def run(
     *,
     stop: Stop | None = None,
     watch: ProgressDisplay | None = None,
+    server: ForkServer | None = None,
 ) -> Summary:
     """Drain the queue once.
 
     It may be called in any thread, by several threads at once, and inside a running event loop,
     which it blocks (use ``asyncio.to_thread``). It leaves signals, logging and the standard streams
-    to the program. If ``run.workers`` is above 1, that many new processes do the work; each imports
-    the main module, so a script needs ``if __name__ == "__main__":``.
+    to the program. If ``run.workers`` is above 1, that many new processes do the work. The one that
+    starts them imports the main module, so a script needs ``if __name__ == "__main__":``.
 
     :param environment: where the keyring, the AWS configuration and DATABASE_URL come from; without
         a DATABASE_URL in it, the one of the settings is used. Settings in it are not read again.
@@ -54,6 +57,7 @@ def run(
     :param stop: asks for an early end, from a signal handler or another thread
     :param watch: called with a function that returns the current snapshot, and the queue; the
         context manager that it returns spans the run
+    :param server: starts the workers, if there are several; by default a new one. It is closed.
     :returns: the summary; its ``exit_code`` is 0 if the run ended as it should
     :raises ConfigurationError: nothing was received
     :raises Outage: the database or the queue was away from the beginning; nothing was received
@@ -61,9 +65,35 @@ def run(
     began = time.monotonic()
     settings = with_database_url(settings, environment)
     if settings.run.workers > 1:
-        check_may_start_processes()
+        server = server or open_fork_server(settings, environment)
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
+    with closing(server) if server else nullcontext():
+        return _run(settings, environment, stop, watch, server, began)
+
+
+def open_fork_server(
+    settings: Settings, environment: Mapping[str, str], *, is_fork: bool = False
+) -> ForkServer:
+    """Start what starts the workers of a run.
+
+    :param environment: as of :func:`run`
+    :param is_fork: share what this process has imported; for a program that has no threads yet
+    :raises UsageError: this process may not start others, or cannot count messages
+    """
+    check_may_start_processes()
+    work = partial(worker.work_in_own_process, environment=dict(environment))
+    return ForkServer(open_quota(settings.run.max_messages), work, is_fork=is_fork)
+
+
+def _run(
+    settings: Settings,
+    environment: Mapping[str, str],
+    stop: Stop,
+    watch: ProgressDisplay | None,
+    server: ForkServer | None,
+    began: float,
+) -> Summary:
     ready = check_keys_and_queue(settings, environment, stop)
     warn_of_dead_letters(ready)
     engine = open_engine(settings.database)
@@ -73,21 +103,12 @@ def run(
         prepare_database(settings, engine, ready.keyring, this_run, stop)
         # Connections may be few: this one would be idle while the workers need theirs.
         engine.dispose()
-        quota = open_quota(settings.run.max_messages)
         with signs_of_life(settings.database, this_run.run_id):
-            if settings.run.workers == 1:
+            if server is None:
+                quota = open_quota(settings.run.max_messages)
                 result = worker.work(settings, ready, Share(this_run), quota, stop, watch)
             else:
-                result = run_workers(
-                    settings,
-                    ready.queue,
-                    this_run,
-                    quota,
-                    stop,
-                    watch,
-                    engine,
-                    partial(worker.work_in_own_process, environment=dict(environment)),
-                )
+                result = run_workers(settings, ready.queue, this_run, server, stop, watch, engine)
             stop.phase = Phase.WORKING
             is_hurried = stop.release_rest or result.stop_reason == "max_seconds"
             # After a problem or a signal, SQS may be away or the process may have little time.

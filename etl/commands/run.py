@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from etl.terminal import lines
 if TYPE_CHECKING:
     from etl.config import Settings
     from etl.dry_run import DryRun
-    from etl.runs import Summary
     from etl.sqs.limits import Stop
+    from etl.workers.fork_server import ForkServer
 
 
 # Of the history; in a narrow terminal the last of them are left out.
@@ -108,19 +109,26 @@ def run(
     settings = options.load_settings(
         config_path, {f"run.{name}": value for name, value in limits.items()}
     )
+    from etl import job
     from etl.commands.signals import stop_on_signals
+    from etl.terminal import progress
     from etl.terminal.summary import print_summary
-    from etl.worker import tune_interpreter
+    from etl.workers.interpreter import tune_interpreter
 
     tune_interpreter()
-    with stop_on_signals() as stop:
+    # First what forks workers, and then the first thread, which handles the signals.
+    has_workers = settings.run.workers > 1 and not dry_run
+    with (
+        _fork_server(settings) if has_workers else nullcontext() as server,
+        stop_on_signals() as stop,
+    ):
         if dry_run:
             trial = _try_a_batch(settings, stop, use_last_receives)
             if not as_json:
                 _print_rows(trial, wide=wide)
             summary = trial.summary
         else:
-            summary = _drain(settings, stop)
+            summary = job.run(settings, os.environ, stop=stop, watch=progress.watch, server=server)
     with lines.output_may_be_lost("the summary"):
         if as_json:
             lines.json_line(summary.as_dict())
@@ -139,11 +147,11 @@ def _check_options(*, dry_run: bool, **limits: Any) -> None:
         raise click.UsageError("--workers has no meaning in a --dry-run, which runs by itself")
 
 
-def _drain(settings: Settings, stop: Stop) -> Summary:
+def _fork_server(settings: Settings) -> closing[ForkServer]:
+    import etl.aws.access  # noqa: F401  (for the workers to share)
     from etl import job
-    from etl.terminal import progress
 
-    return job.run(settings, os.environ, stop=stop, watch=progress.watch)
+    return closing(job.open_fork_server(settings, os.environ, is_fork=True))
 
 
 def _try_a_batch(settings: Settings, stop: Stop, use_last_receives: bool) -> DryRun:

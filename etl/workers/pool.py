@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
+from multiprocessing.connection import Pipe, wait
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,8 +24,8 @@ from etl.runs import Run, Share, WorkerResult
 from etl.sqs import visibility
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import Queue
-from etl.sqs.quota import Quota
-from etl.workers.process import BLOCKED_AT_START, REPORT_SECONDS, Order, Work, run_worker
+from etl.workers.fork_server import ForkServer
+from etl.workers.process import REPORT_SECONDS, Order
 from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
 from etl.workers.results import DIED, Worker, WorkTogether, sum_results, sum_snapshots
 from etl.workers.snapshot import ProgressDisplay, Snapshot
@@ -41,22 +39,24 @@ def run_workers(
     settings: Settings,
     queue: Queue,
     run: Run,
-    quota: Quota,
+    server: ForkServer,
     stop: Stop,
     watch: ProgressDisplay | None,
     engine: sa.Engine,
-    work_alone: Work,
 ) -> WorkerResult:
     """Drain the queue with ``settings.run.workers`` processes; return how they ended together.
 
     :param watch: as of :func:`etl.job.run`
-    :param work_alone: what each process does
+    :param server: starts the processes; it is closed at the end
     """
-    pool = _Pool(settings, run, quota, stop, engine, work_alone, queue)
-    for index in range(settings.run.workers):
-        pool.start(index)
-    with watch(lambda: sum_snapshots(pool.all), queue) if watch else nullcontext():
-        pool.listen()
+    pool = _Pool(settings, run, server, stop, engine, queue)
+    try:
+        for index in range(settings.run.workers):
+            pool.start(index)
+        with watch(lambda: sum_snapshots(pool.all), queue) if watch else nullcontext():
+            pool.listen()
+    finally:
+        pool.close()
     result = sum_results(pool.ended, run, engine, stop, pool.gave_up)
     return replace(result, work=pool.work_together.work(pool.all))
 
@@ -96,10 +96,9 @@ class _Pool:
 
     settings: Settings
     run: Run
-    quota: Quota
+    server: ForkServer
     stop: Stop
     engine: sa.Engine
-    work_alone: Work
     queue: Queue
     all: list[Worker] = field(default_factory=list)  # that were ever started
     ended: list[Worker] = field(default_factory=list)
@@ -113,31 +112,26 @@ class _Pool:
     _has_warned: bool = False
 
     def __post_init__(self) -> None:
-        # Spawned, not forked: the libraries have threads of their own, which a fork would lose.
-        self._context = multiprocessing.get_context("spawn")
         self._restarts = Restarts(self.settings.run.workers)
 
     def start(self, index: int, first_batch: int = 0) -> None:
         """Start a worker."""
-        parent_end, worker_end = self._context.Pipe()
+        if not self.server.is_alive:
+            self.server.close()
+            self.server = ForkServer(self.server.quota, self.server.work_alone)
+        parent_end, worker_end = Pipe()
         share = Share(self.run, index, self.settings.run.workers, self.stop.ends_at, first_batch)
-        process = self._context.Process(
-            target=run_worker,
-            args=(self.settings, share, self.quota, worker_end, self.work_alone),
-            name=f"worker-{index}",
-        )
-        # A signal to the whole group must not end a worker that cannot handle it yet. First its
-        # helper, which would unblock the signals when it starts.
-        resource_tracker.ensure_running()
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        process = self.server.start(self.settings, share, worker_end)
         worker_end.close()
         worker = Worker(index, process, parent_end)
         self.all.append(worker)
         self._open[parent_end] = worker
+
+    def close(self) -> None:
+        """End what is left of the run, if this process was interrupted, and wait for its end."""
+        for worker in self.all:
+            worker.pipe.close()
+        self.server.close()
 
     def listen(self) -> None:
         """Read the workers' reports until all have ended; forward a stop in both directions."""

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -35,6 +36,18 @@ class Order(NamedTuple):
     release_rest: bool
     leave_rest: bool
     leave_hint: str
+
+
+@dataclass
+class Child:
+    """A worker process as its parent sees it."""
+
+    wait: Callable[[], int | None]  # for its end; returns its exit code
+    exitcode: int | None = None
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self.exitcode = self.wait()
 
 
 def run_worker(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
 import sqlalchemy as sa
 
@@ -16,6 +15,7 @@ from etl.errors import EtlError
 from etl.runs import Run, Totals, WorkerResult
 from etl.sqs.limits import Stop
 from etl.sqs.work import Work
+from etl.workers.process import Child
 from etl.workers.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Worker:
     """A worker process as the parent sees it, also after it has ended."""
 
     index: int  # among those that work at the same time
-    process: BaseProcess
+    process: Child
     pipe: Connection
     snapshot: Snapshot = field(default_factory=Snapshot)
     result: WorkerResult | None = None

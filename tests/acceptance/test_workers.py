@@ -21,14 +21,29 @@ WORKERS = ("--workers", "2")
 
 
 def worker_processes(pid: int) -> list[psutil.Process]:
-    """The worker processes of a run."""
+    """The worker processes of a run: the forks of its fork server."""
+    return [fork for server in fork_servers(pid) for fork in _living_children(server)]
+
+
+def fork_servers(pid: int) -> list[psutil.Process]:
+    """The fork server of a run, which may have been replaced."""
     found = []
-    for child in psutil.Process(pid).children():
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile, and may be a zombie
+    for child in _living_children(psutil.Process(pid)):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             words = child.cmdline()
-            if "spawn_main" in " ".join(words) and "resource_tracker" not in words[-1]:
+            if words and "resource_tracker" not in words[-1]:
                 found.append(child)
     return found
+
+
+def _living_children(process: psutil.Process) -> list[psutil.Process]:
+    living = []
+    with suppress(psutil.NoSuchProcess):
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    living.append(child)
+    return living
 
 
 def test_two_workers_share_a_run(job: Job) -> None:
@@ -117,11 +132,12 @@ def _has_runs(job: Job) -> bool:
 
 
 def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
-    """They release the messages that they hold."""
+    """They release the messages that they hold, and their server ends after them."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", *WORKERS, ETL_BATCH__SECONDS="600")
     while len(group := worker_processes(process.pid)) < 2:
         time.sleep(0.05)
+    group += fork_servers(process.pid)
     while visible(job):
         time.sleep(0.05)
     process.kill()
@@ -157,7 +173,8 @@ def test_a_signal_to_the_whole_group_while_the_workers_start_is_a_clean_end(
     with job.start("run", "--json", *mode, *WORKERS) as process:
         try:
             until(lambda: len(worker_processes(process.pid)) == 2)
-            for member in (psutil.Process(process.pid), *worker_processes(process.pid)):
+            group = [*fork_servers(process.pid), *worker_processes(process.pid)]
+            for member in (psutil.Process(process.pid), *group):
                 member.send_signal(number)
             out, err = process.communicate(timeout=60)
         finally:
@@ -170,13 +187,55 @@ def test_a_signal_to_the_whole_group_while_the_workers_start_is_a_clean_end(
     assert visible(job) == 50
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_does_not_end_the_fork_server(job: Job, number: signal.Signals) -> None:
+    """Nor does it before it has a worker; it ends when its parent does not need it any more."""
+    with job.start("run", "--forever", "--json", *WORKERS) as process:
+        try:
+            until(lambda: fork_servers(process.pid))
+            (server,) = fork_servers(process.pid)
+            server.send_signal(number)
+            until(lambda: len(worker_processes(process.pid)) == 2)
+            assert {worker.ppid() for worker in worker_processes(process.pid)} == {server.pid}
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert "died" not in err
+    assert not server.is_running()
+
+
+def test_a_fork_server_that_is_killed_is_replaced_with_the_next_worker(job: Job) -> None:
+    """Its workers live on, and their results count."""
+    with job.start("run", "--forever", "--json", *WORKERS) as process:
+        try:
+            until(lambda: len(worker_processes(process.pid)) == 2)
+            (server,), group = fork_servers(process.pid), worker_processes(process.pid)
+            server.kill()
+            until(lambda: not fork_servers(process.pid))
+            job.send(*[event(user_id=f"u{i}") for i in range(50)])
+            until(lambda: _loaded(job) == 50)
+            group[0].kill()
+            until(lambda: len(worker_processes(process.pid)) == 1)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert json.loads(out)["loaded"] == 50
+    assert "died by signal SIGKILL and is replaced" in err
+    assert not psutil.wait_procs(group, timeout=60)[1]
+
+
 def test_no_secret_is_on_a_command_line(job: Job) -> None:
     """Neither the keyring nor the database's password is visible in ps."""
     password = job.environment["DATABASE_URL"].split(":")[2].split("@")[0]
     process = job.start("run", "--forever", *WORKERS)
     while len(group := worker_processes(process.pid)) < 2:
         time.sleep(0.05)
-    command_lines = [Path(f"/proc/{worker.pid}/cmdline").read_bytes().decode() for worker in group]
+    group += fork_servers(process.pid)
+    command_lines = [Path(f"/proc/{member.pid}/cmdline").read_bytes().decode() for member in group]
     process.terminate()
     process.communicate(timeout=60)
     for secret in (password, job.environment["ETL_KEYRING"][40:80]):

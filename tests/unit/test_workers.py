@@ -24,6 +24,7 @@ from etl.runs import Counts, Run, Share, Totals, WorkerResult
 from etl.sqs.limits import Stop
 from etl.sqs.quota import NoQuota
 from etl.workers import process, restarts
+from etl.workers.fork_server import ForkServer
 from etl.workers.pool import check_may_start_processes, first_batch, run_workers
 from etl.workers.restarts import Restarts
 from etl.workers.results import Worker, sum_results
@@ -115,7 +116,7 @@ def test_workers_that_only_die_end_the_run_with_the_reason(
     )
     nothing: Any = None
     result = run_workers(
-        settings, nothing, NoRow("run", "hash"), NoQuota(), Stop(), None, nothing, dies
+        settings, nothing, NoRow("run", "hash"), ForkServer(NoQuota(), dies), Stop(), None, nothing
     )
     assert (result.stop_reason, result.exit_code) == ("worker died", 1)
     assert caplog.text.count("died by signal SIGKILL") == deaths
