@@ -16,9 +16,14 @@ class Buffer:
     bytes.
     """
 
-    def __init__(self, max_rows: int, max_bytes: int) -> None:
+    def __init__(self, max_rows: int, max_bytes: int, expected: int = 0) -> None:
+        """Gather the first batch.
+
+        :param expected: messages that are known to be waiting; 0 if that is not known
+        """
         self.max_rows = max_rows  # may be changed at any time
         self._max_bytes = max_bytes
+        self._expected = expected
         self._messages: dict[str, Message] = {}
         self._bytes = 0
         self._reserved = 0
@@ -35,6 +40,11 @@ class Buffer:
     def is_full(self) -> bool:
         """Whether the batch has reached its rows or its bytes."""
         return len(self._messages) >= self.max_rows or self._bytes >= self._max_bytes
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the batch is full, or is the first and has every message that was expected."""
+        return self.is_full or 0 < self._expected <= len(self._messages)
 
     @property
     def room(self) -> int:
@@ -67,4 +77,5 @@ class Buffer:
         messages = list(self._messages.values())
         self._messages = {}
         self._bytes = 0
+        self._expected = 0
         return messages

@@ -232,10 +232,12 @@ def open_consumer(
     :param limits: None means those of a run
     """
     limits = limits or run_limits(settings, queue.is_fifo, state.visibility_seconds)
+    # Several workers share what is waiting.
+    waiting = state.visible if settings.run.workers == 1 else 0
     return Consumer(
         queue,
         state.visibility_seconds,
-        replace(limits, max_receive_count=state.max_receive_count),
+        replace(limits, max_receive_count=state.max_receive_count, waiting=waiting),
         settings.queue.max_receivers,
         stop,
         quota,

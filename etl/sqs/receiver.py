@@ -63,7 +63,7 @@ class Receiver:
             max_seconds=limits.max_seconds,
             grows=limits.grows,
         )
-        self._buffer = Buffer(self._pace.rows, limits.max_bytes)
+        self._buffer = Buffer(self._pace.rows, limits.max_bytes, limits.waiting)
         self._polling = Polling(queue, limits, stop, self._changed, max_receivers)
         self._has_ended = False
         self.received = 0  # deliveries
@@ -143,7 +143,7 @@ class Receiver:
         if not self._buffer:
             return False
         is_old = self._polling.timers.batch_is_old(time.monotonic())
-        return self._buffer.is_full or is_old or self._polling.timers.is_quiet
+        return self._buffer.is_complete or is_old or self._polling.timers.is_quiet
 
     def _is_idle(self) -> bool:
         if self._stop.reason is not None or self._buffer or not self._polling.timers.is_idle:

@@ -260,6 +260,12 @@ def test_a_batch_closes_when_nothing_follows_it(start: Open) -> None:
     assert (len(batch), stop.reason) == (50, None)
 
 
+def test_a_first_batch_of_all_that_waited_is_not_held_for_more(start: Open) -> None:
+    """Nothing tells that no message follows; the next batch is closed as usual."""
+    receiver, _ = start(StandInQueue(50), waiting=50, quiet_seconds=600, batch_seconds=600)
+    assert len(receiver.take() or []) == 50
+
+
 def test_no_batch_begins_when_the_time_is_up(start: Open) -> None:
     """What was gathered during the last load is left to be released."""
     receiver, stop = start(StandInQueue(1000), max_rows=30, max_seconds=0.5)

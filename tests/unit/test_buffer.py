@@ -62,6 +62,25 @@ def test_the_buffer_is_full_at_its_bytes() -> None:
     assert buffer.room == 0
 
 
+def test_only_the_first_batch_is_expected() -> None:
+    """What waited at the start says nothing about what comes later."""
+    buffer = Buffer(max_rows=10, max_bytes=100, expected=2)
+    receive(buffer, message("a"))
+    assert not buffer.is_complete
+    receive(buffer, message("b"))
+    assert buffer.is_complete
+    buffer.empty()
+    receive(buffer, message("c"), message("d"))
+    assert not buffer.is_complete
+
+
+def test_without_a_number_no_batch_is_the_expected_one() -> None:
+    """Zero waiting messages means that the number is not known."""
+    buffer = Buffer(max_rows=10, max_bytes=100)
+    receive(buffer, message("a"))
+    assert not buffer.is_complete
+
+
 def test_a_body_with_a_lone_surrogate_has_a_length_too() -> None:
     """It becomes a reject later; here it must not raise."""
     buffer = Buffer(max_rows=10, max_bytes=3)
