@@ -152,7 +152,7 @@ def _region(session: EnvironmentSession, own_region: str | None, its_place: str)
     source = variable or f"profile {session.profile_name!r}"
     if configured:
         regions.check_region(configured, source, lambda: known_regions(session))
-    if configured and own_region and configured != own_region and _is_main_process():
+    if configured and own_region and configured != own_region and is_main_process():
         log.warning(
             "the region in %s is %r, but %s is in %r: using that",
             source,
@@ -168,7 +168,7 @@ def _region(session: EnvironmentSession, own_region: str | None, its_place: str)
     return str(own_region or configured)
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
     """Whether this is not a worker, which would only repeat what its parent has said."""
     return multiprocessing.parent_process() is None
 

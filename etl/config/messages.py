@@ -32,6 +32,11 @@ class QueueSettings(Section):
     retry_seconds: Seconds = Field(
         300, description="how long an SQS outage may last before the run stops"
     )
+    transport: Literal["curl", "boto3"] = Field(
+        "curl",
+        description="curl: the frequent calls go over libcurl, which needs less CPU; boto3: all "
+        "calls go through boto3",
+    )
 
 
 class BatchSettings(Section):

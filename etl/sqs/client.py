@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from etl.config import QueueSettings
 from etl.errors import SettingsError
@@ -12,9 +15,16 @@ from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
 from etl.sqs.queue import Queue
 from etl.version import __version__
 
+if TYPE_CHECKING:
+    from etl.aws.access import Access
+
+log = logging.getLogger(__name__)
+
 # A call that hangs must not outlast the visibility timeout.
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 10
+
+USER_AGENT = f"etl/{__version__}"
 
 
 def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue:
@@ -34,7 +44,7 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
         # These two cost a fifth of the CPU of a call (bench/). Parameters are made only in
         # etl/sqs/queue.py, and botocore builds its own user agent anew for each request.
         parameter_validation=False,
-        user_agent=f"etl/{__version__}",
+        user_agent=USER_AGENT,
         connect_timeout=CONNECT_SECONDS,
         # Longer than a long poll.
         read_timeout=settings.wait_seconds + ANSWER_SECONDS,
@@ -44,4 +54,39 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
     )
     access = find_access("sqs", environment, queue_url=url)
     client = open_client(access, config)
+    if settings.transport == "curl":
+        client = over_curl(client, access)
     return Queue(Calls(client, destination(access, client, "SQS")), url)
+
+
+def over_curl(client: Any, access: Access) -> Any:
+    """Make a client whose frequent calls go over libcurl, as far as that can be."""
+    from botocore.httpsession import get_cert_path
+
+    from etl.aws.access import is_main_process
+    from etl.aws.curl import Curl, Route
+    from etl.aws.signing import Signer
+    from etl.sqs.transport import Transport
+
+    meta, config = client.meta, client.meta.config
+    credentials = access.session.get_credentials()
+    parts = urlsplit(meta.endpoint_url)
+    # Only botocore knows what to do without credentials, and how it signs such an address.
+    if credentials is None or parts.query or not meta.endpoint_url.isascii():
+        return client
+    route = Route(
+        url=meta.endpoint_url,
+        ca_file=access.session.ca_bundle or str(get_cert_path(True)),
+        connect_seconds=config.connect_timeout,
+        read_seconds=config.read_timeout,
+        user_agent=USER_AGENT,
+        proxy=(config.proxies or {}).get(parts.scheme),
+    )
+    try:
+        curl = Curl(route)
+    except ImportError:
+        if is_main_process():
+            log.warning("pycurl cannot be imported: SQS is called through boto3, which is slower")
+        return client
+    signer = Signer(meta.endpoint_url, meta.region_name, "sqs")
+    return Transport(client, curl, signer, credentials.get_frozen_credentials)

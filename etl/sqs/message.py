@@ -13,6 +13,7 @@ CALL_ENTRIES = 10  # SQS takes at most ten entries in a batch call, and returns 
 
 MAX_SENT_MS = 253_402_300_799_999  # the end of the year 9999, the last that a date can hold
 MAX_RECEIVES = 2**31 - 1
+MAX_DIGITS = len(str(MAX_SENT_MS))  # Python refuses to read some thousands of them
 
 
 @dataclass(slots=True, eq=False)
@@ -79,10 +80,11 @@ def read_message(entry: Any) -> Message:
 
 def _number(text: Any, maximum: int) -> int | None:
     """Read an attribute; what is not a number in range counts as absent."""
-    digits = str(text)
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(maximum))):
+    digits = text if isinstance(text, str) else str(text)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS):
         return None
-    return int(digits) if int(digits) <= maximum else None
+    number = int(digits)
+    return number if number <= maximum else None
 
 
 def body_md5(body: str) -> str:

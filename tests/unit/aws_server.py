@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from etl.aws.access import destination, find_access, open_client
 from etl.sqs.calls import Calls
+from etl.sqs.client import over_curl
 from etl.sqs.queue import Queue
 
 SECRET = "Sw0rdfish"
@@ -80,11 +81,15 @@ def error(code: str, shape: str = "Error", status: int = 400) -> tuple[int, str,
     return status, body, {"x-amzn-query-error": f"{code};Sender"}
 
 
-def queue(environment: dict[str, str], url: str = URL) -> Queue:
+def queue(
+    environment: dict[str, str], url: str = URL, transport: str = "boto3", read_timeout: int = 60
+) -> Queue:
     """A queue of this environment, whose calls are not repeated by botocore."""
     access = find_access("sqs", environment, queue_url=url)
-    client = open_client(access, Config(retries={"total_max_attempts": 1}))
-    return Queue(Calls(client, destination(access, client, "SQS")), url)
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout)
+    client = open_client(access, config)
+    to = destination(access, client, "SQS")
+    return Queue(Calls(over_curl(client, access) if transport == "curl" else client, to), url)
 
 
 def certificate(folder: Path, address: str = "127.0.0.1", days: int = 1) -> ssl.SSLContext:
