@@ -85,6 +85,7 @@ def _worker_environment(
         "TMPDIR": str(folder),
         "HOME": str(folder),
         "ETL_QUEUE__WAIT_SECONDS": "1",
+        "ETL_QUEUE__TRANSPORT": os.environ.get("ETL_QUEUE__TRANSPORT", "curl"),
         "ETL_KEYRING": Keyring.new("k1").dump(),
         "ETL_QUARANTINE__MAX_FRACTION": "1",
         **sqs.environment,

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from etl.embedded import lifeline
+from etl.embedded.sqs import CREDENTIAL
 from etl.embedded.sqs_answers import Answer, Receive
 from etl.embedded.sqs_http import HTTP_REASONS, Connection, Request
 from etl.embedded.sqs_messages import StoredMessage
@@ -25,14 +26,15 @@ from etl.embedded.sqs_parameters import Parameters
 from etl.embedded.sqs_refusals import Refusal
 from etl.embedded.sqs_server import HTTP_STATUS, SqsServer, clock
 from etl.embedded.sqs_service import Service
-from tests.chaos.strict_sqs_faults import AFTER_EFFECT, Faults, ScheduledFault
+from tests.chaos.strict_sqs_faults import AFTER_EFFECT, CONSUMER_ACTIONS, Faults, ScheduledFault
 from tests.chaos.strict_sqs_queue import CONSUMERS, StrictAccount, StrictQueue
+from tests.signatures import signature_problem
 
 EMPTY_SECONDS = 0.2  # before an empty answer with opposite orders, which never waits for messages
 TRANSIENT = "InternalError"  # code of an entry that a retry may fix
 
 HTTP_REASONS.setdefault(503, "Service Unavailable")
-HTTP_STATUS.update({"ServiceUnavailable": 503, "ExpiredToken": 403})
+HTTP_STATUS.update({"ServiceUnavailable": 503, "ExpiredToken": 403, "SignatureDoesNotMatch": 403})
 
 _CONSUMER = re.compile(r"Credential=[^/]*?(\d)/")
 
@@ -133,6 +135,9 @@ class StrictServer(SqsServer):
     def _act(self, request: Request, connection: Connection) -> Answer | None:
         action = request.headers.get("x-amz-target", "").rpartition(".")[2]
         signature = request.headers.get("authorization", "")
+        # The producers of the campaigns do not sign.
+        if signature or action in CONSUMER_ACTIONS:
+            self._check_signature(request)
         if match := _CONSUMER.search(signature):
             self._account.consumer = int(match[1]) % CONSUMERS
         self._faults.begin_request(action)
@@ -148,6 +153,16 @@ class StrictServer(SqsServer):
         if action == "ReceiveMessage" and self._faults.rates.opposite_chunk:
             return self._receive_at_once(request, connection)
         return super()._act(request, connection)
+
+    def _check_signature(self, request: Request) -> None:
+        """Refuse a wrong signature, and from then on everything.
+
+        Otherwise a client that tries again in another way would hide its mistake from the tests.
+        """
+        problem = signature_problem(request, CREDENTIAL, path=request.path)
+        if problem is not None or self._faults.fired["wrong_signature"]:
+            self._faults.fired["wrong_signature"] += 1
+            raise Refusal("SignatureDoesNotMatch", f"The signature does not match: {problem}.")
 
     def _answer_without_effect(self, fault: str, connection: Connection) -> Answer | None:
         """Answer a request but do not execute it."""

@@ -30,6 +30,14 @@ def test_a_small_campaign_passes(name: str) -> None:
 
 
 @pytest.mark.long
+def test_a_small_campaign_passes_over_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faults of SQS, where no call goes over libcurl."""
+    monkeypatch.setenv("ETL_QUEUE__TRANSPORT", "boto3")
+    result = CAMPAIGNS["sqs"](7, Size(SMOKE["sqs"]))
+    assert result["verdict"] == "pass", result
+
+
+@pytest.mark.long
 def test_no_message_becomes_a_dead_letter() -> None:
     """Under kills, with three receives for each message; a planted bug needs a test of its own."""
     result = CAMPAIGNS["redrive"](7, Size(0.02))

@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from etl.embedded.sqs import queue_arn
+from etl.embedded.sqs import CREDENTIAL, queue_arn
 from tests.acceptance.job_processes import until
 from tests.chaos.strict_sqs import StrictSqs
 
@@ -27,7 +27,13 @@ MIB = 1024 * 1024
 class Consumer:
     """A queue, and a client that does not retry."""
 
-    def __init__(self, sqs: StrictSqs, key: str = "consumer0", url: str | None = None) -> None:
+    def __init__(
+        self,
+        sqs: StrictSqs,
+        key: str = "consumer0",
+        url: str | None = None,
+        secret: str = CREDENTIAL,
+    ) -> None:
         self.sqs = sqs
         self.url = url or sqs.create_queue(f"q-{uuid.uuid4().hex[:12]}", visibility_seconds=30)
         self.client = boto3.Session().client(
@@ -35,7 +41,7 @@ class Consumer:
             region_name="us-east-1",
             endpoint_url=sqs.endpoint_url,
             aws_access_key_id=key,
-            aws_secret_access_key="x",
+            aws_secret_access_key=secret,
             config=Config(retries={"total_max_attempts": 1}, proxies={}),
         )
 
@@ -344,3 +350,14 @@ def test_a_message_can_come_without_its_time(consumer: Consumer) -> None:
     (message,) = consumer.receive(MessageSystemAttributeNames=["All"])
     assert "SentTimestamp" not in message["Attributes"]
     assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+
+
+def test_a_wrong_signature_is_refused_and_everything_after_it() -> None:
+    """So that a client cannot hide it by trying again in another way."""
+    with StrictSqs() as sqs:
+        right = Consumer(sqs)
+        right.send("a")
+        wrong = Consumer(sqs, url=right.url, secret="another")
+        assert error_code(wrong.receive) == "SignatureDoesNotMatch"
+        assert error_code(right.receive) == "SignatureDoesNotMatch"
+        assert sqs.fired() == {"wrong_signature": 2}

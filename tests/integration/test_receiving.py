@@ -24,6 +24,7 @@ from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.quota import NoQuota, open_quota
 from etl.sqs.receiver import Receiver
+from tests.unit import aws_server
 
 LIMITS = Limits(
     max_rows=100,
@@ -36,14 +37,14 @@ LIMITS = Limits(
 )
 
 
-@pytest.fixture
-def make_queue(sqs: EmbeddedSqs) -> Callable[..., Queue]:
-    """Make queues with a given visibility timeout."""
+@pytest.fixture(params=["curl", "boto3"])
+def make_queue(sqs: EmbeddedSqs, request: pytest.FixtureRequest) -> Callable[..., Queue]:
+    """Make queues with a given visibility timeout, over each transport."""
 
     def make(visibility_seconds: int = 30) -> Queue:
         name = f"r-{uuid.uuid4().hex[:12]}"
         url = sqs.create_queue(name, dead_letter=False, visibility_seconds=visibility_seconds)
-        return Queue(Calls(sqs.client()), url)
+        return aws_server.queue(sqs.environment, url, request.param)
 
     return make
 
@@ -457,10 +458,11 @@ SIGNED_AT = "20260101T000000Z is now earlier than 20260101T060000Z (20260101T060
     ],
 )
 def test_a_clock_that_is_off_is_told_from_a_wrong_key(
-    code: str, words: str, kind: type[Exception], told: str, queue: Queue
+    code: str, words: str, kind: type[Exception], told: str, sqs: EmbeddedSqs
 ) -> None:
     """A wrong clock passes once it is set; a wrong key does not."""
-    with Stubber(queue._calls._client) as stubber:
+    client = sqs.client()
+    with Stubber(client) as stubber:
         stubber.add_client_error("receive_message", code, words, http_status_code=403)
         with pytest.raises(kind, match=told):
-            queue.receive(10, 0)
+            Queue(Calls(client), "").receive(10, 0)
