@@ -18,10 +18,12 @@ LIBRARIES = (
     "botocore",
     "cryptography",
     "numpy",
+    "orjson",
     "pandas",
     "pandera",
     "psycopg2-binary",
     "pycryptodome",
+    "pycurl",
     "SQLAlchemy",
 )
 

@@ -27,7 +27,13 @@ KEYS = (
     "memory.big_over_small",
     "memory.peak_mb",
     "start.help_over_imports",
+    "start.empty_run_cpu",
+    "start.second_worker_cpu_seconds",
+    "start.second_worker_mib",
+    "start.first_row_seconds",
+    "start.fifty_over_idle_seconds",
     "duplicates.report_over_plain",
+    "duplicates.million_seconds",
     "duplicates.peak_mb",
     "duplicates.indexed_load_over_bare",
 )

@@ -27,7 +27,7 @@ class Limits:
     undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
     max_receive_count: int | None = None  # of the queue
     grows: bool = True  # from small batches to large ones; or else each has max_rows
-    waiting: int = 0  # messages at the start: a first batch that has them all need not wait for more
+    waiting: int = 0  # messages at the start: a first batch with all of them closes at once
 
 
 class Phase(enum.Enum):

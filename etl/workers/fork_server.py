@@ -150,10 +150,13 @@ def _import_all(settings: Settings) -> None:
     """Import what a worker would import by and by."""
     prepare_imports()
     import etl.aws.access
-    import etl.batch  # noqa: F401
+    import etl.batch
+    import etl.sqs.transport  # noqa: F401
     from etl.aws.models import read_models
     from etl.validate import frame_schema
 
+    with suppress(ImportError):  # the workers then do without
+        import pycurl  # noqa: F401
     frame_schema(settings.table.columns)
     read_models("sqs")
     tune_interpreter()
