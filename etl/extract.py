@@ -36,6 +36,7 @@ MAX_DOUBLE_DIGITS = 767
 MAX_NESTING = 100
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_WHITESPACE = " \t\n\r"  # of JSON
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # The checks of whole messages; besides, a field of several names can have "two values".
@@ -176,10 +177,14 @@ def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     # A body with few brackets cannot be nested deeply, so it is not examined.
     if text.count("[") + text.count("{") > MAX_NESTING and _depth(text) > MAX_NESTING:
         raise Unreadable("nesting")
+    # As decode() does, which looks for the whitespace twice by a regular expression.
+    text = text.strip(_WHITESPACE)
     try:
-        event = decoder.decode(text)
+        event, end = decoder.raw_decode(text)
     except json.JSONDecodeError:
         raise Unreadable("JSON") from None
+    if end != len(text):
+        raise Unreadable("JSON")
     if type(event) is not dict:
         raise Unreadable("JSON object")
     return event

@@ -5,7 +5,6 @@ A check takes one value of the right Python type.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import ipaddress
 import math
@@ -71,8 +70,10 @@ def _packed_ip(value: str) -> bytes:
     # inet_pton accepts only dotted quads without leading zeros, and is ten times faster than
     # ipaddress.
     for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
+        try:
             return socket.inet_pton(family, value)
+        except OSError:
+            continue
     raise ValueError("not an IP address")
 
 

@@ -80,8 +80,9 @@ class Heartbeat:
         with self._lock:
             now = time.monotonic()
             for message in messages:
-                self._check.came(again=self._schedule.holds_another(message.handle))
-                self._schedule.hold(message.handle, now)
+                handle = message.handle
+                self._check.came(again=self._schedule.holds_another(handle))
+                self._schedule.hold(handle, now)
 
     def handles(self, messages: Iterable[Message | Handle]) -> list[Handle]:
         """The newest receipt handle of each message, in the given order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
@@ -55,12 +55,14 @@ class Message:
         return Handle(self.message_id, self.receipt_handle)
 
 
-@dataclass(frozen=True)
-class Handle:
-    """The id and receipt handle of a delivered message."""
+class Handle(NamedTuple):
+    """The id and receipt handle of a delivered message. Its repr shows only the id."""
 
     message_id: str
-    receipt_handle: str = field(repr=False)
+    receipt_handle: str
+
+    def __repr__(self) -> str:
+        return f"Handle(message_id={self.message_id!r})"
 
 
 def read_message(entry: Any) -> Message:
