@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from etl import config, job
+from etl.validate import frame_schema
 from etl.workers.interpreter import tune_interpreter
 
 # The name of a stage and its function. The functions that it calls count as part of the stage,
@@ -112,6 +113,8 @@ def wrap(clock: Clock) -> list[str]:
 def main() -> None:
     """Run the job once."""
     settings = config.load(Path("config.yaml"), os.environ, {"run.idle_seconds": 1})
+    # pandera imports most of itself when it validates for the first time.
+    frame_schema(settings.table.columns)
     tune_interpreter()
     clock = Clock()
     missing = wrap(clock)
