@@ -128,6 +128,8 @@ class Curl:
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.USERAGENT: route.user_agent,
             pycurl.FOLLOWLOCATION: 0,
+            pycurl.ACCEPT_ENCODING: "identity",
+            pycurl.HTTP_CONTENT_DECODING: 0,
             pycurl.CAINFO: os.fsencode(route.ca_file),
             pycurl.SSL_VERIFYPEER: 1,
             pycurl.SSL_VERIFYHOST: 2,
