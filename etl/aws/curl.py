@@ -18,6 +18,10 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # libcurl asks the kernel for so much at a time, and copies it once.
 _READ_BYTES = 128 * 1024
 
+# libcurl measures the speed over the last six seconds, in both directions: only so long after the
+# request does it find that nothing comes.
+_AVERAGED_SECONDS = 6
+
 
 class Failure(enum.Enum):
     """How a call got no answer."""
@@ -43,7 +47,7 @@ class Route:
     url: str = field(repr=False)  # may have a password in it, which is not sent
     ca_file: str  # the authorities that TLS trusts
     connect_seconds: float
-    read_seconds: float  # without a byte
+    read_seconds: float  # without a byte; seven at least
     user_agent: str
     proxy: str | None = field(default=None, repr=False)  # a URL, which may have a password in it
 
@@ -137,7 +141,7 @@ class Curl:
             pycurl.CONNECTTIMEOUT_MS: int(route.connect_seconds * 1000),
             # Less than a byte a second, for so long. A whole answer may take longer.
             pycurl.LOW_SPEED_LIMIT: 1,
-            pycurl.LOW_SPEED_TIME: max(1, round(route.read_seconds)),
+            pycurl.LOW_SPEED_TIME: max(1, round(route.read_seconds) - _AVERAGED_SECONDS),
             pycurl.MAXFILESIZE_LARGE: MAX_ANSWER_BYTES,
             pycurl.BUFFERSIZE: _READ_BYTES,
             pycurl.NOSIGNAL: 1,  # signals are Python's

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -312,3 +313,22 @@ def test_an_error_says_nothing_of_the_address() -> None:
     route = Route(f"http://{SECRET}@h", "f", 1, 1, "etl", proxy=f"http://me:{SECRET}@h")
     for text in (str(caught.value), repr(caught.value.__context__), repr(route)):
         assert SECRET not in text
+
+
+def test_an_answer_is_waited_for_as_long_as_by_botocore() -> None:
+    """Libcurl finds that nothing comes six to seven seconds late, so it is told less."""
+    transport = transport_of({})
+    found: dict[int, Any] = {}
+
+    class Handle:
+        def setopt(self, option: int, value: Any) -> None:
+            found[option] = value
+
+        def unsetopt(self, option: int) -> None:
+            pass
+
+    pycurl = transport._curl._pycurl
+    transport._curl._pycurl = SimpleNamespace(**{**vars(pycurl), "Curl": Handle})
+    transport._curl._new_handle()
+    assert found[pycurl.LOW_SPEED_LIMIT] == 1
+    assert found[pycurl.LOW_SPEED_TIME] + 6 == transport.meta.config.read_timeout
