@@ -32,7 +32,7 @@ from tests.chaos.proxy import Fault, Proxy, via_proxy
 from tests.conftest import Job
 
 MESSAGES = 450  # fewer than the first batch may have
-# All messages are gathered, and none is loaded.
+# Messages are gathered and not loaded, but for those that waited when one without workers began.
 GATHERING = {"ETL_BATCH__SECONDS": "600", "ETL_BATCH__QUIET_SECONDS": "600"}
 
 
@@ -65,6 +65,14 @@ def without_answers(sqs: EmbeddedSqs, job: Job, action: bytes) -> Iterator[tuple
         yield {name: via_proxy(job.environment[name], proxy.port) for name in names}, called
 
 
+def until_gathered(job: Job, workers: int) -> None:
+    """Wait until a run holds the messages; one without workers loads the first of them at once."""
+    if workers == 1:
+        until(lambda: len(users(job)) == MESSAGES and numbers(job) == (0, 0))
+        job.send(*logins(MESSAGES))
+    until(lambda: numbers(job)[1] == MESSAGES)
+
+
 def end_of(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
     """Wait for the end of a run; return its summary and its log."""
     out, err = process.communicate(timeout=120)
@@ -86,8 +94,9 @@ def test_a_signal_gives_everything_back_and_is_the_reason(
     held: Job, number: signal.Signals, workers: int
 ) -> None:
     """It is acknowledged once, also by workers, and announced, with what would end it."""
-    with running(held, "--workers", str(workers), **GATHERING) as process:
-        until(lambda: numbers(held)[1] == MESSAGES)
+    options = ("--workers", str(workers), "--idle-seconds", "600")
+    with running(held, *options, **GATHERING) as process:
+        until_gathered(held, workers)
         process.send_signal(number)
         summary, err = end_of(process)
     assert process.returncode == 0
@@ -108,11 +117,12 @@ def test_a_second_signal_leaves_the_rest_to_the_visibility_timeout(
     sqs: EmbeddedSqs, held: Job, workers: int
 ) -> None:
     """Though SQS answers no release; the run still has its summary and its row."""
+    options = ("--workers", str(workers), "--idle-seconds", "600")
     with (
         without_answers(sqs, held, b"ChangeMessageVisibilityBatch") as (proxied, releasing),
-        running(held, "--workers", str(workers), **GATHERING, **proxied) as process,
+        running(held, *options, **GATHERING, **proxied) as process,
     ):
-        until(lambda: numbers(held)[1] == MESSAGES)
+        until_gathered(held, workers)
         process.send_signal(signal.SIGTERM)
         until(releasing.is_set)
         began = time.monotonic()
