@@ -41,8 +41,8 @@ FINAL_AT_START = (
     boto.TokenRetrievalError,
     ResponseParserError,
 )
-# What botocore's parsers raise for an answer of another shape, or no JSON or XML.
-UNREADABLE = (ResponseParserError, AttributeError, TypeError)
+# What botocore's parsers raise for an answer of another shape, or no JSON or XML, or no UTF-8.
+UNREADABLE = (ResponseParserError, AttributeError, TypeError, UnicodeDecodeError)
 _SERVER_FAULT = 500  # and above: HTTP statuses
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from etl.sqs.limits import Stop
 from etl.sqs.message import Handle
 from etl.sqs.send import send_bodies
 from tests.unit.aws_server import KEYS, SECRET, error, queue, serve
+from tests.unit.raw_server import reply, serve_raw
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,15 @@ def test_what_is_not_sqs_is_named_at_once(status: int, body: str, says: str) -> 
             first_answer(asked.state, 60, Stop())
     assert str(caught.value).startswith(says)
     assert "AWS_ENDPOINT_URL" in str(caught.value)
+
+
+def test_a_compressed_answer_is_no_matter_of_the_credentials() -> None:
+    """Botocore does not unpack it, and finds that it is no UTF-8."""
+    answer = reply(gzip.compress(b"{}"), Content_Encoding="gzip")
+    with serve_raw(lambda _: answer) as server:
+        asked = queue({**KEYS, "AWS_ENDPOINT_URL": server.url})
+        with pytest.raises(QueueRefused, match="the answer to 'receive_message' cannot be read"):
+            asked.receive(10, 0)
 
 
 def test_what_is_not_sqs_any_more_is_an_outage() -> None:
