@@ -1,4 +1,7 @@
-"""Kept-alive connections of libcurl to one address. It reads nothing of this process's environment.
+"""Kept-alive connections of libcurl to one address.
+
+The environment of this process says nothing of where it connects to, and how. Only SSLKEYLOGFILE
+and OpenSSL's own variables count, as they do for Python's TLS.
 
 pycurl is imported by who makes a :class:`Curl`, as it may be absent.
 """

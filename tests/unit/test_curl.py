@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,7 @@ from etl.aws.curl import Curl, CurlError, Failure, Route
 from etl.errors import QueueRefused
 from etl.sqs.client import over_curl
 from etl.sqs.transport import Transport
+from tests.conftest import ROOT
 from tests.signatures import signature_problem
 from tests.unit.aws_server import KEYS, SECRET, URL, certificate, queue
 from tests.unit.raw_server import Reply, Request, reply, serve_raw
@@ -332,3 +336,26 @@ def test_an_answer_is_waited_for_as_long_as_by_botocore() -> None:
     transport._curl._new_handle()
     assert found[pycurl.LOW_SPEED_LIMIT] == 1
     assert found[pycurl.LOW_SPEED_TIME] + 6 == transport.meta.config.read_timeout
+
+
+@pytest.mark.parametrize("transport", ["curl", "boto3"])
+def test_the_keys_of_tls_are_written_if_the_environment_says_so(
+    transport: str, tmp_path: Path
+) -> None:
+    """docs/security.md says that both do, and warns of it."""
+    keys = tmp_path / "keys"
+    with serve_raw(ordinary, certificate(tmp_path)) as server:
+        variables = {
+            **KEYS,
+            "AWS_ENDPOINT_URL": server.url,
+            "AWS_CA_BUNDLE": str(tmp_path / "ca.pem"),
+        }
+        # libcurl reads it once in a process.
+        program = (
+            "from tests.unit.aws_server import queue\n"
+            f"queue({variables!r}, transport={transport!r}).receive(10, 0)"
+        )
+        environment = {**os.environ, "SSLKEYLOGFILE": str(keys)}
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
+        assert server.counts() == ((1, 0) if transport == "curl" else (0, 1))
+    assert "TRAFFIC_SECRET" in keys.read_text()
