@@ -147,7 +147,8 @@ def _text(file: io.FileIO, like: Any) -> io.TextIOWrapper:
         io.BufferedWriter(file),
         encoding=getattr(like, "encoding", None),
         errors="backslashreplace",
-        line_buffering=getattr(like, "line_buffering", True),
+        # Also with PYTHONUNBUFFERED, which Python writes through without a line buffer.
+        line_buffering=getattr(like, "line_buffering", True) or like.write_through,
     )
 
 

@@ -200,3 +200,21 @@ def test_a_table_on_an_output_without_box_characters_is_drawn_in_ascii(
     assert "!= this does not add up" in shown
     assert shown.count("\\") == 1
     assert "  \\xe9  " in shown
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_log_line_is_written_at_once(unbuffered: str) -> None:
+    """Not only at the end, which a process that is killed does not reach."""
+    code = (
+        "import logging, os; from etl import logs\n"
+        "logs.open_standard_streams(); logs.start('info', 'text')\n"
+        "logging.getLogger('etl').info('here'); os._exit(0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stderr.endswith(" here\n")
