@@ -8,17 +8,20 @@ fork if it is started before the first thread.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import os
 import signal
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle, send_handle
-from typing import Any
+from typing import Any, NoReturn
 
 from etl import logs
 from etl.config import Settings
@@ -26,6 +29,8 @@ from etl.runs import Share
 from etl.sqs.quota import Quota
 from etl.workers.interpreter import prepare_imports, tune_interpreter
 from etl.workers.process import BLOCKED_AT_START, Child, Work, run_worker
+
+log = logging.getLogger(__name__)
 
 
 class ForkServer:
@@ -73,7 +78,7 @@ class ForkServer:
         self._started += 1
         # If the server has died, the worker's end of the pipe has no other holder than the caller,
         # to whom it looks like a worker that has died.
-        with suppress(OSError):
+        with suppress(ConnectionError):
             self._control.send((settings, share))
             send_handle(self._control, pipe.fileno(), self._process.pid)
         return child
@@ -113,6 +118,26 @@ def serve(
         inherited.close()
     logs.open_standard_streams()
     logs.hide_values_in_tracebacks()
+    try:
+        _serve(control, quota, work_alone)
+    except Exception as error:  # noqa: BLE001
+        _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    """End at once, with one line.
+
+    multiprocessing would print the values in the error's message, and wait for the workers, while
+    the parent waits for this process.
+    """
+    name = getattr(error, "name", None)
+    what = type(error).__qualname__ + (f" of {name!r}" if name else "")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("no worker can be started: %s at %s:%s", what, place.filename, place.lineno)
+    os._exit(1)
+
+
+def _serve(control: Connection, quota: Quota, work_alone: Work) -> None:
     workers: dict[int, tuple[int, BaseProcess]] = {}  # by sentinel
     started = 0
     is_open = True
@@ -127,11 +152,12 @@ def serve(
             try:
                 settings, share = control.recv()
                 pipe = Connection(recv_handle(control))
-            except (EOFError, OSError):
+            except (EOFError, ConnectionError):
                 is_open = False
                 continue
             # Not before the first request: a run that is refused makes none.
             if not started:
+                logs.start(settings.log.level, settings.log.format)
                 _import_all(settings)
             is_fork = _may_fork()
             context: Any = multiprocessing.get_context("fork" if is_fork else "spawn")
@@ -140,9 +166,14 @@ def serve(
                 args=(control if is_fork else None, settings, share, quota, pipe, work_alone),
                 name=f"worker-{share.index}",
             )
-            process.start()
+            try:
+                process.start()
+                workers[process.sentinel] = (started, process)
+            except OSError as error:
+                log.error("a worker cannot be started: %s", error.strerror)  # noqa: TRY400
+                with suppress(OSError):
+                    control.send((started, 1))
             pipe.close()
-            workers[process.sentinel] = (started, process)
             started += 1
 
 

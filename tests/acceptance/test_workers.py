@@ -228,6 +228,19 @@ def test_a_fork_server_that_is_killed_is_replaced_with_the_next_worker(job: Job)
     assert not psutil.wait_procs(group, timeout=60)[1]
 
 
+def test_an_installation_without_pandera_receives_nothing(job: Job, tmp_path: Path) -> None:
+    """One line tells what is missing, once for all workers."""
+    job.send(event())
+    (tmp_path / "pandera.py").write_text("raise ImportError")
+    done = job.command("run", *job.arguments, *WORKERS, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("no worker can be started: ImportError at ") == 1
+    assert "Traceback" not in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["stop_reason"], summary["received"]) == ("worker died", 0)
+    assert visible(job) == 1
+
+
 def test_no_secret_is_on_a_command_line(job: Job) -> None:
     """Neither the keyring nor the database's password is visible in ps."""
     password = job.environment["DATABASE_URL"].split(":")[2].split("@")[0]

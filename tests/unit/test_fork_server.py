@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -56,6 +57,16 @@ def start(server: ForkServer) -> tuple[Child, Connection]:
     return child, ours
 
 
+def start_without_files(server: ForkServer) -> tuple[Child, Connection]:
+    """Ask for a worker when the server may open only the file that it is sent."""
+    process = psutil.Process(server._process.pid)
+    while not process.children():
+        assert server.is_alive
+    limit = process.num_fds() + 1
+    process.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
+    return start(server)
+
+
 def told(server: ForkServer) -> Any:
     """What a worker tells."""
     child, pipe = start(server)
@@ -95,12 +106,46 @@ def test_the_exit_code_of_a_worker_is_its_own_unless_the_server_has_ended(
         child, pipe = start(server)
         process = psutil.Process(server._process.pid)
         while not (forks := process.children()):
+            assert server.is_alive
             pipe.poll(0.05)
         (process if whole_server else forks[0]).kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
         if whole_server:
             forks[0].kill()
+
+
+def test_a_server_that_cannot_import_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its workers end with it, and the values in the message are not shown."""
+    (tmp_path / "pandera.py").write_text("raise ImportError('canary')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with opened(tell) as server:
+        (first, pipe), (second, _) = start(server), start(server)
+        with pytest.raises(EOFError):
+            pipe.recv()
+        first.join()
+        second.join()
+        assert (first.exitcode, second.exitcode, server.is_alive) == (1, 1, False)
+    place = f"{tmp_path / 'pandera.py'}:1"
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith(f" ERROR   no worker can be started: ImportError at {place}")
+
+
+def test_a_worker_that_cannot_be_forked_ends_alone() -> None:
+    """As with a limit of processes; the server goes on, and its other workers too."""
+    with opened(wait) as server:
+        (living, _), (refused, pipe) = start(server), start_without_files(server)
+        with pytest.raises(EOFError):
+            pipe.recv()
+        refused.join()
+        assert refused.exitcode == 1
+        assert server.is_alive
+        (fork,) = psutil.Process(server._process.pid).children()
+        fork.kill()
+        living.join()
+        assert living.exitcode == -signal.SIGKILL
 
 
 def test_a_server_without_a_request_ends_when_it_is_closed() -> None:
@@ -118,8 +163,8 @@ def test_a_process_with_threads_is_not_forked() -> None:
     try:
         assert not fork_server._may_fork()
         with opened(tell, is_fork=True) as server:
-            assert "spawn_main" in " ".join(psutil.Process(server._process.pid).cmdline())
             assert told(server)[0] == server._process.pid
+            assert "spawn_main" in " ".join(psutil.Process(server._process.pid).cmdline())
     finally:
         ended.set()
         thread.join()
