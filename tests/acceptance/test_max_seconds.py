@@ -103,7 +103,8 @@ def test_a_slow_table_does_not_prolong_the_run_by_a_large_batch(job: Job, drain:
 
 def test_messages_that_trickle_in_are_loaded_when_the_time_is_up(job: Job, drain: Run) -> None:
     """Or each run would receive them, and none would load them."""
-    job.send(*logins(7))
+    for body in logins(7):  # after the start: a batch with all that was waiting closes at once
+        job.client.send_message(QueueUrl=job.queue_url, MessageBody=body, DelaySeconds=2)
     summary = drain(batch__seconds=600, batch__quiet_seconds=600, run__max_seconds=5)
     assert (summary.stop_reason, summary.counts.loaded) == ("max_seconds", 7)
 

@@ -32,16 +32,32 @@ from tests.chaos.proxy import Fault, Proxy, via_proxy
 from tests.conftest import Job
 
 MESSAGES = 450  # fewer than the first batch may have
-# Messages are gathered and not loaded, but for those that waited when one without workers began.
+# All messages are gathered, and none is loaded.
 GATHERING = {"ETL_BATCH__SECONDS": "600", "ETL_BATCH__QUIET_SECONDS": "600"}
 
 
 @pytest.fixture
-def held(sqs: EmbeddedSqs, postgres: EmbeddedPostgres) -> Iterator[Job]:
-    """A job with messages in its queue."""
+def empty(sqs: EmbeddedSqs, postgres: EmbeddedPostgres) -> Iterator[Job]:
+    """A job whose queue is empty."""
     with new_job(sqs, postgres) as job:
-        job.send(*logins(MESSAGES))
         yield job
+
+
+@pytest.fixture
+def held(empty: Job) -> Job:
+    """A job with messages in its queue."""
+    empty.send(*logins(MESSAGES))
+    return empty
+
+
+def gather(job: Job) -> None:
+    """Send messages to a run that has found its queue empty, and wait until it has them.
+
+    A first batch with all that was waiting would close at once.
+    """
+    until(lambda: reasons(job))
+    job.send(*logins(MESSAGES))
+    until(lambda: numbers(job)[1] == MESSAGES)
 
 
 @contextmanager
@@ -65,14 +81,6 @@ def without_answers(sqs: EmbeddedSqs, job: Job, action: bytes) -> Iterator[tuple
         yield {name: via_proxy(job.environment[name], proxy.port) for name in names}, called
 
 
-def until_gathered(job: Job, workers: int) -> None:
-    """Wait until a run holds the messages; one without workers loads the first of them at once."""
-    if workers == 1:
-        until(lambda: len(users(job)) == MESSAGES and numbers(job) == (0, 0))
-        job.send(*logins(MESSAGES))
-    until(lambda: numbers(job)[1] == MESSAGES)
-
-
 def end_of(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
     """Wait for the end of a run; return its summary and its log."""
     out, err = process.communicate(timeout=120)
@@ -91,19 +99,18 @@ def reasons(job: Job) -> list[str | None]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_gives_everything_back_and_is_the_reason(
-    held: Job, number: signal.Signals, workers: int
+    empty: Job, number: signal.Signals, workers: int
 ) -> None:
     """It is acknowledged once, also by workers, and announced, with what would end it."""
-    options = ("--workers", str(workers), "--idle-seconds", "600")
-    with running(held, *options, **GATHERING) as process:
-        until_gathered(held, workers)
+    with running(empty, "--workers", str(workers), **GATHERING) as process:
+        gather(empty)
         process.send_signal(number)
         summary, err = end_of(process)
     assert process.returncode == 0
     assert summary["stop_reason"] == number.name
-    assert reasons(held) == [number.name]
+    assert reasons(empty) == [number.name]
     assert summary["released"] >= MESSAGES
-    assert numbers(held) == (MESSAGES, 0)
+    assert numbers(empty) == (MESSAGES, 0)
     name = "SIGTERM" if number is signal.SIGTERM else "Ctrl-C"
     assert err.count(f"{name}: finishing the batch in hand, then releasing the rest") == 1
     if workers == 1:
@@ -114,15 +121,14 @@ def test_a_signal_gives_everything_back_and_is_the_reason(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_signal_leaves_the_rest_to_the_visibility_timeout(
-    sqs: EmbeddedSqs, held: Job, workers: int
+    sqs: EmbeddedSqs, empty: Job, workers: int
 ) -> None:
     """Though SQS answers no release; the run still has its summary and its row."""
-    options = ("--workers", str(workers), "--idle-seconds", "600")
     with (
-        without_answers(sqs, held, b"ChangeMessageVisibilityBatch") as (proxied, releasing),
-        running(held, *options, **GATHERING, **proxied) as process,
+        without_answers(sqs, empty, b"ChangeMessageVisibilityBatch") as (proxied, releasing),
+        running(empty, "--workers", str(workers), **GATHERING, **proxied) as process,
     ):
-        until_gathered(held, workers)
+        gather(empty)
         process.send_signal(signal.SIGTERM)
         until(releasing.is_set)
         began = time.monotonic()
@@ -132,7 +138,7 @@ def test_a_second_signal_leaves_the_rest_to_the_visibility_timeout(
     assert process.returncode == 1
     assert summary["stop_reason"] == "SIGTERM"
     assert "interrupted again" in summary["problem"]
-    assert reasons(held) == ["SIGTERM"]
+    assert reasons(empty) == ["SIGTERM"]
 
 
 def test_a_second_signal_during_a_load_ends_the_run_at_once(held: Job) -> None:
