@@ -22,7 +22,7 @@ from etl.analysis.source import Source
 from etl.postgres.queries import filled, quote_name
 
 CHUNK_BYTES = 1 << 20
-_UNDEFINED_FUNCTION = "42883"  # SQLSTATE: Postgres cannot hash a type, or is older than 14
+_UNDEFINED_FUNCTION = "42883"  # SQLSTATE: Postgres is older than 14
 
 
 @dataclass
@@ -43,15 +43,18 @@ def read_digests(source: Source, compared: list[str], key_ids: dict[str, str]) -
 
     :param compared: the columns with the values to compare
     :param key_ids: SQL of the key id of a token, by the column whose keys to count
-    :raises CannotCount: the source is a view, this role may not read all columns, Postgres cannot
-        hash one, a time is not in Python's calendar, or memory would be more than
-        ``report.memory_mb``. In the last two cases the source's connection is closed.
+    :raises CannotCount: the source is a view, this role may not read all columns, one has a type
+        that ``etl init`` does not make, a time is not in Python's calendar, or memory would be more
+        than ``report.memory_mb``. In the last two cases the source's connection is closed.
     """
-    time_type = _time_type(source)
+    time_type, hashed = _types(source)
     names = list(dict.fromkeys([source.entity.name, *compared]))
     seed = secrets.randbits(63)
-    fields = [_hash([name], seed) for name in names]
-    fields.append(_hash(list(source.columns), seed))
+    fields = [
+        f"case when {quote_name(name)} is null then 0 else {_hash([hashed[name]], seed)} end"
+        for name in names
+    ]
+    fields.append(_hash(list(hashed.values()), seed))
     fields.append(f"coalesce({source.fragments()['time']}, '{time_type.null}')")
     fields += ["tableoid", "ctid"]
     fields += [_key_state(name, key_id, seed) for name, key_id in key_ids.items()]
@@ -66,7 +69,8 @@ def read_digests(source: Source, compared: list[str], key_ids: dict[str, str]) -
     return Digests(time_type, by_name, rows, times, places, list(reader.parts), keys)
 
 
-def _time_type(source: Source) -> TimeType:
+def _types(source: Source) -> tuple[TimeType, dict[str, str]]:
+    """Return the type of the time, and the SQL of what to hash by column."""
     table = source.settings.table
     names = {"schema": table.schema_name, "name": table.name}
     with source.reading() as connection:
@@ -74,24 +78,41 @@ def _time_type(source: Source) -> TimeType:
             with connection.begin_nested():
                 answer = connection.execute(sa.text(filled("countable", source.fragments())), names)
                 described: Any = answer.cursor.description if answer.cursor else None
-                oid = described[0].type_code
-                if not answer.one().is_countable:
+                _, _, time, *columns = (column.type_code for column in described)
+                if not answer.one()[0]:
                     raise CannotCount
         except sa.exc.DBAPIError as error:
             if getattr(error.orig, "pgcode", None) == _UNDEFINED_FUNCTION:
                 raise CannotCount from None
             raise
-    if oid not in TIME_TYPES:
+    if time not in TIME_TYPES or not set(columns) <= _HASHED.keys():
         raise CannotCount
-    return TIME_TYPES[oid]
+    hashed = {
+        name: _HASHED[oid].format(quote_name(name))
+        for name, oid in zip(source.columns, columns, strict=True)
+    }
+    return TIME_TYPES[time], hashed
 
 
-def _hash(names: list[str], seed: int) -> str:
-    columns = ", ".join(map(quote_name, names))
-    hashed = f"hash_record_extended(row({columns}), {seed})"
-    if len(names) > 1:
-        return hashed
-    return f"case when {columns} is null then 0 else {hashed} end"
+# What is hashed of a column, by the OID of its type. Postgres folds an integer of 64 bits, and so a
+# time, into 32 bits before it hashes it: 1 and 4294967296 would be equal. Of many other types, such
+# as NUMERIC with its NaN, different values have equal hashes too.
+_HASHED = {
+    16: "{}",  # bool
+    20: "int8send({})",
+    23: "{}",  # int4
+    25: "{}",  # text
+    701: "{}",  # float8
+    869: "{}",  # inet
+    1043: "{}",  # varchar
+    1082: "{}",  # date
+    1114: "timestamp_send({})",
+    1184: "timestamptz_send({})",
+}
+
+
+def _hash(hashed: list[str], seed: int) -> str:
+    return f"hash_record_extended(row({', '.join(hashed)}), {seed})"
 
 
 NULL, PLAIN = 0, 1  # states of a value; any other state is that of a token, by its key

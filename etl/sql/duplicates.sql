@@ -178,15 +178,16 @@ where (nth <= :max_ties or nth_of_column = 1) and nth_user <= :max_users
 order by "group", nth, nth_user
 
 -- countable --
--- Whether the rows can be read as numbers: whether they have places, which takes the right to read
--- all columns, and whether Postgres can hash them. The first column has the type of the time.
-select (select {time} from {table} limit 0) as time,
-       (select hash_record_extended(row({columns}), 0) from {table} limit 1) as hash,
-       (select relkind in ('r', 'p', 'm') and has_table_privilege(pg_class.oid, 'select')
+-- Whether the rows have places and this role may read them, which takes the right to read all
+-- columns. No row of the table follows: the other columns have the types of the time and of the
+-- table's columns. Postgres before 14 does not have the function.
+select (select relkind in ('r', 'p', 'm') and has_table_privilege(pg_class.oid, 'select')
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
         where nspname = :schema and relname = :name)
-       and not exists (select from pg_inherits join pg_foreign_table on inhrelid = ftrelid)
-           as is_countable
+       and not exists (select from pg_inherits join pg_foreign_table on inhrelid = ftrelid),
+       hash_record_extended(row(0), 0), logins.*
+from (values (0)) as one_row left join (select {time}, {columns} from {table} limit 0) as logins
+     on true
 
 -- digests --
 -- The rows of the table as numbers of fixed size; see etl.analysis.digests.

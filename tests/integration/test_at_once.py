@@ -172,7 +172,19 @@ def with_a_type_without_hash(source: Source) -> None:
     execute(source, "alter table user_logins alter locale type bit using b'1'")
 
 
-@pytest.mark.parametrize("change", [without_places, with_an_endless_time, with_a_type_without_hash])
+def with_a_type_of_equal_hashes(source: Source) -> None:
+    execute(source, "alter table user_logins alter locale type numeric using 'NaN'")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_places,
+        with_an_endless_time,
+        with_a_type_without_hash,
+        with_a_type_of_equal_hashes,
+    ],
+)
 def test_rows_that_cannot_be_counted_are_left_to_postgres(
     change: Callable[[Source], None], logins: Source
 ) -> None:
@@ -182,6 +194,27 @@ def test_rows_that_cannot_be_counted_are_left_to_postgres(
         AtOnce(snapshot, None)
     report = build_report(logins, Choice())
     assert (report.rows, report.users) == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "values"),
+    [
+        ("bigint", ("1", "4294967296")),
+        ("timestamp", ("2000-01-01 00:00:00.000001", "2000-01-01 01:11:34.967296")),
+        ("timestamptz", ("2000-01-01 00:00:00.000001+00", "2000-01-01 01:11:34.967296+00")),
+    ],
+)
+def test_values_that_postgres_gives_equal_hashes_are_not_equal(
+    type_name: str, values: tuple[str, str], logins: Source
+) -> None:
+    """Postgres folds 64 bits into 32 before it hashes a number or a time."""
+    execute(
+        logins,
+        f"alter table user_logins alter locale type {type_name} using '{values[0]}'",
+        f"insert into user_logins (user_id, masked_ip, create_date, locale) "  # noqa: S608
+        f"select user_id, masked_ip, create_date, '{values[1]}' from user_logins",
+    )
+    check(logins, "locale", ALL)
 
 
 def test_rows_of_all_partitions_are_found(logins: Source) -> None:
