@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from etl.analysis.key_usage import key_usage
+from etl.analysis.key_usage import key_usage_in
 from etl.analysis.linked import Linked, linked
 from etl.analysis.source import Source
 from etl.postgres.queries import quote_name
@@ -155,7 +155,8 @@ def token_keys(source: Source) -> pd.DataFrame:
 
     Columns: ``column``, ``key_id`` (null for values that are not tokens), ``rows``.
     """
-    return key_usage(source.engine, source.settings.table)
+    with source.reading() as connection:
+        return key_usage_in(connection, source.settings.table)
 
 
 def deliveries(source: Source) -> pd.DataFrame:

@@ -35,12 +35,25 @@ def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
     :raises DatabaseRefused: the table is missing, or a privilege
     :raises DatabaseUnavailable: an outage
     """
+    with transaction(engine) as connection:
+        return key_usage_in(connection, table)
+
+
+def key_usage_in(connection: sa.Connection, table: Table) -> pd.DataFrame:
+    """Count as :func:`key_usage` does, in the caller's transaction."""
     masked = [column.name for column in masked_columns(table)]
-    return usage_of(engine, table.schema_name, table.name, masked)
+    return _usage_of(connection, table.schema_name, table.name, masked)
 
 
 def usage_of(engine: sa.Engine, schema: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """Count the tokens of any table's columns by key, as :func:`key_usage` does."""
+    with transaction(engine) as connection:
+        return _usage_of(connection, schema, name, columns)
+
+
+def _usage_of(
+    connection: sa.Connection, schema: str, name: str, columns: Sequence[str]
+) -> pd.DataFrame:
     if not columns:
         return pd.DataFrame(columns=["column", "key_id", "rows"])
     target = sa.table(name, *(sa.column(column, sa.Text) for column in columns), schema=schema)
@@ -58,8 +71,7 @@ def usage_of(engine: sa.Engine, schema: str, name: str, columns: Sequence[str]) 
         .group_by(sa.text("1"), sa.text("2"))
         .order_by(sa.text("1"), sa.text("2"))
     )
-    with transaction(engine) as connection:
-        return fetch_frame(connection, query)
+    return fetch_frame(connection, query)
 
 
 def incomparable(usage: pd.DataFrame, column: Column, key_ids: Collection[str]) -> int:

@@ -217,6 +217,19 @@ def test_values_that_postgres_gives_equal_hashes_are_not_equal(
     check(logins, "locale", ALL)
 
 
+@pytest.mark.parametrize("memory_mb", [2048, 1])
+def test_a_report_needs_one_connection(logins: Source, memory_mb: int) -> None:
+    """So a role may be limited to one, and the keys are those of the same snapshot."""
+    opened: list[Any] = []
+    sa.event.listen(logins.engine, "connect", lambda *given: opened.append(given))
+    changed = logins.settings.report.model_copy(update={"memory_mb": memory_mb})
+    settings = logins.settings.model_copy(update={"report": changed})
+    logins.engine.dispose()
+    build_report(dataclasses.replace(logins, settings=settings).between("2026-11-01"), Choice())
+    # One that is interrupted is closed before another is opened.
+    assert len(opened) == (1 if memory_mb > 1 else 2)
+
+
 def test_rows_of_all_partitions_are_found(logins: Source) -> None:
     """Rows of different partitions may have the same place in theirs."""
     execute(
