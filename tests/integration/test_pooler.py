@@ -14,9 +14,8 @@ from tests.integration.debian_services import PgBouncer, pgbouncer
 from tests.unit.builders import event
 
 WHY = ("--reason", "test")
-# All clients of the pooler share these sessions. A report needs two at a time: a snapshot of the
-# rows, and the numbers of the runs.
-FEW_SESSIONS = {"default_pool_size": 2, "query_wait_timeout": 20}
+# All clients of the pooler share this session; a report too needs one at a time.
+FEW_SESSIONS = {"default_pool_size": 1, "query_wait_timeout": 20}
 
 
 @pytest.fixture(
