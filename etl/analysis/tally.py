@@ -68,13 +68,35 @@ def sums(numbers: Numbers, starts: Numbers) -> Numbers:
     return total
 
 
+def sorted_rows(hashes: Numbers) -> Numbers:
+    """Return the rows in the order of their hashes, as unsigned numbers.
+
+    Each number that is sorted holds the first bits of a hash, and the row in place of the others:
+    that takes half the time of ``argsort``.
+    """
+    unsigned = hashes.view(np.uint64)
+    bits = np.uint64(hashes.size.bit_length())
+    prefixes = unsigned >> bits
+    prefixes <<= bits
+    prefixes |= np.arange(hashes.size, dtype=np.uint32)
+    prefixes.sort()
+    rows = (prefixes & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int32)
+    prefixes >>= bits
+    ordered = unsigned[rows]
+    # A few hashes that differ begin with the same bits.
+    for i in np.flatnonzero(ordered[1:] < ordered[:-1]):
+        run = slice(*(np.searchsorted(prefixes, prefixes[i], side) for side in ("left", "right")))
+        rows[run] = rows[run][np.argsort(unsigned[rows[run]])]
+    return rows
+
+
 def count_copies(hashes: Numbers) -> tuple[Flags, Numbers, Numbers]:
     """Find equal hashes.
 
     :returns: whether each one equals an earlier one, in some order; of those that others equal, the
         first; and how many there are of each
     """
-    order = np.argsort(hashes).astype(np.int32)
+    order = sorted_rows(hashes)
     ordered = hashes[order]
     is_same = np.zeros(order.size + 1, dtype=bool)  # as the one before; the last is the end
     np.equal(ordered[1:], ordered[:-1], out=is_same[1:-1])
@@ -88,7 +110,7 @@ def count_copies(hashes: Numbers) -> tuple[Flags, Numbers, Numbers]:
 
 def encode(hashes: Numbers) -> Coded:
     """Give each distinct hash a code; the hash 0 has the code 0."""
-    order = np.argsort(hashes.view(np.uint64)).astype(np.int32)  # the zeros are first
+    order = sorted_rows(hashes)  # the zeros are first
     ordered = hashes[order]
     starts = run_starts(ordered)
     is_start = np.zeros(order.size, dtype=np.int8)
@@ -127,7 +149,7 @@ def occurs_again(columns: Sequence[Numbers], rows: Numbers) -> Numbers:
     for column in columns:
         mixed += column * random.integers(np.iinfo(np.int64).max)
     mixed = mixed[rows]
-    order = np.argsort(mixed).astype(np.int32)
+    order = sorted_rows(mixed)
     is_equal = np.diff(mixed[order]) == 0
     again = np.zeros(order.size, dtype=bool)
     again[1:] = is_equal

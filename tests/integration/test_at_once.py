@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from etl.analysis.at_once import AtOnce, ask_postgres
 from etl.analysis.linked import Linked
 from etl.analysis.reader import CannotCount, Reader
 from etl.analysis.source import Source, open_source
-from etl.analysis.tally import largest
+from etl.analysis.tally import largest, sorted_rows
 from etl.report.build import Choice, build_report
 from etl.report.html import render
 from tests.conftest import ROOT
@@ -211,7 +212,7 @@ def test_values_that_postgres_gives_equal_hashes_are_not_equal(
     execute(
         logins,
         f"alter table user_logins alter locale type {type_name} using '{values[0]}'",
-        f"insert into user_logins (user_id, masked_ip, create_date, locale) "  # noqa: S608
+        f"insert into user_logins (user_id, masked_ip, create_date, locale) "
         f"select user_id, masked_ip, create_date, '{values[1]}' from user_logins",
     )
     check(logins, "locale", ALL)
@@ -297,3 +298,14 @@ def test_many_equal_counts_are_cut_after_the_last_of_them() -> None:
     assert largest(frame, ["n", "m"], 3)["n"].tolist() == [9, 5, 3, 3]
     best = largest(frame, ["n", "m"], 2, ["group"])
     assert best[["group", "n"]].to_numpy().tolist() == [[1, 5], [1, 3], [1, 3], [2, 9], [2, 1]]
+
+
+def test_hashes_that_begin_with_the_same_bits_are_sorted_by_the_others() -> None:
+    """The row takes the place of a hash's last bits while the hashes are sorted."""
+    random = np.random.default_rng()
+    for rows in (0, 1, 2, 1_000):
+        for low, high in ((-(2**63), 2**63), (-5, 5), (0, 1)):
+            hashes = random.integers(low, high, rows)
+            order = sorted_rows(hashes)
+            assert hashes[order].view(np.uint64).tolist() == sorted(hashes.view(np.uint64).tolist())
+            assert sorted(order.tolist()) == list(range(rows))
