@@ -22,7 +22,7 @@ from etl.postgres.engine import driver_url
 
 MIN_RUNS = 11  # more than elsewhere, because a start is short and its noise relatively large
 LOOK_SECONDS = 0.02  # between two looks at the table
-LOOK_AT_MEMORY = 5  # every so many looks
+LOOK_AT_MEMORY = 5  # at every fifth look, since it costs more
 
 HELP = "python -m etl --help"
 IMPORTS = 'python -c "import yaml, click"'

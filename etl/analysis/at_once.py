@@ -67,7 +67,7 @@ class AtOnce:
             self._counted.stay()
 
     def _headline(self) -> pd.DataFrame:
-        known = self._counted.times[self._counted.times != self._counted.time_type.null_number]
+        known = self._counted.times[self._counted.is_timed]
         span = (
             [known.min(), known.max()] if known.size else [self._counted.time_type.null_number] * 2
         )
@@ -88,7 +88,7 @@ class AtOnce:
         return self._with_query(frame, "exact_rows", {"copies": quote_name(copies)})
 
     def _over_time(self) -> pd.DataFrame:
-        is_known = self._counted.times != self._counted.time_type.null_number
+        is_known = self._counted.is_timed
         per_day = _DAY // self._counted.time_type.unit
         days = self._counted.times[is_known] // per_day
         day, numbers, rows = np.unique(days, return_inverse=True, return_counts=True)

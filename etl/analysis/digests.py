@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from etl.analysis.reader import TIME_TYPES, CannotCount, Numbers, Reader, TimeType
+from etl.analysis.reader import TIME_TYPES, CannotCount, Reader, TimeType
 from etl.analysis.source import Source
+from etl.analysis.tally import Numbers
 from etl.postgres.queries import filled, quote_name
 
 CHUNK_BYTES = 1 << 20
@@ -141,7 +142,7 @@ def _copy(source: Source, text: str, reader: Reader) -> None:
                 statement = cursor.mogrify(compiled, source.bounds).decode()
                 cursor.copy_expert(f"copy ({statement}) to stdout (format binary)", file)
         except BaseException:
-            # Else a rollback would first receive all the rest of the rows.
+            # Otherwise a rollback would first receive the remaining rows.
             connection.invalidate()
             raise
     reader.check_end()

@@ -67,7 +67,7 @@ class _Shared:
 def _labels(counted: Counted, shared: list[_Shared]) -> Numbers:
     """Label each user, by code, with the lowest code in their group."""
     components = Components()
-    # The code 0 stands for no user; so each user has a label.
+    # This join gives every user a label; code 0 means no user.
     components.join(np.array([counted.users.count]), np.array([counted.users.count]))
     for column in shared:
         is_link = np.repeat(column.links, column.users)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Numbers = npt.NDArray[np.integer[Any]]
+from etl.analysis.tally import Numbers
 
 BLOCK_ROWS = 8 << 20
 # Memory of the process without a row; and besides the numbers themselves, of each row and of each
@@ -32,7 +31,7 @@ class CannotCount(Exception):  # noqa: N818  (it says what happened)
 class TimeType:
     """How Postgres sends times of a type: as numbers of units since 2000."""
 
-    null: str  # stands for null: the last time of the type
+    null: str  # sent in place of null: the last time of the type
     null_number: int
     unit: int  # microseconds
     dtype: str  # of the numbers in a COPY

@@ -1,7 +1,7 @@
 """Counting by sorting: equal numbers, pairs of numbers, and the largest counts.
 
-A code is a number from 1 on that stands for a value; 0 stands for null. All functions take and
-return numpy arrays, and cost a sort or less.
+A code is the number of a value, from 1; 0 means null. All functions take and return numpy arrays,
+and cost a sort or less.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The environment of this process says nothing of where it connects to, and how. Only SSLKEYLOGFILE
 and OpenSSL's own variables count, as they do for Python's TLS.
 
-pycurl is imported by who makes a :class:`Curl`, as it may be absent.
+pycurl may be missing, so it is imported only when a :class:`Curl` is made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 # The ten largest messages are 10 MiB, and their JSON can be six times as long.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
-# libcurl asks the kernel for so much at a time, and copies it once.
+# How much libcurl reads from the kernel at a time.
 _READ_BYTES = 128 * 1024
 
 # libcurl measures the speed over the last six seconds, in both directions: only so long after the
@@ -71,7 +71,7 @@ class Curl:
     def __init__(self, route: Route) -> None:
         """Connect to nothing yet.
 
-        :raises ImportError: there is no pycurl
+        :raises ImportError: pycurl is not installed
         """
         import pycurl
 
@@ -142,7 +142,7 @@ class Curl:
             pycurl.SSL_VERIFYHOST: 2,
             pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2,  # or newer
             pycurl.CONNECTTIMEOUT_MS: int(route.connect_seconds * 1000),
-            # Less than a byte a second, for so long. A whole answer may take longer.
+            # Give up after this long below a byte a second. A whole answer may take longer.
             pycurl.LOW_SPEED_LIMIT: 1,
             pycurl.LOW_SPEED_TIME: max(1, round(route.read_seconds) - _AVERAGED_SECONDS),
             pycurl.MAXFILESIZE_LARGE: MAX_ANSWER_BYTES,

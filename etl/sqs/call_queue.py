@@ -3,7 +3,7 @@
 In threads of their own, these calls would compete with the receives for the GIL at every answer.
 Threads of their own make them when nobody is receiving, when the receivers are waiting in a long
 poll, or when those that work are too few. Then little else uses the interpreter, and a call mostly
-waits for its answer, so many of them are in progress at a time.
+waits for its answer, so many can be in progress at a time.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ def test_rows_of_all_partitions_are_found(logins: Source) -> None:
 
 
 def test_many_masked_columns_and_a_table_without_time(database_url: str, tmp_path: Path) -> None:
-    """There is no time column and the user is masked too."""
+    """The table has no time column, and the user column is masked too."""
     text = {"max_length": 128, "type": "text", "nullable": True, "mask": True}
     columns = [{"name": f"c{i}", "field": f"f{i}", **text} for i in range(11)]
     file = tmp_path / "wide.yaml"

@@ -23,6 +23,7 @@ from etl.sqs.quota import open_quota
 from etl.sqs.receiver import Receiver
 from etl.sqs.timers import MAX_IN_FLIGHT
 from tests.conftest import Job
+from tests.integration.drained import drained
 
 LIMITS = Limits(
     max_rows=100,
@@ -104,14 +105,6 @@ def start() -> Iterator[Open]:
         yield begin
         for receiver in started:
             receiver.end()
-
-
-def drained(receiver: Receiver) -> int:
-    """Take all batches; return how many messages there were."""
-    total = 0
-    while (batch := receiver.take()) is not None:
-        total += len(batch)
-    return total
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -18,6 +18,7 @@ from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, QueueState
 from etl.sqs.quota import NoQuota
 from etl.sqs.receiver import Receiver
+from tests.integration.drained import drained
 
 LIMITS = Limits(
     max_rows=1_000,
@@ -98,14 +99,6 @@ def start() -> Iterator[Start]:
     yield begin
     for receiver in started:
         receiver.end()
-
-
-def drained(receiver: Receiver) -> int:
-    """Take all batches; return how many messages there were."""
-    total = 0
-    while (batch := receiver.take()) is not None:
-        total += len(batch)
-    return total
 
 
 def test_a_full_queue_is_received_by_all_receivers(start: Start) -> None:

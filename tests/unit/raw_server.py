@@ -57,7 +57,7 @@ class RawServer:
 
 
 def reply(body: str | bytes = "{}", status: int = 200, **headers: str) -> bytes:
-    """An answer of HTTP/1.1; an underscore in a header's name stands for a hyphen."""
+    """An answer of HTTP/1.1; underscores in header names become hyphens."""
     data = body.encode() if isinstance(body, str) else body
     lines = [f"HTTP/1.1 {status} Some", f"Content-Length: {len(data)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

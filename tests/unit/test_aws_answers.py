@@ -188,7 +188,7 @@ def test_what_is_not_sqs_is_named_at_once(status: int, body: str, says: str) -> 
 
 
 def test_a_compressed_answer_is_no_matter_of_the_credentials() -> None:
-    """Botocore does not unpack it, and finds that it is no UTF-8."""
+    """Botocore does not unpack it, and cannot decode it as UTF-8."""
     answer = reply(gzip.compress(b"{}"), Content_Encoding="gzip")
     with serve_raw(lambda _: answer) as server:
         asked = queue({**KEYS, "AWS_ENDPOINT_URL": server.url})
