@@ -133,7 +133,8 @@ def store(
     rejected = pd.concat([batch.rejects, refused, broken], ignore_index=True)
     return Stored(
         loaded=loaded,
-        rejects=rejected[rejected["message_id"].isin(fresh)],
+        # Not isin(), which would make an array of all ids for the few rejects.
+        rejects=rejected.loc[[message_id in fresh for message_id in rejected["message_id"]]],
         doubt=verdict.doubt(connection, trial, table),
         refused=frozenset(trial.refused),
     )

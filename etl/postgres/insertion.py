@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from psycopg2.extras import execute_values
 
 from etl.postgres.queries import quote_name
 
@@ -24,34 +24,46 @@ def insert_rows(
     """Insertion method for ``to_sql``: one INSERT of many rows, like pandas' own method "multi".
 
     pandas compiles a bind parameter for every value of every statement, which takes ten times as
-    long as everything else. Here the driver writes the values into the statement.
+    long as everything else. Here the values are written into the statement.
 
     :returns: rows inserted
     """
     values = list(rows)
     cursor: Any = connection.connection.cursor()
     with cursor:
-        # To the driver, a percent sign begins a parameter.
-        into = _insert_target(table.name, names).replace("%", "%%")
-        # One page, hence one statement.
-        execute_values(
-            cursor,
-            f"insert into {into} values %s",  # noqa: S608
-            values,
-            _template(table, names),
-            page_size=len(values),
-        )
+        columns = [
+            _literals(cursor, column, place)
+            for column, place in zip(zip(*values, strict=True), _places(table, names), strict=True)
+        ]
+        lines = "),(".join(map(",".join, zip(*columns, strict=True)))
+        statement = f"insert into {_insert_target(table.name, names)} values ({lines})"  # noqa: S608
+        cursor.execute(statement.encode())
         return int(cursor.rowcount)
 
 
-def _template(table: Any, names: Sequence[str]) -> str:
-    """Return the places of a row's values.
+def _places(table: Any, names: Sequence[str]) -> list[str]:
+    """Return the place of each value of a row.
 
     Without its type, -0.0 would be a numeric constant, which has no negative zero.
     """
     columns = table.table.columns
-    places = ["%s::float8" if isinstance(columns[n].type, sa.Double) else "%s" for n in names]
-    return f"({', '.join(places)})"
+    return ["%s::float8" if isinstance(columns[n].type, sa.Double) else "%s" for n in names]
+
+
+def _literals(cursor: Any, values: Sequence[Any], place: str) -> list[str]:
+    """Write the values of a column as the driver does, which takes 0.8 us for each of them."""
+    kinds = {*map(type, values)} - {type(None)}
+    if kinds == {str}:
+        joined = "".join(filter(None, values))
+        # The driver knows how the server reads a backslash, and refuses NUL.
+        if not any(map(joined.__contains__, "'\\\0")):
+            return ["NULL" if value is None else f"'{value}'" for value in values]
+    if kinds == {dt.date}:  # nearly all are the same
+        texts = {value: cursor.mogrify(place, (value,)).decode() for value in set(values)}
+        return [texts[value] for value in values]
+    if kinds == {int}:
+        return ["NULL" if value is None else str(value) for value in values]
+    return [cursor.mogrify(place, (value,)).decode() for value in values]
 
 
 def copy_rows(
@@ -88,11 +100,15 @@ def _copy_pieces(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
 
 
 def _column_text(values: Sequence[Any]) -> Sequence[str]:
-    texts = [COPY_NULL if value is None else str(value) for value in values]
+    texts, nulls = values, 0
+    try:
+        joined = "".join(values)
+    except TypeError:  # there are nulls, or values of other types
+        texts = [COPY_NULL if value is None else str(value) for value in values]
+        nulls = values.count(None)
+        joined = "".join(texts)
     # One search of the whole column: values that need escaping are rare, and tokens never do.
-    joined = "".join(texts)
-    nulls = sum(value is None for value in values)
-    if not any(character in joined for character in "\t\n\r") and joined.count("\\") == nulls:
+    if not any(map(joined.__contains__, "\t\n\r")) and joined.count("\\") == nulls:
         return texts
     return [COPY_NULL if value is None else str(value).translate(_ESCAPES) for value in values]
 

@@ -10,6 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from etl import ledger, load, quarantine
 from etl.analysis.history import recent_runs
@@ -25,6 +28,7 @@ from etl.errors import (
 )
 from etl.operations import entries
 from etl.operations.entries import Selection
+from etl.postgres import insertion
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.insertion import PIECE_ROWS
 from etl.postgres.sqlstate import RowRefused, translate
@@ -119,6 +123,36 @@ def test_names_are_names_and_no_sql(
     frame = pd.DataFrame({"message_id": ["m0"], **{c["name"]: ["5 %"] for c in columns}})
     assert load_all(engine, odd, frame).empty
     assert rows(engine, 'select * from "odd % %s"') == [("5 %",) * 4]
+
+
+COLUMN_VALUES = [
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4)
+    | st.sampled_from(["'", "\\", "%s", "$$", "--", ":a", "\n", "é", "\U0001f600"]),
+    st.integers(-(2**63), 2**63 - 1),
+    st.dates(),
+    st.datetimes(timezones=st.just(dt.UTC)),
+    st.booleans(),
+    st.floats(allow_nan=False),
+]
+
+
+@pytest.mark.parametrize("conforming", ["on", "off"])
+def test_values_are_written_as_the_driver_writes_them(conforming: str, engine: sa.Engine) -> None:
+    """Whether or not a backslash means anything to the server."""
+
+    @settings_of_hypothesis(max_examples=300, deadline=None)
+    @given(st.sampled_from(COLUMN_VALUES).flatmap(lambda v: st.lists(v | st.none(), max_size=4)))
+    def check(values: list[Any]) -> None:
+        written = [text.lstrip(" ") for text in insertion._literals(cursor, values, "%s")]
+        by_driver = [cursor.mogrify("%s", (value,)).decode() for value in values]
+        # It writes a blank before a minus.
+        assert written == [text.lstrip(" ") for text in by_driver]
+
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"set standard_conforming_strings = {conforming}")
+        cursor: Any = connection.connection.cursor()
+        check()
+        connection.rollback()
 
 
 @METHODS
