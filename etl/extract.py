@@ -4,6 +4,8 @@ Decoding is strict where Python's json module is not. NaN and Infinity, equal ke
 would exhaust the stack, and integers of thousands of digits are each refused under a name of their
 own. A decimal number that loses digits as a double is marked. Values are checked later, but on
 these same Python values, before any of them could change in an array of one type.
+
+This is one file because the fast way to read a body must agree with the strict one, rule by rule.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, repeat
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import pandas as pd
 
 from etl.frames import ABSENT, Inexact, Reject, rejects
@@ -37,6 +40,7 @@ MAX_NESTING = 100
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _WHITESPACE = " \t\n\r"  # of JSON
+_GAPS = [f"{space}:" for space in _WHITESPACE]
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # The checks of whole messages; besides, a field of several names can have "two values".
@@ -88,9 +92,10 @@ def read(
     """
     known = frozenset(fields).union(*other_names.values())
     fields_of_several_names = tuple(other_names.items())
-    decoder = _DECODER if exact_numbers else _FAST_DECODER
+    decoder = _DECODER if exact_numbers else None
     readable: list[Message] = []
     rows: list[list[Any]] = []
+    absent = repeat(ABSENT)
     unreadable: list[Reject] = []
     # Messages by the names of their fields, which costs less than to count each name.
     shapes: dict[tuple[str, ...], int] = {}
@@ -110,7 +115,7 @@ def read(
         else:
             readable.append(message)
             # Keeps only what the columns need of a large event.
-            rows.append([event.get(field, ABSENT) for field in fields])
+            rows.append(list(map(event.get, fields, absent)))
     if unknown is not None:
         for names, count in shapes.items():
             unknown.update(dict.fromkeys(set(names) - known, count))
@@ -118,8 +123,8 @@ def read(
         "message_id": _objects([message.message_id for message in readable]),
         "SentTimestamp": _objects([message.sent_ms for message in readable], default=ABSENT),
     }
-    for position, field in enumerate(fields):
-        columns[field] = _objects([row[position] for row in rows])
+    in_columns = zip(*rows, strict=True) if rows else repeat(())
+    columns |= {f: _objects(values) for f, values in zip(fields, in_columns, strict=False)}
     return pd.DataFrame(columns), rejects(unreadable)
 
 
@@ -143,7 +148,7 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
 
 
-def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
+def _objects(values: Sequence[Any], default: Any = None) -> pd.Series[Any]:
     # Filled by slice, because np.array() would turn lists into a matrix.
     array = np.empty(len(values), dtype=object)
     array[:] = values if default is None else [default if v is None else v for v in values]
@@ -151,12 +156,43 @@ def _objects(values: list[Any], default: Any = None) -> pd.Series[Any]:
     return pd.Series(array, dtype=object)
 
 
-def _event(message: Message, envelope: str, decoder: json.JSONDecoder) -> dict[str, Any]:
+def _event(message: Message, envelope: str, decoder: json.JSONDecoder | None) -> dict[str, Any]:
     if not message.body:
         raise Unreadable("empty body")
     if message.is_damaged:
         raise Unreadable("MD5 of body")
-    return _decode(event_text(message.body, envelope), decoder)
+    text = event_text(message.body, envelope)
+    if decoder is None:
+        return _usual_event(text) or _decode(text, _FAST_DECODER)
+    return _decode(text, decoder)
+
+
+def _usual_event(text: str) -> dict[str, Any] | None:
+    """Decode a flat event with orjson, which is fast but not strict; None if that could matter.
+
+    See docs/decisions/0026-bodies-by-orjson.md.
+    """
+    if text.count("{") != 1 or "[" in text:
+        return None
+    try:
+        event = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if type(event) is not dict or not _has_distinct_names(text, len(event)):
+        return None
+    # orjson reads an integer of more than 64 bits as a float.
+    return None if float in map(type, event.values()) else event
+
+
+def _has_distinct_names(text: str, names: int) -> bool:
+    """Whether the text of a flat event has no more members than distinct names, without a parser.
+
+    True is certain. Each member but the first has a comma before it, and each a colon after its
+    name, nearly always right after the quote.
+    """
+    if text.count(",") < names:
+        return True
+    return text.count('":') == names and not any(gap in text for gap in _GAPS)
 
 
 def event_text(body: str, envelope: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl import extract
 from etl.frames import ABSENT
@@ -21,7 +23,71 @@ def reason(body: str, **changes: object) -> str:
     raw, unreadable = extract.read([message(body, **changes)], FIELDS)
     assert raw.empty
     assert unreadable["column"].tolist() == ["message"]
+    _, without_numbers = extract.read([message(body, **changes)], FIELDS, exact_numbers=False)
+    assert without_numbers.equals(unreadable)
     return str(unreadable["check"].item())
+
+
+SCALARS = st.one_of(
+    st.text(max_size=5),
+    st.sampled_from(["a,b", '"', '":', ":", " :", "{", "[", "\ud800", "\0", "\t:", "::1"]),
+    st.integers(),
+    st.sampled_from([2**63, -(2**63) - 1, 2**64 - 1, 2**64, 10**308, -(10**400), 10**1000, 0]),
+    st.floats(),
+    st.sampled_from([1e16, -0.0, 5e-324]),
+    st.booleans(),
+    st.none(),
+)
+NESTED = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=1), inner),
+    max_leaves=3,
+)
+NAMES = st.sampled_from(["a", "b", "c", "", ",", '"', ":", "\u00e9", "\ud800"])
+GAPS = st.sampled_from(["", " ", "\t", "\n", "\r", "\u00a0", "\x0c"])
+RAW = st.sampled_from(
+    ["-0", "1E400", "01", "1.", "-", "NaN", "Infinity", '"\x01"', "1e2", "nul", ""]
+)
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """A text that is nearly an event: repeated names, odd numbers, gaps, cut off, or with more."""
+    usual = draw(st.booleans())
+    value = st.builds(json.dumps, SCALARS if usual else NESTED, ensure_ascii=st.booleans())
+    gap = st.just("") if usual else GAPS
+    members = [
+        f"{draw(gap)}{json.dumps(draw(NAMES))}{draw(gap)}:{draw(gap)}{draw(value | RAW)}{draw(gap)}"
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+    text = f"{draw(gap)}{{{','.join(members)}}}{draw(gap)}"
+    return draw(st.sampled_from([text, text, text, text[:-1], text + "}", f"[{text}]", text * 2]))
+
+
+@settings(max_examples=2000)
+@given(texts())
+def test_the_fast_way_to_read_a_body_agrees_with_the_strict_one(text: str) -> None:
+    """Whatever it reads is what the strict way reads, value by value and type by type."""
+    fast = extract._usual_event(text)
+    if fast is None:
+        return
+    strict = extract._decode(text, extract._FAST_DECODER)
+    assert list(map(repr, fast.items())) == list(map(repr, strict.items()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event(),
+        json.dumps(EVENT, separators=(",", ":")),
+        json.dumps(EVENT, indent=2),
+        event(user_agent="Mozilla/5.0 (X11, like Gecko) rv:109", at="2024-02-29T23:00:00Z"),
+        event(ip="2001:db8::1", n=2**64 - 1, yes=True, no=None),
+    ],
+)
+def test_the_usual_event_is_read_the_fast_way(body: str) -> None:
+    """Otherwise nothing would be gained."""
+    assert extract._usual_event(body) == json.loads(body)
 
 
 def test_every_check_of_a_message_is_listed() -> None:
