@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
+from itertools import repeat
+from operator import is_not
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,13 +15,15 @@ from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
 from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError, UsageError, nearest
-from etl.fieldtypes import TYPES, Passed, Values, utc
+from etl.fieldtypes import TYPES, Values, utc
 from etl.frames import ABSENT
 
 STAGING = "etl_staging"
 DAY_MS = 24 * 3600 * 1000
+MAX_UTF8_BYTES = 4  # of one character
 
-Check = tuple[str, Callable[[Values], Passed]]
+Failed = list[int]  # positions
+Check = tuple[str, Callable[[Values], Failed]]
 
 
 def check_columns(columns: tuple[Column, ...]) -> None:
@@ -33,32 +38,34 @@ def check_columns(columns: tuple[Column, ...]) -> None:
 def column_checks(column: Column) -> list[Check]:
     """The checks of one column in order.
 
-    A check takes the decoded Python values of an object column and returns one bool for each value.
-    The checks are strict: True is not an integer, 2.5 is not an integer, "5" is not a number. A
-    check returns True for any value that an earlier check has refused, so a row lists each fault
+    A check takes the decoded Python values of an object column and returns the positions of those
+    that fail it. The checks are strict: True is not an integer, 2.5 is not an integer, "5" is not a
+    number. A check passes any value that an earlier check has refused, so a row lists each fault
     once.
     """
     kind = TYPES[column.type]
     python = (int,) if column.attribute else kind.python
     checks: list[Check] = []
     if column.required:
-        checks.append(("missing", lambda values: _differs_from(ABSENT, values)))
+        checks.append(("missing", lambda values: _equal_to(ABSENT, values)))
     if not column.nullable:
-        checks.append(("null", lambda values: _differs_from(None, values)))
-    checks.append(("type", lambda values: _typed(values, python)))
+        checks.append(("null", lambda values: _equal_to(None, values)))
+    # type() instead of isinstance(), because True is an instance of int.
+    allowed = frozenset((*python, type(None), type(ABSENT)))
+    checks.append(("type", lambda values: _of_other_type(values, allowed)))
     if column.attribute:
         return checks
     if python == (str,):
-        checks += [("NUL character", _without_nul), ("lone surrogate", _encodable)]
+        checks += [("NUL character", _with_nul), ("lone surrogate", _not_encodable)]
     checks += [
-        (name, lambda values, good=good: _of_type(values, python, good))  # type: ignore[misc]
+        (name, lambda values, good=good: _bad(values, python, good))  # type: ignore[misc]
         for name, good in kind.checks
     ]
     length = _length_check(column)
     return [*checks, ("length", length)] if length else checks
 
 
-def _length_check(column: Column) -> Callable[[Values], Passed] | None:
+def _length_check(column: Column) -> Callable[[Values], Failed] | None:
     limit = column.max_length
     if limit is None:
         return None
@@ -69,54 +76,76 @@ def _length_check(column: Column) -> Callable[[Values], Passed] | None:
             limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
-        return lambda values: _of_type(values, (str,), lambda v: _utf8_bytes(v) <= limit_bytes)
-    return lambda values: _of_type(values, (str,), lambda v: len(v) <= limit)
+        return lambda values: _too_long(values, limit_bytes, _utf8_bytes, MAX_UTF8_BYTES)
+    return lambda values: _too_long(values, limit, len, 1)
+
+
+def _too_long(values: Values, limit: int, size: Callable[[str], int], most: int) -> Failed:
+    """Find the texts above the limit; a character counts *most* at the most."""
+    is_short = _longest(values) * most <= limit
+    return [] if is_short else _bad(values, (str,), lambda value: size(value) <= limit)
+
+
+def _longest(values: Values) -> float:
+    """The number of characters of the longest text; without an upper limit if not all are text."""
+    try:
+        return max(map(len, filter(None, values)), default=0)
+    except TypeError:
+        return math.inf
 
 
 def _utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _differs_from(unwanted: object, values: Values) -> Passed:
-    return [value is not unwanted for value in values]
+# The searches below first ask, without a loop in Python, whether any value fails: hardly any does.
 
 
-def _typed(values: Values, python: tuple[type, ...]) -> Passed:
-    # type() instead of isinstance(), because True is an instance of int.
-    allowed = {*python, type(None), type(ABSENT)}
-    return [kind in allowed for kind in map(type, values)]
+def _equal_to(unwanted: object, values: Values) -> Failed:
+    if all(map(is_not, values, repeat(unwanted))):
+        return []
+    return [row for row, value in enumerate(values) if value is unwanted]
 
 
-def _of_type(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Passed:
+def _of_other_type(values: Values, allowed: frozenset[type]) -> Failed:
+    if allowed.issuperset(map(type, values)):
+        return []
+    return [row for row, value in enumerate(values) if type(value) not in allowed]
+
+
+def _bad(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Failed:
     if python == (str,) and _all_good(values, good):
-        return [True] * len(values)
-    return [type(value) not in python or good(value) for value in values]
+        return []
+    return [row for row, value in enumerate(values) if type(value) in python and not good(value)]
 
 
 def _all_good(values: Values, good: Callable[[Any], bool]) -> bool:
     """Check each distinct text once: most columns of a batch repeat values, mostly good ones."""
     try:
-        return all(type(value) is not str or good(value) for value in set(values))
+        distinct = set(values)
     except TypeError:  # a list or an object, which cannot be in a set
         return False
+    distinct.discard(None)
+    return set(map(type, distinct)) <= {str} and all(map(good, distinct))
 
 
 def _all_text(values: Values) -> str:
     """Join the texts of a column: one search of the whole can show that every text is good."""
-    return "".join([value for value in values if type(value) is str])
+    try:
+        return "".join(values)
+    except TypeError:  # there are nulls, or values of other types
+        return "".join([value for value in values if type(value) is str])
 
 
-def _without_nul(values: Values) -> Passed:
+def _with_nul(values: Values) -> Failed:
     if "\0" not in _all_text(values):
-        return [True] * len(values)
-    return _of_type(values, (str,), lambda value: "\0" not in value)
+        return []
+    return _bad(values, (str,), lambda value: "\0" not in value)
 
 
-def _encodable(values: Values) -> Passed:
+def _not_encodable(values: Values) -> Failed:
     # A surrogate is the only thing in a str that UTF-8 cannot encode.
-    if _encodes(_all_text(values)):
-        return [True] * len(values)
-    return _of_type(values, (str,), _encodes)
+    return [] if _encodes(_all_text(values)) else _bad(values, (str,), _encodes)
 
 
 def _encodes(value: str) -> bool:
@@ -132,7 +161,8 @@ def convert(column: Column, values: list[Any]) -> Any:
 
     :returns: the same number of values, in the same order: a list, or a nullable array
     """
-    present = [None if value is ABSENT else value for value in values]
+    # A column that is required holds no ABSENT once it is checked.
+    present = values if column.required else [None if v is ABSENT else v for v in values]
     if column.attribute:
         return _times(present, column.type)
     if column.type == "ip" and not column.canonical:

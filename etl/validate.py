@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
 from etl.config import Column
-from etl.fieldtypes import Passed, Values
+from etl.fieldtypes import Values
 from etl.frames import rejects
-from etl.schema import column_checks, convert
+from etl.schema import Failed, column_checks, convert
 
 
 def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
@@ -27,7 +28,7 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
                 nullable=True,
                 checks=[
                     pa.Check(
-                        _over_series(answers),
+                        _over_series(failed),
                         name=name,
                         error=name,
                         ignore_na=False,
@@ -35,7 +36,7 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
                         # frames of its own, and pyarrow, if installed, cannot hold all of them.
                         n_failure_cases=0,
                     )
-                    for name, answers in column_checks(column)
+                    for name, failed in column_checks(column)
                 ],
             )
             for column in columns
@@ -47,8 +48,16 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
     return schema
 
 
-def _over_series(answers: Callable[[Values], Passed]) -> Callable[[Any], Any]:
-    return lambda series: pd.Series(answers(series.tolist()), index=series.index, dtype=bool)
+def _over_series(failed: Callable[[Values], Failed]) -> Callable[[Any], Any]:
+    def check(series: Any) -> Any:
+        rows = failed(series.tolist())
+        if not rows:
+            return True  # of all values, and no Series has to be made
+        passed = np.ones(len(series), np.bool_)
+        passed[rows] = False
+        return pd.Series(passed, index=series.index)
+
+    return check
 
 
 def split(

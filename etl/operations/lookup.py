@@ -33,8 +33,8 @@ def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
 
     :raises UsageError: the loader would have rejected the value; names the check
     """
-    for check, answers in column_checks(column):
-        if not all(answers([value])):
+    for check, failed in column_checks(column):
+        if failed([value]):
             raise UsageError(
                 f"the value fails the check {check!r} of {column.source!r}, so no row can contain "
                 "it"

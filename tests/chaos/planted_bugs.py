@@ -158,15 +158,15 @@ BUGS = (
     Bug(
         "accepts true as the integer 1",
         "etl/schema.py",
-        "    return [kind in allowed for kind in map(type, values)]\n",
-        "    return [isinstance(value, tuple(allowed)) for value in values]\n",
+        "    allowed = frozenset((*python, type(None), type(ABSENT)))\n",
+        "    allowed = frozenset((*python, bool, type(None), type(ABSENT)))\n",
         ("tests/unit/test_validate.py",),
     ),
     Bug(
         "lets a lone surrogate through to the database",
         "etl/schema.py",
-        "    if _encodes(_all_text(values)):\n",
-        "    if _all_text(values) is not None:\n",
+        "    return [] if _encodes(_all_text(values)) else _bad(values, (str,), _encodes)\n",
+        "    return []\n",
         ("tests/unit/test_validate.py",),
     ),
     Bug(

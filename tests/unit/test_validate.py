@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import json
+import math
 import subprocess
 import sys
 from itertools import product
@@ -11,12 +13,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl import extract, validate
 from etl.config import Column
-from etl.crypto.tokens import token_length
+from etl.crypto.tokens import longest_value, token_length
 from etl.errors import SettingsError
-from etl.fieldtypes import pack_version
+from etl.fieldtypes import TYPES, pack_version
+from etl.frames import ABSENT, Inexact
 from etl.validate import frame_schema
 from tests.unit.builders import EVENT, ROOT, SENT_MS, columns, event, message
 
@@ -96,6 +101,14 @@ def test_a_broken_check_is_reported_by_column_and_name(
     assert set(rejects["message_id"]) == {"m1"}
     found = sorted(zip(rejects["column"], rejects["check"], strict=True))
     assert found == sorted(expected)
+
+
+def test_a_long_text_beside_a_value_of_another_type_is_found() -> None:
+    """Lengths of texts are compared as a whole only if all values are texts."""
+    for other in (5, None, [], {}):
+        _, rejects = split(event(locale=other), event(locale="x" * 33), event(device_id=other))
+        found = set(zip(rejects["message_id"], rejects["check"], strict=True))
+        assert ("m1", "length") in found
 
 
 def test_a_message_of_another_shape_misses_every_field() -> None:
@@ -249,3 +262,119 @@ def test_pandera_imports_nothing_more_once_there_is_a_schema() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def expected_checks(column: Column, value: Any) -> list[str]:
+    """The checks that a value fails, looked at alone and in the plainest way."""
+    kind = TYPES[column.type]
+    python = (int,) if column.attribute else kind.python
+    if value is ABSENT:
+        return ["missing"] if column.required else []
+    if value is None:
+        return [] if column.nullable else ["null"]
+    if type(value) not in python:
+        return ["type"]
+    if column.attribute:
+        return []
+    failed = [name for name, good in kind.checks if not good(value)]
+    if python == (str,):
+        failed += ["NUL character"] * ("\0" in value)
+        failed += ["lone surrogate"] * any("\ud800" <= c <= "\udfff" for c in value)
+        limit = column.max_length or 10**9
+        utf8 = len(value.encode("utf-8", "surrogatepass"))
+        long = utf8 > longest_value(limit, 16) if column.mask else len(value) > limit
+        failed += ["length"] * long
+    return failed
+
+
+ANY_VALUE = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["1.2.3", "::1", "1.2.3.4", "::1.2.3.4", "2.3", "1.1000", "2024-02-30", "2024-02-29"]
+    ),
+    st.sampled_from(
+        ["2024-02-29T23:00:00Z", "x" * 33, "\u00e9" * 20, "x" * 31, "x" * 32, "a\0b", "\ud800"]
+    ),
+    st.sampled_from(
+        [2**31, -(2**31), 2**63, 10**400, True, 1, 0, 1.5, -0.0, math.inf, Inexact(1.5)]
+    ),
+    st.sampled_from([None, ABSENT]),
+    st.builds(list),
+    st.builds(dict),
+)
+USUAL = {
+    "text": ["a", "android", ""],
+    "ip": ["1.2.3.4", "2001:db8::1"],
+    "version": ["2.3", "2.3.0"],
+    "integer": [1, 2],
+    "bigint": [1, 2**62],
+    "number": [1, 2.5],
+    "boolean": [True, False],
+    "date": ["2024-02-29"],
+    "timestamp": ["2024-02-29T23:00:00Z"],
+}
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> tuple[tuple[Column, ...], pd.DataFrame]:
+    """Some columns, and a raw frame with usual values and a few of any kind."""
+    of: list[Column] = []
+    for position, kind in enumerate(
+        draw(st.lists(st.sampled_from(sorted(USUAL)), min_size=1, max_size=3))
+    ):
+        nullable = draw(st.booleans())
+        is_text = TYPES[kind].python == (str,)
+        mask = kind in ("text", "ip") and draw(st.booleans())
+        limit = draw(st.sampled_from([None, 90 if mask else 32])) if is_text else None
+        of.append(
+            Column(
+                name=f"c{position}",
+                field=f"f{position}",
+                type=kind,  # type: ignore[arg-type]
+                nullable=nullable,
+                required=not nullable or draw(st.booleans()),
+                mask=mask,
+                max_length=limit,
+            )
+        )
+    rows = draw(st.integers(0, 5))
+    raw: dict[str, Any] = {"message_id": [f"m{row}" for row in range(rows)]}
+    for column in of:
+        values = [draw(st.sampled_from(USUAL[column.type])) for _ in range(rows)]
+        for row in draw(st.lists(st.integers(0, rows - 1), max_size=2)) if rows else []:
+            values[row] = draw(ANY_VALUE)
+        raw[column.source] = values
+    return tuple(of), pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in raw.items()})
+
+
+@settings(max_examples=400, deadline=None)
+@given(frames())
+def test_a_whole_column_fails_the_checks_that_its_values_fail_alone(
+    drawn: tuple[tuple[Column, ...], pd.DataFrame],
+) -> None:
+    """The checks look at a column as a whole first, which must make no difference."""
+    of, raw = drawn
+    expected = {
+        (message_id, column.source, check)
+        for column in of
+        for message_id, value in zip(raw["message_id"], raw[column.source], strict=True)
+        for check in expected_checks(column, value)
+    }
+    valid, rejects = validate.split(raw, frame_schema(of), of)
+    assert set(rejects.itertuples(index=False, name=None)) == expected
+    assert len(rejects) == len(expected)
+    bad = {message_id for message_id, _, _ in expected}
+    assert valid["message_id"].tolist() == [i for i in raw["message_id"] if i not in bad]
+
+
+@settings(max_examples=500)
+@given(st.one_of(st.integers(0, 2**128 - 1), st.lists(st.integers(0, 3), min_size=8, max_size=8)))
+def test_an_address_is_written_as_rfc_5952_says(drawn: int | list[int]) -> None:
+    """Whether or not it has zeros to shorten, and from any notation."""
+    number = drawn
+    if isinstance(number, list):
+        number = int("".join(f"{group:04x}" for group in number), 16)
+    address = ipaddress.IPv6Address(number)
+    expected = str(address.ipv4_mapped or address)
+    texts = [str(address), address.exploded, address.exploded.upper()]
+    assert TYPES["ip"].convert([*texts, None, "1.2.3.4"]) == [*[expected] * 3, None, "1.2.3.4"]
