@@ -109,9 +109,9 @@ class Arrivals:
         """Why the run must not go on, if so; decided at each receive, before many were received."""
         if not messages:
             return None
-        receives = max(message.receive_count for message in messages)
         maximum = self._max_receive_count
         to_leave = self._receives_to_leave
+        receives = max(message.receive_count for message in messages) if to_leave else 0
         if to_leave and maximum is not None and receives + to_leave > maximum:
             if receives < maximum:
                 hint = "a look that is refused is a receive too: load them before you look again"
@@ -138,6 +138,8 @@ class Arrivals:
         """The damaged messages, and those that follow them in their FIFO groups."""
         damaged: list[Message] = []
         followers: list[Message] = []
+        if not self._damaged and all(map(self._is_whole, messages)):
+            return damaged, followers
         groups: set[str] = set()
         for message in messages:
             if message.group in groups:
@@ -149,8 +151,7 @@ class Arrivals:
         return damaged, followers
 
     def _comes_again(self, message: Message) -> bool:
-        lacks_time = self._sent_time_column is not None and message.sent_ms is None
-        if not lacks_time and not message.is_damaged:
+        if self._is_whole(message):
             self._damaged.pop(message.message_id, None)
             return False
         times = self._damaged.pop(message.message_id, 0) + 1
@@ -162,3 +163,7 @@ class Arrivals:
         if len(self._damaged) > MAX_REMEMBERED:
             del self._damaged[next(iter(self._damaged))]  # the oldest
         return True
+
+    def _is_whole(self, message: Message) -> bool:
+        lacks_time = self._sent_time_column is not None and message.sent_ms is None
+        return not lacks_time and not message.is_damaged

@@ -37,18 +37,21 @@ class Calls:
         :raises QueueRefused: SQS refuses, or cannot be reached by this configuration
         :raises QueueUnavailable: SQS does not answer for now
         """
-        from botocore.exceptions import ClientError
-
         try:
             answer = getattr(self._client, name)(**parameters)
-        except ClientError as error:
-            raise self._answered(error, name) from None
         except Exception as error:  # noqa: BLE001 (not all that botocore raises is its own)
-            from etl.aws.faults import explain
-
-            raise self._failed(explain(error, name, self._destination)) from None
+            raise self._fault(error, name) from None
         self._has_answered = True
         return answer
+
+    def _fault(self, error: Exception, name: str) -> QueueRefused | QueueUnavailable:
+        from botocore.exceptions import ClientError
+
+        from etl.aws.faults import explain
+
+        if isinstance(error, ClientError):
+            return self._answered(error, name)
+        return self._failed(explain(error, name, self._destination))
 
     @property
     def _destination(self) -> Destination:

@@ -75,27 +75,22 @@ class Heartbeat:
             if thread.is_alive():
                 thread.join()
 
-    def hold(self, messages: Iterable[Message]) -> None:
+    def hold(self, messages: Sequence[Message]) -> None:
         """Hold messages just received. A newer receipt handle replaces an older one."""
         with self._lock:
-            now = time.monotonic()
-            for message in messages:
-                handle = message.handle
-                self._check.came(again=self._schedule.holds_another(handle))
-                self._schedule.hold(handle, now)
+            self._check.came(len(messages), self._schedule.hold(messages, time.monotonic()))
 
     def handles(self, messages: Iterable[Message | Handle]) -> list[Handle]:
         """The newest receipt handle of each message, in the given order."""
         with self._lock:
             # Before they are deleted or released, which is too late if they show again.
             self._check.held_unextended(self._schedule.oldest_seconds(time.monotonic()))
-            return [self._schedule.newest(message) for message in messages]
+            return self._schedule.newest(messages)
 
     def let_go(self, handles: Iterable[Handle]) -> None:
         """Stop extending these messages, unless they came again under another handle."""
         with self._lock:
-            for handle in handles:
-                self._schedule.let_go(handle)
+            self._schedule.let_go(handles)
 
     def note_refused(self, messages: int) -> None:
         """Note that SQS refused for good to delete or release held messages."""
@@ -170,10 +165,9 @@ class Heartbeat:
             # The others were deleted, or received again, while the call was in progress.
             failed = [entry for entry in failed if self._schedule.is_held(entry.handle)]
             self._schedule.has_failed((entry.handle for entry in failed if not entry.final), now)
-            for entry in failed:
-                if entry.final:
-                    self._schedule.let_go(entry.handle)
-                    self._check.refused(1)
+            refused = [entry.handle for entry in failed if entry.final]
+            self._schedule.let_go(refused)
+            self._check.refused(len(refused))
         if codes := ", ".join(sorted({entry.code for entry in failed if entry.code})):
             self._complain(len(failed), codes, now)
 

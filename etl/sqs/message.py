@@ -38,8 +38,11 @@ class Message:
         A checksum in another form than SQS's is damage too. SQS takes no message without a body.
         """
         if self._is_damaged is None:
-            right = self.md5 is None or str(self.md5).strip().lower() == body_md5(self.body)
-            self._is_damaged = not right or (self.md5 is None and not self.body)
+            if self.md5 is None:
+                self._is_damaged = not self.body
+            else:
+                right = body_md5(self.body)
+                self._is_damaged = self.md5 != right and str(self.md5).strip().lower() != right
         return self._is_damaged
 
     @property
@@ -83,7 +86,7 @@ def read_message(entry: Any) -> Message:
 def _number(text: Any, maximum: int) -> int | None:
     """Read an attribute; what is not a number in range counts as absent."""
     digits = text if isinstance(text, str) else str(text)
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS):
+    if not (len(digits) <= MAX_DIGITS and digits.isdecimal() and digits.isascii()):
         return None
     number = int(digits)
     return number if number <= maximum else None

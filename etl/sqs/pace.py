@@ -136,7 +136,9 @@ class Pace:
 
     def messages_came(self, messages: Iterable[Message]) -> None:
         """Close the batch earlier if it holds messages that have few receives left."""
-        caution = min((self._caution_for(message) for message in messages), default=FRESH)
+        # The more often a message was received, the fewer receives it has left.
+        receives = max((message.receive_count for message in messages), default=0)
+        caution = self._caution_for(receives)
         if caution < self._caution and self._grows:
             self._caution = caution
             self.rows = min(self.rows, self._cautious_rows())
@@ -202,10 +204,10 @@ class Pace:
         rows = min(max(caution.first_rows, self._loaded * caution.share), caution.max_rows)
         return int(min(rows, self._max_rows))
 
-    def _caution_for(self, message: Message) -> Caution:
+    def _caution_for(self, receives: int) -> Caution:
         left = FEW_LEFT  # receives after this one
-        if message.receive_count and self._max_receive_count is not None:
-            left = self._max_receive_count - message.receive_count
+        if receives and self._max_receive_count is not None:
+            left = self._max_receive_count - receives
         if left < FEW_LEFT:
             return LAST if left <= 0 else NEARLY_LAST
-        return REDELIVERED if message.receive_count > 1 else FRESH
+        return REDELIVERED if receives > 1 else FRESH

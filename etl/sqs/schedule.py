@@ -44,34 +44,44 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, handle: Handle, now: float) -> None:
-        """Enter a message just received. A newer receipt handle replaces an older one."""
-        self._enter(handle.message_id, _Held(handle.receipt_handle, now, now), now)
+    def hold(self, messages: Iterable[Message | Handle], now: float) -> int:
+        """Enter messages just received; return how many were held under another receipt handle.
 
-    def newest(self, message: Message | Handle) -> Handle:
-        """The newest receipt handle of a message."""
-        held = self._held.get(message.message_id)
-        return Handle(message.message_id, (held or message).receipt_handle)
+        The newer handle replaces the older one.
+        """
+        again = 0
+        for message in messages:
+            message_id, receipt_handle = message.message_id, message.receipt_handle
+            earlier = self._held.get(message_id)
+            if earlier is not None and earlier.receipt_handle != receipt_handle:
+                again += 1
+            self._enter(message_id, _Held(receipt_handle, now, now), now)
+        return again
+
+    def newest(self, messages: Iterable[Message | Handle]) -> list[Handle]:
+        """The newest receipt handle of each message, in the given order."""
+        held = self._held
+        return [
+            Handle(message.message_id, held.get(message.message_id, message).receipt_handle)
+            for message in messages
+        ]
 
     def oldest_seconds(self, now: float) -> float:
         """How long ago the message that waits longest was received or last extended."""
         first = next(iter(self._held.values()), None)
         return now - first.due_at + self._visibility_seconds / 2 if first else 0.0
 
-    def holds_another(self, handle: Handle) -> bool:
-        """Whether a message is held under another receipt handle than this."""
-        return handle.message_id in self._held and not self.is_held(handle)
-
     def is_held(self, handle: Handle) -> bool:
         """Whether a message is held under this very handle."""
         held = self._held.get(handle.message_id)
         return held is not None and held.receipt_handle == handle.receipt_handle
 
-    def let_go(self, handle: Handle) -> None:
-        """Forget a message, unless it came again under another handle."""
-        if self.is_held(handle):
-            del self._held[handle.message_id]
-            self._again.pop(handle.message_id, None)
+    def let_go(self, handles: Iterable[Handle]) -> None:
+        """Forget messages, except those that came again under another handle."""
+        for handle in handles:
+            if self.is_held(handle):
+                del self._held[handle.message_id]
+                self._again.pop(handle.message_id, None)
 
     def take_due(self, now: float) -> tuple[list[Handle], list[str]]:
         """Take up to ten messages that are due, and the ids of those that are held for too long.

@@ -44,9 +44,9 @@ class VisibilityCheck:
         """Note for how long a held message has not been extended."""
         self._longest = max(self._longest, seconds)
 
-    def came(self, *, again: bool) -> None:
-        """Note that a message came; *again* if it was held under an earlier receipt handle."""
-        self._held += 1
+    def came(self, messages: int, again: int) -> None:
+        """Note messages that came; *again* of them were held under an earlier receipt handle."""
+        self._held += messages
         self._again += again
 
     def refused(self, messages: int) -> None:

@@ -295,7 +295,7 @@ def test_a_slow_extension_does_not_hold_up_the_next(
 
     monkeypatch.setattr(queue, "extend", extend)
     heartbeat = Heartbeat(queue, 2)
-    heartbeat.hold(Message(str(number), "", "handle", 0, None) for number in range(40))
+    heartbeat.hold([Message(str(number), "", "handle", 0, None) for number in range(40)])
     heartbeat.start()
     while heartbeat.extended < 40 and not all_four.broken:
         time.sleep(0.01)

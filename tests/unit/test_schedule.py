@@ -30,7 +30,7 @@ def ids(handles: list[Handle]) -> list[str]:
 def test_a_message_is_due_after_half_of_its_timeout() -> None:
     """And once more when half of the next one has passed."""
     schedule = Schedule(30)
-    schedule.hold(handle(1), 1000)
+    schedule.hold([handle(1)], 1000)
     for due in (1015.0, 1030.0, 1045.0):
         assert not schedule.is_due(due - 0.1)
         assert schedule.take_due(due - 0.1) == ([], [])
@@ -43,7 +43,7 @@ def test_ten_are_taken_at_a_time_oldest_first() -> None:
     """Each of them once."""
     schedule = Schedule(30)
     for number in range(25):
-        schedule.hold(handle(number), 1000 + number / 100)
+        schedule.hold([handle(number)], 1000 + number / 100)
     taken = [ids(schedule.take_due(1020)[0]) for _ in range(4)]
     assert [len(ten) for ten in taken] == [10, 10, 5, 0]
     assert [i for ten in taken for i in ten] == [f"m{number}" for number in range(25)]
@@ -52,7 +52,7 @@ def test_ten_are_taken_at_a_time_oldest_first() -> None:
 def test_a_failed_extension_is_tried_again_three_times_in_time() -> None:
     """Before the message shows again, 15 s after it was due."""
     schedule = Schedule(30)
-    schedule.hold(handle(1), 1000)
+    schedule.hold([handle(1)], 1000)
     tries = []
     now = 1000.0
     while now < 1030:
@@ -66,9 +66,9 @@ def test_a_failed_extension_is_tried_again_three_times_in_time() -> None:
 def test_a_message_that_came_again_is_extended_by_its_newest_handle() -> None:
     """And what happens to the old handle does not concern it."""
     schedule = Schedule(30)
-    schedule.hold(handle(1, "old"), 1000)
-    schedule.hold(handle(1, "new"), 1010)
-    schedule.let_go(handle(1, "old"))
+    schedule.hold([handle(1, "old")], 1000)
+    schedule.hold([handle(1, "new")], 1010)
+    schedule.let_go([handle(1, "old")])
     schedule.has_failed([handle(1, "old")], 1010)
     assert schedule.take_due(1024.9) == ([], [])
     assert schedule.take_due(1025.0)[0] == [handle(1, "new")]
@@ -77,7 +77,7 @@ def test_a_message_that_came_again_is_extended_by_its_newest_handle() -> None:
 def test_a_message_is_given_up_before_twelve_hours() -> None:
     """SQS would refuse to extend it."""
     schedule = Schedule(600)
-    schedule.hold(handle(1), 0)
+    schedule.hold([handle(1)], 0)
     now, extended = 0.0, 0
     while len(schedule):
         now += 300
@@ -96,11 +96,11 @@ def test_a_message_that_is_let_go_leaves_nothing_behind(failed: bool) -> None:
     def handle_a_batch(number: int) -> None:
         batch = [handle(number * 1000 + i, f"receipt {number} {i}") for i in range(1000)]
         for held in batch:
-            schedule.hold(held, number)
+            schedule.hold([held], number)
         if failed:
             schedule.has_failed(batch, number)
         for held in batch:
-            schedule.let_go(held)
+            schedule.let_go([held])
 
     handle_a_batch(0)
     tracemalloc.start()
@@ -136,7 +136,7 @@ def keep_hidden(sqs: SimulatedSqs, held: int, seconds: float, cpu_seconds: float
     """
     schedule = Schedule(sqs.visibility)
     for number in range(held):
-        schedule.hold(handle(number), 0.0)
+        schedule.hold([handle(number)], 0.0)
         sqs.hidden_until[f"m{number}"] = sqs.visibility
     tick = min(0.5, sqs.visibility / 16)
     now, cpu_free, next_tick = 0.0, 0.0, tick
@@ -195,7 +195,7 @@ def test_a_message_that_was_deleted_meanwhile_is_no_failed_extension(
 
     queue: Any = Deleted()
     heartbeat = Heartbeat(queue, 30)
-    heartbeat.hold(Message(f"m{i}", "", "h", 0, None) for i in range(3))
+    heartbeat.hold([Message(f"m{i}", "", "h", 0, None) for i in range(3)])
     heartbeat._extend([handle(i) for i in range(2)])
     assert caplog.text == ""
     heartbeat._extend([handle(i) for i in range(3)])

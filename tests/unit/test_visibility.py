@@ -22,8 +22,7 @@ from tests.unit.builders import message
 def test_messages_that_are_extended_in_time_say_nothing() -> None:
     """Half of the timeout and a quarter are by design."""
     check = VisibilityCheck(30)
-    for _ in range(1_000):
-        check.came(again=False)
+    check.came(1_000, again=0)
     check.held_unextended(24)
     assert check.needed_seconds == 0
 
@@ -51,8 +50,7 @@ def test_many_messages_that_come_again_while_they_are_held_show_it_too(
 ) -> None:
     """A few may do so at any time."""
     check = VisibilityCheck(30)
-    for number in range(1_000):
-        check.came(again=number < again)
+    check.came(1_000, again=again)
     assert check.needed_seconds == needed
 
 
