@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,10 +73,7 @@ def test_a_worker_that_dies_is_reported_and_loses_nothing(sqs: EmbeddedSqs, job:
     settings = {"ETL_QUEUE__URL": job.queue_url, "ETL_BATCH__ROWS": "20"}
     job.send(*[event(user_id=f"u{i}") for i in range(400)])
     process = job.start("run", "--idle-seconds", "2", "--json", *WORKERS, **settings)
-    while not _has_runs(job) or len(worker_processes(process.pid)) < 2:
-        time.sleep(0.05)
-    while not job.rows("select from user_logins limit 1"):
-        time.sleep(0.01)
+    until(lambda: len(worker_processes(process.pid)) == 2 and _loaded(job))
     worker_processes(process.pid)[0].send_signal(signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -135,11 +131,9 @@ def test_workers_end_when_their_parent_is_killed(job: Job) -> None:
     """They release the messages that they hold, and their server ends after them."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", *WORKERS, ETL_BATCH__SECONDS="600")
-    while len(group := worker_processes(process.pid)) < 2:
-        time.sleep(0.05)
-    group += fork_servers(process.pid)
-    while visible(job):
-        time.sleep(0.05)
+    until(lambda: len(worker_processes(process.pid)) == 2)
+    group = [*worker_processes(process.pid), *fork_servers(process.pid)]
+    until(lambda: not visible(job))
     process.kill()
     process.communicate()
     psutil.wait_procs(group, timeout=30)
@@ -151,8 +145,7 @@ def test_sigterm_stops_all_workers(job: Job) -> None:
     """They release at once the messages that they have not loaded."""
     job.send(*[event(user_id=f"u{i}") for i in range(50)])
     process = job.start("run", "--forever", "--json", *WORKERS, ETL_BATCH__SECONDS="600")
-    while visible(job):
-        time.sleep(0.05)
+    until(lambda: not visible(job))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -245,9 +238,8 @@ def test_no_secret_is_on_a_command_line(job: Job) -> None:
     """Neither the keyring nor the database's password is visible in ps."""
     password = job.environment["DATABASE_URL"].split(":")[2].split("@")[0]
     process = job.start("run", "--forever", *WORKERS)
-    while len(group := worker_processes(process.pid)) < 2:
-        time.sleep(0.05)
-    group += fork_servers(process.pid)
+    until(lambda: len(worker_processes(process.pid)) == 2)
+    group = [*worker_processes(process.pid), *fork_servers(process.pid)]
     command_lines = [Path(f"/proc/{member.pid}/cmdline").read_bytes().decode() for member in group]
     process.terminate()
     process.communicate(timeout=60)

@@ -7,23 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from etl.config import Settings
 from etl.dry_run import dry_run
 from etl.errors import QueueRefused, QueueUnavailable
-from etl.sqs.call_queue import CallQueue
-from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Stop
+from etl.sqs.limits import Limits
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue, QueueState
-from etl.sqs.quota import open_quota
-from etl.sqs.receiver import Receiver
 from etl.sqs.timers import MAX_IN_FLIGHT
 from tests.conftest import Job
-from tests.integration.drained import drained
+from tests.integration.running_receivers import Start, drained, running_receivers
+from tests.integration.waiting import wait_until
 
 LIMITS = Limits(
     max_rows=100,
@@ -75,40 +71,15 @@ class StandInQueue:
         return []
 
 
-Open = Callable[..., tuple[Receiver, Stop]]
-
-
 @pytest.fixture
-def start() -> Iterator[Open]:
+def start() -> Iterator[Start]:
     """Start receivers on a queue, which end with the test."""
-    started: list[Receiver] = []
-
-    def begin(
-        queue: StandInQueue, threads: int = 1, max_messages: int | None = None, **changes: Any
-    ) -> tuple[Receiver, Stop]:
-        stop = Stop()
-        calls = CallQueue(pool, 1)
-        receiver = Receiver(
-            queue,  # type: ignore[arg-type]
-            Heartbeat(queue, 30),  # type: ignore[arg-type]
-            replace(LIMITS, **changes),
-            threads,
-            stop,
-            open_quota(max_messages),
-            calls,
-        )
-        started.append(receiver)
-        receiver.start()
-        return receiver, stop
-
-    with ThreadPoolExecutor(1) as pool:
-        yield begin
-        for receiver in started:
-            receiver.end()
+    with running_receivers(LIMITS, threads=1) as start:
+        yield start
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_answers_slower_than_the_idle_time_do_not_end_the_run(start: Open, threads: int) -> None:
+def test_answers_slower_than_the_idle_time_do_not_end_the_run(start: Start, threads: int) -> None:
     """All messages are received, although each answer takes longer than the idle time."""
     queue = StandInQueue(55)
     queue.before_answer = lambda _: time.sleep(0.6)
@@ -117,7 +88,7 @@ def test_answers_slower_than_the_idle_time_do_not_end_the_run(start: Open, threa
     assert stop.reason == "idle"
 
 
-def test_a_poll_without_an_answer_is_waited_for(start: Open) -> None:
+def test_a_poll_without_an_answer_is_waited_for(start: Start) -> None:
     """One thread is told that the queue is empty, while another still waits to hear.
 
     After a while it is asked again, since the answer to the other poll may never come.
@@ -145,7 +116,7 @@ def test_a_poll_without_an_answer_is_waited_for(start: Open) -> None:
     assert stop.reason == "idle"
 
 
-def test_an_outage_is_not_silence(start: Open) -> None:
+def test_an_outage_is_not_silence(start: Start) -> None:
     """It lasts longer than the idle time, and then the messages come."""
     queue = StandInQueue(5)
 
@@ -160,7 +131,7 @@ def test_an_outage_is_not_silence(start: Open) -> None:
     assert stop.reason == "idle"
 
 
-def test_polls_are_no_longer_than_the_idle_time(start: Open) -> None:
+def test_polls_are_no_longer_than_the_idle_time(start: Start) -> None:
     """All together, and the run asks the queue once before it ends."""
     queue = StandInQueue()
     receiver, stop = start(queue, idle_seconds=2.5)
@@ -171,7 +142,7 @@ def test_polls_are_no_longer_than_the_idle_time(start: Open) -> None:
     assert queue.asked == 1
 
 
-def test_polls_are_no_longer_than_the_run(start: Open) -> None:
+def test_polls_are_no_longer_than_the_run(start: Start) -> None:
     """The run does not end later because of a poll."""
     queue = StandInQueue()
     receiver, stop = start(queue, idle_seconds=60, max_seconds=1.5)
@@ -182,7 +153,7 @@ def test_polls_are_no_longer_than_the_run(start: Open) -> None:
     assert len(queue.waits) < 12
 
 
-def test_a_queue_without_long_polls_is_not_asked_all_the_time(start: Open) -> None:
+def test_a_queue_without_long_polls_is_not_asked_all_the_time(start: Start) -> None:
     """With wait_seconds at 0, or at the limit in flight, the answers come at once."""
     queue = StandInQueue()
     receiver, _ = start(queue, threads=2, wait_seconds=0, idle_seconds=2)
@@ -190,7 +161,7 @@ def test_a_queue_without_long_polls_is_not_asked_all_the_time(start: Open) -> No
     assert len(queue.waits) < 30
 
 
-def test_messages_that_are_visible_but_come_late_are_waited_for(start: Open) -> None:
+def test_messages_that_are_visible_but_come_late_are_waited_for(start: Start) -> None:
     """The polls were answered with nothing for longer than the idle time."""
     queue = StandInQueue(5)
     receive = queue.receive
@@ -206,7 +177,7 @@ def test_messages_that_are_visible_but_come_late_are_waited_for(start: Open) -> 
     assert stop.reason == "idle"
 
 
-def test_at_the_limit_in_flight_the_run_goes_on(start: Open) -> None:
+def test_at_the_limit_in_flight_the_run_goes_on(start: Start) -> None:
     """Long polls are answered with nothing, at once, until other consumers have done their work."""
     queue = StandInQueue(5)
     queue.in_flight = int(MAX_IN_FLIGHT) + 1
@@ -225,7 +196,7 @@ def test_at_the_limit_in_flight_the_run_goes_on(start: Open) -> None:
     assert stop.reason == "idle"
 
 
-def test_a_count_that_is_never_delivered_ends_the_run_in_the_end(start: Open) -> None:
+def test_a_count_that_is_never_delivered_ends_the_run_in_the_end(start: Start) -> None:
     """It may be out of date."""
     queue = StandInQueue(5)
     queue.receive = lambda _limit, wait_seconds: time.sleep(wait_seconds) or []  # type: ignore
@@ -236,7 +207,7 @@ def test_a_count_that_is_never_delivered_ends_the_run_in_the_end(start: Open) ->
 
 
 @pytest.mark.parametrize("error", [QueueRefused("no right"), QueueUnavailable("away")])
-def test_a_run_ends_although_it_may_not_ask_the_queue(start: Open, error: Exception) -> None:
+def test_a_run_ends_although_it_may_not_ask_the_queue(start: Start, error: Exception) -> None:
     """The polls have answered, which is all that it can know."""
     queue = StandInQueue(5)
     queue.state_error = error
@@ -245,7 +216,7 @@ def test_a_run_ends_although_it_may_not_ask_the_queue(start: Open, error: Except
     assert stop.reason == "idle"
 
 
-def test_a_batch_closes_when_nothing_follows_it(start: Open) -> None:
+def test_a_batch_closes_when_nothing_follows_it(start: Start) -> None:
     """Neither its age nor the idle time is waited for."""
     receiver, stop = start(StandInQueue(50), wait_seconds=1, idle_seconds=600, batch_seconds=600)
     batch = receiver.take()
@@ -253,44 +224,48 @@ def test_a_batch_closes_when_nothing_follows_it(start: Open) -> None:
     assert (len(batch), stop.reason) == (50, None)
 
 
-def test_a_first_batch_of_all_that_waited_is_not_held_for_more(start: Open) -> None:
+def test_a_first_batch_of_all_that_waited_is_not_held_for_more(start: Start) -> None:
     """Nothing tells that no message follows; the next batch is closed as usual."""
     receiver, _ = start(StandInQueue(50), waiting=50, quiet_seconds=600, batch_seconds=600)
     assert len(receiver.take() or []) == 50
 
 
-def test_no_batch_begins_when_the_time_is_up(start: Open) -> None:
+def test_no_batch_begins_when_the_time_is_up(start: Start) -> None:
     """What was gathered during the last load is left to be released."""
-    receiver, stop = start(StandInQueue(1000), max_rows=30, max_seconds=0.5)
+    receiver, stop = start(StandInQueue(1000), max_rows=30)
     first = receiver.take()
     assert first is not None
-    while receiver.buffered < 30 or not stop.is_time_up:  # during a slow load
-        time.sleep(0.01)
+    assert wait_until(lambda: receiver.buffered >= 30)  # during a slow load
+    stop.request_after(0)
     assert receiver.take() is None
     assert stop.reason == "max_seconds"
     assert len(receiver.end()) == 30
 
 
-def test_a_batch_that_is_waited_for_when_the_time_is_up_begins_at_once(start: Open) -> None:
+def test_a_batch_that_is_waited_for_when_the_time_is_up_begins_at_once(start: Start) -> None:
     """Or a queue with few messages would be received again and again and never loaded."""
-    receiver, stop = start(StandInQueue(20), max_seconds=0.7, quiet_seconds=60, idle_seconds=60)
-    batch = receiver.take()
+    receiver, stop = start(StandInQueue(20), quiet_seconds=60, idle_seconds=60, wait_seconds=1)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(receiver.take)
+        assert wait_until(lambda: receiver._polling.is_awaited and receiver.buffered == 20)
+        stop.request_after(0)
+        batch = taken.result()
     assert batch is not None
     assert (len(batch), stop.reason) == (20, "max_seconds")
     assert receiver.take() is None
 
 
-def test_a_quota_that_is_used_up_loads_nothing_after_the_time_either(start: Open) -> None:
+def test_a_quota_that_is_used_up_loads_nothing_after_the_time_either(start: Start) -> None:
     """The time is the harder limit."""
-    receiver, stop = start(StandInQueue(60), max_messages=60, max_rows=30, max_seconds=0.5)
+    receiver, stop = start(StandInQueue(60), max_messages=60, max_rows=30)
     assert receiver.take() is not None
-    while not stop.is_time_up:
-        time.sleep(0.01)
+    assert wait_until(lambda: receiver.buffered == 30)
+    stop.request_after(0)
     assert receiver.take() is None
 
 
 def test_an_outage_that_lasts_until_the_time_is_up_is_an_error(
-    start: Open, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run has not done its work, so it must not look as if it had."""
     monkeypatch.setattr("etl.sqs.polling.MAX_AWAY_SECONDS", 0.3)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from etl.errors import QueueUnavailable
-from etl.sqs.call_queue import CallQueue
-from etl.sqs.heartbeat import Heartbeat
-from etl.sqs.limits import Limits, Stop
+from etl.sqs.limits import Limits
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, QueueState
-from etl.sqs.quota import NoQuota
-from etl.sqs.receiver import Receiver
-from tests.integration.drained import drained
+from tests.integration.running_receivers import Start, drained, running_receivers
+from tests.integration.waiting import wait_until
 
 LIMITS = Limits(
     max_rows=1_000,
@@ -73,32 +68,11 @@ class SlowQueue:
         return []
 
 
-Start = Callable[..., tuple[Receiver, Stop]]
-
-
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start a receiver on a queue, which ends with the test."""
-    started: list[Receiver] = []
-
-    def begin(queue: SlowQueue, **changes: Any) -> tuple[Receiver, Stop]:
-        stop = Stop()
-        receiver = Receiver(
-            queue,  # type: ignore[arg-type]
-            Heartbeat(queue, 30),  # type: ignore[arg-type]
-            replace(LIMITS, **changes),
-            MAX_RECEIVERS,
-            stop,
-            NoQuota(),
-            CallQueue(1),
-        )
-        started.append(receiver)
-        receiver.start()
-        return receiver, stop
-
-    yield begin
-    for receiver in started:
-        receiver.end()
+    with running_receivers(LIMITS, MAX_RECEIVERS) as start:
+        yield start
 
 
 def test_a_full_queue_is_received_by_all_receivers(start: Start) -> None:
@@ -166,8 +140,7 @@ def test_a_stop_ends_the_parked_receivers_too(start: Start) -> None:
     queue = SlowQueue(1_000)
     receiver, stop = start(queue, max_rows=300, grows=False)
     receiver.take()  # its buffer fills up again, and then one thread waits for room
-    while receiver.buffered < 300:
-        time.sleep(0.01)
+    assert wait_until(lambda: receiver.buffered >= 300)
     stop.request("SIGTERM", release_rest=True)
     assert len(receiver.end()) == 300
     assert not [t for t in threading.enumerate() if t.name.startswith("receiver")]

@@ -24,6 +24,7 @@ from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.quota import NoQuota, open_quota
 from etl.sqs.receiver import Receiver
+from tests.integration.waiting import wait_until
 from tests.unit import aws_server
 
 LIMITS = Limits(
@@ -184,8 +185,7 @@ def test_a_stop_that_gives_back_leaves_the_messages_to_be_released(
     fill(queue, 5)
     stop = Stop()
     running = receiver(stop, idle_seconds=60)
-    while running.buffered < 5:
-        time.sleep(0.01)
+    assert wait_until(lambda: running.buffered >= 5)
     stop.request("SIGTERM", release_rest=True)
     assert running.take() is None
     assert len(running.end()) == 5
@@ -197,8 +197,7 @@ def test_the_buffer_holds_no_more_than_a_batch(
     """Messages wait in the queue, not in memory."""
     fill(queue, 80)
     running = receiver(max_rows=30, idle_seconds=60)
-    while running.buffered < 30:
-        time.sleep(0.01)
+    assert wait_until(lambda: running.buffered >= 30)
     time.sleep(0.3)
     assert running.buffered == 30
     assert queue.state().visible == 50
@@ -228,8 +227,7 @@ def test_a_redelivery_while_held_is_one_message_with_two_deliveries(
         queue, heartbeat, replace(LIMITS, idle_seconds=30), 1, Stop(), NoQuota(), calls
     )
     receiver.start()
-    while receiver.received < 2:
-        time.sleep(0.05)
+    assert wait_until(lambda: receiver.received >= 2)
     batch = receiver.end()
     assert [message.deliveries for message in batch] == [receiver.received]
     assert queue.acknowledge(heartbeat.handles(batch)) == []
@@ -297,8 +295,7 @@ def test_a_slow_extension_does_not_hold_up_the_next(
     heartbeat = Heartbeat(queue, 2)
     heartbeat.hold([Message(str(number), "", "handle", 0, None) for number in range(40)])
     heartbeat.start()
-    while heartbeat.extended < 40 and not all_four.broken:
-        time.sleep(0.01)
+    assert wait_until(lambda: heartbeat.extended >= 40 or all_four.broken)
     heartbeat.stop()
     assert not all_four.broken
 
@@ -394,8 +391,7 @@ def test_an_extension_that_fails_is_tried_again(
     monkeypatch.setattr(queue, "extend", failing_once)
     heartbeat.hold(queue.receive(1, 1))
     heartbeat.start()
-    while heartbeat.extended < 1:
-        time.sleep(0.01)
+    assert wait_until(lambda: heartbeat.extended >= 1)
     heartbeat.stop()
     assert calls == [1, 1]
     assert queue.state().visible == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import psutil
 
-EVENT_SECONDS = 30  # much longer than any of these events should take
+EVENT_SECONDS = 60  # much longer than any of these events should take
 
 
 def gone(pid: int) -> bool:

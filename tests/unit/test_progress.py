@@ -19,6 +19,7 @@ from etl.runs import Counts
 from etl.terminal import progress
 from etl.terminal.estimate import Rate, duration, seconds_left
 from etl.workers.snapshot import Snapshot
+from tests.integration.waiting import wait_until
 
 NOW = Snapshot(
     received=12_000,
@@ -196,8 +197,7 @@ def test_what_was_received_since_is_in_the_queue_no_more(monkeypatch: pytest.Mon
     asking = threading.Thread(target=view.ask, args=(done,))
     asking.start()
     assert queue.asked.wait(30)
-    while view._visible is None:
-        time.sleep(0.01)
+    assert wait_until(lambda: view._visible is not None)
     assert [view.parts()[1] for _ in range(6)] == [
         f"{left} in the queue" for left in (40, 30, 20, 10, 0, 0)
     ]

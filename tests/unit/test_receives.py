@@ -14,8 +14,9 @@ SLOW = 0.015  # what SQS takes to answer in its own region
 def grown(number: int, max_receives: int = 16) -> Receives:
     """The rule after as many good answers as let it allow *number* receives."""
     receives = Receives(max_receives)
-    while receives.allowed < number:
+    for _ in range(1, number):
         receives.messages_came(10, 10, SLOW)
+    assert receives.allowed == number
     return receives
 
 

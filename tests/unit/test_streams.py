@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +19,7 @@ from etl.runs import Counts, Summary
 from etl.terminal import output, progress
 from etl.terminal.summary import print_summary
 from etl.workers.snapshot import Snapshot
+from tests.integration.waiting import wait_until
 from tests.unit.builders import ROOT, some_long
 
 ETL = f"{sys.executable} -W error -m etl"
@@ -169,8 +169,7 @@ def test_the_live_line_of_a_terminal_that_is_gone_ends_nothing(
 
     queue: Any = SimpleNamespace(state=lambda: SimpleNamespace(visible=1))
     with progress.watch(snapshot, queue):
-        while len(shown) < 5:
-            time.sleep(0.01)
+        assert wait_until(lambda: len(shown) >= 5)
     monkeypatch.undo()
     stream.close()
     assert failed == []

@@ -16,6 +16,7 @@ from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry
 from etl.sqs.visibility import MAX_SECONDS, NEAR_SHARE, VisibilityCheck
+from tests.integration.waiting import wait_until
 from tests.unit.builders import message
 
 
@@ -129,8 +130,7 @@ def test_a_process_that_did_not_run_for_long_says_so_once(monkeypatch: pytest.Mo
     clock = SimpleNamespace(monotonic=lambda: began + 59)
     monkeypatch.setattr("etl.sqs.heartbeat.time", clock)
     heartbeat.start()
-    while not said:
-        time.sleep(0.01)
+    assert wait_until(lambda: bool(said))
     time.sleep(0.5)  # four more looks
     queue.go_on.set()
     heartbeat.stop()
