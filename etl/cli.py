@@ -29,7 +29,7 @@ from etl.commands.send import send
 from etl.commands.unmask import unmask
 from etl.errors import EtlError, OutputLost
 from etl.terminal import lines
-from etl.terminal.lacks import check_folder, lack
+from etl.terminal.working_folder import check_folder
 from etl.version import __version__
 
 EXIT_CODES = """\b
@@ -78,7 +78,7 @@ def start() -> None:
         lines.say("Aborted!")
         code = 1
     except (MemoryError, OSError, RuntimeError) as error:
-        words = lack(error)
+        words = logs.lack(error)
         if words is None:
             raise
         lines.say(f"error: {words}")

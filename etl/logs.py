@@ -1,10 +1,11 @@
-"""Log lines on standard error, as text or JSON; text made visible; tracebacks without values.
+"""Log lines on standard error, as text or JSON; text made visible; errors without values.
 
 And the standard streams themselves, which may be closed, full, or pipes that nobody reads.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -24,6 +25,15 @@ from etl.errors import OutputLost
 _UNSEEN = {
     *map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164)),
     *map(chr, (0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))),
+}
+
+
+_WAYS_OUT = {
+    errno.EMFILE: "too many open files: raise the limit of this process (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine",
+    errno.ENOMEM: "not enough memory: raise the limit (ulimit -v, or the container's)",
+    errno.EAGAIN: "no further process or thread: raise the limits (ulimit -u and -v, or the "
+    "container's)",
 }
 
 
@@ -175,6 +185,16 @@ def hide_values_in_tracebacks() -> None:
 
     sys.excepthook = show
     threading.excepthook = lambda a: show(a.exc_type, a.exc_value or a.exc_type(), None)
+
+
+def lack(error: Exception) -> str | None:
+    """Say what a process was refused by its limits; None for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    elif isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        number = errno.EAGAIN
+    return _WAYS_OUT.get(number or 0)
 
 
 def places(error: BaseException) -> str:

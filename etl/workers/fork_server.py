@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from contextlib import suppress
 from functools import partial
 from multiprocessing import resource_tracker
@@ -132,8 +131,8 @@ def _end(error: Exception) -> NoReturn:
     """
     name = getattr(error, "name", None)
     what = type(error).__qualname__ + (f" of {name!r}" if name else "")
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("no worker can be started: %s at %s:%s", what, place.filename, place.lineno)
+    innermost = logs.places(error).splitlines()[-1].strip()
+    log.error("no worker can be started: %s", logs.lack(error) or f"{what} at {innermost}")
     os._exit(1)
 
 
@@ -170,7 +169,8 @@ def _serve(control: Connection, quota: Quota, work_alone: Work) -> None:
                 process.start()
                 workers[process.sentinel] = (started, process)
             except OSError as error:
-                log.error("a worker cannot be started: %s", error.strerror)  # noqa: TRY400
+                words = logs.lack(error) or error.strerror
+                log.error("a worker cannot be started: %s", words)  # noqa: TRY400
                 with suppress(OSError):
                     control.send((started, 1))
             pipe.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ from etl.runs import Share, Totals, WorkerResult
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.quota import Quota
 from etl.workers.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.25  # between two reports of a worker
 
@@ -78,8 +81,11 @@ def run_worker(
             Totals(), error.stop_reason, problem=str(error), exit_code=error.exit_code
         )
     except Exception as error:  # noqa: BLE001
-        # A bug. multiprocessing would print its message, and the values in it.
-        sys.stderr.write(logs.places(error))
+        if words := logs.lack(error):
+            log.error("a worker cannot go on: %s", words)  # noqa: TRY400
+        else:
+            # A bug. multiprocessing would print its message, and the values in it.
+            sys.stderr.write(logs.places(error))
         sys.exit(1)
     # The parent may be gone, for want of memory or files.
     with contextlib.suppress(OSError):

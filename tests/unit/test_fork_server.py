@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,10 +19,12 @@ import pytest
 
 from etl import config
 from etl.runs import Run, Share, Totals, WorkerResult
+from etl.sqs.limits import Stop
 from etl.sqs.quota import NoQuota
 from etl.workers import fork_server
 from etl.workers.fork_server import ForkServer
 from etl.workers.process import Child
+from tests.integration.waiting import wait_until
 from tests.unit.builders import ROOT
 
 SETTINGS = config.load(ROOT / "config.yaml", {"ETL_QUEUE__URL": "http://127.0.0.1:1/0/q"})
@@ -33,10 +36,11 @@ def tell(*_: Any) -> WorkerResult:
     return WorkerResult(Totals(), repr(facts))
 
 
-def wait(*_: Any) -> WorkerResult:
-    """Work of a worker that waits for a signal."""
-    signal.pause()
-    raise AssertionError
+def wait(_settings: Any, _share: Any, _quota: Any, stop: Stop, *_: Any) -> WorkerResult:
+    """Work of a worker that waits for a signal, or for the end of the process that started it."""
+    while stop.reason is None:
+        time.sleep(0.05)
+    return WorkerResult(Totals(), stop.reason)
 
 
 @contextmanager
@@ -46,6 +50,9 @@ def opened(work: Any, *, is_fork: bool = False) -> Iterator[ForkServer]:
     try:
         yield server
     finally:
+        with suppress(psutil.NoSuchProcess):  # its workers may wait
+            for child in psutil.Process(server._process.pid).children():
+                child.kill()
         server.close()
 
 
@@ -60,11 +67,15 @@ def start(server: ForkServer) -> tuple[Child, Connection]:
 def start_without_files(server: ForkServer) -> tuple[Child, Connection]:
     """Ask for a worker when the server may open only the file that it is sent."""
     process = psutil.Process(server._process.pid)
-    while not process.children():
-        assert server.is_alive
+    assert wait_until(lambda: has_started_a_worker(process))
     limit = process.num_fds() + 1
     process.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
     return start(server)
+
+
+def has_started_a_worker(server: psutil.Process) -> bool:
+    """Whether a server has a worker, and has closed the worker's pipe as the last of its steps."""
+    return len(server.children()) == 1 and len(server.net_connections("unix")) == 1
 
 
 def told(server: ForkServer) -> Any:
@@ -98,17 +109,17 @@ def test_workers_have_the_environment_of_the_start_of_their_server(
 
 
 @pytest.mark.parametrize("whole_server", [False, True])
-def test_the_exit_code_of_a_worker_is_its_own_unless_the_server_has_ended(
+def test_the_exit_code_of_a_worker_is_its_own_while_its_server_lives(
     whole_server: bool,
 ) -> None:
     """Then nobody knows it, and the server's own tells most."""
     with opened(wait) as server:
-        child, pipe = start(server)
+        child, _pipe = start(server)
         process = psutil.Process(server._process.pid)
-        while not (forks := process.children()):
-            assert server.is_alive
-            pipe.poll(0.05)
+        assert wait_until(lambda: has_started_a_worker(process))
+        forks = process.children()
         (process if whole_server else forks[0]).kill()
+        assert wait_until(server._control.poll)
         child.join()
         assert child.exitcode == -signal.SIGKILL
         if whole_server:
@@ -130,10 +141,11 @@ def test_a_server_that_cannot_import_ends_with_one_line(
         assert (first.exitcode, second.exitcode, server.is_alive) == (1, 1, False)
     place = f"{tmp_path / 'pandera.py'}:1"
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.endswith(f" ERROR   no worker can be started: ImportError at {place}")
+    said = f" ERROR   no worker can be started: ImportError at {place} in <module>"
+    assert line.endswith(said)
 
 
-def test_a_worker_that_cannot_be_forked_ends_alone() -> None:
+def test_a_worker_that_cannot_be_forked_ends_alone(capfd: pytest.CaptureFixture[str]) -> None:
     """As with a limit of processes; the server goes on, and its other workers too."""
     with opened(wait) as server:
         (living, _), (refused, pipe) = start(server), start_without_files(server)
@@ -141,6 +153,11 @@ def test_a_worker_that_cannot_be_forked_ends_alone() -> None:
             pipe.recv()
         refused.join()
         assert refused.exitcode == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.endswith(
+            " ERROR   a worker cannot be started: too many open files: raise the limit of this "
+            "process (ulimit -n)"
+        )
         assert server.is_alive
         (fork,) = psutil.Process(server._process.pid).children()
         fork.kill()

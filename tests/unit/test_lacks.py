@@ -11,7 +11,7 @@ import pytest
 
 from etl.commands import report
 from etl.errors import UsageError
-from etl.terminal.lacks import lack
+from etl.logs import lack
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -31,13 +32,11 @@ from etl.workers.results import Worker, sum_results
 from tests.unit.builders import ROOT
 
 
-def test_a_bug_in_a_worker_is_shown_without_its_message(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """By itself, multiprocessing would print the whole traceback, with the values in it."""
+def end_of_a_worker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The exit code of a worker whose work ends with an error."""
 
     def buggy(*_: Any) -> WorkerResult:
-        raise ValueError("canary-value")
+        raise error
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(logs, "hide_values_in_tracebacks", lambda: None)
@@ -47,10 +46,29 @@ def test_a_bug_in_a_worker_is_shown_without_its_message(
     parent_end, worker_end = multiprocessing.Pipe()
     with parent_end, pytest.raises(SystemExit) as ended:
         process.run_worker(settings, Share(Run("run", "hash")), NoQuota(), worker_end, buggy)
-    assert ended.value.code == 1
+    return ended.value.code
+
+
+def test_a_bug_in_a_worker_is_shown_without_its_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By itself, multiprocessing would print the whole traceback, with the values in it."""
+    assert end_of_a_worker(ValueError("canary-value"), monkeypatch) == 1
     shown = capsys.readouterr().err
     assert "ValueError" in shown
     assert "canary" not in shown
+
+
+def test_a_worker_that_may_open_no_more_files_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The places of the error would tell nobody which limit to raise."""
+    assert end_of_a_worker(OSError(errno.EMFILE, "canary"), monkeypatch) == 1
+    words = "too many open files: raise the limit of this process (ulimit -n)"
+    assert caplog.messages == [f"a worker cannot go on: {words}"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_dead_worker_is_replaced_soon_and_later_each_time() -> None:
