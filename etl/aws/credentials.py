@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from botocore import exceptions as boto
 
@@ -12,6 +13,8 @@ from etl.aws.variables import CONTAINER_TOKEN, CONTAINER_URI, KEY, ROLE, SECRET,
 from etl.errors import SettingsError
 
 _NOT_IN_KEYS = " '\"\\"
+
+KEY_LOG = "SSLKEYLOGFILE"
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,9 @@ def _credentials_words(error: Exception, session: EnvironmentSession) -> str:
             for name in (WEB_IDENTITY, CONTAINER_TOKEN):
                 if error.filename == variables.get(name):
                     return f"{name} {error.filename!r} cannot be read: {error.strerror}"
+            # Python opens it for every connection with TLS, and looks for it only here.
+            if error.filename == os.environ.get(KEY_LOG):
+                return f"{KEY_LOG} {error.filename!r} cannot be written: {error.strerror}; unset it"
             if error.filename == session.get_scoped_config().get("web_identity_token_file"):
                 return (
                     f"the web_identity_token_file {error.filename!r} of profile "

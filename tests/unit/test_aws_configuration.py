@@ -549,6 +549,14 @@ def test_a_section_of_the_other_kind_in_the_credentials_file_is_named(tmp_path: 
         open_queue(QueueSettings(url=URL), environment)
 
 
+def test_a_key_log_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the credentials, although Python meets it first where botocore looks for them."""
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nowhere/keys")
+    words = "^SSLKEYLOGFILE '/nowhere/keys' cannot be written: No such file or directory; unset it$"
+    with pytest.raises(SettingsError, match=words):
+        open_queue(QueueSettings(url=URL), {**KEYS, **REGION})
+
+
 def test_a_file_that_the_user_may_not_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
