@@ -111,13 +111,15 @@ def report_duplicates(
     """
     settings = options.load_settings(config_path)
     from etl.analysis.source import Source
+    from etl.commands.signals import cancel_on_signals
     from etl.postgres.engine import open_engine
     from etl.report.build import Choice, build_report
     from etl.terminal.report_tables import print_report
 
     source = Source(open_engine(settings.database), settings).between(since, until)
     choice = Choice(by, min_users, top, exclude_shared, within_seconds)
-    duplicates = build_report(source, choice)
+    with cancel_on_signals(source.engine):
+        duplicates = build_report(source, choice)
     paths = {file_format: path for file_format, path in files.items() if path}
     for file_format, path in paths.items():
         _write(file_format, duplicates, path)

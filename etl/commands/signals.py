@@ -1,4 +1,7 @@
-"""Lets SIGTERM, SIGHUP and Ctrl-C end a run: the first one cleanly, the second one at once."""
+"""Lets SIGTERM, SIGHUP and Ctrl-C end a run: the first one cleanly, the second one at once.
+
+And a report: its statement ends on the server too.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,22 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from etl.sqs.limits import Phase, Stop
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 SAY_SECONDS = 0.2  # before the process ends, for the line that says so
+CANCEL_SECONDS = 5  # before the process ends, for a server that does not answer
 
 
 class SignalStop(Stop):
@@ -80,21 +89,56 @@ def stop_on_signals() -> Iterator[Stop]:
     """Let signals request the stop that this yields, until the block ends.
 
     Only the main thread of a program can do so; in another one they stay as they are.
-
-    They are handled in a thread. A handler in Python would have to wait until the main thread comes
-    back from a statement in the database, which may wait for a lock.
     """
     stop = SignalStop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    with _handled_in_a_thread(stop.handle):
+        yield stop
+
+
+@contextmanager
+def cancel_on_signals(engine: sa.Engine) -> Iterator[None]:
+    """Let a signal end the process, and first what the server is doing for it.
+
+    Otherwise a server would notice only when it has rows to send: it would go on with a query over
+    a large table, and with its locks.
+
+    :param engine: has no connection yet
+    """
+    import psycopg2
+    import sqlalchemy as sa
+
+    connections: WeakSet[Any] = WeakSet()
+    sa.event.listen(engine, "connect", lambda connection, _: connections.add(connection))
+
+    def handle(number: int) -> None:
+        # To cancel takes a connection of its own, which no other thread could interrupt.
+        signal.alarm(CANCEL_SECONDS)
+        for connection in list(connections):
+            with suppress(psycopg2.Error):
+                connection.cancel()
+        os._exit(128 + number)
+
+    with _handled_in_a_thread(handle):
+        yield
+
+
+@contextmanager
+def _handled_in_a_thread(handle: Callable[[int], None]) -> Iterator[None]:
+    """Call a function with the number of each signal, until the block ends.
+
+    A handler in Python would have to wait until the main thread comes back from a statement in the
+    database, which may wait for a lock.
+    """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
 
     def listen() -> None:
         while number := receiver.recv(1):
             if number[0] in SIGNALS:
-                stop.handle(number[0])
+                handle(number[0])
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()
@@ -105,7 +149,7 @@ def stop_on_signals() -> Iterator[Stop]:
     previous = {number: signal.signal(number, lambda *_: None) for number in handled}
     previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
-        yield stop
+        yield
     finally:
         signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():

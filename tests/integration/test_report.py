@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -32,7 +33,9 @@ from etl.report.build import TITLES, Choice, Report, build_report
 from etl.report.html import TABLES, render
 from etl.report.jinja import fill_template
 from tests import fork_server
-from tests.conftest import ROOT
+from tests.acceptance.job_processes import held_sessions, make_tables, until
+from tests.chaos.database import session
+from tests.conftest import ROOT, Job
 from tests.integration.test_duplicates import create, fill, token
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -406,3 +409,19 @@ def test_light_and_dark_and_print_differ(browser: webdriver.Chrome) -> None:
     assert closed
     assert not any(part.is_displayed() for part in closed)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_report_that_is_interrupted_ends_on_the_server_too(
+    job: Job, number: signal.Signals
+) -> None:
+    """A server that has no rows to send yet does not notice that nobody waits for them."""
+    make_tables(job)
+    with session(job.environment["DATABASE_URL"]) as other:
+        other.cursor().execute("lock table user_logins in access exclusive mode")
+        with job.start("report", "duplicates") as process:
+            until(lambda: held_sessions(job))
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        until(lambda: not held_sessions(job))
+    assert (process.returncode, err) == (128 + number, "")
