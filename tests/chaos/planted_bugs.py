@@ -25,6 +25,11 @@ FIRST_USE = "tests/integration/test_first_use.py"
 ENDING = "tests/integration/test_ending.py"
 RECEIVES = "tests/acceptance/test_receive_limits.py"
 SAMPLES = "tests/integration/test_samples.py"
+TRANSPORT = "tests/unit/test_transport.py"
+CURL = "tests/unit/test_curl.py"
+RECEIVERS = "tests/integration/test_receivers.py"
+FORK_SERVER = "tests/unit/test_fork_server.py"
+AT_ONCE = "tests/integration/test_at_once.py"
 
 
 @dataclass(frozen=True)
@@ -499,5 +504,103 @@ BUGS = (
         "    while not done.wait(every_seconds):\n",
         "    while not done.wait():\n",
         (f"{RECORD}::test_a_run_that_waits_for_messages_gives_signs_of_life",),
+    ),
+    Bug(
+        "takes the body of any answer for what SQS answers",
+        "etl/sqs/transport.py",
+        " if status == 200 else None",
+        " if status else None",
+        (f"{TRANSPORT}::test_what_botocore_makes_of_an_unusual_answer_counts",),
+    ),
+    Bug(
+        "signs every call with the credentials of the start",
+        "etl/sqs/client.py",
+        "signer, credentials.get_frozen_credentials)",
+        "signer, lambda first=credentials.get_frozen_credentials(): first)",
+        (f"{TRANSPORT}::test_credentials_are_asked_for_each_time",),
+    ),
+    Bug(
+        "signs with its own clock although SQS has told the time",
+        "etl/sqs/transport.py",
+        "time.time() + self._skew_seconds",
+        "time.time()",
+        (f"{TRANSPORT}::test_a_wrong_clock_is_corrected_once",),
+    ),
+    Bug(
+        "asks again through botocore when no answer came in time",
+        "etl/sqs/transport.py",
+        "if error.failure is Failure.TIMED_OUT:",
+        "if error.failure is None:",
+        (f"{TRANSPORT}::test_an_answer_that_does_not_come_is_an_outage_at_once",),
+    ),
+    Bug(
+        "follows a redirect with a signed call",
+        "etl/aws/curl.py",
+        "pycurl.FOLLOWLOCATION: 0",
+        "pycurl.FOLLOWLOCATION: 1",
+        (f"{CURL}::test_a_redirect_is_the_answer",),
+    ),
+    Bug(
+        "trusts any certificate",
+        "etl/aws/curl.py",
+        "pycurl.SSL_VERIFYPEER: 1",
+        "pycurl.SSL_VERIFYPEER: 0",
+        (f"{CURL}::test_a_certificate_that_does_not_fit_is_refused",),
+    ),
+    Bug(
+        "uses the connections of its parent after a fork",
+        "etl/aws/curl.py",
+        "if self._process != os.getpid():",
+        "if self._process is None:",
+        (f"{TRANSPORT}::test_a_fork_makes_its_own_connections",),
+    ),
+    Bug(
+        "never has a second receive in flight",
+        "etl/sqs/receives.py",
+        "min(self._wanted + 1, self._max)",
+        "min(self._wanted, self._max)",
+        (f"{RECEIVERS}::test_a_full_queue_is_received_by_all_receivers",),
+    ),
+    Bug(
+        "polls an empty queue with all its receivers",
+        "etl/sqs/receives.py",
+        "max(self._wanted / 2, 1.0)",
+        "max(self._wanted, 1.0)",
+        (f"{RECEIVERS}::test_an_empty_queue_is_polled_by_one_receiver",),
+    ),
+    Bug(
+        "lets one worker that cannot be forked end the server of all",
+        "etl/workers/fork_server.py",
+        "            except OSError as error:\n",
+        "            except InterruptedError as error:\n",
+        (f"{FORK_SERVER}::test_a_worker_that_cannot_be_forked_ends_alone",),
+    ),
+    Bug(
+        "lets a worker hide the end of its server",
+        "etl/workers/fork_server.py",
+        "args=(control if is_fork else None, ",
+        "args=(None, ",
+        (f"{FORK_SERVER}::test_the_exit_code_of_a_worker_is_its_own_while_its_server_lives",),
+    ),
+    Bug(
+        "hashes the rows of every report with the same seed",
+        "etl/analysis/digests.py",
+        "seed = secrets.randbits(63)",
+        "seed = 63",
+        (f"{AT_ONCE}::test_no_two_reports_have_the_same_hashes",),
+    ),
+    Bug(
+        "takes two users for one whose numbers differ by 4294967295",
+        "etl/analysis/digests.py",
+        '20: "int8send({})"',
+        '20: "{}"',
+        (f"{AT_ONCE}::test_values_that_postgres_gives_equal_hashes_are_not_equal",),
+    ),
+    Bug(
+        "names the rows of a report as they are now",
+        "etl/analysis/named.py",
+        "self._source.ask(",
+        "Source(self._source.engine, self._source.settings).ask(",
+        (f"{AT_ONCE}::test_rows_are_named_as_they_were_when_they_were_counted",),
     ),
 )

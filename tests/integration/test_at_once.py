@@ -20,6 +20,7 @@ from pandas.testing import assert_frame_equal
 
 from etl.analysis import named
 from etl.analysis.at_once import AtOnce, ask_postgres
+from etl.analysis.digests import read_digests
 from etl.analysis.linked import Linked
 from etl.analysis.reader import CannotCount, Reader
 from etl.analysis.source import Source, open_source
@@ -216,6 +217,28 @@ def test_values_that_postgres_gives_equal_hashes_are_not_equal(
         f"select user_id, masked_ip, create_date, '{values[1]}' from user_logins",
     )
     check(logins, "locale", ALL)
+
+
+def test_no_two_reports_have_the_same_hashes(logins: Source) -> None:
+    """Whoever knew the seed could choose names that are counted as one."""
+    with logins.snapshot() as snapshot:
+        first, second = (read_digests(snapshot, ["masked_ip"], {}) for _ in range(2))
+    assert (first.places == second.places).all()
+    for one, other in zip(
+        [*first.values.values(), first.rows], [*second.values.values(), second.rows], strict=True
+    ):
+        assert (one != other).all()
+
+
+def test_rows_are_named_as_they_were_when_they_were_counted(logins: Source) -> None:
+    """Other transactions change rows meanwhile, and so their places."""
+    with logins.snapshot() as snapshot:
+        at_once = AtOnce(snapshot, None)
+        execute(logins, "update user_logins set user_id = 'z', masked_ip = null")
+        for question in ("shared_values", "users_with_many", "token_keys"):
+            ours = at_once.ask(question, **ALL[question])
+            assert len(ours) > 0
+            same(ours, ask_postgres(snapshot, None, question, **ALL[question]))
 
 
 @pytest.mark.parametrize("memory_mb", [2048, 1])
