@@ -91,10 +91,10 @@ BUGS = (
     Bug(
         "keeps the oldest receipt handle of a message",
         "etl/sqs/schedule.py",
-        "        self._enter(handle.message_id, _Held(",
-        "        if handle.message_id in self._held:\n"
-        "            return\n"
-        "        self._enter(handle.message_id, _Held(",
+        "            self._enter(message_id, _Held(",
+        "            if message_id in self._held:\n"
+        "                continue\n"
+        "            self._enter(message_id, _Held(",
         (f"{RECEIVING}::test_a_redelivery_while_held_is_one_message_with_two_deliveries",),
     ),
     Bug(
