@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
@@ -25,6 +26,15 @@ from tests.fork_server import EtlProcess
 ROOT = Path(__file__).resolve().parents[1]
 # One key for all tests, made at import, so that no key is in the repository.
 KEYRING = Keyring.new("k1")
+
+# No test passes or fails by the clock. Hypothesis itself does the same where CI is set.
+hypothesis.settings.register_profile(
+    "no clock",
+    hypothesis.settings.default,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("no clock")
 
 
 @pytest.fixture(scope="session")
