@@ -81,13 +81,13 @@ def _length_check(column: Column) -> Callable[[Values], Failed] | None:
 
 
 def _too_long(values: Values, limit: int, size: Callable[[str], int], most: int) -> Failed:
-    """Find the texts above the limit; a character counts *most* at the most."""
+    """Find the texts above the limit; a character adds *most* to the size, or less."""
     is_short = _longest(values) * most <= limit
     return [] if is_short else _bad(values, (str,), lambda value: size(value) <= limit)
 
 
 def _longest(values: Values) -> float:
-    """The number of characters of the longest text; without an upper limit if not all are text."""
+    """The number of characters in the longest text; infinity if a value is not text."""
     try:
         return max(map(len, filter(None, values)), default=0)
     except TypeError:
@@ -98,7 +98,7 @@ def _utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-# The searches below first ask, without a loop in Python, whether any value fails: hardly any does.
+# Hardly any value fails, so the searches below first rule that out without a loop in Python.
 
 
 def _equal_to(unwanted: object, values: Values) -> Failed:

@@ -1,6 +1,6 @@
 """Lets SIGTERM, SIGHUP and Ctrl-C end a run: the first one cleanly, the second one at once.
 
-And a report: its statement ends on the server too.
+A report ends at once, and so does its query on the server.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def stop_on_signals() -> Iterator[Stop]:
 
 @contextmanager
 def cancel_on_signals(engine: sa.Engine) -> Iterator[None]:
-    """Let a signal end the process, and first what the server is doing for it.
+    """Let a signal end the process, after cancelling its queries on the server.
 
-    Otherwise a server would notice only when it has rows to send: it would go on with a query over
-    a large table, and with its locks.
+    Otherwise the server would notice only when it has rows to send. Until then it would go on with
+    a query over a large table, and keep its locks.
 
     :param engine: has no connection yet
     """
@@ -114,7 +114,7 @@ def cancel_on_signals(engine: sa.Engine) -> Iterator[None]:
     sa.event.listen(engine, "connect", lambda connection, _: connections.add(connection))
 
     def handle(number: int) -> None:
-        # To cancel takes a connection of its own, which no other thread could interrupt.
+        # Cancelling opens another connection, and no other thread could interrupt that.
         signal.alarm(CANCEL_SECONDS)
         for connection in list(connections):
             with suppress(psycopg2.Error):

@@ -2,8 +2,8 @@
 
 In threads of their own, these calls would compete with the receives for the GIL at every answer.
 Threads of their own make them when nobody is receiving, when the receivers are waiting in a long
-poll, or when those that work are too few. Then little else uses the interpreter, and a call mostly
-waits for its answer, so many can be in progress at a time.
+poll, or when too few of them are working. Little else uses the interpreter then, and a call spends
+most of its time waiting, so many calls can run at once.
 """
 
 from __future__ import annotations

@@ -22,5 +22,5 @@ def _exists() -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        pass  # it may not be read, which is no hindrance
+        pass  # it exists, even if it cannot be read
     return True
