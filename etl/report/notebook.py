@@ -19,6 +19,7 @@ from markupsafe import Markup
 from etl import errors
 from etl.errors import EtlError, NotebookError, UsageError
 from etl.logs import visible
+from etl.report.interrupts import run_until_signal
 from etl.report.jinja import fill_template
 
 # A notebook shows tokens, so its process gets neither the keys nor access to the queue.
@@ -188,13 +189,13 @@ def _execute(
 
     try:
         # What the process itself prints, in a crash for example, may quote data.
-        client.execute(env=environment, stdout=DEVNULL, stderr=DEVNULL)
+        execution = client.async_execute(env=environment, stdout=DEVNULL, stderr=DEVNULL)
+        interrupted = run_until_signal(execution)
     except (CellControlSignal, DeadKernelError) as error:
         return _failure(path, started, error)
     except NoSuchKernel:
         return UsageError(MISSING)
-    except AssertionError:
-        # On SIGTERM and SIGINT nbclient ends the process, and then asserts that it is running.
+    if interrupted:
         return EtlError(f"{path.name!r} was interrupted; no page was written for it")
     return None
 
