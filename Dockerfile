@@ -1,6 +1,7 @@
 # Two images: the job (docker build .) and Jupyter (docker build --target jupyter .).
 
-FROM python:3.13-slim-trixie AS python
+# The digest names one build of the base; Dependabot proposes the next one.
+FROM python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app

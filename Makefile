@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UV     := 0.13.9
+RELEASE := .venv-release
+# The Postgres versions that `make test-matrix` uses: those of Debian's packages, or of PGDG's.
+POSTGRES ?= $(wildcard /usr/lib/postgresql/*/bin)
 
 .DEFAULT_GOAL := help
 
@@ -24,6 +27,11 @@ $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requireme
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
+$(RELEASE)/.installed: requirements-release.txt
+	@$(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-release.txt
+	@touch $@
+
 run: $(STAMP) ## load 10,000 sample events on embedded services
 	@$(BIN)/python -m etl demo
 
@@ -31,8 +39,13 @@ test: $(STAMP) ## run the tests (10 minutes on two cores)
 	@# Four processes, since many tests wait; each takes whole files, whose tests share fixtures that are slow to make.
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long"
 
-test-long: $(STAMP) ## run the tests that take longest (minutes)
+test-long: $(STAMP) $(RELEASE)/.installed ## run the tests that take longest (minutes)
 	@$(BIN)/python -m pytest -n 3 --dist load -m long
+
+test-matrix: $(STAMP) ## run the tests with a database on each installed Postgres
+	@test -n "$(POSTGRES)" || { echo "no Postgres in /usr/lib/postgresql: install it, or name folders with its programs: make test-matrix POSTGRES=..."; exit 2; }
+	@set -e; for bin in $(POSTGRES); do echo "==== $$($$bin/postgres --version) ===="; \
+	    EMBEDDED_POSTGRES_BIN=$$bin $(BIN)/python -m pytest -n 4 --dist loadfile -m "not long" tests/integration tests/acceptance tests/chaos; done
 
 lint: $(STAMP) ## check style and formatting
 	@$(BIN)/ruff check .
@@ -53,6 +66,12 @@ chaos-long: $(STAMP) ## run the whole campaigns and keep their results (hours)
 bites: $(STAMP) ## plant known bugs; the tests must catch them (minutes)
 	@$(BIN)/python -m tests.chaos.mutants
 
+dist: $(STAMP) $(RELEASE)/.installed ## make the wheel, the sdist and the SBOM in dist/
+	@$(BIN)/python -m release $(if $(TAG),--tag $(TAG))
+
+audit: $(RELEASE)/.installed ## look for known vulnerabilities in what is pinned
+	@$(RELEASE)/bin/pip-audit --strict --disable-pip --no-deps -r requirements.txt -r requirements-report.txt
+
 docs: $(STAMP) ## write the generated parts of the documents
 	@$(BIN)/python -m docs.generate
 
@@ -60,7 +79,7 @@ notebook: $(STAMP) ## open Jupyter on the embedded Postgres, with sample data lo
 	@$(BIN)/python -m etl demo --notebook
 
 clean: ## remove the environments, the embedded data and the caches
-	rm -rf $(VENV) .venv-oldest .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest $(RELEASE) dist .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test test-long lint types bench chaos chaos-long bites docs notebook clean
+.PHONY: help run test test-long test-matrix lint types bench chaos chaos-long bites dist audit docs notebook clean

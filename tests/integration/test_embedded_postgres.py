@@ -460,6 +460,7 @@ def test_programs_that_the_user_cannot_reach_are_copied(
     for name in (package.name, f"{package.name}.libs"):
         (closed / name).symlink_to(package.with_name(name))
     monkeypatch.syspath_prepend(closed)
+    monkeypatch.delenv("EMBEDDED_POSTGRES_BIN", raising=False)
     nobody = postgres_programs.choose_account(tmp_path / "none")
     with tempfile.TemporaryDirectory() as cache:
         Path(cache).chmod(0o755)
@@ -643,3 +644,12 @@ def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
         EmbeddedPostgres(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert mode(tmp_path) == before
+
+
+def test_a_folder_without_postgres_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the version that comes with the project instead: the test would be of another one."""
+    monkeypatch.setenv("EMBEDDED_POSTGRES_BIN", str(tmp_path))
+    with pytest.raises(EmbeddedError, match=f"^EMBEDDED_POSTGRES_BIN is '{tmp_path}'"):
+        EmbeddedPostgres()

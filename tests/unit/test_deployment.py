@@ -34,6 +34,7 @@ def substituted(value: str) -> str:
 
 SERVICES: dict[str, Any] = yaml.safe_load(text("docker-compose.yml"))["services"]
 CI: dict[str, Any] = yaml.safe_load(text(".github/workflows/ci.yml"))
+RELEASE: dict[str, Any] = yaml.safe_load(text(".github/workflows/release.yml"))
 
 
 def environment(service: str) -> dict[str, str]:
@@ -175,7 +176,8 @@ def test_the_images_are_pinned() -> None:
         "sqs": "softwaremill/elasticmq-native:1.7.1",
     }
     froms = [line.split()[1] for line in text("Dockerfile").splitlines() if line[:5] == "FROM "]
-    assert set(froms) - set(stages()) == {"python:3.13-slim-trixie"}
+    (base,) = set(froms) - set(stages())
+    assert re.fullmatch(r"python:3\.13-slim-trixie@sha256:[0-9a-f]{64}", base)
 
 
 def test_postgres_keeps_its_data_in_a_volume() -> None:
@@ -270,7 +272,8 @@ def test_compose_holds_no_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Dockerfile", "docker/elasticmq.conf", ".github/workflows/ci.yml"]
+    "name",
+    ["Dockerfile", "docker/elasticmq.conf", ".github/workflows/ci.yml", ".github/dependabot.yml"],
 )
 def test_no_secret_is_set_elsewhere(name: str) -> None:
     """These files need no secret, so they do not even name a variable for one."""
@@ -322,12 +325,31 @@ def test_ci_covers_the_python_versions_from_the_oldest_supported() -> None:
     assert f'requires-python = ">={versions[0]}"' in text("pyproject.toml")
 
 
+def test_ci_covers_the_supported_versions_of_postgres() -> None:
+    """Each runs the tests that need a database; the embedded one is version 18."""
+    job = CI["jobs"]["postgres"]
+    assert job["strategy"]["matrix"]["postgres"] == ["14", "15", "16", "17", "18"]
+    programs = "/usr/lib/postgresql/${{ matrix.postgres }}/bin"
+    assert job["steps"][-1]["run"] == f"make test-matrix POSTGRES={programs}"
+
+
+def test_nothing_is_published_before_every_check_has_passed() -> None:
+    """A tag runs all jobs of ci.yml, and then one job builds and publishes."""
+    jobs = RELEASE["jobs"]
+    assert set(jobs) == {"check", "build"}
+    assert jobs["check"] == {"uses": "./.github/workflows/ci.yml"}
+    assert "workflow_call" in CI[True]  # YAML reads the key `on` as true
+    assert jobs["build"]["needs"] == "check"
+    steps = [step.get("run", "").split(" ")[:2] for step in jobs["build"]["steps"]]
+    audit, dist = steps.index(["make", "audit"]), steps.index(["make", "dist"])
+    assert audit < dist < steps.index(["gh", "release"])
+
+
 def test_actions_are_pinned_by_major_version() -> None:
     """No action is taken from a branch or a floating tag."""
-    actions = [
-        step["uses"] for job in CI["jobs"].values() for step in job["steps"] if "uses" in step
-    ]
-    assert actions
+    jobs = [*CI["jobs"].values(), RELEASE["jobs"]["build"]]
+    actions = [step["uses"] for job in jobs for step in job["steps"] if "uses" in step]
+    assert {"actions/checkout@v7", "docker/build-push-action@v7"} <= set(actions)
     assert [action for action in actions if not re.fullmatch(r"[\w/-]+@v\d+", action)] == []
 
 

@@ -1,0 +1,1 @@
+"""Makes what is published of a version; not part of the package."""
