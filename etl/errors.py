@@ -13,6 +13,7 @@
     ├── Stopped                     the run cannot go on; the rest is in the queue
     │   ├── DatabaseRefused         the database refuses the job itself          exit code 1
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
+    │   │   └── DeletesRefused      or only to delete what it has handled        exit code 1
     │   ├── NoSentTimestamp         messages come without what a column needs    exit code 1
     │   ├── LastReceives            a dry run would use a message's last receives exit code 1
     │   ├── QuarantineBudget        too many messages failed a check             exit code 3
@@ -134,6 +135,12 @@ class QueueRefused(Stopped):
     """SQS refuses a call as such: no such queue, no permission, no credentials."""
 
     stop_reason = "queue refused"
+
+
+class DeletesRefused(QueueRefused):
+    """SQS refuses to delete messages: each further run would receive the same ones again."""
+
+    stop_reason = "deletes refused"
 
 
 class NoSentTimestamp(Stopped):

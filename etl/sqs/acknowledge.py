@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
-from etl.errors import EtlError, QueueUnavailable
+from etl.errors import DeletesRefused, EtlError, QueueUnavailable
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.message import Handle, Message, in_tens
 from etl.sqs.queue import FailedEntry, Queue
@@ -54,13 +54,18 @@ def acknowledge(
     call_maker: CallMaker,
     is_left: Callable[[], bool] = lambda: False,
     note: Callable[[int], None] = lambda _: None,
+    note_refusal: Callable[[DeletesRefused], None] = lambda _: None,
 ) -> int:
     """Delete handled messages from the queue; return how many stay in it.
 
     :param is_left: whether the rest is no longer to be deleted
     :param note: called after each call, with the number of messages that it has settled
+    :param note_refusal: called at once when SQS refuses the call as such; the rest is left then
     """
-    left = _Calls(queue.acknowledge, heartbeat, is_left, note).for_all(handles, call_maker)
+    calls = _Calls(
+        queue.acknowledge, heartbeat, is_left, note, lambda error: note_refusal(_explained(error))
+    )
+    left = calls.for_all(handles, call_maker)
     if left:
         log.warning(
             "%d handled messages could not be deleted; SQS will deliver them again, and the ledger "
@@ -68,6 +73,14 @@ def acknowledge(
             left,
         )
     return left
+
+
+def _explained(error: EtlError) -> DeletesRefused:
+    return DeletesRefused(
+        f"handled messages cannot be deleted: {error}; until sqs:DeleteMessage is allowed, each "
+        "run receives the same messages again, and SQS moves them to the dead-letter queue; what "
+        "was loaded stays loaded, and the next run only deletes it"
+    )
 
 
 def release(
@@ -136,11 +149,13 @@ class _Calls:
         heartbeat: Heartbeat,
         is_left: Callable[[], bool],
         note: Callable[[int], None] = lambda _: None,
+        note_refusal: Callable[[EtlError], None] = lambda _: None,
     ) -> None:
         self._call = call
         self._heartbeat = heartbeat
         self._is_left = is_left
         self._note = note
+        self._note_refusal = note_refusal
         self._unanswered_since: float | None = None  # monotonic seconds
         self._unanswered = 0  # calls in a row, in this round
         self._is_refused = False  # SQS refuses the call as such, whatever its entries
@@ -180,8 +195,10 @@ class _Calls:
             self._unanswered_since = self._unanswered_since or time.monotonic()
             return handles, 0
         except EtlError as error:
-            self._is_refused = True
-            log.warning("%s", error)
+            if not self._is_refused:  # calls that run at the same time are all refused
+                self._is_refused = True
+                log.warning("%s", error)
+            self._note_refusal(error)
             return handles, 0
         self._heartbeat.note_call(time.monotonic() - began)
         self._unanswered = 0

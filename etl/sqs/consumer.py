@@ -9,7 +9,7 @@ from functools import partial
 from typing import Self
 
 from etl.config import Settings
-from etl.errors import LeftMessages
+from etl.errors import DeletesRefused, LeftMessages
 from etl.sqs import visibility
 from etl.sqs.acknowledge import acknowledge, announced, release, warn_of_last_receives
 from etl.sqs.arrivals import Arrivals
@@ -23,9 +23,6 @@ from etl.sqs.quota import Quota
 from etl.sqs.receiver import Receiver
 from etl.sqs.run_limits import run_limits
 from etl.sqs.work import Workload
-
-# Reasons to stop that reach all workers of a run at the same time.
-RELEASE_AT_ONCE = ("SIGTERM", "SIGINT", "SIGHUP", "parent process ended")
 
 
 class Consumer:
@@ -84,6 +81,7 @@ class Consumer:
             self.workload.clock,
         )
         self._acknowledging: Future[int] | None = None
+        self._refusal: DeletesRefused | None = None
         self._kept: list[Message] = []
         self.is_last = False  # no batch follows the one that was taken
 
@@ -160,9 +158,15 @@ class Consumer:
                 self._heartbeat,
                 handles,
                 self._calls,
-                lambda: self.stop.leave_rest,
+                lambda: self.stop.leave_rest or self._refusal is not None,
                 self.workload.was_deleted,
+                self._deletes_are_refused,
             )
+
+    def _deletes_are_refused(self, error: DeletesRefused) -> None:
+        """Stop at once: what is received and never deleted ends in the dead-letter queue."""
+        self._refusal = error
+        self.stop.request(error.stop_reason, release_rest=True)
 
     def wait_for_acknowledgements(self) -> None:
         """Wait until the deletes that were begun have ended."""
@@ -200,22 +204,21 @@ class Consumer:
             self._heartbeat,
             messages,
             AtOnce(self._calls),
-            after_seconds=self._hide_seconds(),
+            after_seconds=0 if self.stop.reaches_all_workers else self._limits.hide_seconds,
             is_left=lambda: self.stop.leave_rest,
         )
-
-    def _hide_seconds(self) -> int:
-        """How long the released messages stay hidden from the other workers of a failed run."""
-        return 0 if self.stop.reason in RELEASE_AT_ONCE else self._limits.hide_seconds
 
     def raise_error(self) -> None:
         """Raise what ended the receiving, as :meth:`etl.sqs.receiver.Receiver.raise_error`.
 
         :raises NoSentTimestamp: messages come without what a column needs
         :raises LastReceives: a message has too few receives left
+        :raises DeletesRefused: SQS does not let this job delete messages
         """
         self._arrivals.raise_error()
         self._receiver.raise_error()
+        if self._refusal is not None:
+            raise self._refusal
 
 
 def open_consumer(

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 
 OUT_OF_TIME = "max_seconds"
+# Reasons to stop that reach all workers of a run at the same time.
+FOR_ALL_WORKERS = ("SIGTERM", "SIGINT", "SIGHUP", "parent process ended")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Limits:
     wait_seconds: int  # length of a long poll
     retry_seconds: float  # how long an outage of SQS may last
     quiet_seconds: float = 1.0  # silence after which a batch closes; at 0, one empty answer
-    hide_seconds: int = 0  # how long messages stay hidden when a failed run releases them
+    hide_seconds: int = 0  # how long a failed run hides what it releases from its other workers
     receives_to_leave: int = 0  # stop if a message has fewer left after this one
     undelivered_seconds: float = 60.0  # how long an idle run waits for messages that are visible
     max_receive_count: int | None = None  # of the queue
@@ -72,6 +74,11 @@ class Stop:
     def release_rest(self) -> bool:
         """Whether to release the gathered messages instead of loading them."""
         return self._interruption is not None
+
+    @property
+    def reaches_all_workers(self) -> bool:
+        """Whether the other workers of the run stop at the same time, for the same reason."""
+        return self.reason in FOR_ALL_WORKERS
 
     def request_after(self, seconds: float | None) -> None:
         """Ask for the stop in *seconds* (None: never), unless it comes earlier anyway."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from etl.aws import answers
 from etl.errors import QueueRefused
 from etl.sqs.message import Handle, Message, in_tens, read_message
 from etl.sqs.redrive import RedrivePolicy, read_policy
@@ -156,7 +157,12 @@ class Queue:
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now; some messages may be deleted
         """
-        return self._call_in_tens("delete_message_batch", handles, {})
+        failed = self._call_in_tens("delete_message_batch", handles, {})
+        for code in {entry.code for entry in failed}:
+            # A receipt handle that is stale is the entry's own fault; a missing right is not.
+            if words := answers.refusal(code, "DeleteMessageBatch"):
+                raise QueueRefused(f"SQS answered {code!r} to an entry of a delete: {words}")
+        return failed
 
     def extend(self, handles: Sequence[Handle], seconds: int) -> list[FailedEntry]:
         """Hide the messages for *seconds* from now; return those that SQS did not extend.

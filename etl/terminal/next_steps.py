@@ -76,6 +76,13 @@ ENDINGS = {
         "SQS refused a call",
         (Step("correct the permission, the key or the URL, then start again:", "etl run"),),
     ),
+    "deletes refused": Ending(
+        "SQS refused to delete handled messages",
+        (
+            Step("allow sqs:DeleteMessage on the queue to the job's credentials"),
+            Step("then start again; what is loaded is only deleted:", "etl run"),
+        ),
+    ),
     "queue": Ending("receiving failed", (AGAIN,)),
     "no SentTimestamp": Ending(
         "messages came without SentTimestamp, from which a column is made",

@@ -30,6 +30,7 @@ CURL = "tests/unit/test_curl.py"
 RECEIVERS = "tests/integration/test_receivers.py"
 FORK_SERVER = "tests/unit/test_fork_server.py"
 AT_ONCE = "tests/integration/test_at_once.py"
+DELETES = "tests/integration/test_refused_deletes.py"
 
 
 @dataclass(frozen=True)
@@ -602,5 +603,28 @@ BUGS = (
         "self._source.ask(",
         "Source(self._source.engine, self._source.settings).ask(",
         (f"{AT_ONCE}::test_rows_are_named_as_they_were_when_they_were_counted",),
+    ),
+    Bug(
+        "ends with exit code 0 although SQS refuses all deletes",
+        "etl/sqs/acknowledge.py",
+        "            self._note_refusal(error)\n",
+        "",
+        (
+            f"{DELETES}::test_a_job_that_may_not_delete_fails_and_the_next_run_deletes_what_it_loaded",
+        ),
+    ),
+    Bug(
+        "receives on although SQS refuses all deletes",
+        "etl/sqs/consumer.py",
+        "        self.stop.request(error.stop_reason, release_rest=True)\n",
+        "",
+        (f"{DELETES}::test_a_refusal_of_deletes_ends_the_run_at_once",),
+    ),
+    Bug(
+        "takes a stale receipt handle for a missing right",
+        "etl/sqs/queue.py",
+        'if words := answers.refusal(code, "DeleteMessageBatch"):',
+        'if words := answers.refusal(code, "DeleteMessageBatch") or "no right":',
+        (f"{DELETES}::test_a_stale_handle_or_an_outage_is_no_refusal",),
     ),
 )

@@ -40,6 +40,10 @@ class StrictSqs(EmbeddedSqs):
         """Refuse every signed request for this time, as if the credentials had expired."""
         self._ask({"expired_seconds": seconds})
 
+    def deny(self, *actions: str) -> None:
+        """Refuse these actions from now on, as if a policy did not allow them; no other ones."""
+        self._ask({"denied": actions})
+
     def fired(self) -> Counter[str]:
         """How often each kind of fault has fired so far."""
         return +Counter(self._ask(None)["fired"])

@@ -34,7 +34,10 @@ EMPTY_SECONDS = 0.2  # before an empty answer with opposite orders, which never 
 TRANSIENT = "InternalError"  # code of an entry that a retry may fix
 
 HTTP_REASONS.setdefault(503, "Service Unavailable")
-HTTP_STATUS.update({"ServiceUnavailable": 503, "ExpiredToken": 403, "SignatureDoesNotMatch": 403})
+HTTP_STATUS["ServiceUnavailable"] = 503
+HTTP_STATUS.update(
+    dict.fromkeys(("AccessDeniedException", "ExpiredToken", "SignatureDoesNotMatch"), 403)
+)
 
 _CONSUMER = re.compile(r"Credential=[^/]*?(\d)/")
 
@@ -104,6 +107,7 @@ class StrictServer(SqsServer):
         super().__init__(self._strict_service)
         self._account = account
         self._faults = account.faults
+        self._denied: frozenset[str] = frozenset()  # actions
         self._pending: dict[Connection, str] = {}  # what to do to the connection's next answer
 
     def handle(self, request: Request, connection: Connection) -> None:
@@ -120,12 +124,17 @@ class StrictServer(SqsServer):
         super().handle(request, connection)
 
     def _apply(self, orders: dict[str, Any]) -> None:
-        """Change what the orders name: ``rates``, ``schedule``, ``expired_seconds``, ``frozen``."""
+        """Change what the orders name.
+
+        ``rates``, ``schedule``, ``expired_seconds``, ``frozen`` or ``denied``.
+        """
         faults = self._faults
         if "rates" in orders:
             faults.change_rates(orders["rates"])
         for fault in orders.get("schedule", []):
             faults.schedule(ScheduledFault(**fault))
+        if "denied" in orders:
+            self._denied = frozenset(orders["denied"])
         if "frozen" in orders:
             self._account.frozen = set(orders["frozen"])
         if "expired_seconds" in orders:
@@ -144,6 +153,9 @@ class StrictServer(SqsServer):
         if signature and self._strict_service.now_ms() < self._faults.expired_until_ms:
             self._faults.fired["expired"] += 1
             raise Refusal("ExpiredToken", "The security token included in the request is expired")
+        if action in self._denied:
+            self._faults.fired["denied"] += 1
+            raise Refusal("AccessDeniedException", f"no policy allows the action sqs:{action}")
         fault = self._faults.draw_for_request(action)
         if fault in AFTER_EFFECT:
             self._pending[connection] = fault
