@@ -21,6 +21,7 @@ from etl.commands.groups import Group
 from etl.commands.init import init
 from etl.commands.keys import keys
 from etl.commands.lookup import rows, token
+from etl.commands.peek import peek
 from etl.commands.quarantine import quarantine
 from etl.commands.rekey import rekey
 from etl.commands.report import report
@@ -110,7 +111,7 @@ def main() -> None:
     """
 
 
-main.add_commands("Run the job", run, history, send)
+main.add_commands("Run the job", run, history, peek, send)
 main.add_commands("Look at the loaded rows", report, rows, token)
 main.add_commands("Recover, correct and erase", quarantine, unmask, audit, forget)
 main.add_commands("Set up", config, init, keys, rekey, demo)

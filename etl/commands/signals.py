@@ -27,6 +27,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SAY_SECONDS = 0.2  # before the process ends, for the line that says so
 CANCEL_SECONDS = 5  # before the process ends, for a server that does not answer
 
+# What the first signal does to a run.
+FINISHING = (
+    "finishing the batch in hand, then releasing the rest; a second signal ends the run at once"
+)
+
 
 class SignalStop(Stop):
     """A stop that signals request.
@@ -39,8 +44,13 @@ class SignalStop(Stop):
     each send one, and nobody asks for haste by it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: str = FINISHING) -> None:
+        """Wait for signals.
+
+        :param on_first: what the first one does while the run works, in words
+        """
         super().__init__()
+        self._on_first = on_first
         self._first: int | None = None  # the first signal
 
     @property
@@ -71,10 +81,7 @@ class SignalStop(Stop):
         elif self.phase is Phase.ACKNOWLEDGING:
             _say(f"{self._name}: finishing the deletes; a second signal leaves the rest")
         else:
-            _say(
-                f"{self._name}: finishing the batch in hand, then releasing the rest; a second "
-                "signal ends the run at once"
-            )
+            _say(f"{self._name}: {self._on_first}")
 
 
 def _say(text: str) -> None:
@@ -85,12 +92,14 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals(on_first: str = FINISHING) -> Iterator[Stop]:
     """Let signals request the stop that this yields, until the block ends.
 
     Only the main thread of a program can do so; in another one they stay as they are.
+
+    :param on_first: as of :class:`SignalStop`
     """
-    stop = SignalStop()
+    stop = SignalStop(on_first)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

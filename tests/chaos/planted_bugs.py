@@ -30,6 +30,8 @@ CURL = "tests/unit/test_curl.py"
 RECEIVERS = "tests/integration/test_receivers.py"
 FORK_SERVER = "tests/unit/test_fork_server.py"
 AT_ONCE = "tests/integration/test_at_once.py"
+PEEK = "tests/integration/test_peek.py"
+SHAPES = "tests/unit/test_shapes.py"
 DELETES = "tests/integration/test_refused_deletes.py"
 
 
@@ -626,5 +628,19 @@ BUGS = (
         'if words := answers.refusal(code, "DeleteMessageBatch"):',
         'if words := answers.refusal(code, "DeleteMessageBatch") or "no right":',
         (f"{DELETES}::test_a_stale_handle_or_an_outage_is_no_refusal",),
+    ),
+    Bug(
+        "looks at messages and does not give them back",
+        "etl/operations/peek.py",
+        "look.not_released = release(queue, heartbeat, messages, AtOnce(CallQueue(1)))",
+        "look.not_released = 0",
+        (f"{PEEK}::test_whatever_ends_a_look_gives_the_messages_back",),
+    ),
+    Bug(
+        "shows which characters of an id are digits",
+        "etl/operations/shapes.py",
+        'if "m" in kinds or (letters and "d" in kinds):',
+        "if False:",
+        (f"{SHAPES}::test_values_that_a_guess_could_tell_apart_look_alike",),
     ),
 )

@@ -72,6 +72,7 @@ WITHOUT = {
     "init": "no key",
     "keys new": "makes a key, and has no database",
     "keys rotate": "adds a key, and has no database",
+    "peek": "no key, and no database",
     "quarantine discard": "no key: it opens no body",
     "quarantine list": "no key: it opens no body",
     "report duplicates": "no key",
