@@ -23,7 +23,7 @@ def connect(config: str | Path | None = None) -> Source:
     :raises SettingsError: a setting or ``DATABASE_URL`` is missing or wrong
     """
     # Here and not above: ``import etl`` alone stays light.
-    from etl.analysis.source import open_source
+    from etl.analysis.opening import open_source
 
     return open_source(config)
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from etl import config
 from etl.config import Column, Settings
 from etl.crypto.tokens import TOKEN
 from etl.errors import DatabaseRefused, TableError, UsageError, nearest
-from etl.postgres.engine import open_engine, transaction
+from etl.postgres.engine import transaction
 from etl.postgres.queries import filled, quote_name
 from etl.postgres.sqlstate import RowRefused
 
-FILE = "config.yaml"
 NO_TOKEN = "(not a token)"  # noqa: S105
 NO_TIME = "cast(null as timestamptz)"
 Moment = dt.date | dt.datetime | str
@@ -203,25 +199,6 @@ class Source:
             "time": time,
             "columns": ", ".join(map(quote_name, self.columns)),
         }
-
-
-def open_source(
-    path: str | Path | None = None, environment: Mapping[str, str] | None = None
-) -> Source:
-    """Open the target table for analysis; see :func:`etl.connect`."""
-    variables = os.environ if environment is None else environment
-    settings = config.load(Path(path or variables.get("ETL_CONFIG") or _nearest()), variables)
-    return Source(open_engine(settings.database), settings)
-
-
-def _nearest() -> Path:
-    # A notebook works in its own folder, below the one with the configuration.
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # somebody has deleted it
-        return Path(FILE)
-    files = (folder / FILE for folder in (here, *here.parents))
-    return next((file for file in files if file.is_file()), Path(FILE))
 
 
 def _frame(answer: sa.CursorResult[Any]) -> pd.DataFrame:

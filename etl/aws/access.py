@@ -64,11 +64,12 @@ def find_access(
     *,
     queue_url: str | None = None,
     secret_id: str | None = None,
+    database_host: str | None = None,
 ) -> Access:
     """Find region, endpoint and credentials of a service.
 
-    The region is that of AWS_REGION, AWS_DEFAULT_REGION or the profile. If a queue's URL or the ARN
-    of a secret has another one, it is taken, and a log line says so.
+    The region is that of AWS_REGION, AWS_DEFAULT_REGION or the profile. If a queue's URL, the ARN
+    of a secret or the host of a database has another one, it is taken, and a log line says so.
 
     :param environment: has the AWS variables; those of this process are not looked at
     :raises SettingsError: something in the AWS configuration cannot be used
@@ -90,6 +91,9 @@ def find_access(
             endpoint_url = endpoint_url or regions.own_endpoint(queue_url)
             own_region = regions.region_of_queue(queue_url)
             region = _region(session, own_region, "the queue's URL")
+        elif database_host is not None:
+            own_region = regions.region_of_database(database_host)
+            region = _region(session, own_region, "the host in DATABASE_URL")
         else:
             own_region = regions.region_of_secret(secret_id or "")
             region = _region(session, own_region, "the secret's ARN")
@@ -144,7 +148,7 @@ def destination(access: Access, client: Any, service: str) -> Destination:
 def _region(session: EnvironmentSession, own_region: str | None, its_place: str) -> str:
     """Choose the region.
 
-    :param own_region: of the queue or the secret, if that says its region
+    :param own_region: of the queue, the secret or the database, if that says its region
     :param its_place: where it says so, in words
     """
     configured = session.get_config_variable("region")

@@ -35,6 +35,11 @@ _SQS_HOST = re.compile(
 _OWN_HOST = re.compile(r"^vpce-|^sqs-fips\.|\.api\.(?:aws|amazonwebservices)\b")
 _OLDEST_HOST = "queue.amazonaws.com"
 _OLDEST_REGION = "us-east-1"
+# NAME.ID.REGION.rds.DOMAIN; in China NAME.ID.rds.REGION.DOMAIN. A proxy's ID begins with proxy-.
+_DATABASE_HOST = re.compile(
+    rf"[a-z0-9-]+\.(?P<id>[a-z0-9-]+)"
+    rf"\.(?:(?P<region>[a-z0-9-]+)\.rds|rds\.(?P<in_china>cn-[a-z0-9-]+))\.(?:{_DOMAINS})"
+)
 _SECRET_ARN = re.compile(r"arn:[\w-]+:secretsmanager:(?P<region>[a-z0-9-]+):")
 _KEY_CHARACTERS = 40  # of a secret access key
 _LABEL = re.compile(r"(?![0-9]+\Z)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
@@ -76,6 +81,18 @@ def region_of_secret(secret_id: str) -> str | None:
     """The region that is in the ARN of a secret; None if it is a name."""
     match = _SECRET_ARN.match(secret_id)
     return match["region"] if match else None
+
+
+def region_of_database(host: str) -> str | None:
+    """The region that is in the name of a database's endpoint; None if it is not one of RDS."""
+    match = _DATABASE_HOST.fullmatch(host.lower())
+    return (match["region"] or match["in_china"]) if match else None
+
+
+def has_rds_certificate(host: str) -> bool:
+    """Whether a host has a certificate of RDS's own authorities; RDS Proxy has public ones."""
+    match = _DATABASE_HOST.fullmatch(host.lower())
+    return match is not None and not match["id"].startswith("proxy-")
 
 
 def check_region(region: str, source: str, known: Callable[[], Sequence[str]]) -> None:

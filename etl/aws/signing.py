@@ -84,9 +84,7 @@ class Signer:
         for value in (str(credentials.access_key), token or ""):
             if not (value.isascii() and value.isprintable()):
                 raise ValueError("the credentials have a character that no header can have")
-        signing_key = f"AWS4{credentials.secret_key}".encode()
-        for part in (day, self._region, self._service, "aws4_request"):
-            signing_key = hmac.digest(signing_key, part.encode(), "sha256")
+        key = signing_key(str(credentials.secret_key), day, self._region, self._service)
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         signed = _SIGNED_WITH_TOKEN if token else _SIGNED
         headers = [f"Content-Type: {CONTENT_TYPE}", f"Host: {self._host}"]
@@ -95,7 +93,7 @@ class Signer:
         return _Key(
             credentials=credentials,
             day=day,
-            signing_key=signing_key,
+            signing_key=key,
             scope=scope,
             signed=signed,
             token_line=f"x-amz-security-token:{' '.join(token.split())}\n" if token else "",
@@ -105,6 +103,14 @@ class Signer:
             ),
             headers=tuple(headers),
         )
+
+
+def signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
+    """The key that signs the calls of one day, which is eight digits, to one service."""
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def host_header(url: str) -> str:

@@ -95,12 +95,13 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     """
     from etl import logs
     from etl.config import load
+    from etl.postgres.variables import with_tokens
 
     # A file of variables may have left quotes and a line end in ETL_CONFIG.
     path = Path(unquoted(str(config_path)))
     settings = load(path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
-    return settings
+    return with_tokens(settings, os.environ)
 
 
 def open_with_keys(

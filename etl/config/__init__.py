@@ -20,6 +20,7 @@ from etl.config.program import (
     LogSettings,
     ReportSettings,
     RunSettings,
+    TokenMaker,
     UnmaskSettings,
 )
 from etl.config.settings import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
@@ -43,6 +44,7 @@ __all__ = [
     "RunSettings",
     "Settings",
     "Table",
+    "TokenMaker",
     "UnmaskSettings",
     "load",
     "quoted_if_needed",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
 from etl.config.section import MAX_SECONDS, Identifier, Positive, Seconds, Section
+
+# Makes the password of one login, from host, port and user.
+TokenMaker = Callable[[str, str, str], str]
 
 
 class JobSettings(Section):
@@ -45,6 +49,17 @@ class DatabaseSettings(Section):
     """The Postgres database to load into. Its address is DATABASE_URL."""
 
     url: SecretStr | None = Field(None, exclude=True, description="from DATABASE_URL only")
+    login: Literal["password", "rds-iam"] = Field(
+        "password",
+        description="rds-iam: instead of a password, a token of AWS IAM, new for each connection "
+        "and valid for 15 minutes; DATABASE_URL then has a user, a host and no password",
+    )
+    rds_ca_file: str | None = Field(
+        None,
+        description="PEM file of the certificate authorities of RDS; with it, the certificate of a "
+        "host in rds.amazonaws.com is verified (sslmode=verify-full), unless DATABASE_URL or "
+        "PGSSLMODE gives another sslmode. The image sets it",
+    )
     create_tables: bool = Field(True, description="run creates missing tables, as init does")
     connect_seconds: int = Field(
         10, ge=1, le=MAX_SECONDS, description="connection timeout in seconds"
@@ -55,6 +70,21 @@ class DatabaseSettings(Section):
     answer_seconds: Seconds = Field(
         600, description="time limit for a batch's transaction; after it the connection is closed"
     )
+    _make_token: TokenMaker | None = PrivateAttr(None)
+
+    @property
+    def make_token(self) -> TokenMaker | None:
+        """What makes the tokens of the login rds-iam; see :meth:`with_tokens`."""
+        return self._make_token
+
+    def with_tokens(self, make_token: TokenMaker) -> Self:
+        """These settings, with what makes the tokens of the login rds-iam.
+
+        The settings alone cannot say it: the credentials of AWS come from an environment.
+        """
+        copy = self.model_copy()
+        copy._make_token = make_token  # noqa: SLF001 (of the same class)
+        return copy
 
 
 class RunSettings(Section):

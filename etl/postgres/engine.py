@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from etl.config import DatabaseSettings
 from etl.errors import DatabaseUnavailable, SettingsError
 from etl.postgres.login import Login
+from etl.postgres.rds import rds_parameters
 from etl.postgres.session import set_up_transactions
 from etl.postgres.sqlstate import translate
 from etl.postgres.url import (
@@ -50,12 +51,18 @@ def open_engine(
 
     :param connections: how many the engine keeps open
     :param max_seconds: time limit that the caller keeps for its transactions
-    :raises SettingsError: DATABASE_URL is missing or is not a Postgres URL
+    :raises SettingsError: DATABASE_URL is missing or is not a Postgres URL, or does not fit the
+        login
     """
     if database.url is None:
         raise SettingsError(f"DATABASE_URL is not set; {_LOOKS_LIKE}")
     url = driver_url(database.url.get_secret_value())
     check_user(url, os.environ)
+    own_parameters = {
+        **_CONNECTION,
+        "connect_timeout": database.connect_seconds,
+        **rds_parameters(url, database, os.environ),
+    }
     try:
         engine = sa.create_engine(
             url,
@@ -65,11 +72,11 @@ def open_engine(
             pool_pre_ping=True,
             pool_size=connections,
             max_overflow=1,
-            connect_args={**_CONNECTION, "connect_timeout": database.connect_seconds},
+            connect_args=own_parameters,
         )
     except (sa.exc.ArgumentError, ValueError, TypeError):
         raise SettingsError("the parameters after the ? in DATABASE_URL cannot be used") from None
-    login = Login(database.connect_seconds)
+    login = Login(database.connect_seconds, database.make_token)
     sa.event.listen(engine, "do_connect", login.connect)
     # Before the dialect's own first statement.
     sa.event.listen(engine, "connect", login.check_transactions, insert=True)

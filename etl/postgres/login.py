@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg2
 
+from etl.config import TokenMaker
 from etl.errors import DatabaseUnavailable, EtlError, LoginRefused
 from etl.postgres.libpq import OF_PARAMETER, libpq_failure, said_lines
 from etl.postgres.queries import quote_name
@@ -56,6 +57,15 @@ _HINTS = {
     _POOLER: "a connection pooler said so; check DATABASE_URL, and the users and the databases of "
     "the pooler",
 }
+# With a token of AWS. RDS asks a role of rds_iam for the token, and any other for its own password.
+_TOKEN_HINTS = {
+    "28P01": "the password of this role is not the token: let an administrator run: grant rds_iam "
+    "to {user}; and see that IAM authentication is enabled for the database",
+    "28000": "RDS does not take the token: check that the AWS credentials may do rds-db:connect on "
+    "arn:aws:rds-db:REGION:ACCOUNT:dbuser:RESOURCE_ID/USER and have not expired, that DATABASE_URL "
+    "has the endpoint's own name and port (no CNAME), and that the clock of this machine is right; "
+    "and check the LOGIN of the role",
+}
 _POOLER_LOGS = "a connection pooler said so; its log says why"
 _NO_OPTIONS = (
     "a connection pooler takes no PGOPTIONS and no ?options= in DATABASE_URL (unsupported startup "
@@ -71,8 +81,15 @@ _POOLS_STATEMENTS = (
 class Login:
     """Connects for one engine, and remembers whether that has succeeded before."""
 
-    def __init__(self, connect_seconds: float) -> None:
+    def __init__(self, connect_seconds: float, make_token: TokenMaker | None = None) -> None:
+        """Prepare to connect.
+
+        :param connect_seconds: time limit
+        :param make_token: makes the password of each login, if there is no other
+        """
         self._seconds = connect_seconds
+        self._make_token = make_token
+        self._hints = _HINTS if make_token is None else {**_HINTS, **_TOKEN_HINTS}
         self._opened_with: tuple[Any, Any] | None = None
         self._has_transactions = False
         self._unclear_since: float | None = None
@@ -82,9 +99,10 @@ class Login:
 
         :raises LoginRefused: the login is refused, and would be again
         :raises DatabaseUnavailable: it may succeed later
+        :raises SettingsError: there is no token to log in with, and will be none
         """
         try:
-            connection = _open(dialect, arguments, parameters)
+            connection = _open(dialect, arguments, self._with_token(parameters))
         except (psycopg2.Error, UnicodeDecodeError) as error:
             raise self._translated(error, arguments, parameters) from None
         self._opened_with, self._unclear_since = (arguments, parameters), None
@@ -104,10 +122,17 @@ class Login:
                 cursor.execute("select 1")  # the driver sends BEGIN before it
             connection.rollback()
         except psycopg2.OperationalError:
-            if ends_at_begin(*self._opened_with, BEGIN_SECONDS):
+            arguments, parameters = self._opened_with
+            if ends_at_begin(arguments, self._with_token(parameters), BEGIN_SECONDS):
                 raise LoginRefused(_POOLS_STATEMENTS) from None
             raise
         self._has_transactions = True
+
+    def _with_token(self, parameters: Any) -> dict[str, Any]:
+        if self._make_token is None:
+            return dict(parameters)
+        names = (str(parameters[name]) for name in ("host", "port", "user"))
+        return {**parameters, "password": self._make_token(*names)}
 
     def _translated(
         self, error: psycopg2.Error | UnicodeDecodeError, arguments: Any, parameters: Any
@@ -122,7 +147,8 @@ class Login:
             if _tried_twice(text):
                 with_tls = {**parameters, "sslmode": "require"}
                 sqlstate = login_sqlstate(arguments, with_tls, self._seconds)
-            sqlstate = sqlstate or login_sqlstate(arguments, parameters, self._seconds)
+            complete = self._with_token(parameters)
+            sqlstate = sqlstate or login_sqlstate(arguments, complete, self._seconds)
             return self._refused_by_server(sqlstate, text, parameters)
         return libpq_failure(text, has_connected=self._opened_with is not None)
 
@@ -141,7 +167,7 @@ class Login:
             )
         if sqlstate == _POOLER and "startup parameter: options" in text:
             return LoginRefused(_NO_OPTIONS)
-        if sqlstate not in _HINTS:
+        if sqlstate not in self._hints:
             named = re.search(r'parameter "[\w.]+"', text)
             what = f" ({named[0]}, SQLSTATE {sqlstate})" if named else f" (SQLSTATE {sqlstate})"
             return LoginRefused(OF_PARAMETER.format(what=what))
@@ -149,10 +175,11 @@ class Login:
             key: quote_name(str(parameters.get(name) or "..."), for_driver=True)
             for key, name in (("database", "dbname"), ("user", "user"))
         }
-        hint = _HINTS[sqlstate].format(**names)
-        return LoginRefused(
-            f"the database refused the connection{lines} (SQLSTATE {sqlstate}); {hint}"
-        )
+        said = f"{lines} (SQLSTATE {sqlstate}); {self._hints[sqlstate].format(**names)}"
+        # RDS checks a token with IAM, and may refuse a good one while that is slow or overloaded.
+        if self._make_token and sqlstate in _TOKEN_HINTS and self._opened_with is not None:
+            return DatabaseUnavailable(f"the database does not take the login as before{said}")
+        return LoginRefused(f"the database refused the connection{said}")
 
     def _may_pass(self, sqlstate: str, text: str) -> bool:
         if sqlstate != _POOLER:

@@ -22,8 +22,9 @@ from etl.analysis import named
 from etl.analysis.at_once import AtOnce, ask_postgres
 from etl.analysis.digests import read_digests
 from etl.analysis.linked import Linked
+from etl.analysis.opening import open_source
 from etl.analysis.reader import CannotCount, Reader
-from etl.analysis.source import Source, open_source
+from etl.analysis.source import Source
 from etl.analysis.tally import largest, sorted_rows
 from etl.report.build import Choice, build_report
 from etl.report.html import render

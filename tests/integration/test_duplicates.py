@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import etl
 from etl.analysis import duplicates
-from etl.analysis.source import Source, open_source
+from etl.analysis.opening import open_source
+from etl.analysis.source import Source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError, UsageError
 from etl.postgres.queries import quote_name

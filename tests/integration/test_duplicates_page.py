@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from etl.analysis.source import open_source
+from etl.analysis.opening import open_source
 from tests.conftest import ROOT
 from tests.integration.test_duplicates import create, fill, token
 

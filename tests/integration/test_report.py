@@ -25,7 +25,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from etl.analysis.source import Source, open_source
+from etl.analysis.opening import open_source
+from etl.analysis.source import Source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import UsageError
 from etl.report import files
