@@ -9,9 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from etl import config
+from etl.config import DatabaseSettings
 from etl.crypto.keyring import Keyring, load_keyring
+from etl.postgres.engine import driver_url
+from etl.postgres.rds import rds_parameters
 from tests.unit.builders import ROOT
 
 # The variables that a user writes to .env.
@@ -213,6 +217,29 @@ def test_the_job_installs_what_production_needs_and_no_more() -> None:
         "install --requirement requirements.txt",
         "install --no-deps /wheels/*.whl",
     ]
+
+
+@pytest.mark.parametrize("stage", ["job", "jupyter"])
+def test_the_images_verify_databases_in_rds(stage: str) -> None:
+    """They have the file of AWS, pinned and readable for their user, and name it in a setting."""
+    (line,) = (line for line in stages()[stage] if line.startswith("ADD"))
+    *options, url, target = line.split()[1:]
+    assert url == "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+    assert re.fullmatch(r"--checksum=sha256:[0-9a-f]{64}", options[0])
+    assert options[1:] == ["--chmod=0444"]
+    words = [word for line in stages()[stage] if line.startswith("ENV") for word in line.split()]
+    variables = dict(word.split("=") for word in words if word.startswith("ETL_"))
+    settings = config.load(ROOT / "config.yaml", variables)
+    assert settings.database.rds_ca_file == target
+
+
+@pytest.mark.parametrize("service", ["job", "jupyter"])
+def test_the_images_leave_other_databases_alone(service: str) -> None:
+    """The Postgres of docker-compose.yml has no TLS, which libpq's own variables would demand."""
+    assert not [line for line in stages()[service] if re.search(r"\bPG[A-Z]+", line)]
+    url = environment(service)["DATABASE_URL"]
+    made = DatabaseSettings(url=SecretStr(url), rds_ca_file="/etc/ssl/rds-global-bundle.pem")
+    assert rds_parameters(driver_url(url), made, {}) == {}
 
 
 def test_jupyter_has_the_job_and_the_development_requirements() -> None:
