@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OPS    := $(VENV)/.installed-ops
 UV     := 0.13.9
 RELEASE := .venv-release
 # The Postgres versions that `make test-matrix` uses: those of Debian's packages, or of PGDG's.
@@ -32,17 +33,22 @@ $(RELEASE)/.installed: requirements-release.txt
 	@$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-release.txt
 	@touch $@
 
+# What only the tests and the files in deploy/ need; the job does not.
+$(OPS): $(STAMP) requirements-ops.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ops.txt
+	@touch $(OPS)
+
 run: $(STAMP) ## load 10,000 sample events on embedded services
 	@$(BIN)/python -m etl demo
 
-test: $(STAMP) ## run the tests (10 minutes on two cores)
+test: $(OPS) ## run the tests (10 minutes on two cores)
 	@# Four processes, since many tests wait; each takes whole files, whose tests share fixtures that are slow to make.
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long"
 
-test-long: $(STAMP) $(RELEASE)/.installed ## run the tests that take longest (minutes)
+test-long: $(OPS) $(RELEASE)/.installed ## run the tests that take longest (minutes)
 	@$(BIN)/python -m pytest -n 3 --dist load -m long
 
-test-matrix: $(STAMP) ## run the tests with a database on each installed Postgres
+test-matrix: $(OPS) ## run the tests with a database on each installed Postgres
 	@test -n "$(POSTGRES)" || { echo "no Postgres in /usr/lib/postgresql: install it, or name folders with its programs: make test-matrix POSTGRES=..."; exit 2; }
 	@set -e; for bin in $(POSTGRES); do echo "==== $$($$bin/postgres --version) ===="; \
 	    EMBEDDED_POSTGRES_BIN=$$bin $(BIN)/python -m pytest -n 4 --dist loadfile -m "not long" tests/integration tests/acceptance tests/chaos; done
@@ -51,7 +57,7 @@ lint: $(STAMP) ## check style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(STAMP) ## check static types
+types: $(OPS) ## check static types
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## measure again; write bench/RESULTS.md (an hour)
@@ -75,6 +81,9 @@ audit: $(RELEASE)/.installed ## look for known vulnerabilities in what is pinned
 docs: $(STAMP) ## write the generated parts of the documents
 	@$(BIN)/python -m docs.generate
 
+dashboard: $(OPS) ## write deploy/grafana/etl.json
+	@$(BIN)/python -m deploy.grafana.dashboard
+
 notebook: $(STAMP) ## open Jupyter on the embedded Postgres, with sample data loaded
 	@$(BIN)/python -m etl demo --notebook
 
@@ -82,4 +91,4 @@ clean: ## remove the environments, the embedded data and the caches
 	rm -rf $(VENV) .venv-oldest $(RELEASE) dist .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test test-long test-matrix lint types bench chaos chaos-long bites dist audit docs notebook clean
+.PHONY: help run test test-long test-matrix lint types bench chaos chaos-long bites dist audit docs dashboard notebook clean

@@ -197,7 +197,9 @@ def test_the_job_needs_no_development_requirement() -> None:
 MAYBE_POSSESSIVE = re.compile(r"[*+?}]\+|\(\?>")
 POSSESSIVE = ("POSSESSIVE_REPEAT", "ATOMIC_GROUP")
 SOURCES = [
-    path for folder in ("etl", "tests", "bench", "docs") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("etl", "tests", "bench", "deploy", "docs")
+    for path in (ROOT / folder).rglob("*.py")
 ]
 
 
