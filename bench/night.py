@@ -60,7 +60,7 @@ def sentence(measured: dict[str, Any]) -> str:
         f"{_duration(_cpu(parts, part, drain.COPY, million))} of CPU over {over}",
         f"{_mib(_peak_mb(parts))} of memory",
     ]
-    if (seconds := _wall_at_15_ms(parts, million)) is not None:
+    if (seconds := wall_at_15_ms(parts, million)) is not None:
         costs.append(f"{_duration(seconds)} at 15 ms a call to SQS")
     shown = f"{', '.join(costs[:-1])} and {costs[-1]}"
     return f"A night of a million messages costs {shown}: [`bench/RESULTS.md`](bench/RESULTS.md)."
@@ -88,7 +88,7 @@ def _rows(parts: Parts) -> dict[str, Callable[[int], str]]:
             _times(parts, "drain", drain.COPY, "database_cpu_us", None, night)
         ),
         "wall time if SQS answers in 15 ms, `multi`": lambda night: _duration(
-            _wall_at_15_ms(parts, night)
+            wall_at_15_ms(parts, night)
         ),
         "wall time if SQS answers at once, `copy`": wall(drain.COPY),
         "wall time if SQS answers at once, `copy`, 2 workers": wall(drain.TWO),
@@ -120,7 +120,8 @@ def _times(
     return start_seconds + night * us / 1e6
 
 
-def _wall_at_15_ms(parts: Parts, night: int) -> Number:
+def wall_at_15_ms(parts: Parts, night: int) -> Number:
+    """Return the seconds of a night at 15 ms a call to SQS."""
     if "drain_15ms" not in parts:
         return None
     part = parts["drain_15ms"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import night
+from docs import costs as prices
 from etl.config import Settings
 from etl.postgres import session
 from tests.integration.test_session import LEFT
@@ -213,11 +214,26 @@ def night_cost() -> str:
     return textwrap.fill(sentence, 115, break_long_words=False, break_on_hyphens=False)
 
 
+def costs() -> str:
+    """Make a table of what the template costs a month."""
+    measured = json.loads(BENCHMARKS.read_text())
+    rows = [*prices.rows(ROOT / "deploy/etl.yaml", measured)]
+    cells = [(what, how, f"{dollars:,.2f}") for what, how, dollars in rows]
+    total = ("**in all**", "", f"**{sum(dollars for *_, dollars in rows):,.0f}**")
+    room = (
+        f"A message takes {prices.ROW_BYTES} bytes in the table and {prices.LEDGER_BYTES} in the "
+        f"ledger, so 100 GB have room for {prices.storage_days(100)} days."
+    )
+    parts = table(("what", "how much", "US dollars a month"), [*cells, total])
+    return f"{parts}\n\n{textwrap.fill(room, 115)}"
+
+
 # The pages with parts that are made here, and what makes each part.
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"night": night_cost},
     DOCS / "architecture.md": {"packages": packages, "layers": layers},
     DOCS / "decisions/README.md": {"decisions": decisions},
+    DOCS / "production.md": {"costs": costs},
     DOCS / "reliability.md": {"session": session_settings, "results": results, "bites": bites},
     DOCS / "settings.md": {"settings": settings, "columns": columns},
 }
