@@ -69,9 +69,16 @@ def _who_reads() -> str:
     return f"this process runs as user {os.geteuid()}, group {os.getegid()}; {_MOUNT_ADVICE}"
 
 
-def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
+def read_secret(
+    secret_id: str,
+    environment: Mapping[str, str],
+    name: str = "keyring secret",
+    way_out: str = RESTORE,
+) -> str:
     """Read the string of a secret; the AWS variables say from which region and as which user.
 
+    :param name: what an error calls it
+    :param way_out: what an error advises if it is missing or holds something else
     :raises SettingsError: the AWS configuration cannot be used
     :raises KeyringError: it cannot be read, or holds bytes instead of a string
     """
@@ -86,7 +93,7 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
     client = open_client(access)
     to = destination(access, client, "Secrets Manager")
     answer: Mapping[str, Any] = {}
-    problem = f"has no SecretString; {RESTORE}, as text"
+    problem = f"has no SecretString; {way_out}, as text"
     try:
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
@@ -94,7 +101,7 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
         problem = f"cannot be read: Secrets Manager answered {code!r}"
         words = answers.refusal(code, error.operation_name, "secretsmanager", access.credentials)
         if code == "ResourceNotFoundException":
-            words = f"correct the id or the region ({access.region!r}), or {RESTORE}"
+            words = f"correct the id or the region ({access.region!r}), or {way_out}"
         if answers.is_foreign(code):
             problem = foreign_answer("get_secret_value", to, problem).text
         problem += f"; {words}" if words else ""
@@ -104,4 +111,4 @@ def read_secret(secret_id: str, environment: Mapping[str, str]) -> str:
         client.close()
     if "SecretString" in answer:
         return str(answer["SecretString"])
-    raise KeyringError(f"keyring secret {secret_id!r} {problem}")
+    raise KeyringError(f"{name} {secret_id!r} {problem}")
