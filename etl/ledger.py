@@ -87,6 +87,20 @@ def free(connection: sa.Connection, keys: Collection[str], run_id: str) -> None:
     connection.execute(queries()["free_keys"], parameters)
 
 
+def estimated_ids(engine: sa.Engine) -> int | None:
+    """About how many ids the ledger has, of all jobs; None if the database does not say.
+
+    Counting them would read the whole table.
+    """
+    try:
+        with transaction(engine) as connection:
+            ids: int | None = connection.execute(queries()["estimated_ids"]).scalar()
+    except EtlError as error:
+        log.debug("cannot tell how many ids the ledger has: %s", error)
+        return None
+    return ids
+
+
 class Pruner:
     """Removes a job's old ids from the ledger, in small pieces that are committed one by one.
 

@@ -81,14 +81,15 @@ def _queue_state(queue: Queue, retry_seconds: float, stop: Stop) -> QueueState:
     return state
 
 
-def warn_of_dead_letters(ready: Ready) -> None:
-    """Say how many messages wait in the dead-letter queue, if any do."""
+def warn_of_dead_letters(ready: Ready) -> DeadLetters | None:
+    """Say how many messages wait in the dead-letter queue, if any do, and return what is known."""
     dead_letters = ready.dead_letters()
     if dead_letters is not None and dead_letters.messages:
         noun = "message" if dead_letters.messages == 1 else "messages"
         log.warning(
             "dead-letter queue %s holds %d %s", dead_letters.queue, dead_letters.messages, noun
         )
+    return dead_letters
 
 
 def prepare_database(

@@ -114,6 +114,9 @@ def _snapshot(drain: pipeline.Drain, quota: Quota) -> Snapshot:
         quota_left=quota.left,
         seconds_left=consumer.stop.seconds_left,
         needed_visibility=consumer.needed_visibility,
+        not_acknowledged=consumer.not_acknowledged,
+        oldest_sent_ms=consumer.arrivals.oldest_sent_ms,
+        checks=drain.totals.findings.checks,
     )
 
 

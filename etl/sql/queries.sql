@@ -71,6 +71,12 @@ where relpersistence = 'u' and relkind in ('r', 'p')
        or pg_class.oid in (select relid from target, pg_partition_tree(target.oid)))
 order by 1, 2
 
+-- estimated_ids --
+-- About how many ids the ledger has: what the server has counted since it last started after a crash,
+-- or else what it found when it last looked. Null if it has done neither.
+select coalesce(nullif(pg_stat_get_live_tuples(oid), 0), cast(nullif(reltuples, -1) as bigint))
+from pg_class where oid = to_regclass('etl.ledger')
+
 -- claim_messages --
 -- Enter the ids that are new to the run's job, and return them. Returns null if all of them are new:
 -- in the usual case no id has to travel back. The ids arrive sorted, so that two workers with the same

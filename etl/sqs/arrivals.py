@@ -55,6 +55,7 @@ class Arrivals:
         :param receives_to_leave: how many receives each message must have left after this one
         """
         self.released = 0  # deliveries
+        self.oldest_sent_ms = math.inf  # of all messages; milliseconds since 1970
         self._release = release
         self._stop = stop
         self._max_receive_count = max_receive_count
@@ -72,7 +73,9 @@ class Arrivals:
         If no message comes with what a column needs, or one may not be received, this asks for the
         stop of the run, and all messages are returned, to be released with the rest.
         """
+        sent = [message.sent_ms for message in messages if message.sent_ms is not None]
         with self._lock:
+            self.oldest_sent_ms = min([self.oldest_sent_ms, *sent])
             error = self._problem(messages)
             if error is not None:
                 self._error = self._error or error

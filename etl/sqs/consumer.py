@@ -62,7 +62,7 @@ class Consumer:
         )
         self._background = ThreadPoolExecutor(1, "background")
         self._calls = CallQueue(MAX_CALL_THREADS, lambda: stop.leave_rest)
-        self._arrivals = Arrivals(
+        self.arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
             stop,
             limits.max_receive_count,
@@ -77,7 +77,7 @@ class Consumer:
             stop,
             quota,
             self._calls,
-            self._arrivals,
+            self.arrivals,
             self.workload.clock,
         )
         self._acknowledging: Future[int] | None = None
@@ -101,12 +101,12 @@ class Consumer:
     @property
     def received(self) -> int:
         """Deliveries so far."""
-        return self._receiver.received + self._arrivals.released
+        return self._receiver.received + self.arrivals.released
 
     @property
     def released(self) -> int:
         """Deliveries that were released so far."""
-        return self._released + self._arrivals.released
+        return self._released + self.arrivals.released
 
     @property
     def needed_visibility(self) -> int:
@@ -215,7 +215,7 @@ class Consumer:
         :raises LastReceives: a message has too few receives left
         :raises DeletesRefused: SQS does not let this job delete messages
         """
-        self._arrivals.raise_error()
+        self.arrivals.raise_error()
         self._receiver.raise_error()
         if self._refusal is not None:
             raise self._refusal

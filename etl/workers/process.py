@@ -124,6 +124,9 @@ class _Reports:
         # Ended before the result is sent: a pipe takes one sender at a time.
         self._done.set()
         self._thread.join()
+        # The final one, for the metrics.
+        with contextlib.suppress(OSError):
+            self._pipe.send(self._snapshot())
 
     def _report(self) -> None:
         while not self._done.wait(REPORT_SECONDS):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
+from etl.postgres.findings import Check
 from etl.sqs.queue import Queue
 
 
@@ -28,6 +30,10 @@ class Snapshot:
     seconds_left: float = math.inf
     # A visibility timeout that would not be too short; 0 if the queue's own is long enough.
     needed_visibility: int = 0
+    # For the metrics.
+    not_acknowledged: int = 0  # messages
+    oldest_sent_ms: float = math.inf  # of the messages received; milliseconds since 1970
+    checks: Counter[Check] = field(default_factory=Counter)  # that quarantined messages failed
 
     @property
     def handled(self) -> int:
@@ -55,7 +61,8 @@ class Snapshot:
         :param counts: its final counts by name; None if it died, and what it held is nobody's now
         """
         final = {"received": self.handled + self.released} if counts is None else counts
-        return replace(self, **final, loading=0, to_delete=0)
+        nothing = {"loading": 0, "to_delete": 0}
+        return replace(self, **{**final, **nothing})  # type: ignore[arg-type]
 
     def plus(self, other: Snapshot) -> Snapshot:
         """Two workers together. How long they worked is not a sum, and is left out."""
@@ -69,6 +76,8 @@ class Snapshot:
             **total,
             quota_left=min(self.quota_left, other.quota_left),
             seconds_left=min(self.seconds_left, other.seconds_left),
+            oldest_sent_ms=min(self.oldest_sent_ms, other.oldest_sent_ms),
+            checks=self.checks + other.checks,
         )
 
 
