@@ -13,6 +13,7 @@ from typing import Any
 from bench import night
 from docs import costs as prices
 from etl.config import Settings
+from etl.monitoring.metrics import METRICS
 from etl.postgres import session
 from tests.integration.test_session import LEFT
 from tests.unit.test_structure import LAYERS
@@ -139,6 +140,20 @@ def layers() -> str:
     )
 
 
+def metrics() -> str:
+    """Make the table of the metrics."""
+    rows = [
+        (
+            f"`{metric.name}`",
+            ", ".join(f"`{label}`" for label in metric.labels),
+            metric.unit,
+            metric.help,
+        )
+        for metric in METRICS
+    ]
+    return table(("metric", "labels", "unit", "meaning"), rows)
+
+
 def decisions() -> str:
     """List the decision records by the titles that they have."""
     records = sorted((DOCS / "decisions").glob("0*.md"))
@@ -234,6 +249,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "architecture.md": {"packages": packages, "layers": layers},
     DOCS / "decisions/README.md": {"decisions": decisions},
     DOCS / "production.md": {"costs": costs},
+    DOCS / "metrics.md": {"metrics": metrics},
     DOCS / "reliability.md": {"session": session_settings, "results": results, "bites": bites},
     DOCS / "settings.md": {"settings": settings, "columns": columns},
 }

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from etl import ledger, quarantine, worker
 from etl.config import Settings
 from etl.errors import EtlError
+from etl.monitoring.monitor import Monitor
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.variables import with_database_url
@@ -63,13 +64,16 @@ def run(
     :raises Outage: the database or the queue was away from the beginning; nothing was received
     """
     began = time.monotonic()
-    settings = with_database_url(settings, environment)
-    if settings.run.workers > 1:
-        server = server or open_fork_server(settings, environment)
-    stop = stop or Stop()
-    stop.request_after(settings.run.max_seconds)
-    with closing(server) if server else nullcontext():
-        return _run(settings, environment, stop, watch, server, began)
+    with Monitor(settings, environment) as monitor:
+        settings = with_database_url(settings, environment)
+        if settings.run.workers > 1:
+            server = server or open_fork_server(settings, environment)
+        stop = stop or Stop()
+        stop.request_after(settings.run.max_seconds)
+        with closing(server) if server else nullcontext():
+            summary = _run(settings, environment, stop, watch, server, monitor, began)
+        monitor.ended(summary)
+    return summary
 
 
 def open_fork_server(
@@ -92,15 +96,20 @@ def _run(
     stop: Stop,
     watch: ProgressDisplay | None,
     server: ForkServer | None,
+    monitor: Monitor,
     began: float,
 ) -> Summary:
     ready = check_keys_and_queue(settings, environment, stop)
-    warn_of_dead_letters(ready)
+    monitor.note_queue(ready.queue_state, warn_of_dead_letters(ready))
+    watch = monitor.watching(watch)
     engine = open_engine(settings.database)
     watchdog = Watchdog(engine, settings.database.answer_seconds)
     this_run = Run(str(uuid.uuid4()), settings.config_hash)
     try:
         prepare_database(settings, engine, ready.keyring, this_run, stop)
+        if monitor.is_on:
+            with watchdog.limited():
+                monitor.note_ledger(ledger.estimated_ids(engine))
         # Connections may be few: this one would be idle while the workers need theirs.
         engine.dispose()
         with signs_of_life(settings.database, this_run.run_id):

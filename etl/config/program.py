@@ -117,6 +117,28 @@ class ReportSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """What a run tells monitoring systems. OpenTelemetry's own variables apply too."""
+
+    emf: bool = Field(
+        False,
+        description="add the metrics to the log, in CloudWatch's embedded metric format; needs "
+        "`log.format: json`",
+    )
+    textfile: str | None = Field(
+        None,
+        description="write the metrics to this file, for the textfile collector of Prometheus' "
+        "node-exporter; its name ends in `.prom`, and each job needs its own",
+    )
+
+    @field_validator("textfile")
+    @classmethod
+    def _check_textfile(cls, path: str | None) -> str | None:
+        if path is not None and not path.endswith(".prom"):
+            raise ValueError("must end in .prom, or node-exporter does not read the file")
+        return path
+
+
 class LogSettings(Section):
     """Log lines, on standard error."""
 

@@ -19,6 +19,7 @@ from etl.config.program import (
     DatabaseSettings,
     JobSettings,
     LogSettings,
+    MetricsSettings,
     ReportSettings,
     RunSettings,
     UnmaskSettings,
@@ -49,6 +50,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     run: RunSettings = RunSettings()
     report: ReportSettings = ReportSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -92,6 +94,14 @@ class Settings(Section):
             raise ValueError(
                 f"report.time is {shown_name(self.report.time)}, which is not a 'date' or "
                 "'timestamp' column"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Settings:
+        if self.metrics.emf and self.log.format != "json":
+            raise ValueError(
+                "metrics.emf adds the metrics to JSON log lines, so log.format must be json"
             )
         return self
 

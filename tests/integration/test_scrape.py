@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from etl.monitoring import metrics
 from etl.monitoring.metrics import Metric
-
 from tests.conftest import Job
 from tests.integration.debian_services import free_port, program, wait_until_open
 from tests.integration.promql import LABELS_OF

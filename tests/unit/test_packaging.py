@@ -66,7 +66,13 @@ def test_each_dependency_is_pinned_within_its_range() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "pinned"),
-    [("report", REPORT), ("notebook", DEVELOPMENT), ("embedded", DEVELOPMENT)],
+    [
+        ("report", REPORT),
+        ("notebook", DEVELOPMENT),
+        ("embedded", DEVELOPMENT),
+        ("prometheus", DEVELOPMENT),
+        ("otel", DEVELOPMENT),
+    ],
 )
 def test_each_extra_is_pinned_within_its_range(extra: str, pinned: dict[str, Requirement]) -> None:
     """The tests run on a version that the extra allows."""
@@ -75,7 +81,7 @@ def test_each_extra_is_pinned_within_its_range(extra: str, pinned: dict[str, Req
 
 def test_there_are_no_other_extras() -> None:
     """The test above covers all of them, and the extra report has all of its requirements file."""
-    assert set(EXTRAS) == {"report", "notebook", "embedded"}
+    assert set(EXTRAS) == {"report", "notebook", "embedded", "prometheus", "otel"}
     assert set(ranges(EXTRAS["report"])) == set(REPORT)
 
 
