@@ -21,7 +21,7 @@ LAYERS = (
     "postgres",
     "extract validate mask load ledger fingerprints quarantine runs analysis",
     "report preflight batch pipeline",
-    "worker workers monitoring job dry_run operations",
+    "worker workers monitoring job dry_run operations doctor",
     "terminal demo",
     "commands cli",
 )
