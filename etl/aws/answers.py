@@ -85,3 +85,8 @@ def refusal(code: str, operation: str, service: str = "sqs", of: str = "") -> st
 def is_foreign(code: str) -> bool:
     """Whether a code is a bare HTTP status of 300 to 499: then it is not AWS that answers."""
     return _NO_CODE_OF_AWS.fullmatch(code) is not None
+
+
+def is_missing_right(code: str) -> bool:
+    """Whether an error code says that the credentials lack the right to a call."""
+    return short_code(code) in _MISSING_RIGHT
