@@ -82,6 +82,11 @@ def refusal(code: str, operation: str, service: str = "sqs", of: str = "") -> st
     return _OTHERS.get(name)
 
 
+def refuses_credentials(code: str) -> bool:
+    """Whether an error code says that AWS accepts the credentials for no call at all."""
+    return short_code(code) in _CREDENTIALS
+
+
 def is_foreign(code: str) -> bool:
     """Whether a code is a bare HTTP status of 300 to 499: then it is not AWS that answers."""
     return _NO_CODE_OF_AWS.fullmatch(code) is not None

@@ -103,6 +103,11 @@ def driver_url(text: str) -> sa.URL:
     return url
 
 
+def read_only(engine: sa.Engine) -> sa.Engine:
+    """The same engine with transactions in which the server refuses to write."""
+    return engine.execution_options(postgresql_readonly=True)
+
+
 def wait_for_commits(engine: sa.Engine) -> None:
     """Wait until what was committed before is on disk, and on the synchronous standbys.
 

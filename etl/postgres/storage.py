@@ -27,6 +27,21 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
 
     :raises TableError: the encoding cannot hold every text, or a crash empties one of the tables
     """
+    check_encoding(connection)
+    check_crash_leaves_rows(connection, schema, table)
+    if off := durability_settings_off(connection):
+        log.warning(
+            "the database server runs with %s = off: a crash of its machine loses rows whose "
+            "messages have already been deleted",
+            " and ".join(off),
+        )
+
+
+def check_encoding(connection: sa.Connection) -> None:
+    """Check that the database can store every text.
+
+    :raises TableError: its encoding cannot
+    """
     encoding = connection.exec_driver_sql("show server_encoding").scalar_one()
     if encoding != "UTF8":
         raise TableError(
@@ -34,17 +49,15 @@ def check_storage(connection: sa.Connection, schema: str, table: str) -> None:
             "it came; use a database with the encoding UTF8: create database ... encoding 'UTF8' "
             "template template0"
         )
-    check_crash_leaves_rows(connection, schema, table)
+
+
+def durability_settings_off(connection: sa.Connection) -> list[str]:
+    """The settings without which the server does not wait for its disk, if they are off."""
     shown = {
         name: connection.exec_driver_sql(f"show {name}").scalar_one()
         for name in _NEEDED_FOR_DURABILITY
     }
-    if off := [name for name, value in shown.items() if value == "off"]:
-        log.warning(
-            "the database server runs with %s = off: a crash of its machine loses rows whose "
-            "messages have already been deleted",
-            " and ".join(off),
-        )
+    return [name for name, value in shown.items() if value == "off"]
 
 
 def check_crash_leaves_rows(connection: sa.Connection, schema: str, table: str) -> None:

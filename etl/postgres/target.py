@@ -36,18 +36,12 @@ def check_target(engine: sa.Engine, table: Table, *, is_run: bool = True) -> Non
     with transaction(engine) as connection:
         check_existence(connection, table)
         problems = [
-            *_problems_of_target(connection, table),
+            *problems_of_target(connection, table),
             *problems_of_own_rights(connection, table, is_run=is_run),
         ]
         if not problems:
             # The server itself has the last word on what no question above has covered.
-            staging_table(table).create(connection)
-            plan = plan_of_load(connection, table, STAGING)
-            if plan.refusal is not None:
-                what = f"{plan.refusal.check} ({plan.refusal.kind})"
-                problems = [f"{table_text(table)} cannot take the configured columns: {what}"]
-            for written in plan.written:
-                problems += _problems_behind(connection, written, table)
+            problems = list(problems_of_load(connection, table))
     if problems:
         raise TableError("; ".join(problems))
 
@@ -81,7 +75,22 @@ def check_changes(engine: sa.Engine, table: Table, change: Literal["update", "de
         )
 
 
-def _problems_of_target(connection: sa.Connection, table: Table) -> Iterator[str]:
+def problems_of_load(connection: sa.Connection, table: Table) -> Iterator[str]:
+    """Why the server refuses to plan a load, or what is wrong with the tables that it writes to.
+
+    Creates the staging table, which ends with the transaction.
+    """
+    staging_table(table).create(connection)
+    plan = plan_of_load(connection, table, STAGING)
+    if plan.refusal is not None:
+        what = f"{plan.refusal.check} ({plan.refusal.kind})"
+        yield f"{table_text(table)} cannot take the configured columns: {what}"
+    for written in plan.written:
+        yield from _problems_behind(connection, written, table)
+
+
+def problems_of_target(connection: sa.Connection, table: Table) -> Iterator[str]:
+    """What is wrong with the target: its kind, its columns, the role's rights to it."""
     names = {"schema": table.schema_name, "name": table.name}
     found = connection.execute(queries()["target_relation"], names).one()
     columns = existing_columns(connection, table)

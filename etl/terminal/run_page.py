@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
-import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.cells import cell_len
-
 from etl.analysis.history import FINISHED, KILLED, RunRecord
-from etl.logs import visible
 from etl.terminal import lines
 from etl.terminal.next_steps import next_steps, words
+from etl.terminal.wrapping import limited_width, wrapped
 
 _LABEL = 12  # characters of the labels on the left
-MAX_WIDTH = 100
-MIN_WIDTH = 40
 
 
 def show(run: RunRecord) -> None:
     """Print the page of a run."""
-    columns = shutil.get_terminal_size().columns
-    for text in page(run, min(max(columns, MIN_WIDTH), MAX_WIDTH)):
+    for text in page(run, limited_width()):
         lines.line(text)
 
 
@@ -52,7 +45,7 @@ def page(run: RunRecord, width: int = 80) -> Iterator[str]:
         yield ""
         yield "next"
     for step in steps:
-        yield from _wrapped(step.text, width, "  * ", "    ")
+        yield from wrapped(step.text, width, "  * ", "    ")
         if step.command:
             yield f"      {step.command}"  # in one line, to be copied
 
@@ -130,21 +123,8 @@ def _section(title: str, rows: Iterable[str], width: int) -> Iterator[str]:
         if not number:
             yield ""
             yield title
-        yield from _wrapped(row, width, "", " " * 13)
+        yield from wrapped(row, width, "", " " * 13)
 
 
 def _labelled(label: str, text: str, width: int) -> Iterator[str]:
-    yield from _wrapped(text, width, f"  {label:<{_LABEL - 2}}", " " * _LABEL)
-
-
-def _wrapped(text: str, width: int, first: str, further: str) -> list[str]:
-    """Break a text at blanks, by the cells that it takes when its escapes are written."""
-    wrapped = [first]
-    is_empty = True
-    for word in re.findall(" *[^ ]+", visible(text)):
-        if not is_empty and cell_len(wrapped[-1] + word) > width:
-            wrapped.append(further + word.lstrip())
-        else:
-            wrapped[-1] += word
-        is_empty = False
-    return wrapped
+    yield from wrapped(text, width, f"  {label:<{_LABEL - 2}}", " " * _LABEL)

@@ -68,6 +68,7 @@ WITHOUT = {
     "audit": "no key",
     "config show": "no key",
     "demo": "runs other commands",
+    "doctor": "says that a key is another one in a line: see test_doctor.py",
     "history": "no key",
     "init": "no key",
     "keys new": "makes a key, and has no database",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import psycopg2
@@ -33,6 +34,22 @@ def through(pooler: PgBouncer, job: Job, **more: str) -> Job:
     url = pooler.url(job.environment["DATABASE_URL"])
     environment = {**job.environment, "DATABASE_URL": url, **more}
     return Job(environment, job.queue_url, job.client, job.engine)
+
+
+@pytest.mark.long
+def test_the_doctor_knows_that_there_is_a_pooler(pooler: PgBouncer, job: Job) -> None:
+    """It warns of it, and every other check is made as without one."""
+    job.run()
+    found = []
+    for each in (job, through(pooler, job)):
+        done = each.command("doctor", "--json")
+        assert done.returncode == 0, done.stdout
+        found.append(
+            {check["check"]: check["status"] for check in json.loads(done.stdout)["checks"]}
+        )
+    direct, pooled = found
+    assert {name for name in direct if direct[name] != pooled[name]} == {"database.pooler"}
+    assert pooled["database.pooler"] == "warn"
 
 
 @pytest.mark.long

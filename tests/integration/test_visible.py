@@ -144,6 +144,7 @@ def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]
         "init": (),
         "send": (str(folder / f"none{NAME}"),),
         "config show": (),
+        "doctor": (),
         "keys new": (),
         "keys rotate": (),
         "report notebook": (str(folder / f"none{NAME}.ipynb"),),
