@@ -5,7 +5,6 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OPS    := $(VENV)/.installed-ops
 UV     := 0.13.9
-RELEASE := .venv-release
 # The Postgres versions that `make test-matrix` uses: those of Debian's packages, or of PGDG's.
 POSTGRES ?= $(wildcard /usr/lib/postgresql/*/bin)
 
@@ -28,11 +27,6 @@ $(STAMP): requirements.txt requirements-build.txt requirements-dev.txt requireme
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-$(RELEASE)/.installed: requirements-release.txt
-	@$(PYTHON) -m venv $(RELEASE)
-	@$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-release.txt
-	@touch $@
-
 # What only the tests and the files in deploy/ need; the job does not.
 $(OPS): $(STAMP) requirements-ops.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ops.txt
@@ -45,7 +39,7 @@ test: $(OPS) ## run the tests (10 minutes on two cores)
 	@# Four processes, since many tests wait; each takes whole files, whose tests share fixtures that are slow to make.
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long"
 
-test-long: $(OPS) $(RELEASE)/.installed ## run the tests that take longest (minutes)
+test-long: $(OPS) .venv-release/.installed ## run the tests that take longest (minutes)
 	@$(BIN)/python -m pytest -n 3 --dist load -m long
 
 test-matrix: $(OPS) ## run the tests with a database on each installed Postgres
@@ -60,6 +54,19 @@ lint: $(STAMP) ## check style and formatting
 types: $(OPS) ## check static types
 	@$(BIN)/mypy
 
+deploy-lint: .venv-cfn/.installed .venv-checkov/.installed ## check deploy/etl.yaml
+	@.venv-cfn/bin/cfn-lint --include-checks I -- deploy/etl.yaml
+	@.venv-checkov/bin/checkov --file deploy/etl.yaml --framework cloudformation --compact --quiet --skip-download
+
+# An environment for each tool, since each needs other versions of the same packages.
+.venv-%/.installed: requirements-%.txt
+	@$(PYTHON) -m venv $(@D)
+	@echo "installing $< into $(@D) ..."
+	@if $(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV) 2>/dev/null \
+	    && $(@D)/bin/uv pip install --quiet --system-certs --python $(@D)/bin/python -r $<; then :; \
+	 else $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<; fi
+	@touch $@
+
 bench: $(STAMP) ## measure again; write bench/RESULTS.md (an hour)
 	@$(BIN)/python -m bench
 
@@ -72,11 +79,11 @@ chaos-long: $(STAMP) ## run the whole campaigns and keep their results (hours)
 bites: $(STAMP) ## plant known bugs; the tests must catch them (minutes)
 	@$(BIN)/python -m tests.chaos.mutants
 
-dist: $(STAMP) $(RELEASE)/.installed ## make the wheel, the sdist and the SBOM in dist/
+dist: $(STAMP) .venv-release/.installed ## make the wheel, the sdist and the SBOM in dist/
 	@$(BIN)/python -m release $(if $(TAG),--tag $(TAG))
 
-audit: $(RELEASE)/.installed ## look for known vulnerabilities in what is pinned
-	@$(RELEASE)/bin/pip-audit --strict --disable-pip --no-deps -r requirements.txt -r requirements-report.txt
+audit: .venv-release/.installed ## look for known vulnerabilities in what is pinned
+	@.venv-release/bin/pip-audit --strict --disable-pip --no-deps -r requirements.txt -r requirements-report.txt
 
 docs: $(STAMP) ## write the generated parts of the documents
 	@$(BIN)/python -m docs.generate
@@ -88,7 +95,7 @@ notebook: $(STAMP) ## open Jupyter on the embedded Postgres, with sample data lo
 	@$(BIN)/python -m etl demo --notebook
 
 clean: ## remove the environments, the embedded data and the caches
-	rm -rf $(VENV) .venv-oldest $(RELEASE) dist .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-cfn .venv-checkov .venv-ministack .venv-release dist .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test test-long test-matrix lint types bench chaos chaos-long bites dist audit docs dashboard notebook clean
+.PHONY: help run test test-long test-matrix lint types deploy-lint bench chaos chaos-long bites dist audit docs dashboard notebook clean
