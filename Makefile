@@ -58,6 +58,9 @@ deploy-lint: .venv-cfn/.installed .venv-checkov/.installed ## check deploy/etl.y
 	@.venv-cfn/bin/cfn-lint --include-checks I -- deploy/etl.yaml
 	@.venv-checkov/bin/checkov --file deploy/etl.yaml --framework cloudformation --compact --quiet --skip-download
 
+deploy-test: $(STAMP) .venv-ministack/.installed ## deploy it to an emulator of AWS, and run the job there
+	@$(BIN)/python -m pytest tests/deploy
+
 # An environment for each tool, since each needs other versions of the same packages.
 .venv-%/.installed: requirements-%.txt
 	@$(PYTHON) -m venv $(@D)
@@ -98,4 +101,4 @@ clean: ## remove the environments, the embedded data and the caches
 	rm -rf $(VENV) .venv-oldest .venv-cfn .venv-checkov .venv-ministack .venv-release dist .embedded .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test test-long test-matrix lint types deploy-lint bench chaos chaos-long bites dist audit docs dashboard notebook clean
+.PHONY: help run test test-long test-matrix lint types deploy-lint deploy-test bench chaos chaos-long bites dist audit docs dashboard notebook clean

@@ -317,13 +317,17 @@ def test_ci_runs_the_targets_of_the_makefile() -> None:
     steps = [step["run"] for step in CI["jobs"]["check"]["steps"] if "run" in step]
     targets = re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE)
     assert steps == ["make lint", "make types", "make test", "make test-long"]
+    deploy = [step["run"] for step in CI["jobs"]["deploy"]["steps"] if "run" in step]
+    assert deploy == ["make deploy-lint", "make deploy-test"]
     assert re.findall(r"^section ([\w-]+)$", text(".ci/run"), re.MULTILINE) == [
         "lint",
         "types",
         "test",
         "test-long",
+        "deploy-lint",
+        "deploy-test",
     ]
-    assert {"lint", "types", "test", "test-long"} < set(targets)
+    assert {"lint", "types", "test", "test-long", "deploy-lint", "deploy-test"} < set(targets)
 
 
 def test_ci_runs_the_tests_on_the_python_of_debian_12() -> None:

@@ -1,0 +1,96 @@
+"""The emulator of AWS, the stack in it, and a database that its setup task has set up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from etl.embedded.postgres import EmbeddedPostgres
+from etl.postgres.engine import driver_url
+from tests.conftest import KEYRING
+from tests.deploy.ministack import ACCOUNT, Ministack, Stack, running
+from tests.deploy.tasks import OF_RDS, allow, container, variables
+from tests.unit.builders import ROOT
+
+S3_PREFIX_LIST = "pl-6da54004"
+PASSWORD = "of-etl-job"
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
+    """Start the emulator."""
+    with running(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(aws: Ministack) -> Stack:
+    """Deploy the template as it is by default, with the keyring and a trust for these tests."""
+    deployed = Stack(aws, "etl", S3PrefixList=S3_PREFIX_LIST, AlarmEmail="ops@example.com")
+    aws.client("secretsmanager").put_secret_value(
+        SecretId=deployed.outputs["KeyringSecret"], SecretString=KEYRING.dump()
+    )
+    # The tests take the place of ECS.
+    aws.client("iam").update_assume_role_policy(
+        RoleName=deployed.ids["TaskRole"],
+        PolicyDocument=json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+                        "Action": "sts:AssumeRole",
+                    }
+                ],
+            }
+        ),
+    )
+    return deployed
+
+
+@pytest.fixture(scope="session")
+def database(postgres: EmbeddedPostgres, aws: Ministack, stack: Stack) -> Iterator[sa.URL]:
+    """Run the setup task's script on an empty database; yield its address for the job's role."""
+    owner = sa.make_url(postgres.superuser_url)
+    new = sa.make_url(postgres.new_database())
+    url = owner.set(database=new.database)
+    engine = sa.create_engine(driver_url(url.render_as_string(False)))
+    with engine.begin() as connection:
+        connection.execute(sa.text("create role rds_iam"))
+    (script,) = container(stack, "SetupTask")["command"]
+    done = subprocess.run(
+        ["sh", "-ec", script],
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **{k: v for k, v in variables(stack, "SetupTask").items() if k not in OF_RDS},
+            "DATABASE_URL": url._replace(password=None).render_as_string(False),
+            "PGPASSWORD": str(url.password),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"alter role etl_job password '{PASSWORD}'"))
+    engine.dispose()
+    yield url.set(username="etl_job", password=PASSWORD)
+    postgres.drop_database(url.render_as_string(False))
+
+
+@pytest.fixture
+def emptied(stack: Stack, database: sa.URL) -> Iterator[Stack]:
+    """The stack, with an empty queue before and after."""
+    stack.aws.client("sqs").purge_queue(QueueUrl=stack.ids["Queue"])
+    allow(stack)
+    yield stack
+    stack.aws.client("sqs").purge_queue(QueueUrl=stack.ids["Queue"])
+    allow(stack)
