@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from etl.monitoring.emf import NAMESPACE
-from etl.monitoring.metrics import METRICS
 
 from etl import config
 from etl.config.settings import MAX_IN_FLIGHT
+from etl.monitoring.emf import NAMESPACE
+from etl.monitoring.metrics import METRICS
 from tests.deploy import aws_calls
 from tests.deploy.cloudformation import (
     PATH,
