@@ -68,7 +68,8 @@ def _shapes(shapes: Counter[Shape]) -> Iterator[str]:
     for shape, count in frequent:
         yield f"  {count:>6,}  {shape.words:<20} {shape.text}".rstrip()
     if rest := shapes.total() - sum(count for _, count in frequent):
-        yield f"  {rest:>6,}  in {len(shapes) - len(frequent):,} other shapes"
+        others = len(shapes) - len(frequent)
+        yield f"  {rest:>6,}  in {others:,} other shape{'s' if others > 1 else ''}"
 
 
 def _others(look: Look) -> Iterator[str]:
@@ -81,7 +82,7 @@ def _others(look: Look) -> Iterator[str]:
         yield from ("", f"{name}: {len(found.names):,} {noun}, in {found.events} of {look.events}")
         yield from _shapes(found.shapes)
     if rest := len(look.other_fields) - len(frequent):
-        yield from ("", f"and {rest:,} other shapes of names")
+        yield from ("", f"and {rest:,} other shape{'s' if rest > 1 else ''} of names")
 
 
 def _most_frequent(look: Look) -> list[tuple[Shape, FieldShapes]]:

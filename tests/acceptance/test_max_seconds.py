@@ -129,7 +129,7 @@ def test_a_database_that_is_away_from_the_beginning_is_not_waited_for_any_longer
     job.environment["DATABASE_URL"] = f"postgresql://etl:x@127.0.0.1:{deaf_port}/etl"
     job.send(*logins(20))
     with pytest.raises(DatabaseUnavailable):
-        drain(run__max_seconds=2)
+        drain(run__max_seconds=5)
     assert numbers(job) == (20, 0)
 
 
@@ -139,7 +139,7 @@ def test_an_sqs_that_is_away_is_not_waited_for_any_longer(
     """Not even at the beginning."""
     job.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{deaf_port}"
     with pytest.raises(QueueUnavailable, match="max_seconds has ended the wait for SQS"):
-        drain(run__max_seconds=2)
+        drain(run__max_seconds=5)
 
 
 def test_workers_have_the_time_of_the_run_and_not_their_own(job: Job) -> None:

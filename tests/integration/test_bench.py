@@ -197,13 +197,10 @@ def test_a_part_replaces_its_own_results_only(tmp_path: Path) -> None:
     [
         ("drain_tls", {"drain_tls.copy_over_bare"}),
         ("drain_15ms", {"drain_15ms.wall_seconds", "drain_15ms.wall_over_best_peer"}),
-        pytest.param(
-            "start",
-            {key for key in results.KEYS if key.startswith("start.")},
-            marks=pytest.mark.long,
-        ),
+        ("start", {key for key in results.KEYS if key.startswith("start.")}),
     ],
 )
+@pytest.mark.long
 def test_a_part_gives_its_keys_and_its_section(part: str, keys: set[str], tmp_path: Path) -> None:
     """These parts use a queue of their own, each in another way."""
     bench("--quick", "--runs", "1", "--messages", "100", "--out", str(tmp_path), part)

@@ -110,6 +110,8 @@ def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]
     value = ("-", "--quoted", "--column", f"d{NAME}")
     return {
         "run --dry-run": ("--max-messages", "1"),
+        "peek": (),
+        "peek --json": (),
         "run": ("--idle-seconds", "1"),
         "history": (),
         "history 00000000-0000": (),
