@@ -21,6 +21,14 @@ from tests.unit.builders import ROOT
 
 S3_PREFIX_LIST = "pl-6da54004"
 PASSWORD = "of-etl-job"
+OWNER_PASSWORD = "a:b/c@d?e#f%20'g"
+# Of rds_iam the owner may only grant membership. RDS permits that by itself.
+MASTER_USER = """
+    create role rds_iam;
+    create role etl_owner login createrole createdb password 'a:b/c@d?e#f%20''g';
+    grant rds_iam to etl_owner with admin true, inherit false, set false;
+    alter database {database} owner to etl_owner;
+"""
 
 
 @pytest.fixture(scope="session")
@@ -58,27 +66,28 @@ def stack(aws: Ministack) -> Stack:
 
 @pytest.fixture(scope="session")
 def database(postgres: EmbeddedPostgres, aws: Ministack, stack: Stack) -> Iterator[sa.URL]:
-    """Run the setup task's script on an empty database; yield its address for the job's role."""
-    owner = sa.make_url(postgres.superuser_url)
+    """Run the setup task's script on an empty database; yield its address for the job's role.
+
+    It runs twice, as an owner who may do what the master user of RDS may and is no superuser.
+    """
+    superuser = sa.make_url(postgres.superuser_url)
     new = sa.make_url(postgres.new_database())
-    url = owner.set(database=new.database)
+    url = superuser.set(database=new.database)
     engine = sa.create_engine(driver_url(url.render_as_string(False)))
     with engine.begin() as connection:
-        connection.execute(sa.text("create role rds_iam"))
+        connection.execute(sa.text(MASTER_USER.format(database=new.database)))
     (script,) = container(stack, "SetupTask")["command"]
-    done = subprocess.run(
-        ["sh", "-ec", script],
-        env={
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            **{k: v for k, v in variables(stack, "SetupTask").items() if k not in OF_RDS},
-            "DATABASE_URL": url._replace(password=None).render_as_string(False),
-            "PGPASSWORD": str(url.password),
-        },
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **{k: v for k, v in variables(stack, "SetupTask").items() if k not in OF_RDS},
+        "DATABASE_URL": url._replace(username="etl_owner", password=None).render_as_string(False),
+        "PGPASSWORD": OWNER_PASSWORD,
+    }
+    for _ in range(2):
+        done = subprocess.run(
+            ["sh", "-ec", script], env=environment, cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
     with engine.begin() as connection:
         connection.execute(sa.text(f"alter role etl_job password '{PASSWORD}'"))
     engine.dispose()

@@ -118,8 +118,17 @@ def test_what_holds_events_or_keys_outlives_the_stack() -> None:
     """Deleting the stack deletes no message, key, keyring or row."""
     kept = {name: resource.get("DeletionPolicy") for name, resource in RESOURCES.items()}
     for name in ("Queue", "DeadLetters", "Key", "Keyring", "Repository"):
-        assert (kept[name], RESOURCES[name]["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        # With Retain, a stack that could not be created would leave them, and their names taken.
+        assert kept[name] == "RetainExceptOnCreate"
+        assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
     assert kept["Database"] == "Snapshot"
+
+
+def test_the_first_cluster_of_an_account_can_be_made() -> None:
+    """With capacity providers, ECS needs a role that it makes only beside the first cluster."""
+    assert "CapacityProviders" not in RESOURCES["Cluster"]["Properties"]
+    assert RESOURCES["Schedule"]["Properties"]["Target"]["EcsParameters"]["LaunchType"] == "FARGATE"
+    assert RESOURCES["Service"]["Properties"]["LaunchType"] == "FARGATE"
 
 
 def test_no_secret_is_in_the_template() -> None:
