@@ -7,6 +7,8 @@ OPS    := $(VENV)/.installed-ops
 UV     := 0.13.9
 # The Postgres versions that `make test-matrix` uses: those of Debian's packages, or of PGDG's.
 POSTGRES ?= $(wildcard /usr/lib/postgresql/*/bin)
+# The templates of CloudFormation.
+TEMPLATES := deploy/etl.yaml deploy/lambda/function.yaml
 
 .DEFAULT_GOAL := help
 
@@ -54,9 +56,9 @@ lint: $(STAMP) ## check style and formatting
 types: $(OPS) ## check static types
 	@$(BIN)/mypy
 
-deploy-lint: .venv-cfn/.installed .venv-checkov/.installed ## check deploy/etl.yaml
-	@.venv-cfn/bin/cfn-lint --include-checks I -- deploy/etl.yaml
-	@.venv-checkov/bin/checkov --file deploy/etl.yaml --framework cloudformation --compact --quiet --skip-download
+deploy-lint: .venv-cfn/.installed .venv-checkov/.installed ## check the templates
+	@.venv-cfn/bin/cfn-lint --include-checks I -- $(TEMPLATES)
+	@.venv-checkov/bin/checkov --file $(TEMPLATES) --framework cloudformation --compact --quiet --skip-download
 
 deploy-test: $(STAMP) .venv-ministack/.installed ## deploy it to an emulator of AWS, and run the job there
 	@$(BIN)/python -m pytest tests/deploy

@@ -1,4 +1,4 @@
-"""Reads deploy/etl.yaml: a short form such as ``!Ref Queue`` becomes ``{"Ref": "Queue"}``."""
+"""Reads the templates: a short form such as ``!Ref Queue`` becomes ``{"Ref": "Queue"}``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ Loader.add_multi_constructor("!", _short_form)
 
 TEMPLATE: dict[str, Any] = yaml.load(PATH.read_text(), Loader)
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+FUNCTION = yaml.load((ROOT / "deploy" / "lambda" / "function.yaml").read_text(), Loader)
 
 
 def of_type(kind: str) -> dict[str, Any]:
@@ -52,11 +53,11 @@ def branches(value: Any) -> Iterator[Any]:
             yield element
 
 
-def statements(role: str) -> list[dict[str, Any]]:
+def statements(role: str, resources: dict[str, dict[str, Any]] = RESOURCES) -> list[dict[str, Any]]:
     """The statements of a role's policies."""
     return [
         statement
-        for policy in RESOURCES[role]["Properties"]["Policies"]
+        for policy in resources[role]["Properties"]["Policies"]
         for statement in branches(policy["PolicyDocument"]["Statement"])
     ]
 

@@ -12,6 +12,7 @@ from etl.monitoring.emf import NAMESPACE
 from etl.monitoring.metrics import METRICS
 from tests.deploy import aws_calls
 from tests.deploy.cloudformation import (
+    FUNCTION,
     PATH,
     RESOURCES,
     TEMPLATE,
@@ -49,6 +50,21 @@ def test_the_task_may_do_what_the_code_calls_and_no_more() -> None:
     """A new call without its right is seen here, and so is a right that nothing needs."""
     allowed = {action for statement in statements("TaskRole") for action in actions(statement)}
     assert allowed - NO_OPERATIONS == aws_calls.calls() - NOT_OF_THE_JOB
+
+
+def test_the_function_may_do_what_the_code_calls_and_no_more() -> None:
+    """The same, in AWS Lambda; it gets its database by a secret and writes its own log."""
+    named = {
+        a for statement in statements("Role", FUNCTION["Resources"]) for a in actions(statement)
+    }
+    of_lambda = {"kms:Decrypt", "logs:CreateLogStream", "logs:PutLogEvents"}
+    assert named - of_lambda == aws_calls.calls() - NOT_OF_THE_JOB
+
+
+def test_an_alarm_of_the_function_tells_somebody() -> None:
+    """An alarm without an action is seen by nobody."""
+    alarm = FUNCTION["Resources"]["FailedRuns"]["Properties"]
+    assert alarm["AlarmActions"] == [{"Ref": "AlarmTopicArn"}]
 
 
 def test_every_service_that_the_code_calls_has_an_endpoint() -> None:
@@ -226,10 +242,12 @@ def test_every_skipped_check_is_explained() -> None:
     """The reason is beside it."""
     skips = [
         skip
-        for resource in RESOURCES.values()
+        for resource in (*RESOURCES.values(), *FUNCTION["Resources"].values())
         for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", [])
     ]
-    assert [skip["id"] for skip in skips] == ["CKV_AWS_23", "CKV_AWS_118"]
+    assert [skip["id"] for skip in skips] == [
+        "CKV_AWS_23", "CKV_AWS_118", "CKV_AWS_116", "CKV_AWS_173", "CKV_AWS_158"
+    ]  # fmt: skip
     assert all(len(skip["comment"]) > 40 for skip in skips)
 
 
