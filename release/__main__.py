@@ -29,8 +29,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m release")
     parser.add_argument("--tag", help="the tag that is released, such as v1.2.0")
     tag = parser.parse_args().tag
-    if tag and (problem := not_ready(tag, (ROOT / "CHANGELOG.md").read_text())):
-        sys.exit(f"error: {problem}")
+    if tag:
+        changes = call("git", "status", "--porcelain")
+        if problem := not_ready(tag, (ROOT / "CHANGELOG.md").read_text(), changes):
+            sys.exit(f"error: {problem}")
     shutil.rmtree(DIST, ignore_errors=True)
     # Files carry the time of the commit; without it, that of the build.
     os.environ["SOURCE_DATE_EPOCH"] = call("git", "log", "-1", "--format=%ct").strip()
@@ -43,14 +45,19 @@ def main() -> None:
     print("".join(f"dist/{path.name}\n" for path in files()), end="")
 
 
-def not_ready(tag: str, changelog: str) -> str | None:
-    """Say what keeps a tag from being released."""
+def not_ready(tag: str, changelog: str, changes: str = "") -> str | None:
+    """Say what keeps a tag from being released.
+
+    :param changes: what ``git status --porcelain`` prints
+    """
     if tag != f"v{__version__}":
         return f"the tag is {tag}, and etl/version.py has {__version__}"
     if not re.search(
         rf"^## \[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE
     ):
         return f"CHANGELOG.md has no section '## [{__version__}] - YYYY-MM-DD'"
+    if changes:
+        return f"not committed: {', '.join(line[3:] for line in changes.splitlines())}"
     return None
 
 

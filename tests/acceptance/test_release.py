@@ -142,3 +142,11 @@ def test_a_tag_without_its_version_or_its_changes_is_not_released() -> None:
     )
     open_section = "# Changelog\n\n## [Unreleased]\n"
     assert str(not_ready(f"v{__version__}", open_section)).startswith("CHANGELOG.md has no section")
+
+
+def test_a_tag_is_released_from_what_is_committed_only() -> None:
+    """A changed file, or an unknown one, would be in the wheel but not in the commit."""
+    ready = f"## [{__version__}] - 2026-11-28\n"
+    assert not_ready(f"v{__version__}", ready, " M etl/job.py\n?? etl/x.py\n") == (
+        "not committed: etl/job.py, etl/x.py"
+    )
