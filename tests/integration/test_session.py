@@ -186,6 +186,17 @@ def inherited(postgres: EmbeddedPostgres, database_url: str, tmp_path: Path) -> 
     made.superuser.dispose()
 
 
+@pytest.fixture
+def with_every_limit(postgres: EmbeddedPostgres) -> None:
+    """Skip the test on a Postgres that does not have every setting that it sets."""
+    engine = sa.create_engine(driver_url(postgres.superuser_url))
+    with engine.connect():
+        version = (engine.dialect.server_version_info or (0,))[0]
+    engine.dispose()
+    if version < 17:
+        pytest.skip("transaction_timeout is new in Postgres 17")
+
+
 def engine_for(url: str, max_seconds: float | None = None) -> sa.Engine:
     """An engine as the job opens it."""
     return open_engine(DatabaseSettings(url=SecretStr(url)), max_seconds=max_seconds)
@@ -198,6 +209,7 @@ def effective(engine: sa.Engine, *names: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", Inherited.WAYS)
+@pytest.mark.usefixtures("with_every_limit")
 def test_a_transaction_has_its_own_settings(
     way: str, inherited: Inherited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +286,7 @@ def stored(
 
 @METHODS
 @pytest.mark.parametrize("way", Inherited.WAYS)
+@pytest.mark.usefixtures("with_every_limit")
 def test_the_same_rows_are_stored(
     way: str,
     method: str,
@@ -294,6 +307,7 @@ def test_the_same_rows_are_stored(
     assert job.rows("select count(*) from hostile.etl_staging") == [(0,)]
 
 
+@pytest.mark.usefixtures("with_every_limit")
 def test_the_same_rows_are_stored_on_a_hostile_server(
     job: Job, settings: Callable[..., Settings]
 ) -> None:
@@ -415,6 +429,7 @@ def test_a_commit_waits_for_the_disk_at_least(
 @pytest.mark.parametrize(
     ("max_seconds", "limit"), [(None, "0"), (600, "610s"), (0.5, "10500ms"), (1e12, "2147483647ms")]
 )
+@pytest.mark.usefixtures("with_every_limit")
 def test_a_batch_has_its_own_time_limit(
     max_seconds: float | None, limit: str, inherited: Inherited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,6 +452,7 @@ def test_a_batch_has_its_own_time_limit(
 
 
 @pytest.mark.parametrize("statement", ["select pg_sleep(20)", "select 1"])
+@pytest.mark.usefixtures("with_every_limit")
 def test_the_server_ends_what_the_client_has_given_up(
     statement: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,6 +582,7 @@ LEFT = {
 }
 
 
+@pytest.mark.usefixtures("with_every_limit")
 def test_every_setting_of_a_session_is_decided(postgres: EmbeddedPostgres) -> None:
     """A new version of Postgres brings new settings; each one may change what is stored."""
     with psycopg2.connect(postgres.superuser_url) as connection:
