@@ -23,11 +23,16 @@ _DRAWING = 3
 _RUN_OF_MARKS = re.compile(rf"[^Aadmsx]{{{_DRAWING},}}")
 # A run of letters, digits and what is not ASCII; or one other character.
 _PART = re.compile(r"[A-Za-z0-9\x80-\U0010ffff]+|.", re.DOTALL)
+# A letter with an accent, or an accent, which only some words of a short list have: "männlich". The
+# stand-ins are no hex digits.
+_ACCENTED = re.compile(r"[\xc0-\xd6\xd8-\xf6\xf8-\u024f\u0300-\u036f\u1e00-\u1eff]")
+# A sign here can be all that a text says: "HIV+", or "-1".
+_SIGN_AT_AN_END = re.compile(r"\A[+-]|[+-]\Z")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 _DIGIT = re.compile(r"[0-9]")
 LEGEND = (
     "d: a digit; m: a digit or letter; s: a space; a, A: letters, any number of them; x: the same "
-    "of characters that are not ASCII; *: another mark. In a text with a space or @, d and m are "
+    "of other scripts and symbols; *: another mark. In a text with a space or @, d and m are "
     f"any number too. [Aa]: 1 to {MAX_WORD} characters of these kinds"
 )
 
@@ -103,7 +108,8 @@ def _shape_of_number(number: Number) -> Shape:
 
 def shape_of_text(text: str) -> Shape:
     """The shape of a text."""
-    parts = _PART.findall(text[:MAX_READ])
+    plain = _ACCENTED.sub(lambda found: "Z" if found[0].isupper() else "z", text[:MAX_READ])
+    parts = _PART.findall(_SIGN_AT_AN_END.sub("*", plain))
     kinds = [_kind(part) for part in parts]
     if 0 < len(text) <= MAX_WORD and not _DIGIT.search(text):
         return Shape("string", 1, MAX_WORD, f"[{_kinds_of_word(kinds)}]")
