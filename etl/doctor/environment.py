@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from etl.config import Settings
 from etl.doctor.result import Result, asked
+from etl.schema import check_columns
 from etl.sqs.call_queue import MAX_CALL_THREADS
 from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
 
@@ -36,6 +37,7 @@ def results(settings: Settings, environment: Mapping[str, str]) -> Iterator[Resu
     """Make the checks, which need no network."""
     yield asked("environment.python", lambda: python(sys.version_info[:3]))
     yield asked("environment.libraries", installed_libraries)
+    yield asked("environment.columns", lambda: columns(settings))
     yield asked(
         "environment.memory", lambda: memory(settings, memory_limit(Path("/"), environment))
     )
@@ -49,6 +51,16 @@ def python(version: tuple[int, ...]) -> Result:
     if version < OLDEST_PYTHON:
         return Result("environment.python", "fail", found, "install Python 3.11 or newer")
     return Result("environment.python", "ok", found)
+
+
+def columns(settings: Settings) -> Result:
+    """Whether the configured columns can hold what a run makes.
+
+    :raises SettingsError: one of them is too narrow for any token
+    """
+    configured = settings.table.columns
+    check_columns(configured)
+    return Result("environment.columns", "ok", f"{len(configured)} columns are configured")
 
 
 def wanted_versions() -> tuple[str, dict[str, SpecifierSet]]:

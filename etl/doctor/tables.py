@@ -14,7 +14,7 @@ from etl.postgres.engine import read_only, transaction
 from etl.postgres.own_rights import problems_of_own_rights
 from etl.postgres.queries import queries
 from etl.postgres.storage import check_crash_leaves_rows
-from etl.postgres.tables import check_own_tables, check_target_exists
+from etl.postgres.tables import check_own_tables, check_target_exists, tables_of_others
 from etl.postgres.target import problems_of_load, problems_of_target
 
 CREATED_LATER = "the next run creates it, or now: etl init"
@@ -50,6 +50,9 @@ def _missing(
     """Whether a run can create what is missing."""
     if not settings.database.create_tables:
         return result_of(check, "fail", str(error))
+    if schema == "etl" and tables_of_others(connection):
+        found = f"{str(error).partition(';')[0]}, and this role is not the owner of the tables"
+        return Result(check, "fail", found, "let the owner of the tables run: etl init")
     closed = connection.execute(queries()["closed_to_creation"], {"schema": schema}).first()
     if closed is not None:
         advice = f"let the owner grant create on {closed[0]} {closed[1]}, or run: etl init"
@@ -104,9 +107,12 @@ def triggers(engine: sa.Engine, settings: Settings) -> list[Result]:
 
 def load(engine: sa.Engine, settings: Settings) -> list[Result]:
     """Whether the server plans the statement that loads a batch."""
-    with transaction(engine) as connection:
-        problems = list(problems_of_load(connection, settings.table))
-        connection.rollback()
+    try:
+        with transaction(engine) as connection:
+            problems = list(problems_of_load(connection, settings.table))
+            connection.rollback()
+    except DatabaseRefused as error:  # what a run ends with before it receives anything
+        problems = [str(error)]
     return _each("database.load", problems, "the server plans the statement of a load")
 
 

@@ -51,6 +51,17 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     _check(memory, settings, keyring)
 
 
+def check_recordable(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
+    """Check that the role may record what is left to record. Records nothing.
+
+    :raises DatabaseRefused: it may not
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(engine) as connection:
+        if not _is_all_known(_read_known(connection, settings), settings, keyring):
+            _check_rights(connection, "writable", "write")
+
+
 def check_if_reachable(
     settings: Settings, keyring: Keyring, is_stopped: Callable[[], bool] = lambda: False
 ) -> bool:

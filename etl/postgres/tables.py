@@ -155,6 +155,12 @@ def check_own_tables(connection: sa.Connection) -> None:
         raise _outdated(outdated[0])
 
 
+def tables_of_others(connection: sa.Connection) -> list[str]:
+    """Those of the job's own tables that only another role can update."""
+    names = {"names": list(_NEWEST)}
+    return list(connection.execute(queries()["tables_of_others"], names).scalars())
+
+
 def _outdated(name: str, whose: str = "") -> TableError:
     kind = "function" if _NEWEST[name] == _FUNCTION else "table"
     return TableError(

@@ -266,6 +266,13 @@ union all
 select 'schema', :schema
 where not has_schema_privilege(to_regnamespace(quote_ident(:schema)), 'create')
 
+-- tables_of_others --
+-- The job's own tables that the current role does not own, so that it cannot update them.
+select c.relname
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'etl' and c.relname = any(:names) and not pg_has_role(c.relowner, 'usage')
+
 -- read_only_source --
 -- Where it was set that transactions are read-only, unless the whole server is.
 select source from pg_settings

@@ -183,6 +183,46 @@ def test_tables_that_the_role_may_not_create_are_a_failure(
     assert "grant create on database" in found["database.own_tables"][0].advice
 
 
+@pytest.fixture
+def superuser(postgres: EmbeddedPostgres, job_engine: sa.Engine) -> Iterator[sa.Engine]:
+    """Connects to the job's database as one who may do everything."""
+    url = sa.make_url(postgres.superuser_url)
+    opened = sa.create_engine(
+        url.set(drivername="postgresql+psycopg2", database=job_engine.url.database)
+    )
+    yield opened
+    opened.dispose()
+
+
+def test_earlier_tables_of_another_owner_are_a_failure(
+    superuser: sa.Engine, job_engine: sa.Engine, ready: Settings
+) -> None:
+    """Only their owner can update them, also where this role may create new ones."""
+    do(
+        superuser,
+        "alter table etl.runs drop column seen_at cascade",
+        "alter table etl.runs owner to postgres",
+    )
+    (result,) = of_tables(job_engine, ready)["database.own_tables"]
+    assert (result.status, result.advice) == ("fail", "let the owner of the tables run: etl init")
+
+
+def test_a_server_that_refuses_the_staging_table_fails(
+    superuser: sa.Engine, job_engine: sa.Engine, ready: Settings
+) -> None:
+    """A run would meet the same."""
+    do(
+        superuser,
+        "create function refuse() returns event_trigger language plpgsql as "
+        "$$ begin raise exception 'no'; end $$",
+        "create event trigger refuse on ddl_command_start execute function refuse()",
+    )
+    try:
+        assert not_ok(of_tables(job_engine, ready)) == {"database.load": "fail"}
+    finally:
+        do(superuser, "drop event trigger refuse", "drop function refuse")
+
+
 def test_the_plan_of_a_load_leaves_nothing(job_engine: sa.Engine, ready: Settings) -> None:
     """Its transaction is rolled back, and the staging table with it."""
     committed: list[sa.Connection] = []
@@ -311,6 +351,26 @@ def of_keyring(engine: sa.Engine, settings: Settings, keys: Keyring) -> dict[str
     """The status of each check of the keyring in the database."""
     found = keyring.results(read_only(engine), settings, keys)
     return {result.check: result.status for result in found}
+
+
+@pytest.mark.parametrize(
+    ("right", "table"), [("select", "key_checks"), ("insert", "masked_columns")]
+)
+def test_a_first_use_that_a_run_may_not_read_or_record_fails(
+    right: str, table: str, job_engine: sa.Engine, engine: sa.Engine, ready: Settings
+) -> None:
+    """Unless there is nothing left to record."""
+
+    def status() -> str:
+        return next(keyring.results(read_only(job_engine), ready, KEYRING)).status
+
+    do(engine, f"revoke {right} on etl.{table} from etl")
+    assert status() == "fail"
+    do(engine, f"grant {right} on etl.{table} to etl")
+    with transaction(job_engine) as connection:
+        first_use.record(connection, ready, KEYRING)
+    do(engine, f"revoke {right} on etl.{table} from etl")
+    assert status() == ("ok" if right == "insert" else "fail")
 
 
 def test_the_keyring_is_compared_with_its_first_use(job_engine: sa.Engine, ready: Settings) -> None:

@@ -30,6 +30,19 @@ def settings(**changes: Any) -> Settings:
     return load(ROOT / "config.yaml", {"ETL_QUEUE__URL": URL}, dotted)
 
 
+def test_columns_that_no_run_could_fill_fail() -> None:
+    """A run says so before it receives anything."""
+    config = settings()
+    assert environment.columns(config).status == "ok"
+    masked = config.table.columns[2]
+    narrow = config.table.model_copy(
+        update={"columns": (masked.model_copy(update={"max_length": 10}),)}
+    )
+    config = config.model_copy(update={"table": narrow})
+    (result,) = (r for r in environment.results(config, {}) if r.check == "environment.columns")
+    assert (result.status, "set max_length to at least" in result.advice) == ("fail", True)
+
+
 @pytest.mark.parametrize(("version", "status"), [((3, 11, 2), "ok"), ((3, 10, 14), "fail")])
 def test_an_old_python_fails(version: tuple[int, ...], status: str) -> None:
     """The package asks for 3.11."""
