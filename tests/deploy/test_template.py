@@ -238,6 +238,26 @@ def test_every_alarm_does_something(alarm: str) -> None:
     assert action == {"Ref": scales.get(alarm, "Alarms")}
 
 
+def test_the_runbook_names_every_alarm_that_reaches_a_person() -> None:
+    """A person who is woken finds the cause and the command."""
+    of_people = {
+        name
+        for name, alarm in of_type("CloudWatch::Alarm").items()
+        if alarm["AlarmActions"] == [{"Ref": "Alarms"}]
+    }
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    own_sections = set(re.findall(r"^## (?!Etl)(\w+)$", runbook, re.MULTILINE))
+    shared = set(re.findall(r"\*\*(\w+)\*\*", runbook))
+    assert own_sections | shared == of_people
+
+
+def test_the_tests_that_it_names_exist() -> None:
+    """A reader of a comment finds them."""
+    named = re.findall(r"tests/[\w/]+\.py", PATH.read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_skipped_check_is_explained() -> None:
     """The reason is beside it."""
     skips = [
