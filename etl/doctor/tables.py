@@ -17,7 +17,7 @@ from etl.postgres.storage import check_crash_leaves_rows
 from etl.postgres.tables import check_own_tables, check_target_exists, tables_of_others
 from etl.postgres.target import problems_of_load, problems_of_target
 
-CREATED_LATER = "the next run creates it, or now: etl init"
+CREATED_LATER = "the next run creates what is missing, or now: etl init"
 
 
 def results(engine: sa.Engine, settings: Settings) -> Iterator[Result]:

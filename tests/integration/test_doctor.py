@@ -111,7 +111,7 @@ BROKEN: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "a function of another version": (
         ("drop function etl.remove_samples",),
         {"database.own_tables": "warn", "database.rights": "unknown"},
-        "the next run creates it",
+        "the next run creates what is missing",
     ),
     "no column": (
         ("alter table user_logins drop column locale",),
@@ -119,7 +119,9 @@ BROKEN: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
         "add it, or remove it from 'table.columns'",
     ),
     "no target": (
-        ("drop table user_logins",), {"database.target": "warn"}, "the next run creates it",
+        ("drop table user_logins",),
+        {"database.target": "warn"},
+        "the next run creates what is missing",
     ),
     "unlogged": (
         ("alter table user_logins set unlogged",),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import requires, version
 from typing import Any
@@ -120,3 +122,13 @@ def test_the_version_is_in_one_place() -> None:
     assert PROJECT["dynamic"] == ["version"]
     assert PYPROJECT["tool"]["hatch"]["version"]["path"] == "etl/version.py"
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
+def test_a_python_without_the_libraries_is_told_so() -> None:
+    """The first command in a fresh checkout is a line of help, and not a traceback."""
+    # Without the module `site` there are no installed packages.
+    command = [sys.executable, "-S", "-m", "etl", "doctor"]
+    done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "lacks the library 'click': pip install -r requirements.txt" in done.stderr
