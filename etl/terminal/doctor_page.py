@@ -23,7 +23,8 @@ _NARROW = 70  # below it, what was found has lines of its own
 def show(result: Result) -> None:
     """Print a result; the word of its status is coloured at a terminal."""
     out = output.console()
-    for number, line in enumerate(page(result, limited_width())):
+    width = limited_width() if out.is_terminal else out.width
+    for number, line in enumerate(page(result, width)):
         text = Text(line)
         if not number:
             text.stylize(STYLES[result.status], 0, len(result.status))

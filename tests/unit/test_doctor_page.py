@@ -39,6 +39,14 @@ def test_every_line_fits(result: Result, width: int) -> None:
     assert all(line.isprintable() for line in lines)
 
 
+def test_nothing_is_broken_through_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in the advice can be copied from a log, and `grep` finds a finding whole."""
+    doctor_page.show(FAIL)
+    found, advice = capsys.readouterr().out.splitlines()
+    assert found.split() == ["fail", FAIL.check, *FAIL.found.split()]
+    assert advice.split() == FAIL.advice.split()
+
+
 def test_a_text_is_broken_at_its_blanks_only() -> None:
     """No word of it is lost."""
     lines = wrapped("one two three four", 10, "> ", "  ")
