@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from docs import generate
+from docs import costs, generate
 from etl.cli import EXIT_CODES, main
 from etl.crypto.keyring import load_keyring
 from tests.chaos.planted_bugs import BUGS
@@ -207,3 +207,9 @@ def test_the_settings_page_names_the_sources_of_the_keyring() -> None:
     for variable in set(re.findall(r"ETL_KEYRING\w*", inspect.getsource(keyring))):
         assert f"`{variable}`" in page
     assert load_keyring.__doc__
+
+
+def test_the_costs_count_what_the_documents_and_the_template_count() -> None:
+    """The table is of the mode `schedule`, so the alarms that scale a service are not in it."""
+    assert f"about {costs.METRICS} for a job" in (ROOT / "docs/metrics.md").read_text()
+    assert f"7 alarms, {costs.METRICS} metrics" in (ROOT / "docs/production.md").read_text()
