@@ -122,8 +122,11 @@ def _depth(dead: DeadLetterQueue) -> Result:
         check,
         "warn",
         f"{name!r} holds {messages:,} {noun}",
-        "find the cause in the log and in 'etl history', correct it, then move them back: "
-        f"aws sqs start-message-move-task --source-arn {shlex.quote(dead.policy.dead_letter_arn)}",
+        # By default the ledger knows only the ids, and a move gives new ones.
+        "find the cause in the log and in 'etl history', and correct it; if some are loaded "
+        "already (deletes were refused), run the job once on that queue: a move would load them "
+        "twice; otherwise move them back: aws sqs start-message-move-task --source-arn "
+        f"{shlex.quote(dead.policy.dead_letter_arn)}",
     )
 
 

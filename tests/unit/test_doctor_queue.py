@@ -370,6 +370,8 @@ def test_dead_letters_are_counted(
     found = check(sqs, "queue.dead_letters")
     assert (found.status, words in found.found) == (status, True)
     assert (f"--source-arn {ARN}-dead" in found.advice) == (status == "warn")
+    # A move gives new ids, so the ledger would not know what was loaded.
+    assert ("a move would load them twice" in found.advice) == (status == "warn")
 
 
 @pytest.mark.parametrize(
