@@ -32,6 +32,8 @@ PLANTED_BUGS = {
     "a job that has succeeded": ("unless etl_run_last_success", "or etl_run_last_success"),
     "one job of two is gone": ("last_over_time(etl_run_last_end_timestamp_seconds[7d]) unless",
         "absent(etl_run_last_end_timestamp_seconds) unless"),
+    "a first run that goes on": ("absent(etl_build_info)",
+        "absent(etl_run_last_end_timestamp_seconds)"),
     "a renamed queue": ("unless ignoring (queue) ", "unless "),
     "two alerts for one failure": (" and etl_run_exit_code != 3", ""),
     "another exit code": ("etl_run_exit_code == 3", "etl_run_exit_code == 2"),
