@@ -46,12 +46,14 @@ POSTGRES = "grafana-postgresql-datasource"
 METRICS = DataSourceRef(PROMETHEUS, "${metrics}")
 DATABASE = DataSourceRef(POSTGRES, "${database}")
 
+# An array, because it may be empty: before the first run there is no job to choose, and "in ()" is
+# an error.
 NIGHTS = """\
 select started_at, job, command, stop_reason, exit_code,
        received, loaded, already_handled, quarantined, released, batches,
        extract(epoch from coalesce(finished_at, seen_at) - started_at) as seconds, version
 from etl.runs
-where $__timeFilter(started_at) and job in (${job:sqlstring})
+where $__timeFilter(started_at) and job = any(array[${job:sqlstring}]::text[])
 order by started_at desc
 limit 500"""
 
@@ -60,7 +62,7 @@ select date_trunc('day', started_at) as time,
        sum(loaded) as loaded, sum(already_handled) as "already handled",
        sum(quarantined) as quarantined, sum(released) as released
 from etl.runs
-where $__timeFilter(started_at) and job in (${job:sqlstring}) and command = 'run'
+where $__timeFilter(started_at) and job = any(array[${job:sqlstring}]::text[]) and command = 'run'
 group by 1
 order by 1"""
 
@@ -70,7 +72,7 @@ select date_trunc('day', started_at) as time,
        sum(already_handled) / nullif(sum(received), 0) as "already handled",
        sum(quarantined) / nullif(sum(received), 0) as quarantined
 from etl.runs
-where $__timeFilter(started_at) and job in (${job:sqlstring}) and command = 'run'
+where $__timeFilter(started_at) and job = any(array[${job:sqlstring}]::text[]) and command = 'run'
 group by 1
 order by 1"""
 
@@ -79,7 +81,7 @@ select failed."column", failed."check", sum(failed.messages) as messages,
        count(distinct run_id) as runs, max(started_at) as last
 from etl.runs,
      jsonb_to_recordset(failed_checks) as failed("column" text, "check" text, messages bigint)
-where $__timeFilter(started_at) and job in (${job:sqlstring})
+where $__timeFilter(started_at) and job = any(array[${job:sqlstring}]::text[])
 group by 1, 2
 order by 3 desc
 limit 100"""
