@@ -51,8 +51,8 @@ LAST_END = Metric(
 )
 EXIT_CODE = Metric(
     "etl_run_exit_code",
-    "Exit code of the last run that ended: 0 done, 1 stopped, 2 wrong usage or configuration, 3 "
-    "too many messages failed a check.",
+    "Exit code of the last run that ended: 0 done, or ended early by a signal or a limit; 1 "
+    "stopped by a problem; 2 wrong usage or configuration; 3 too many messages failed a check.",
 )
 DURATION = Metric(
     "etl_run_duration_seconds", "How long the run took, or has been going on.", "seconds"
@@ -66,7 +66,8 @@ DELIVERIES = Metric(
 )
 QUARANTINED = Metric(
     "etl_run_quarantined_messages",
-    "Messages in quarantine by the check that they failed. A message may fail several.",
+    "Messages that the run put into quarantine, by the check that they failed. A message may fail "
+    "several.",
     "messages",
     ("column", "check"),
 )

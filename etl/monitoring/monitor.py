@@ -69,7 +69,9 @@ class Monitor:
     ) -> None:
         if error is not None:
             seconds = round(time.monotonic() - self._began, 3)
-            self._tell_end(getattr(error, "exit_code", 1), seconds, _counts(self._snapshot))
+            seen = self._snapshot
+            code = getattr(error, "exit_code", 1)
+            self._tell_end(code, seconds, _counts(seen), seen.not_acknowledged)
 
     def note_queue(self, state: QueueState | None, dead_letters: DeadLetters | None) -> None:
         """Note what the queue has said of itself, if it has."""
@@ -128,7 +130,7 @@ class Monitor:
                 self._tell(seconds, _counts(self._snapshot), self._snapshot.not_acknowledged, None)
 
     def _tell_end(
-        self, exit_code: int, seconds: float, counts: Counts, not_acknowledged: int = 0
+        self, exit_code: int, seconds: float, counts: Counts, not_acknowledged: int
     ) -> None:
         with self._lock:
             if not self._has_ended:

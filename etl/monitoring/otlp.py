@@ -19,12 +19,14 @@ from etl.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
+    from requests import Response
 
 log = logging.getLogger(__name__)
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 METRICS_PATH = "v1/metrics"
+THREAD = "otlp"  # the name of the threads that send
 
 TRY_SECONDS = 1.0  # that the library tries to send, with its pauses
 # That the end of a run waits for it. A name that nobody resolves, or an answer that comes byte by
@@ -62,12 +64,14 @@ class Otlp:
         :param table: schema.table of the target
         :raises ImportError: the extra ``otel`` is not installed
         """
+        # Python prints warnings of a library where nobody has set up a handler for them.
+        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         import opentelemetry.exporter.otlp.proto.http.metric_exporter
         import opentelemetry.sdk.metrics.export  # noqa: F401  (now, and not at the end of the run)
 
-        # Its errors quote the address, which may hold a password, and whatever the server says.
-        # With a handler, Python does not print them where the program has set up none for them.
-        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith(("opentelemetry", "urllib3")):
+                logging.getLogger(name).addFilter(_is_of_others)
         self._endpoint = endpoint
         self._labels = labels
         self._table = table
@@ -75,7 +79,7 @@ class Otlp:
 
     def tell(self, samples: Sequence[Sample], *, is_last: bool) -> None:
         """Send the samples; a failure is said once, and costs the run nothing else."""
-        thread = threading.Thread(target=self._send, args=(samples,), name="otlp", daemon=True)
+        thread = threading.Thread(target=self._send, args=(samples,), name=THREAD, daemon=True)
         thread.start()
         if is_last:
             thread.join(END_SECONDS)
@@ -83,14 +87,17 @@ class Otlp:
                 self._warn("no answer")
 
     def _send(self, samples: Sequence[Sample]) -> None:
+        import requests
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
         try:
             data = metrics_data(samples, self._labels, self._table, time.time_ns())
-            exporter = OTLPMetricExporter(self._endpoint, timeout=TRY_SECONDS)
-            is_taken = exporter.export(data) is MetricExportResult.SUCCESS
-            exporter.shutdown()
+            with requests.Session() as session:
+                session.hooks["response"].append(_refuse_redirection)
+                exporter = OTLPMetricExporter(self._endpoint, timeout=TRY_SECONDS, session=session)
+                is_taken = exporter.export(data) is MetricExportResult.SUCCESS
+                exporter.shutdown()
         except Exception as error:  # noqa: BLE001  (a malformed variable; the message may quote it)
             self._warn(f"unexpected {type(error).__name__}")
             return
@@ -106,6 +113,24 @@ class Otlp:
                 what,
                 ENDPOINT,
             )
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Whether a line of the libraries is not about our requests.
+
+    Those quote headers and addresses, which may hold a password, and whatever the server says; and
+    where the program sends all logs somewhere, as in AWS Lambda, they would get there.
+    """
+    return record.threadName != THREAD
+
+
+def _refuse_redirection(answer: Response, *_: Any, **__: Any) -> None:
+    """Let a request fail that the library would take for a success: nobody has the metrics."""
+    from requests import RequestException
+
+    if 300 <= answer.status_code < 400:
+        answer.close()
+        raise RequestException
 
 
 def metrics_data(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,10 @@ class Textfile:
         from prometheus_client.parser import text_string_to_metric_families
 
         by_name = {metric.name: metric for metric in OF_THE_END}
+        found: dict[Metric, float] = {}
         try:
+            if not self._path.is_file():
+                return  # to open a named pipe would wait for whoever writes into it
             with self._path.open("rb") as file:
                 content = read_at_most(file, MAX_BYTES).decode()
             families = list(text_string_to_metric_families(content))
@@ -64,8 +68,11 @@ class Textfile:
         for family in families:
             for name, labels, value, *_ in family.samples:
                 # Not the queue: a run that was refused for its URL has another name for it.
-                if name in by_name and labels.get("job") == self._labels[0]:
-                    yield Sample(by_name[name], value)
+                is_ours = name in by_name and labels.get("job") == self._labels[0]
+                if is_ours and math.isfinite(value):
+                    # Once each, or node-exporter would refuse the file, and each later one too.
+                    found[by_name[name]] = max(value, found.get(by_name[name], value))
+        yield from (Sample(metric, value) for metric, value in found.items())
 
 
 def text(samples: Sequence[Sample], labels: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import pytest
@@ -30,7 +30,9 @@ from etl.monitoring.monitor import Monitor, queue_name
 from etl.monitoring.otlp import Otlp
 from etl.monitoring.textfile import Textfile
 from etl.runs import Counts, Summary
+from etl.sqs.queue import Queue
 from etl.version import __version__
+from etl.workers.snapshot import Snapshot
 from tests.unit.builders import ROOT
 from tests.unit.collector import attributes, serve_collector
 from tests.unit.emf_rules import check_emf
@@ -377,6 +379,36 @@ def test_the_end_of_another_job_is_not_taken_over(path: Path) -> None:
     assert ("etl_run_last_success_timestamp_seconds",) not in parsed(path)
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf"])
+def test_the_time_of_the_last_success_is_a_number(path: Path, value: str) -> None:
+    """No comparison with NaN is true, so no alert would tell that the job is silent."""
+    path.write_text(f'{metrics.LAST_SUCCESS.name}{{job="{LABELS[0]}",queue="x"}} {value}\n')
+    tell(path, Figures(end=End(1, NOW)))
+    assert ("etl_run_last_success_timestamp_seconds",) not in parsed(path)
+
+
+def test_each_sample_is_taken_over_once(path: Path) -> None:
+    """Node-exporter refuses a whole file in which one comes twice, and so would each later one."""
+    name = metrics.LAST_SUCCESS.name
+    path.write_text(
+        "".join(f'{name}{{job="{LABELS[0]}",queue="{queue}"}} {queue}\n' for queue in (5, 7, 6))
+    )
+    tell(path, Figures(end=End(1, NOW)))
+    assert [line for line in path.read_text().splitlines() if line.startswith(name)] == [
+        f'{name}{{job="{LABELS[0]}",queue="{LABELS[1]}"}} 7.0'
+    ]
+
+
+def test_a_pipe_in_the_place_of_the_file_holds_up_no_run(path: Path) -> None:
+    """To open it for reading would wait for somebody who writes."""
+    os.mkfifo(path)
+    thread = threading.Thread(target=tell, args=(path, ALL), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert parsed(path) == written(ALL)
+
+
 PARTS = st.sampled_from([*string.printable, "etl_run_exit_code", '{job="a"}', "# TYPE x gauge\n"])
 
 
@@ -501,6 +533,29 @@ def test_a_collector_that_refuses_is_said_once(
     assert "secret" not in ours[0].getMessage()
 
 
+def test_a_collector_that_has_moved_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """The library does not follow a redirection, and takes it for a success."""
+    with serve_collector(status=307) as collector:
+        Otlp(f"{collector.url}/v1/metrics", LABELS, "t").tell(ALL.samples(), is_last=True)
+    assert "did not take the metrics" in caplog.text
+
+
+def test_the_library_logs_nothing_where_others_listen_to_all_logs(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As AWS Lambda and Airflow do. It would quote headers, addresses and names of files."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "canary")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "canary")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "canary")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/canary")
+    Otlp("https://user:canary@127.0.0.1:1/", LABELS, "t").tell(ALL.samples(), is_last=True)
+    assert [record.name for record in caplog.records] == ["etl.monitoring.otlp"]
+    assert "canary" not in caplog.text
+    # What another part of the program does with OpenTelemetry is logged as before.
+    logging.getLogger("opentelemetry.util.re").warning("of another thread")
+    assert caplog.records[-1].getMessage() == "of another thread"
+
+
 @pytest.mark.parametrize(
     "variable", ["OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_HEADERS"]
 )
@@ -538,6 +593,26 @@ def test_a_library_that_is_not_installed_is_said_once(
         assert not monitor.is_on
     (record,) = caplog.records
     assert said in record.getMessage()
+
+
+def test_a_run_that_a_bug_ends_tells_what_it_could_not_delete(path: Path) -> None:
+    """And what it had counted until then."""
+    variables = {"ETL_METRICS__TEXTFILE": str(path)}
+    seen = Snapshot(received=3, loaded=3, not_acknowledged=2)
+
+    def end_by_a_bug() -> None:
+        with Monitor(config.load(ROOT / "config.yaml", variables), variables) as monitor:
+            watch = monitor.watching(None)
+            assert watch is not None
+            with watch(lambda: seen, cast("Queue", None)):
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        end_by_a_bug()
+    (line,) = (
+        line for line in path.read_text().splitlines() if "etl_run_not_acknowledged{" in line
+    )
+    assert line.endswith(" 2.0")
 
 
 def test_a_bug_in_an_output_does_not_end_the_run(
