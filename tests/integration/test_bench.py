@@ -176,6 +176,7 @@ def test_all_parts_run_when_none_is_named() -> None:
     assert parts(parser().parse_args(["mask", "--quick"])) == ["mask"]
 
 
+@pytest.mark.long
 def test_a_part_replaces_its_own_results_only(tmp_path: Path) -> None:
     """The results have ratios by key, the machine and the raw runs, and there is a report."""
     bench("--quick", "--runs", "1", "--out", str(tmp_path), "release", "mask")

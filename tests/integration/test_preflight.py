@@ -236,7 +236,9 @@ BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def needs(version: int, what: str, engine: sa.Engine) -> None:
     """Skip the test on a Postgres that does not have what it needs."""
-    if (engine.dialect.server_version_info or (0,))[0] < version:
+    with engine.connect():  # the version is known from the first connection on
+        has = (engine.dialect.server_version_info or (0,))[0]
+    if has < version:
         pytest.skip(f"{what} are new in Postgres {version}")
 
 

@@ -228,10 +228,10 @@ def test_signals_stay_as_they_are_in_another_thread() -> None:
     assert in_thread(stop) is None
 
 
-def test_the_handler_of_the_documents_runs_as_it_stands(
+def test_the_program_of_the_documents_runs_as_it_stands(
     job: Job, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the variables in the process, as in a Lambda."""
+    """With the variables in the process."""
     page = (ROOT / "docs/platforms.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     job.send(BODY)
@@ -240,4 +240,4 @@ def test_the_handler_of_the_documents_runs_as_it_stands(
         monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
     exec(compile(code, "platforms.md", "exec"), names)
-    assert names["handler"]({}, None)["loaded"] == 1
+    assert names["summary"].counts.loaded == 1

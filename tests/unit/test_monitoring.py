@@ -189,6 +189,7 @@ def test_the_lines_keep_the_rules_of_the_format() -> None:
     assert by_outcome["etl_run_deliveries"] == 1
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=40)
 @given(st.text(max_size=1100), st.text(max_size=5), st.floats(min_value=0, max_value=1e15))
 def test_the_lines_keep_the_rules_whatever_the_names_are(

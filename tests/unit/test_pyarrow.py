@@ -82,6 +82,7 @@ def pyarrow_is_only_where_it_is_expected() -> None:
         assert (run("-c", "import pyarrow", pyarrow=wanted).returncode == 0) == wanted
 
 
+@pytest.mark.long
 def test_the_stages_give_the_same_frames_with_pyarrow() -> None:
     """With lone surrogates, NUL and values of every kind in every field."""
     results = [run("-c", PROGRAM, pyarrow=pyarrow) for pyarrow in (False, True)]
