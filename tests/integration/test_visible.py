@@ -262,6 +262,7 @@ def test_what_cannot_be_seen_is_an_escape(text: str, expected: str) -> None:
     assert visible(text) == expected
 
 
+@pytest.mark.long
 def test_no_character_is_forgotten() -> None:
     """None of Unicode's characters that act or hide is left."""
     every = "".join(map(chr, range(0x110000)))

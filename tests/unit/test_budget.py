@@ -38,7 +38,7 @@ def batches_of(rows: int, messages: list[bool]) -> list[list[bool]]:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 500, 1400, 2900, 10_000])
-@pytest.mark.parametrize("good", [1500, 100_000])
+@pytest.mark.parametrize("good", [1500, 10_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_good_messages_of_the_past_do_not_pay_for_bad_ones(rows: int, good: int) -> None:
     """Half of the window is the most that gets through, however the batches are cut."""
     messages = [False] * good + [True] * 1400
