@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from etl.aws import answers
 from etl.config import QueueSettings
-from etl.errors import QueueRefused, SettingsError
-from etl.sqs.client import ANSWER_SECONDS, CONNECT_SECONDS
+from etl.errors import QueueRefused
+from etl.sqs.client import ANSWER_SECONDS, CONNECT_SECONDS, queue_url
 from etl.sqs.redrive import RedrivePolicy, read_policy
 
 if TYPE_CHECKING:
@@ -179,9 +179,7 @@ def open_questions(settings: QueueSettings, environment: Mapping[str, str]) -> Q
 
     from etl.aws.access import destination, find_access, open_client
 
-    url = (settings.url or "").strip()
-    if not url:
-        raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
+    url = queue_url(settings)
     access = find_access("sqs", environment, queue_url=url)
     config = Config(
         connect_timeout=CONNECT_SECONDS,

@@ -27,6 +27,17 @@ ANSWER_SECONDS = 10
 USER_AGENT = f"etl/{__version__}"
 
 
+def queue_url(settings: QueueSettings) -> str:
+    """Return the URL of the queue.
+
+    :raises SettingsError: there is none
+    """
+    url = (settings.url or "").strip()
+    if not url:
+        raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
+    return url
+
+
 def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue:
     """Make the queue of the settings. Calls nothing of SQS yet, but gets the credentials.
 
@@ -37,9 +48,7 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
 
     from etl.aws.access import destination, find_access, open_client
 
-    url = (settings.url or "").strip()
-    if not url:
-        raise SettingsError("no queue: set 'queue.url' in the configuration, or ETL_QUEUE__URL")
+    url = queue_url(settings)
     config = Config(
         # These two cost a fifth of the CPU of a call (bench/). Parameters are made only in
         # etl/sqs/queue.py, and botocore builds its own user agent anew for each request.
