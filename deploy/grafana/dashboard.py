@@ -46,8 +46,8 @@ POSTGRES = "grafana-postgresql-datasource"
 METRICS = DataSourceRef(PROMETHEUS, "${metrics}")
 DATABASE = DataSourceRef(POSTGRES, "${database}")
 
-# An array, because it may be empty: before the first run there is no job to choose, and "in ()" is
-# an error.
+# Before the first run there is no job to choose. An empty array is fine then, while an empty list,
+# "in ()", is a syntax error.
 NIGHTS = """\
 select started_at, job, command, stop_reason, exit_code,
        received, loaded, already_handled, quarantined, released, batches,
