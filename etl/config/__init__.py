@@ -6,6 +6,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 ``ETL_KEYRING*``, the AWS variables) and never show in a repr.
 """
 
+from etl.config.column import Column
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -26,7 +27,7 @@ from etl.config.program import (
 )
 from etl.config.settings import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
 from etl.config.sources import load
-from etl.config.table import Column, Table, quoted_if_needed
+from etl.config.table import Table, quoted_if_needed
 
 __all__ = [
     "MASKED_MESSAGE",
