@@ -33,7 +33,7 @@ def masked_frame(count: int, settings: Settings, keyring: Keyring) -> pd.DataFra
     bodies = itertools.islice(itertools.cycle(samples.bodies(POOL, SEED, bad_share=0)), count)
     received = [Message(str(uuid.uuid4()), body, "", now_ms, body_md5(body)) for body in bodies]
     frame_schema = validate.frame_schema(settings.table.columns)
-    return prepare(received, settings, frame_schema, keyring).masked
+    return prepare(received, settings, frame_schema, keyring, "run").masked
 
 
 def new_ids(frame: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from etl.frames import rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
 from etl.postgres.findings import without_personal_names
+from etl.reading.sources import values_of_messages
 from etl.sqs.message import Message
 
 
@@ -59,14 +60,18 @@ class Stored:
 
 
 def prepare(
-    messages: Sequence[Message], settings: Settings, schema: Any, keyring: Keyring
+    messages: Sequence[Message], settings: Settings, schema: Any, keyring: Keyring, run_id: str
 ) -> Batch:
-    """Read, check and mask: everything before the database."""
+    """Read, check and mask: everything before the database.
+
+    :param run_id: for a column that holds it
+    """
     envelope = settings.queue.envelope
     unknown = Counter[str]()
     raw, unreadable = extract.read(
         messages,
         settings.event_fields,
+        of_messages=values_of_messages(settings.table.columns, run_id),
         other_names=settings.other_names,
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,

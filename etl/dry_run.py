@@ -169,7 +169,7 @@ def _try_batches(
     while (messages := consumer.take()) is not None:
         # Held to the end: a message released now would be received again at once.
         findings.messages += messages
-        batch = prepare(messages, settings, schema, keyring)
+        batch = prepare(messages, settings, schema, keyring, run_id=str(uuid.uuid4()))
         rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
         findings.planned.loaded += len(rows)
         findings.planned.quarantined += batch.rejects["message_id"].nunique()

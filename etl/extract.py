@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import accumulate, repeat
 from types import MappingProxyType
@@ -24,7 +24,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from etl.frames import ABSENT, Inexact, Reject, rejects
+from etl.frames import Inexact, Reject, rejects
+from etl.reading.paths import Known, TwoValuesError, row_of
 from etl.sqs.message import Message
 
 # The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
@@ -59,18 +60,18 @@ CHECKS = (
 
 
 class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is not an event; ``check`` names the check that it failed, or that a field did."""
+    """The body is not an event; ``check`` names the check that it failed."""
 
-    def __init__(self, check: str, column: str = "message") -> None:
+    def __init__(self, check: str) -> None:
         super().__init__(check)
         self.check = check
-        self.column = column
 
 
 def read(
     messages: Sequence[Message],
     fields: Sequence[str],
     *,
+    of_messages: Mapping[str, Callable[[Message], Any]] = MappingProxyType({}),
     other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
     envelope: Literal["none", "sns"] = "none",
     unknown_fields: Literal["ignore", "reject"] = "ignore",
@@ -80,78 +81,57 @@ def read(
     """Decode the messages.
 
     :param messages: messages with distinct ids
-    :param fields: the event's fields that become columns
-    :param other_names: the other names of fields, by the name that is in *fields*
+    :param fields: paths of the event's fields that become columns
+    :param of_messages: what else becomes a column, by its name in the raw frame: a function of the
+        message
+    :param other_names: the other paths of fields, by the path that is in *fields*
     :param exact_numbers: examine the digits of every decimal number; one that a double cannot hold
         becomes ``Inexact``. This costs time, and matters to columns of type ``number`` only.
     :param unknown: counts the messages of each field that no column reads, by the field's name
-    :returns: the raw frame and the rejects. The raw frame has ``message_id``, ``SentTimestamp``
-        (milliseconds since 1970 UTC, or ``ABSENT``), then *fields* (the decoded Python values, or
-        ``ABSENT``), all object. The rejects have ``message_id``, ``column``, ``check``. Each
-        message is in one of the two, in the given order.
+    :returns: the raw frame and the rejects. The raw frame has ``message_id``, then *fields* (the
+        decoded Python values, or ``ABSENT``), then *of_messages*, all object. The rejects have
+        ``message_id``, ``column``, ``check``. Each message is in one of the two, in the given
+        order.
     """
-    known = frozenset(fields).union(*other_names.values())
-    fields_of_several_names = tuple(other_names.items())
+    known = Known(fields, other_names)
+    row = row_of(fields, other_names)
     decoder = _DECODER if exact_numbers else None
     readable: list[Message] = []
     rows: list[list[Any]] = []
-    absent = repeat(ABSENT)
     unreadable: list[Reject] = []
-    # Messages by the names of their fields, which costs less than to count each name.
-    shapes: dict[tuple[str, ...], int] = {}
+    # Messages by the names that no column reads, which costs less than to count each name.
+    unknown_names: dict[tuple[str, ...], int] = {}
     for message in messages:
         try:
             event = _event(message, envelope, decoder)
-            if not known.issuperset(event):
-                names = tuple(event)
-                shapes[names] = shapes.get(names, 0) + 1
+            if names := known.unknown_names(event):
+                unknown_names[names] = unknown_names.get(names, 0) + 1
                 if unknown_fields == "reject":
                     # The name of an unknown field also comes from outside, so it is not repeated.
                     raise Unreadable("unknown field")
-            for field, others in fields_of_several_names:
-                _read_by_any_name(event, field, others)
+            # Keeps only what the columns need of a large event.
+            rows.append(row(event))
         except Unreadable as finding:
-            unreadable.append((message.message_id, finding.column, finding.check))
+            unreadable.append((message.message_id, "message", finding.check))
+        except TwoValuesError as finding:
+            unreadable.append((message.message_id, finding.field, "two values"))
         else:
             readable.append(message)
-            # Keeps only what the columns need of a large event.
-            rows.append(list(map(event.get, fields, absent)))
     if unknown is not None:
-        for names, count in shapes.items():
-            unknown.update(dict.fromkeys(set(names) - known, count))
-    columns = {
-        "message_id": _objects([message.message_id for message in readable]),
-        "SentTimestamp": _objects([message.sent_ms for message in readable], default=ABSENT),
-    }
+        for names, count in unknown_names.items():
+            unknown.update(dict.fromkeys(names, count))
+    columns = {"message_id": _objects([message.message_id for message in readable])}
     in_columns = zip(*rows, strict=True) if rows else repeat(())
     columns |= {f: _objects(values) for f, values in zip(fields, in_columns, strict=False)}
+    for source, value_of in of_messages.items():
+        columns[source] = _objects([value_of(message) for message in readable])
     return pd.DataFrame(columns), rejects(unreadable)
 
 
-def _read_by_any_name(event: dict[str, Any], field: str, names: Sequence[str]) -> None:
-    """Put the value of a field under its first name, whichever name the event has.
-
-    A null beside a value counts as absent: a producer that sends both names may fill only one.
-
-    :raises Unreadable: two names have different values
-    """
-    present = [event[name] for name in (field, *names) if name in event]
-    values = [value for value in present if value is not None]
-    # Compared as JSON, because == does not tell 1, 1.0 and true apart.
-    if len(values) > 1 and len({_as_json(value) for value in values}) > 1:
-        raise Unreadable("two values", field)
-    if present:
-        event[field] = values[0] if values else None
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
-
-
-def _objects(values: Sequence[Any], default: Any = None) -> pd.Series[Any]:
+def _objects(values: Sequence[Any]) -> pd.Series[Any]:
     # Filled by slice, because np.array() would turn lists into a matrix.
     array = np.empty(len(values), dtype=object)
-    array[:] = values if default is None else [default if v is None else v for v in values]
+    array[:] = values
     # The dtype is given again, because pandas infers str from an object array of only str.
     return pd.Series(array, dtype=object)
 

@@ -58,7 +58,7 @@ class MaskedColumn:
 def masking_plan(table: Table) -> list[MaskedColumn]:
     """List the columns that the configuration masks."""
     return [
-        MaskedColumn(column.source, column.name, column.masking_context)
+        MaskedColumn(column.plain_name, column.name, column.masking_context)
         for column in masked_columns(table)
     ]
 

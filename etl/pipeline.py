@@ -111,7 +111,8 @@ def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
     from etl.batch import prepare
 
     try:
-        batch = prepare(messages, drain.settings, drain.schema, drain.keyring)
+        run_id = drain.share.run.run_id
+        batch = prepare(messages, drain.settings, drain.schema, drain.keyring, run_id)
         totals = _load_patiently(drain, batch)
     except Undecided as found:
         if drain.consumer.is_last:

@@ -23,6 +23,7 @@ from etl.postgres.target import check_target
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Run
 from etl.schema import check_columns
+from etl.sqs.attributes import wanted_attributes
 from etl.sqs.client import open_queue
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters
 from etl.sqs.first_answer import first_answer, until_stopped
@@ -58,7 +59,7 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], sto
     keyring = until_stopped(lambda: load_keyring(environment), stop, "Secrets Manager")
     check_columns(settings.table.columns)
     queue = until_stopped(
-        lambda: open_queue(settings.queue, environment),
+        lambda: open_queue(settings.queue, environment, wanted_attributes(settings.table)),
         stop,
         "the service that gives the AWS credentials",
     )

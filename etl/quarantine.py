@@ -53,7 +53,7 @@ def store(
     by_id = by_message(rejects)
     rejected = [messages[message_id] for message_id in by_id]
     masked = sorted(settings.masked_fields)
-    bodies = seal([m.body for m in rejected], [m.message_id for m in rejected], keyring)
+    bodies = seal([m.to_seal for m in rejected], [m.message_id for m in rejected], keyring)
     connection.execute(
         queries()["store_reject"],
         [

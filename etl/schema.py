@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
-from itertools import repeat
-from operator import is_not
 from typing import Any
 
 import sqlalchemy as sa
 
+from etl.checks.searches import (
+    Failed,
+    bad,
+    equal_to,
+    not_encodable,
+    of_other_type,
+    too_long,
+    utf8_bytes,
+    with_nul,
+)
 from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
 from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError, UsageError, nearest
 from etl.fieldtypes import TYPES, Values, utc
 from etl.frames import ABSENT
+from etl.reading.literals import literal
 
 STAGING = "etl_staging"
 DAY_MS = 24 * 3600 * 1000
 MAX_UTF8_BYTES = 4  # of one character
 
-Failed = list[int]  # positions
 Check = tuple[str, Callable[[Values], Failed]]
 
 
 def check_columns(columns: tuple[Column, ...]) -> None:
     """Check that the configured columns can be checked and stored; imports no pandas.
 
-    :raises SettingsError: a masked column is too narrow for any token
+    :raises SettingsError: a masked column is too narrow for any token, or a column's constant or
+        default fails its checks
     """
     for column in columns:
-        column_checks(column)
+        checks = column_checks(column)
+        for text in (column.constant, column.default):
+            if text is not None:
+                check_literal(column, text, checks)
+
+
+def check_literal(column: Column, text: str, checks: list[Check]) -> None:
+    """Check a constant or a default as a value of an event is checked.
+
+    :raises SettingsError: it fails; names the check
+    """
+    value = literal(column, text)
+    for name, failed in checks:
+        if failed([value]):
+            raise SettingsError(
+                f"column {column.name!r}: its 'constant' or 'default' fails the check {name!r}"
+            )
 
 
 def column_checks(column: Column) -> list[Check]:
@@ -44,21 +68,21 @@ def column_checks(column: Column) -> list[Check]:
     once.
     """
     kind = TYPES[column.type]
-    python = (int,) if column.attribute else kind.python
+    python = (int,) if column.is_time else kind.python
     checks: list[Check] = []
     if column.required:
-        checks.append(("missing", lambda values: _equal_to(ABSENT, values)))
+        checks.append(("missing", lambda values: equal_to(ABSENT, values)))
     if not column.nullable:
-        checks.append(("null", lambda values: _equal_to(None, values)))
+        checks.append(("null", lambda values: equal_to(None, values)))
     # type() instead of isinstance(), because True is an instance of int.
     allowed = frozenset((*python, type(None), type(ABSENT)))
-    checks.append(("type", lambda values: _of_other_type(values, allowed)))
-    if column.attribute:
+    checks.append(("type", lambda values: of_other_type(values, allowed)))
+    if column.is_time:
         return checks
     if python == (str,):
-        checks += [("NUL character", _with_nul), ("lone surrogate", _not_encodable)]
+        checks += [("NUL character", with_nul), ("lone surrogate", not_encodable)]
     checks += [
-        (name, lambda values, good=good: _bad(values, python, good))  # type: ignore[misc]
+        (name, lambda values, good=good: bad(values, python, good))  # type: ignore[misc]
         for name, good in kind.checks
     ]
     length = _length_check(column)
@@ -76,84 +100,8 @@ def _length_check(column: Column) -> Callable[[Values], Failed] | None:
             limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
-        return lambda values: _too_long(values, limit_bytes, _utf8_bytes, MAX_UTF8_BYTES)
-    return lambda values: _too_long(values, limit, len, 1)
-
-
-def _too_long(values: Values, limit: int, size: Callable[[str], int], most: int) -> Failed:
-    """Find the texts above the limit; a character adds *most* to the size, or less."""
-    is_short = _longest(values) * most <= limit
-    return [] if is_short else _bad(values, (str,), lambda value: size(value) <= limit)
-
-
-def _longest(values: Values) -> float:
-    """The number of characters in the longest text; infinity if a value is not text."""
-    try:
-        return max(map(len, filter(None, values)), default=0)
-    except TypeError:
-        return math.inf
-
-
-def _utf8_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-# Hardly any value fails, so the searches below first rule that out without a loop in Python.
-
-
-def _equal_to(unwanted: object, values: Values) -> Failed:
-    if all(map(is_not, values, repeat(unwanted))):
-        return []
-    return [row for row, value in enumerate(values) if value is unwanted]
-
-
-def _of_other_type(values: Values, allowed: frozenset[type]) -> Failed:
-    if allowed.issuperset(map(type, values)):
-        return []
-    return [row for row, value in enumerate(values) if type(value) not in allowed]
-
-
-def _bad(values: Values, python: tuple[type, ...], good: Callable[[Any], bool]) -> Failed:
-    if python == (str,) and _all_good(values, good):
-        return []
-    return [row for row, value in enumerate(values) if type(value) in python and not good(value)]
-
-
-def _all_good(values: Values, good: Callable[[Any], bool]) -> bool:
-    """Check each distinct text once: most columns of a batch repeat values, mostly good ones."""
-    try:
-        distinct = set(values)
-    except TypeError:  # a list or an object, which cannot be in a set
-        return False
-    distinct.discard(None)
-    return set(map(type, distinct)) <= {str} and all(map(good, distinct))
-
-
-def _all_text(values: Values) -> str:
-    """Join the texts of a column: one search of the whole can show that every text is good."""
-    try:
-        return "".join(values)
-    except TypeError:  # there are nulls, or values of other types
-        return "".join([value for value in values if type(value) is str])
-
-
-def _with_nul(values: Values) -> Failed:
-    if "\0" not in _all_text(values):
-        return []
-    return _bad(values, (str,), lambda value: "\0" not in value)
-
-
-def _not_encodable(values: Values) -> Failed:
-    # A surrogate is the only thing in a str that UTF-8 cannot encode.
-    return [] if _encodes(_all_text(values)) else _bad(values, (str,), _encodes)
-
-
-def _encodes(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return lambda values: too_long(values, limit_bytes, utf8_bytes, MAX_UTF8_BYTES)
+    return lambda values: too_long(values, limit, len, 1)
 
 
 def convert(column: Column, values: list[Any]) -> Any:
@@ -163,7 +111,7 @@ def convert(column: Column, values: list[Any]) -> Any:
     """
     # A column that is required holds no ABSENT once it is checked.
     present = values if column.required else [None if v is ABSENT else v for v in values]
-    if column.attribute:
+    if column.is_time:
         return _times(present, column.type)
     if column.type == "ip" and not column.canonical:
         return present
@@ -187,11 +135,15 @@ def masked_columns(table: Table) -> list[Column]:
 def masked_column(table: Table, name: str) -> Column:
     """The masked column of this name, or the one that is made from a field of this name.
 
-    :raises UsageError: there is none; the message names the masked fields
+    :raises UsageError: there is none, or several; the message names them
     """
-    for column in masked_columns(table):
-        if name in (column.name, *column.fields):
-            return column
+    masked = masked_columns(table)
+    found = [c for c in masked if c.name == name] or [c for c in masked if name in c.fields]
+    if len(found) > 1:
+        names = ", ".join(repr(column.name) for column in found)
+        raise UsageError(f"{name!r} is masked in several columns; name one of them: {names}")
+    if found:
+        return found[0]
     fields = [field for column in masked_columns(table) for field in column.fields]
     meant = nearest(name, [*fields, *(column.name for column in masked_columns(table))])
     way_out = f"did you mean {meant!r}?" if meant else f"masked are {', '.join(fields) or 'none'}"

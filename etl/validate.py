@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from etl.checks.searches import Failed
 from etl.config import Column
 from etl.fieldtypes import Values
 from etl.frames import rejects
-from etl.schema import Failed, column_checks, convert
+from etl.reading.cleaning import cleaned
+from etl.schema import column_checks, convert
 
 
 def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
@@ -22,7 +24,7 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
     """
     schema = pa.DataFrameSchema(
         {
-            column.source: pa.Column(
+            column.name: pa.Column(
                 object,
                 # Our own checks report absence and null by name; pandera's would stop there.
                 nullable=True,
@@ -68,7 +70,7 @@ def split(
     Columns in: ``message_id`` and every column's source, as :func:`etl.extract.read` returns them.
 
     Columns out: ``message_id``, then the configured columns in order, converted. Columns to be
-    masked have their source's name, the others their name in the table. Text is object, with None
+    masked have their ``plain_name``, the others their name in the table. Text is object, with None
     for null; numbers have pandas' nullable types.
 
     Rows: each row is either in the valid frame, or has one or more rows in the rejects
@@ -78,13 +80,19 @@ def split(
 
     :raises TypeError: the schema cannot be applied to the frame
     """
-    failures = _failures(raw.reset_index(drop=True), schema)
-    message_ids = raw["message_id"].to_numpy()
-    bad = {row for row, _, _ in failures}
-    good = raw if not bad else raw.iloc[[row for row in range(len(raw)) if row not in bad]]
-    return _converted(good, columns), rejects(
-        (message_ids[row], column, check) for row, column, check in failures
-    )
+    message_ids = raw["message_id"].tolist()
+    values = {column.name: cleaned(column, raw[column.source].tolist()) for column in columns}
+    failures = _failures(_objects(values), schema)
+    if bad := {row for row, _, _ in failures}:
+        good = [row for row in range(len(raw)) if row not in bad]
+        values = {name: [column[row] for row in good] for name, column in values.items()}
+        valid_ids = [message_ids[row] for row in good]
+    else:
+        valid_ids = message_ids
+    sources = {column.name: column.source for column in columns}
+    # Two columns of one source may fail the same check.
+    named = dict.fromkeys((message_ids[row], sources[name], why) for row, name, why in failures)
+    return _converted(valid_ids, values, columns), rejects(named)
 
 
 def _failures(raw: pd.DataFrame, schema: pa.DataFrameSchema) -> list[tuple[int, str, str]]:
@@ -107,12 +115,21 @@ def _rows(error: Any) -> Iterator[tuple[int, str, str]]:
         yield int(row), column, check
 
 
-def _converted(good: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
-    ids = good["message_id"].tolist()
+def _objects(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """A frame of object columns, in which pandas infers nothing: "NA" is a country, not a null."""
+    return pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in columns.items()})
+
+
+def _converted(
+    ids: list[str], values: dict[str, list[Any]], columns: tuple[Column, ...]
+) -> pd.DataFrame:
     data: dict[str, Any] = {"message_id": pd.Series(ids, dtype=object)}
     for column in columns:
-        values = convert(column, good[column.source].tolist())
-        name = column.source if column.mask else column.name
-        # object for lists, so that pandas infers nothing: "NA" is a country, not a null.
-        data[name] = pd.Series(values, dtype=object) if isinstance(values, list) else values
+        if column.metadata == "message_id":
+            data[column.name] = data["message_id"]
+            continue
+        converted = convert(column, values[column.name])
+        name = column.plain_name if column.mask else column.name
+        is_list = isinstance(converted, list)
+        data[name] = pd.Series(converted, dtype=object) if is_list else converted
     return pd.DataFrame(data)

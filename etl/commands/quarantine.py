@@ -119,11 +119,12 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     from etl.terminal import cells
 
     engine, keyring = options.open_with_keys(settings)
-    entry, body = open_entry(engine, keyring, settings, quarantine_id, reason)
+    entry, body, attributes = open_entry(engine, keyring, settings, quarantine_id, reason)
     if as_json:
-        lines.json_line({**entry.facts, "body": body})
+        shown = {"attributes": attributes} if attributes else {}
+        lines.json_line({**entry.facts, **shown, "body": body})
         return
-    for name, value in entry.facts.items():
+    for name, value in {**entry.facts, **attributes}.items():
         lines.say(f"{name}: {cells.full(value)}")
     lines.line(body)
 

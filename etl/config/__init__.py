@@ -15,6 +15,8 @@ from etl.config.messages import (
     QuarantineSettings,
     QueueSettings,
 )
+from etl.config.paths import Path as EventPath
+from etl.config.paths import parse as parse_path
 from etl.config.program import (
     DatabaseSettings,
     JobSettings,
@@ -35,6 +37,7 @@ __all__ = [
     "BatchSettings",
     "Column",
     "DatabaseSettings",
+    "EventPath",
     "EventSettings",
     "JobSettings",
     "LedgerSettings",
@@ -50,5 +53,6 @@ __all__ = [
     "TokenMaker",
     "UnmaskSettings",
     "load",
+    "parse_path",
     "quoted_if_needed",
 ]

@@ -16,11 +16,24 @@ class Column(ColumnReading, ColumnMasking, ColumnType, ColumnSource):
 
     @model_validator(mode="after")
     def _check_parts(self) -> Column:
-        if self.attribute and (self.type not in ("date", "timestamp") or self.mask):
+        if self.is_time and (self.type not in ("date", "timestamp") or self.mask):
             raise ValueError(
-                "a column with an 'attribute' must have type 'date' or 'timestamp' and cannot be "
-                "masked"
+                f"a column with {self.attribute or self.metadata!r} must have type 'date' or "
+                "'timestamp' and cannot be masked"
             )
+        if (
+            self.is_of_the_job
+            and not self.is_time
+            and self.constant is None
+            and (self.type not in ("text", "uuid"))
+        ):
+            raise ValueError(
+                f"a column with {self.attribute or self.metadata!r} must have type 'text'"
+            )
+        if self.mask and (self.metadata or self.constant is not None):
+            raise ValueError("only a value of an event or of its sender can be masked")
+        if self.default is not None and not self.required:
+            raise ValueError("has a 'default', so 'required: false' has no meaning; take one out")
         if not self.mask and self.context is not None:
             raise ValueError(
                 "has a 'context', which only a masked column has: write 'mask: true', or take the "
@@ -40,3 +53,13 @@ class Column(ColumnReading, ColumnMasking, ColumnType, ColumnSource):
     def masking_context(self) -> str:
         """The context that its tokens are bound to."""
         return self.context or self.source
+
+    @property
+    def plain_name(self) -> str:
+        """The name of a masked column in the valid frame, before tokens replace its values."""
+        return f"{self.name} (plain)"
+
+    @property
+    def hides_value(self) -> bool:
+        """Whether the database does not get the plain value, as an event has it."""
+        return self.mask

@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from etl.config import paths
 from etl.config.section import FIELDS_OF_THE_JOB, MAX_DAYS, Seconds, Section
+from etl.errors import shown_name
 
 
 class QueueSettings(Section):
@@ -107,8 +109,12 @@ class LedgerSettings(Section):
             raise ValueError("must be 'message_id', 'body' or 'field:<event field>'")
         if field != field.strip():
             raise ValueError("must have no space after the colon or at its end")
-        if field in FIELDS_OF_THE_JOB:
-            raise ValueError(f"field {field!r} has a name that is reserved for the job")
+        if kind == "field":
+            try:
+                path = paths.parse(field)
+            except ValueError as error:
+                raise ValueError(f"field {shown_name(field)} {error}") from None
+            return f"field:{paths.written(path, FIELDS_OF_THE_JOB)}"
         return key
 
     @property

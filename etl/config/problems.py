@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from etl.config.column import Column
 from etl.config.conversion import NULL, fields, number
 from etl.config.settings import Settings
-from etl.config.table import Column
 from etl.config.yaml_text import Place, Scalar
 from etl.errors import nearest, shown_name, suggestion
 

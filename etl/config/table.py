@@ -12,6 +12,7 @@ from etl.errors import shown_name
 
 # Every table of Postgres has columns of these names.
 SYSTEM_COLUMNS = ("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")
+MESSAGE_ID = "message_id"
 
 
 def quoted_if_needed(part: str) -> str:
@@ -19,6 +20,36 @@ def quoted_if_needed(part: str) -> str:
     if "." in part or '"' in part:
         return '"{}"'.format(part.replace('"', '""'))
     return part
+
+
+def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
+    """Check that no field is masked in one column and stored as it came in another."""
+    masked = {field: column.name for column in columns if column.mask for field in column.fields}
+    for column in columns:
+        # Commands take either name of a masked column.
+        if column.mask and masked.get(column.name, column.name) != column.name:
+            raise ValueError(
+                f"masked column {shown_name(column.name)} has the name of a field of "
+                f"{shown_name(masked[column.name])}"
+            )
+        for field in column.fields:
+            if field in masked and not column.hides_value:
+                raise ValueError(
+                    f"{shown_name(field)} is masked in column {shown_name(masked[field])}, and "
+                    f"column {shown_name(column.name)} would store it as it came"
+                )
+
+
+def _check_first_names(columns: tuple[Column, ...]) -> None:
+    """Check that columns that share a field read it by the same names, so that it has one value."""
+    readers: dict[str, tuple[str, ...]] = {}
+    for column in columns:
+        for name in column.fields:
+            if readers.setdefault(name, column.fields) != column.fields:
+                raise ValueError(
+                    f"{shown_name(name)} is read by two columns under different lists of names "
+                    "(give both the same list)"
+                )
 
 
 class Table(Section):
@@ -56,23 +87,25 @@ class Table(Section):
         if not columns:
             raise ValueError("a table needs at least one column")
         names = Counter(column.name for column in columns)
-        readers = Counter(name for c in columns for name in c.fields or (c.source,))
+        kinds: dict[str, bool] = {}
         for column in columns:
             if names[column.name] > 1:
                 raise ValueError(f"column {shown_name(column.name)} is listed twice")
-            for name in column.fields or (column.source,):
-                if readers[name] > 1:
-                    raise ValueError(f"{shown_name(name)} is read by two columns")
-            if column.name == "message_id":
-                raise ValueError("the column name 'message_id' is reserved for the job")
+            if column.name == MESSAGE_ID and column.metadata != MESSAGE_ID:
+                raise ValueError(
+                    "a column named 'message_id' can only hold the message's id: write "
+                    "'metadata: message_id', or choose another name"
+                )
             if column.name in SYSTEM_COLUMNS:
                 raise ValueError(f"the column name {column.name!r} is reserved for Postgres")
-            # In the middle of the job a frame holds the fields and the table's columns together.
-            # Besides, commands take either name of a column.
-            if column.name in readers and column.name not in (column.source, *column.fields):
+            if column.mask and names[column.plain_name]:
+                raise ValueError(f"the column name {column.plain_name!r} is reserved for the job")
+            if kinds.setdefault(column.source, bool(column.fields)) != bool(column.fields):
                 raise ValueError(
-                    f"column {shown_name(column.name)} has the name of another column's field"
+                    f"field {shown_name(column.source)} has the name of another column's source"
                 )
+        _check_first_names(columns)
+        _check_nothing_is_also_plain(columns)
         return columns
 
     @property
@@ -86,6 +119,6 @@ class Table(Section):
         return {
             field: column.name
             for column in self.columns
-            if not column.mask
+            if not column.hides_value
             for field in column.fields
         }

@@ -24,6 +24,7 @@ from etl.errors import UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import filled, queries
 from etl.postgres.tables import query_frame
+from etl.sqs.attributes import without_attributes
 from etl.sqs.message import Message
 
 # At most this many entries are handled in one transaction, and fewer if their bodies exceed the
@@ -201,12 +202,15 @@ def unseal_entries(
     return list(zip(entries, texts, strict=True))
 
 
-def as_message(entry: QuarantineEntry, body: str) -> Message:
-    """Rebuild the message of an entry as it was received."""
+def as_message(entry: QuarantineEntry, text: str) -> Message:
+    """Rebuild the message of an entry as it was received, from the text that was sealed."""
     sent_ms = None if entry.sent_at is None else round((entry.sent_at - _EPOCH) / _MILLISECOND)
     # A damaged message stays damaged: its right MD5 is no longer known.
     damaged = any(reason["check"] == "MD5 of body" for reason in entry.reasons)
-    return Message(entry.message_id, body, "", sent_ms, "" if damaged else None)
+    body, attributes = without_attributes(text)
+    return Message(
+        entry.message_id, body, "", sent_ms, "" if damaged else None, attributes=attributes
+    )
 
 
 def superseded(connection: sa.Connection, ids: Sequence[int], run_id: str) -> set[str]:

@@ -177,7 +177,7 @@ def _replay(
         for entry, body in unsealed
         if body is not None and tried[entry.message_id] is entry
     ]
-    batch = prepare(messages, settings, schema, keyring)
+    batch = prepare(messages, settings, schema, keyring, run.run_id)
     batch_id = BatchId(run.run_id, number)
     claimed: set[str] = set()
 

@@ -17,12 +17,13 @@ from etl.operations.entries import (
     unseal_entries,
 )
 from etl.postgres.engine import transaction
+from etl.sqs.attributes import Attributes, without_attributes
 
 
 def open_entry(
     engine: sa.Engine, keyring: Keyring, settings: Settings, quarantine_id: int, reason: str
-) -> tuple[QuarantineEntry, str]:
-    """Return the entry, and its body as it was received.
+) -> tuple[QuarantineEntry, str, Attributes]:
+    """Return the entry, and its body and attributes as they were received.
 
     :raises UsageError: no entry has this id, it belongs to another job, or its body is gone
     :raises UnmaskError: the keyring cannot open it
@@ -41,7 +42,7 @@ def open_entry(
         raise UnmaskError(
             f"entry {quarantine_id} was not sealed by this keyring for this message, or was changed"
         )
-    return entry, body
+    return entry, *without_attributes(body)
 
 
 def _why_not_open(engine: sa.Engine, quarantine_id: int) -> str:

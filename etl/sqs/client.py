@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from etl.config import QueueSettings
 from etl.errors import SettingsError
+from etl.sqs.attributes import Wanted
 from etl.sqs.call_queue import MAX_CALL_THREADS
 from etl.sqs.calls import Calls
 from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
@@ -38,10 +39,13 @@ def queue_url(settings: QueueSettings) -> str:
     return url
 
 
-def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue:
+def open_queue(
+    settings: QueueSettings, environment: Mapping[str, str], wanted: Wanted | None = None
+) -> Queue:
     """Make the queue of the settings. Calls nothing of SQS yet, but gets the credentials.
 
     :param environment: has the AWS variables
+    :param wanted: the attributes of a message that the job reads
     :raises SettingsError: there is no queue URL, or it or the AWS configuration cannot be used
     """
     from botocore.config import Config
@@ -65,7 +69,7 @@ def open_queue(settings: QueueSettings, environment: Mapping[str, str]) -> Queue
     client = open_client(access, config)
     if settings.transport == "curl":
         client = over_curl(client, access)
-    return Queue(Calls(client, destination(access, client, "SQS")), url)
+    return Queue(Calls(client, destination(access, client, "SQS")), url, wanted)
 
 
 def over_curl(client: Any, access: Access) -> Any:

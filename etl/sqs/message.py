@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from etl.sqs.attributes import Attributes, Wanted, read_attributes, with_attributes
+
 Item = TypeVar("Item")
 
 CALL_ENTRIES = 10  # SQS takes at most ten entries in a batch call, and returns at most ten messages
@@ -29,6 +31,7 @@ class Message:
     # ApproximateReceiveCount, this receive included; 0 if SQS did not say.
     receive_count: int = field(default=0, repr=False)
     group: str | None = field(default=None, repr=False)  # MessageGroupId, of a FIFO queue
+    attributes: Attributes | None = field(default=None, repr=False)  # those that the job reads
     _is_damaged: bool | None = field(default=None, init=False, repr=False)
 
     @property
@@ -53,6 +56,11 @@ class Message:
         return len(self.body.encode("utf-8", "surrogatepass"))
 
     @property
+    def to_seal(self) -> str:
+        """What the quarantine keeps of the message, sealed."""
+        return with_attributes(self.body, self.attributes)
+
+    @property
     def handle(self) -> Handle:
         """What acknowledges or releases the message."""
         return Handle(self.message_id, self.receipt_handle)
@@ -68,8 +76,8 @@ class Handle(NamedTuple):
         return f"Handle(message_id={self.message_id!r})"
 
 
-def read_message(entry: Any) -> Message:
-    """Make a message of an entry of SQS's answer."""
+def read_message(entry: Any, wanted: Wanted | None = None) -> Message:
+    """Make a message of an entry of SQS's answer, with the wanted attributes."""
     attributes = entry.get("Attributes") or {}
     body = entry.get("Body")
     return Message(
@@ -80,6 +88,7 @@ def read_message(entry: Any) -> Message:
         md5=entry.get("MD5OfBody"),
         receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
         group=attributes.get("MessageGroupId"),
+        attributes=read_attributes(entry, wanted) if wanted else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from etl.aws import answers
 from etl.errors import QueueRefused
+from etl.sqs.attributes import Wanted
 from etl.sqs.message import Handle, Message, in_tens, read_message
 from etl.sqs.redrive import RedrivePolicy, read_policy
 
@@ -55,13 +56,23 @@ class QueueState:
 class Queue:
     """One SQS queue. Safe to use from several threads, as botocore's clients are."""
 
-    def __init__(self, calls: Caller, url: str) -> None:
+    def __init__(self, calls: Caller, url: str, wanted: Wanted | None = None) -> None:
         """Make calls about one queue.
 
         :param calls: makes a call of SQS, by the name of botocore's method
+        :param wanted: attributes to ask for besides those that the program itself needs
         """
         self._calls = calls
         self.url = url
+        self._wanted = wanted
+        names = FIFO_ATTRIBUTES if self.is_fifo else SYSTEM_ATTRIBUTES
+        of_sqs = list(dict.fromkeys([*names, *wanted.of_sqs.values()])) if wanted else names
+        self._attributes: dict[str, Any] = {
+            "MessageSystemAttributeNames": of_sqs,
+            "AttributeNames": of_sqs,
+        }
+        if wanted and wanted.of_sender:
+            self._attributes["MessageAttributeNames"] = list(wanted.of_sender.values())
 
     @property
     def is_fifo(self) -> bool:
@@ -116,16 +127,14 @@ class Queue:
         :raises QueueRefused: no such queue, or no permission
         :raises QueueUnavailable: SQS does not answer for now, or too many messages are in flight
         """
-        names = FIFO_ATTRIBUTES if self.is_fifo else SYSTEM_ATTRIBUTES
         answer = self._calls(
             "receive_message",
             QueueUrl=self.url,
             MaxNumberOfMessages=limit,
             WaitTimeSeconds=wait_seconds,
-            MessageSystemAttributeNames=names,
-            AttributeNames=names,
+            **self._attributes,
         )
-        return [read_message(entry) for entry in answer.get("Messages", [])]
+        return [read_message(entry, self._wanted) for entry in answer.get("Messages", [])]
 
     def deduplicates_by_content(self) -> bool:
         """Whether this FIFO queue takes two equal bodies for one message by itself.

@@ -150,16 +150,16 @@ def test_a_readable_message_keeps_its_python_values() -> None:
     """Nothing is coerced: the frame holds the values that json decoded."""
     values = {"user_id": 7, "app_version": 2.5, "device_type": True, "ip": None, "locale": [1, 2]}
     raw, _ = extract.read([message(json.dumps(values))], FIELDS)
-    got = raw.drop(columns=["message_id", "SentTimestamp"]).iloc[0].to_dict()
+    got = raw.drop(columns="message_id").iloc[0].to_dict()
     assert got == {**values, "device_id": ABSENT}
     assert type(got["device_type"]) is bool
 
 
-def test_the_frame_has_the_id_and_the_time_first() -> None:
+def test_the_frame_has_the_id_first_and_what_is_not_in_the_event_last() -> None:
     """The raw frame has these columns, all of dtype object."""
-    raw, _ = extract.read([message(event(), 4)], FIELDS)
-    assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
-    assert (raw["message_id"].item(), raw["SentTimestamp"].item()) == ("m4", SENT_MS)
+    raw, _ = extract.read([message(event(), 4)], FIELDS, of_messages={"sent": lambda m: m.sent_ms})
+    assert list(raw.columns) == ["message_id", *FIELDS, "sent"]
+    assert (raw["message_id"].item(), raw["sent"].item()) == ("m4", SENT_MS)
     assert set(raw.dtypes.astype(str)) == {"object"}
 
 
@@ -202,8 +202,8 @@ def test_a_body_that_is_no_notification_is_unreadable_when_one_is_expected(body:
 
 def test_no_messages_give_empty_frames_with_their_columns() -> None:
     """An empty batch gives empty frames, so later stages need no special case."""
-    raw, unreadable = extract.read([], FIELDS)
-    assert list(raw.columns) == ["message_id", "SentTimestamp", *FIELDS]
+    raw, unreadable = extract.read([], FIELDS, of_messages={"sent": lambda m: m.sent_ms})
+    assert list(raw.columns) == ["message_id", *FIELDS, "sent"]
     assert list(unreadable.columns) == ["message_id", "column", "check"]
 
 

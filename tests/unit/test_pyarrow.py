@@ -21,6 +21,7 @@ from etl import config, dry_run, extract, fingerprints, load, mask, quarantine, 
 from etl.batch import prepare
 from etl.crypto.keyring import Keyring
 from etl.frames import rejects
+from etl.reading.sources import values_of_messages
 from etl.validate import frame_schema
 from etl.terminal import output
 from tests.unit.builders import EVENT, ROOT, event, message
@@ -44,9 +45,11 @@ out = {}
 batches = {"all": bodies, "good": [event()], "bad": ["{"], "surrogate": [bodies[2]]}
 for name, chosen in batches.items():
     messages = [message(body, number) for number, body in enumerate(chosen)]
-    raw, unreadable = extract.read(messages, settings.event_fields)
+    raw, unreadable = extract.read(
+        messages, settings.event_fields, of_messages=values_of_messages(columns, "run")
+    )
     valid, invalid = validate.split(raw, frame_schema(columns), columns)
-    batch = prepare(messages, settings, frame_schema(columns), KEYRING)
+    batch = prepare(messages, settings, frame_schema(columns), KEYRING, "run")
     kept = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
     frames = [raw, unreadable, valid, invalid, batch.masked, batch.rejects, kept,
               pd.concat([kept, kept])]

@@ -17,7 +17,7 @@ LAYERS = (
     "version errors text config logs backoff",
     "aws",
     "crypto",
-    "frames fieldtypes schema sqs",
+    "frames fieldtypes checks schema sqs reading",
     "postgres",
     "extract validate mask load ledger fingerprints quarantine runs analysis",
     "report preflight batch pipeline",

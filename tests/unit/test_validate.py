@@ -22,6 +22,8 @@ from etl.crypto.tokens import longest_value, token_length
 from etl.errors import SettingsError
 from etl.fieldtypes import TYPES, pack_version
 from etl.frames import ABSENT, Inexact
+from etl.reading.sources import values_of_messages
+from etl.sqs.message import Message
 from etl.validate import frame_schema
 from tests.unit.builders import EVENT, ROOT, SENT_MS, columns, event, message
 
@@ -29,8 +31,15 @@ from tests.unit.builders import EVENT, ROOT, SENT_MS, columns, event, message
 def split(*bodies: str, of: tuple[Column, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read and check bodies."""
     of = of or columns()
-    fields = [c.field for c in of if c.field]
-    raw, unreadable = extract.read([message(b, i) for i, b in enumerate(bodies)], fields)
+    return split_messages([message(b, i) for i, b in enumerate(bodies)], of)
+
+
+def split_messages(
+    messages: list[Message], of: tuple[Column, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read and check messages."""
+    fields = list(dict.fromkeys(c.source for c in of if c.fields))
+    raw, unreadable = extract.read(messages, fields, of_messages=values_of_messages(of, "run"))
     assert unreadable.empty
     return validate.split(raw, frame_schema(of), of)
 
@@ -43,15 +52,15 @@ def converted(kind: str, value: Any, **more: Any) -> list[Any]:
 
 
 def test_a_good_event_becomes_a_row_of_table_values() -> None:
-    """Until they are masked, masked columns have their source's name."""
+    """Until they are masked, masked columns have a name of their own."""
     valid, rejects = split(event())
     assert rejects.empty
     assert valid.iloc[0].to_dict() == {
         "message_id": "m0",
         "user_id": EVENT["user_id"],
         "device_type": "android",
-        "ip": "199.172.111.135",
-        "device_id": "593-47-5928",
+        "masked_ip (plain)": "199.172.111.135",
+        "masked_device_id (plain)": "593-47-5928",
         "locale": "RU",
         "app_version": 2_003_000,
         "create_date": dt.datetime.fromtimestamp(SENT_MS / 1000, dt.UTC).date(),
@@ -121,9 +130,7 @@ def test_a_message_of_another_shape_misses_every_field() -> None:
 
 def test_a_message_without_a_time_is_a_reject() -> None:
     """A message without SentTimestamp is rejected, because create_date has no other source."""
-    of = columns()
-    raw, _ = extract.read([message(event(), sent_ms=None)], [c.field for c in of if c.field])
-    _, rejects = validate.split(raw, frame_schema(of), of)
+    _, rejects = split_messages([message(event(), sent_ms=None)], columns())
     assert rejects.iloc[0].tolist() == ["m0", "SentTimestamp", "missing"]
 
 
@@ -151,10 +158,8 @@ def test_one_null_integer_leaves_its_neighbours_integers() -> None:
 
 def test_the_utc_date_is_that_of_the_sent_timestamp() -> None:
     """The time zone of the machine does not matter."""
-    of = columns()
     last = int(dt.datetime(2024, 2, 29, 23, 59, 59, 999000, dt.UTC).timestamp() * 1000)
-    raw, _ = extract.read([message(event(), sent_ms=last)], [c.field for c in of if c.field])
-    valid, _ = validate.split(raw, frame_schema(of), of)
+    valid, _ = split_messages([message(event(), sent_ms=last)], columns())
     assert valid["create_date"].item() == dt.date(2024, 2, 29)
 
 

@@ -1,0 +1,1 @@
+"""What is checked of the values of a column."""

@@ -1,0 +1,1 @@
+"""How an event is taken out of a message, and values out of an event."""

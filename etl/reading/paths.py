@@ -1,0 +1,127 @@
+"""Values at the places of an event that the configuration names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
+from types import MappingProxyType
+from typing import Any
+
+from etl.config import EventPath, parse_path
+from etl.frames import ABSENT
+
+Event = dict[str, Any]
+Row = Callable[[Event], list[Any]]
+
+
+class TwoValuesError(Exception):
+    """The names of one field have different values in an event; ``field`` is the first name."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+def at(event: Any, path: EventPath) -> Any:
+    """The value at a path; ABSENT if there is none, as where something on the way is null."""
+    for step in path:
+        if isinstance(step, str):
+            if type(event) is not dict or step not in event:
+                return ABSENT
+        elif type(event) is not list or step >= len(event):
+            return ABSENT
+        event = event[step]
+    return event
+
+
+def row_of(
+    fields: Sequence[str], other_names: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Row:
+    """Make the function that takes the values of *fields* out of an event, ABSENT for absent ones.
+
+    :param fields: paths
+    :param other_names: further paths of a field, by its first; see :func:`_at_any`
+    """
+    paths = {field: parse_path(field) for field in fields}
+    if not other_names and all(len(path) == 1 for path in paths.values()):
+        names: list[Any] = [path[0] for path in paths.values()]
+        # Without a loop in Python: this is the usual case.
+        return lambda event: list(map(event.get, names, repeat(ABSENT)))
+    getters: list[Callable[[Event], Any]] = [
+        partial(_at_any, field=field, paths=[path, *map(parse_path, other_names[field])])
+        if field in other_names
+        else partial(at, path=path)
+        for field, path in paths.items()
+    ]
+    return lambda event: [get(event) for get in getters]
+
+
+def _at_any(event: Event, *, field: str, paths: Sequence[EventPath]) -> Any:
+    """The value of a field by whichever of its names the event has.
+
+    A null beside a value counts as absent: a producer that sends both names may fill only one.
+
+    :raises TwoValuesError: two names have different values
+    """
+    present = [value for path in paths if (value := at(event, path)) is not ABSENT]
+    values = [value for value in present if value is not None]
+    # Compared as JSON, because == does not tell 1, 1.0 and true apart.
+    if len(values) > 1 and len({_as_json(value) for value in values}) > 1:
+        raise TwoValuesError(field)
+    if values:
+        return values[0]
+    return None if present else ABSENT
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+class Known:
+    """The fields that are read, and which names of an event are none of them."""
+
+    def __init__(self, fields: Sequence[str], other_names: Mapping[str, Sequence[str]]) -> None:
+        self._within: dict[str | int, Any] = {}
+        self._is_whole = False
+        for name in [*fields, *(name for names in other_names.values() for name in names)]:
+            self._add(parse_path(name))
+        self._names = frozenset(self._within)
+        self._is_flat = not any(self._within.values())
+
+    def _add(self, path: EventPath) -> None:
+        if not path:
+            self._is_whole = True
+            return
+        node = self._within
+        for number, step in enumerate(path, 1):
+            # An empty node is read as a whole, and stays so.
+            is_new = step not in node
+            below = node.setdefault(step, {})
+            if number == len(path):
+                below.clear()
+            elif not below and not is_new:
+                return
+            node = below
+
+    def unknown_names(self, event: Event) -> tuple[str, ...]:
+        """The names that nothing reads; those within an object are written as a path.
+
+        Within a list they are not looked for.
+        """
+        if self._is_whole or (self._is_flat and self._names.issuperset(event)):
+            return ()
+        if self._is_flat:
+            return tuple(name for name in event if name not in self._names)
+        return tuple(_unknown(event, self._within, ""))
+
+
+def _unknown(event: Event, known: dict[str | int, Any], before: str) -> list[str]:
+    found = []
+    for name, value in event.items():
+        if name not in known:
+            found.append(before + name)
+        elif known[name] and type(value) is dict:
+            found += _unknown(value, known[name], f"{before}{name}.")
+    return found

@@ -1,0 +1,81 @@
+"""The attributes of a message that a job reads besides its body.
+
+SQS gives some itself, such as ``SenderId``; others come from the sender. In the quarantine they are
+sealed together with the body: NUL, which no body can have, stands between them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from etl.config import Table
+
+Attributes = Mapping[str, Any]  # values by the names that the raw frame gives them
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,37})")
+_SEPARATOR = "\0"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which attributes to ask for: their names by the names that the raw frame gives them."""
+
+    of_sqs: Mapping[str, str] = field(default_factory=dict)
+    of_sender: Mapping[str, str] = field(default_factory=dict)
+
+
+def wanted_attributes(table: Table) -> Wanted | None:
+    """The attributes that the columns of a table read; None if there are none."""
+    columns = table.columns
+    of_sqs = {c.source: c.attribute for c in columns if c.attribute and not c.is_sent_time}
+    of_sender = {c.source: c.message_attribute for c in columns if c.message_attribute}
+    return Wanted(of_sqs, of_sender) if of_sqs or of_sender else None
+
+
+def read_attributes(entry: Any, wanted: Wanted) -> Attributes:
+    """Take the wanted attributes from an entry of SQS's answer; one that is missing is left out.
+
+    A number of the sender's becomes an int if it is one, and what is binary becomes base64.
+    """
+    of_sqs = entry.get("Attributes") or {}
+    of_sender = entry.get("MessageAttributes") or {}
+    found = {key: of_sqs[name] for key, name in wanted.of_sqs.items() if name in of_sqs}
+    for key, name in wanted.of_sender.items():
+        if name in of_sender:
+            found[key] = _value(of_sender[name])
+    return found
+
+
+def _value(attribute: Any) -> Any:
+    kind = str(attribute.get("DataType", ""))
+    if kind.startswith("Binary"):
+        value = attribute.get("BinaryValue", "")
+        # botocore decodes it, libcurl does not.
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+    text = attribute.get("StringValue", "")
+    return int(text) if kind.startswith("Number") and _INTEGER.fullmatch(text) else text
+
+
+def with_attributes(body: str, attributes: Attributes | None) -> str:
+    """The text that is sealed of a message; its body alone if the job reads no attribute."""
+    if not attributes:
+        return body
+    return f"{json.dumps(dict(attributes))}{_SEPARATOR}{body}"
+
+
+def without_attributes(text: str) -> tuple[str, Attributes]:
+    """Undo :func:`with_attributes`: the body and the attributes."""
+    before, separator, body = text.partition(_SEPARATOR)
+    if separator:
+        try:
+            attributes = json.loads(before)
+        except ValueError:
+            attributes = None
+        if isinstance(attributes, dict):
+            return body, attributes
+    return text, {}
