@@ -86,7 +86,7 @@ def merge(
     """
     ids = list(message_ids)
     names = [column.name for column in table.columns]
-    staging = sa.table(STAGING, sa.column("message_id"), *map(sa.column, names))
+    staging = sa.table(STAGING, *map(sa.column, dict.fromkeys(["message_id", *names])))
     wanted = sa.select(*(staging.c[name] for name in names))
     # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")

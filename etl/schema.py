@@ -187,7 +187,8 @@ def staging_table(table: Table) -> sa.Table:
         STAGING,
         sa.MetaData(),
         sa.Column("message_id", sa.Text),
-        *table_columns(table.columns),
+        # The target may have a column of this name, which holds the same.
+        *(column for column in table_columns(table.columns) if column.name != "message_id"),
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
     )

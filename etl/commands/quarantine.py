@@ -111,8 +111,8 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
     Before the body is shown, a row in etl.unmask_audit records who asked, when and why. If that
     row cannot be written, nothing is shown. Needs the keyring.
 
-    The body is one line: line breaks and other characters that cannot be seen are escapes. The
-    exact text is in the output of --json.
+    The body is one line, with escapes for line breaks and what cannot be seen, after a line for
+    each attribute that the job reads. The exact text is in the output of --json.
     """
     settings = options.load_settings(config_path)
     from etl.operations.show import open_entry
@@ -124,9 +124,10 @@ def quarantine_show(config_path: Path, reason: str, quarantine_id: int, as_json:
         shown = {"attributes": attributes} if attributes else {}
         lines.json_line({**entry.facts, **shown, "body": body})
         return
-    for name, value in {**entry.facts, **attributes}.items():
+    for name, value in entry.facts.items():
         lines.say(f"{name}: {cells.full(value)}")
-    lines.line(body)
+    for line in [*(f"{name}: {cells.full(v)}" for name, v in attributes.items()), body]:
+        lines.line(line)
 
 
 @quarantine.command(
