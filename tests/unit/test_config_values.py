@@ -41,16 +41,18 @@ WORDS = ["0100", "10:00", "no", "off", "y", "2024", "1.10", "2024-01-01", "1_000
 @pytest.mark.parametrize("word", WORDS)
 def test_a_name_is_taken_as_it_is_written(tmp_path: Path, word: str) -> None:
     """In every place for a text, and from a variable too."""
+    # A dot in the name of a field leads into an object, unless it is in quotes.
+    field = f"'\"{word}\"'" if "." in word else word
     text = (
         f"job: {{name: {word}}}\nqueue: {{url: {word}}}\nreport: {{entity: {word}}}\n"
         f"table:\n  schema: {word}\n  name: {word}\n  indexes: [[{word}]]\n"
-        f"  columns: [{{name: {word}, field: [{word}, x], context: {word}, type: text, "
+        f"  columns: [{{name: {word}, field: [{field}, x], context: {word}, type: text, "
         "mask: true}]\n"
     )
     settings = load(tmp_path, text)
     (column,) = settings.table.columns
     names = [settings.job.name, settings.queue.url, settings.report.entity, column.name]
-    names += [settings.table.schema_name, settings.table.name, column.context, column.source]
+    names += [settings.table.schema_name, settings.table.name, column.context, column.source.strip('"')]
     assert {*names, *settings.table.indexes[0]} == {word}
     given = load(tmp_path, TABLE, ETL_JOB__NAME=word, ETL_TABLE__NAME=word, ETL_QUEUE__URL=word)
     assert {given.job.name, given.table.name, given.queue.url} == {word}
@@ -320,7 +322,7 @@ MERGES = "a: &a0 {x: 1}\n" + "".join(
          "column 'a' is listed twice (config.yaml line 3, config.yaml line 5)"),
         (("table:\n  columns:\n  - {name: a, field: a, type: ip}\n"
          "  - {name: b, field: [c, a], type: ip}\n"),
-         "'a' is read by two columns (config.yaml line 3, config.yaml line 4)"),
+         "(give both the same list) (config.yaml line 3, config.yaml line 4)"),
         ("queue: é".encode("latin-1"), "cannot read 'config.yaml': not text in UTF-8"),
         (TABLE + "5: 1\n", "unknown section '5'"),
         (TABLE + "~: 1\n", "unknown section '~'"),
