@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from etl import extract, fingerprints, ledger, load, mask, validate
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.frames import rejects
+from etl.frames import Note, rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
 from etl.postgres.findings import without_personal_names
@@ -32,6 +32,7 @@ class Batch:
     # By message id; empty if ``ledger.key`` is message_id.
     fingerprints: dict[str, fingerprints.Fingerprints]
     unknown_fields: Counter[str | None]  # messages by field that no column reads, see extract.py
+    notes: Counter[Note]  # messages by what was changed or warned of, see validate.py
 
     @property
     def deliveries(self) -> int:
@@ -87,13 +88,15 @@ def prepare(
         other_names=settings.other_names.get(settings.ledger.field or "", ()),
         envelope=envelope,
     )
-    valid, invalid = validate.split(raw, schema, settings.table.columns)
+    notes = Counter[Note]()
+    valid, invalid = validate.split(raw, schema, settings.table.columns, notes)
     return Batch(
         messages={message.message_id: message for message in messages},
         masked=mask.columns(valid, keyring, mask.masking_plan(settings.table)),
         rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
         fingerprints=keys,
         unknown_fields=without_personal_names(unknown, len(messages)),
+        notes=notes,
     )
 
 

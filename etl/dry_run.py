@@ -145,6 +145,7 @@ def dry_run(
         counts=Counts(received=consumer.received, released=consumer.released),
         would=findings.planned,
         reasons=reasons(findings.released.checks),
+        notes=reasons(findings.released.notes),
         stop_reason=reason,
         seconds=round(time.monotonic() - began, 3),
         work_seconds=round(consumer.workload.work.seconds, 3),
@@ -173,7 +174,7 @@ def _try_batches(
         rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
         findings.planned.loaded += len(rows)
         findings.planned.quarantined += batch.rejects["message_id"].nunique()
-        found = Findings(check_counts(batch.rejects), batch.unknown_fields)
+        found = Findings(check_counts(batch.rejects), batch.unknown_fields, batch.notes)
         findings.released = findings.released.plus(found)
         findings.first_rows.append(rows.head(show_rows))
         for message in messages:

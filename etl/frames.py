@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REJECT_COLUMNS = ["message_id", "column", "check"]
 
 Reject = tuple[str, str, str]  # message_id, column, check
+Note = tuple[str, str]  # column, what was changed or warned of, without a reject
 
 
 class Absent(Enum):

@@ -169,6 +169,7 @@ def _finish(
         run_id=this_run.run_id,
         counts=result.totals.counts,
         reasons=reasons(result.totals.findings.checks),
+        notes=reasons(result.totals.findings.notes),
         stop_reason=result.stop_reason,
         seconds=round(time.monotonic() - began, 3),
         work_seconds=round(result.work.seconds, 3),

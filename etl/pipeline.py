@@ -132,7 +132,7 @@ def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
 
 def _note_released(drain: Drain, batch: Batch, rejects: pd.DataFrame) -> None:
     """Note what the messages of a batch have that goes back to the queue."""
-    findings = Findings(quarantine.check_counts(rejects), batch.unknown_fields)
+    findings = Findings(quarantine.check_counts(rejects), batch.unknown_fields, batch.notes)
     drain.totals = drain.totals.plus(Totals(released_findings=findings))
 
 
@@ -207,6 +207,7 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
         )
         outcomes = quarantine.outcomes(batch.messages, stored.loaded, stored.rejects)
         drain.budget.check(outcomes, stored.rejects)
-        findings = Findings(quarantine.check_counts(stored.rejects), batch.unknown_fields)
+        checks = quarantine.check_counts(stored.rejects)
+        findings = Findings(checks, batch.unknown_fields, batch.notes)
         drain.share.run.add(connection, counts, findings)
         note(Totals(counts, findings, batches=1))

@@ -90,6 +90,7 @@ class Summary:
     run_id: str
     counts: Counts
     reasons: dict[str, int] = field(default_factory=dict)  # "column: check" -> messages
+    notes: dict[str, int] = field(default_factory=dict)  # "column: note" -> messages
     stop_reason: str = ""
     seconds: float = 0.0
     # Of the seconds: those in which a message was being received, loaded or deleted; and those in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandera.pandas as pa
 from etl.checks.searches import Failed
 from etl.config import Column
 from etl.fieldtypes import Values
-from etl.frames import rejects
+from etl.frames import Note, rejects
 from etl.reading.cleaning import cleaned
 from etl.schema import column_checks, convert
 
@@ -63,7 +64,10 @@ def _over_series(failed: Callable[[Values], Failed]) -> Callable[[Any], Any]:
 
 
 def split(
-    raw: pd.DataFrame, schema: pa.DataFrameSchema, columns: tuple[Column, ...]
+    raw: pd.DataFrame,
+    schema: pa.DataFrameSchema,
+    columns: tuple[Column, ...],
+    notes: Counter[Note] | None = None,  # noqa: ARG001  (for what cleans and what warns)
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the rows that pass every check from those that do not.
 
@@ -78,6 +82,7 @@ def split(
 
     Errors: none for a bad value. pandera's errors carry values, so they do not leave this module.
 
+    :param notes: gets what was changed or warned of without a reject, by source and note
     :raises TypeError: the schema cannot be applied to the frame
     """
     message_ids = raw["message_id"].tolist()

@@ -47,6 +47,7 @@ class RunRecord:
     problem: str | None
     failed_checks: list[dict[str, Any]]  # column, check, messages, released
     unknown_fields: list[dict[str, Any]]  # name, messages; no name: names that may be personal
+    notes: list[dict[str, Any]]  # column, note, messages: changed or warned of, without a reject
     version: str
     config_hash: str
     host: str

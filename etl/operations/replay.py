@@ -39,7 +39,7 @@ from etl.operations.entries import (
 )
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
-from etl.postgres.findings import Check, Findings
+from etl.postgres.findings import Findings
 from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
@@ -76,7 +76,7 @@ def replay(
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
     try:
         with signs_of_life(settings.database, run.run_id):
-            checks = _replay_pages(settings, engine, keyring, run, selection)
+            findings = _replay_pages(settings, engine, keyring, run, selection)
     except EtlError as error:
         with contextlib.suppress(EtlError):
             _finish(run, engine, error.stop_reason, str(error), error.exit_code)
@@ -85,7 +85,8 @@ def replay(
     return Summary(
         run_id=run.run_id,
         counts=counts,
-        reasons=quarantine.reasons(checks),
+        reasons=quarantine.reasons(findings.checks),
+        notes=quarantine.reasons(findings.notes),
         stop_reason=REPLAYED,
         seconds=(seconds := round(time.monotonic() - began, 3)),
         work_seconds=seconds,
@@ -104,10 +105,10 @@ def _finish(
 
 def _replay_pages(
     settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, selection: Selection
-) -> Counter[Check]:
-    """Replay all entries, page by page; returns how many messages stay, by check."""
+) -> Findings:
+    """Replay all entries, page by page; returns what was found, of the checks those that stay."""
     schema = frame_schema(settings.table.columns)
-    checks = Counter[Check]()
+    findings = Findings()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:
             entries = read_open(connection, page, lock=True)
@@ -115,8 +116,9 @@ def _replay_pages(
             masked = Counter(tuple(entry.masked_fields) for entry in entries)
             ever_masked = jobs.masked_fields(connection, settings.job_name)
             _check_masking(settings, masked, ever_masked)
-            checks.update(_replay(connection, settings, schema, keyring, run, number, entries))
-    return checks
+            found = _replay(connection, settings, schema, keyring, run, number, entries)
+            findings = findings.plus(found)
+    return findings
 
 
 def _check_masking(
@@ -168,8 +170,8 @@ def _replay(
     run: Run,
     number: int,
     entries: list[QuarantineEntry],
-) -> Counter[Check]:
-    """Replay one page in the caller's transaction; returns how many messages stay, by check."""
+) -> Findings:
+    """Replay one page in the caller's transaction; returns what its messages had."""
     unsealed = unseal_entries(entries, keyring)
     tried = _entries_to_try(unsealed)
     messages = [
@@ -200,8 +202,9 @@ def _replay(
         received=len(entries), loaded=loaded, already_handled=handled, quarantined=quarantined
     )
     checks = quarantine.check_counts(stored.rejects)
-    run.add(connection, counts, Findings(checks, batch.unknown_fields))
-    return checks
+    findings = Findings(checks, batch.unknown_fields, batch.notes)
+    run.add(connection, counts, findings)
+    return findings
 
 
 def _entries_to_try(

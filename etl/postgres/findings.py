@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from etl.frames import Note
 from etl.postgres.queries import queries
 
 MAX_NAMES = 50  # of unknown fields, of one batch and of one run
@@ -30,19 +31,22 @@ Check = tuple[str, str]  # column, check
 
 @dataclass(frozen=True)
 class Findings:
-    """Failed checks, and fields that no column reads, each with its number of messages."""
+    """What the messages had, each with the number of messages."""
 
-    checks: Counter[Check] = field(default_factory=Counter)
-    unknown_fields: Counter[str | None] = field(default_factory=Counter)  # None: names not kept
+    checks: Counter[Check] = field(default_factory=Counter)  # that failed
+    # Fields that no column reads; None: names that are not kept.
+    unknown_fields: Counter[str | None] = field(default_factory=Counter)
+    notes: Counter[Note] = field(default_factory=Counter)  # changed or warned of, without a reject
 
     def __bool__(self) -> bool:
-        return bool(self.checks or self.unknown_fields)
+        return bool(self.checks or self.unknown_fields or self.notes)
 
     def plus(self, other: Findings) -> Findings:
         """Add two findings."""
         return Findings(
             self.checks + other.checks,
             self.unknown_fields + other.unknown_fields,
+            self.notes + other.notes,
         )
 
     def add_to_run(
@@ -66,12 +70,17 @@ class Findings:
         fields = [
             {"name": name, "messages": messages} for name, messages in self.unknown_fields.items()
         ]
+        notes = [
+            {"column": column, "note": note, "messages": messages}
+            for (column, note), messages in self.notes.items()
+        ]
         connection.execute(
             queries()["add_findings"],
             {
                 "run_id": run_id,
                 "failed_checks": json.dumps(checks),
                 "unknown_fields": json.dumps(fields),
+                "notes": json.dumps(notes),
                 "max_names": MAX_NAMES,
             },
         )

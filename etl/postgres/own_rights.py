@@ -12,7 +12,7 @@ from etl.postgres.columns import quoted
 from etl.postgres.queries import queries
 
 _COUNTS = "received loaded already_handled quarantined released batches"
-_FINDINGS = "failed_checks unknown_fields"
+_FINDINGS = "failed_checks unknown_fields notes"
 # The columns that each statement of a run names, see etl/sql/queries.sql. DELETE names none. A
 # right may be granted on the table or on these columns; etl/sql/roles.sql grants the tables.
 RIGHTS = {

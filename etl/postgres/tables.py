@@ -31,7 +31,7 @@ _NEWEST = {
     "job_columns": "registered_at",
     "ledger": "job_id",
     "quarantine": "is_sample",
-    "runs": "seen_at",
+    "runs": "notes",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
     "masked_columns": "first_used_at",

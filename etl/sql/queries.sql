@@ -163,6 +163,15 @@ set failed_checks = (
             ) as summed
             group by 1
         ) as kept
+    ),
+    notes = (
+        select coalesce(jsonb_agg(summed order by messages desc, "column", note), '[]')
+        from (
+            select "column", note, sum(messages) as messages
+            from jsonb_to_recordset(notes || cast(:notes as jsonb))
+                as found ("column" text, note text, messages bigint)
+            group by 1, 2
+        ) as summed
     )
 where run_id = :run_id
 
@@ -227,7 +236,7 @@ select cast(run_id as text) as run_id, job, command, {state} as state, started_a
        seen_at, cast(extract(epoch from now() - seen_at) as float) as seconds_since_seen,
        cast(extract(epoch from coalesce(finished_at, seen_at) - started_at) as float) as seconds,
        received, loaded, already_handled, quarantined, released, batches,
-       stop_reason, exit_code, problem, failed_checks, unknown_fields, version, config_hash, host
+       stop_reason, exit_code, problem, failed_checks, unknown_fields, notes, version, config_hash, host
 from etl.runs
 where run_id = cast(:run_id as uuid)
 

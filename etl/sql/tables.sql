@@ -163,6 +163,10 @@ alter table etl.runs
 -- Set afterwards, so that earlier runs show no sign of life.
 alter table etl.runs alter column seen_at set default now();
 
+-- What was changed in the values of a run's messages, or warned of, without a reject: [{"column": ...,
+-- "note": ..., "messages": ...}, ...], the most frequent first. The batches add to it.
+alter table etl.runs add column if not exists notes jsonb not null default '[]';
+
 -- Entries that are only a sample: some messages of the batch that the quarantine's budget refused. The
 -- messages themselves are still in the queue. Each budget stop of a job replaces the job's sample. The
 -- job's role may not delete from the quarantine, so this function deletes with its owner's rights.

@@ -36,6 +36,7 @@ def page(run: RunRecord, width: int = 80) -> Iterator[str]:
         yield from _labelled(label, text, width)
     yield from _counts(run)
     yield from _section("failed checks", map(_check, run.failed_checks), width)
+    yield from _section("changed or warned of, and not rejected", map(_note, run.notes), width)
     yield from _section("fields that no column reads", map(_unknown, run.unknown_fields), width)
     if run.quarantine:
         states = (f"{count:>11,}  {state}" for state, count in run.quarantine.items())
@@ -111,6 +112,10 @@ def _counts(run: RunRecord) -> Iterator[str]:
 def _check(check: dict[str, Any]) -> str:
     released = f" ({check['released']:,} of them released)" if check["released"] else ""
     return f"{check['messages']:>11,}  {check['column']}: {check['check']}{released}"
+
+
+def _note(note: dict[str, Any]) -> str:
+    return f"{note['messages']:>11,}  {note['column']}: {note['note']}"
 
 
 def _unknown(unknown: dict[str, Any]) -> str:

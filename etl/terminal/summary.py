@@ -27,19 +27,19 @@ def print_summary(result: Summary) -> None:
     _print_counts(out, result.counts)
     for line in _facts(result):
         out.print(Text(f"  {line}"))
-    if result.reasons:
-        import pandas as pd
-
-        reasons = pd.DataFrame(
-            {
-                "failed check": pd.Series(list(result.reasons), dtype=object),
-                "messages": list(result.reasons.values()),
-            }
-        )
-        out.print()
-        output.frame(reasons, "failed checks; a message may fail several")
+    _print_table(out, result.reasons, "failed check", "failed checks; a message may fail several")
+    _print_table(out, result.notes, "note", "changed or warned of, and not rejected")
     if advice := next_step(result):
         out.print(Text.assemble(("next:", "bold"), f" {advice}"))
+
+
+def _print_table(out: Console, messages: dict[str, int], what: str, title: str) -> None:
+    if messages:
+        import pandas as pd
+
+        named = pd.Series(list(messages), dtype=object)
+        out.print()
+        output.frame(pd.DataFrame({what: named, "messages": list(messages.values())}), title)
 
 
 def _print_counts(out: Console, counts: Counts) -> None:

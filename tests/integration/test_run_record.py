@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,9 +28,10 @@ from etl.operations.entries import Selection
 from etl.operations.run_ids import find_run
 from etl.postgres import sign_of_life
 from etl.postgres.engine import driver_url, open_engine
+from etl.postgres.findings import Findings
 from etl.postgres.sign_of_life import give_sign_of_life, signs_of_life
 from etl.postgres.tables import create_tables
-from etl.runs import Run
+from etl.runs import Counts, Run
 from etl.sqs.limits import Stop
 from tests.conftest import ROOT, Job
 from tests.integration.waiting import wait_until
@@ -84,6 +86,23 @@ def test_a_run_keeps_the_names_of_fields_that_no_column_reads(job: Job) -> None:
     job.run(**TAKES_ALL)
     (unknown,) = record(job, "unknown_fields")
     assert unknown == [{"name": "ip_address", "messages": 6}, {"name": None, "messages": 2}]
+
+
+def test_the_batches_of_a_run_add_to_its_notes(job: Job) -> None:
+    """The most frequent comes first."""
+    settings = config.load(ROOT / "config.yaml", job.environment)
+    create_tables(job.engine, settings.table)
+    run = Run(str(uuid.uuid4()), "hash")
+    run.start(job.engine, settings)
+    for number in (1, 2):
+        notes = Counter({("ip", "max"): 1, ("locale", "in"): number})
+        with job.engine.begin() as connection:
+            run.add(connection, Counts(), Findings(notes=notes))
+    assert record(job, "notes")[0] == read(job).notes
+    assert read(job).notes == [
+        {"column": "locale", "note": "in", "messages": 3},
+        {"column": "ip", "note": "max", "messages": 2},
+    ]
 
 
 def read(job: Job, **changes: Any) -> RunRecord:

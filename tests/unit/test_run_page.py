@@ -47,6 +47,7 @@ def record(**changes: Any) -> RunRecord:
         "problem": None,
         "failed_checks": [],
         "unknown_fields": [],
+        "notes": [],
         "version": "1.0",
         "config_hash": "0",
         "host": "worker-1",
@@ -215,6 +216,7 @@ FULL = record(
         {"column": "ip", "check": "missing", "messages": 200_000, "released": 100_000},
         {"column": "message", "check": "JSON", "messages": 1, "released": 0},
     ],
+    notes=[{"column": "locale", "note": "in", "messages": 12}],
     unknown_fields=[
         {"name": "ip_address", "messages": 200_000},
         {"name": None, "messages": 3},
@@ -246,6 +248,9 @@ run 3d7c2f5e-8f9a-4b6e-9a54-2d5a0c1b7e11
 failed checks
     200,000  ip: missing (100,000 of them released)
           1  message: JSON
+
+changed or warned of, and not rejected
+         12  locale: in
 
 fields that no column reads
     200,000  ip_address

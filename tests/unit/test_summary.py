@@ -54,6 +54,14 @@ def test_the_failed_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[-1] == "next: look at the rejects: etl quarantine list"
 
 
+def test_notes_are_listed_apart_from_the_failed_checks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing has to be done about them."""
+    noted = replace(ENDED, counts=Counts(), reasons={}, notes={"locale: in": 12})
+    lines = printed(noted, capsys).splitlines()
+    assert ["locale:", "in", "12"] in [line.split() for line in lines]
+    assert not any("failed" in line or line.startswith("next") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

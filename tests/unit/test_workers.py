@@ -184,12 +184,17 @@ def test_what_any_worker_released_is_in_the_totals() -> None:
     workers = [worker("quarantine budget", exit_code=3) for _ in range(2)]
     for number, each in enumerate(workers, 1):
         assert each.result is not None
-        released = Findings(Counter({("ip", "type"): number}), Counter({"new": number, None: 1}))
+        released = Findings(
+            Counter({("ip", "type"): number}),
+            Counter({"new": number, None: 1}),
+            Counter({("ip", "max"): number}),
+        )
         each.result = replace(each.result, totals=Totals(released_findings=released))
     nothing: Any = None
     total = sum_results(workers, NoRow("run", "hash"), nothing, Stop(), None)
     assert total.totals.released_findings.checks == {("ip", "type"): 3}
     assert total.totals.released_findings.unknown_fields == {"new": 3, None: 2}
+    assert total.totals.released_findings.notes == {("ip", "max"): 3}
 
 
 SCRIPT = f"""
