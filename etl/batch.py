@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from etl import extract, fingerprints, ledger, load, mask, validate
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
+from etl.fieldtypes import needs_exact_numbers
 from etl.frames import Note, rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
@@ -76,7 +77,7 @@ def prepare(
         other_names=settings.other_names,
         envelope=envelope,
         unknown_fields=settings.event.unknown_fields,
-        exact_numbers=any(column.type == "number" for column in settings.table.columns),
+        exact_numbers=any(map(needs_exact_numbers, settings.table.columns)),
         unknown=unknown,
     )
     keys, unidentified = fingerprints.make(

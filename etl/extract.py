@@ -2,8 +2,8 @@
 
 Decoding is strict where Python's json module is not. NaN and Infinity, equal keys, nesting that
 would exhaust the stack, and integers of thousands of digits are each refused under a name of their
-own. A decimal number that loses digits as a double is marked. Values are checked later, but on
-these same Python values, before any of them could change in an array of one type.
+own. Values are checked later, but on these same Python values, before any of them could change in
+an array of one type.
 
 This is one file because the fast way to read a body must agree with the strict one, rule by rule.
 """
@@ -11,11 +11,9 @@ This is one file because the fast way to read a body must agree with the strict 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from itertools import accumulate, repeat
 from types import MappingProxyType
 from typing import Any, Literal
@@ -24,17 +22,13 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from etl.frames import Inexact, Reject, rejects
+from etl.frames import Real, Reject, rejects
 from etl.reading.paths import Known, TwoValuesError, row_of
 from etl.sqs.message import Message
 
 # The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
 # the result would fit no column.
 MAX_INTEGER_DIGITS = 1000
-
-# A double holds every decimal number of 15 digits (DBL_DIG in C), and none of more than 767.
-DOUBLE_DIGITS = 15
-MAX_DOUBLE_DIGITS = 767
 
 # The depth that exhausts the parser's stack differs between Python versions; this limit does not.
 MAX_NESTING = 100
@@ -85,8 +79,8 @@ def read(
     :param of_messages: what else becomes a column, by its name in the raw frame: a function of the
         message
     :param other_names: the other paths of fields, by the path that is in *fields*
-    :param exact_numbers: examine the digits of every decimal number; one that a double cannot hold
-        becomes ``Inexact``. This costs time, and matters to columns of type ``number`` only.
+    :param exact_numbers: keep the text of every number that is not an integer, as a ``Real``. This
+        costs time, and matters to some types only, see ``needs_exact_numbers``.
     :param unknown: counts the messages of each field that no column reads, by the field's name
     :returns: the raw frame and the rejects. The raw frame has ``message_id``, then *fields* (the
         decoded Python values, or ``ABSENT``), then *of_messages*, all object. The rejects have
@@ -224,29 +218,6 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _decimal(text: str) -> float:
-    value = float(text)
-    # A short text without an exponent has few digits, and is neither too large nor too small.
-    if len(text) <= DOUBLE_DIGITS + 1 and "e" not in text and "E" not in text:
-        return value
-    return value if _is_exact(text, value) else Inexact(value)
-
-
-def _is_exact(text: str, value: float) -> bool:
-    """Whether a double, written with as many digits as the text has, is the same number.
-
-    So 0.1 is exact, although its double is not a tenth: no digit is lost.
-    """
-    if math.isinf(value):
-        return True  # not a matter of digits
-    digits = text.lower().partition("e")[0].lstrip("-").replace(".", "").strip("0")
-    if not value or not digits:
-        return not digits
-    if len(digits) > MAX_DOUBLE_DIGITS:
-        return False
-    return Decimal(text) == Decimal(format(value, f".{len(digits) - 1}e"))
-
-
 def _constant(_name: str) -> float:
     raise Unreadable("NaN or Infinity")
 
@@ -258,5 +229,5 @@ _DECODER = json.JSONDecoder(
     object_pairs_hook=_pairs,
     parse_int=_integer,
     parse_constant=_constant,
-    parse_float=_decimal,
+    parse_float=Real,
 )

@@ -33,8 +33,13 @@ class Absent(Enum):
 ABSENT = Absent.ABSENT
 
 
-class Inexact(float):
-    """The nearest double to a number of an event that has more digits than a double can hold."""
+class Real(float):
+    """A number of an event that is not written as an integer: the nearest double, and its text."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 def time_text(time: pd.Timestamp, zone: str = "") -> str:

@@ -17,6 +17,7 @@ from etl.config import LoadSettings, Table
 from etl.frames import rejects
 from etl.postgres import bisection
 from etl.postgres.bisection import Trial
+from etl.postgres.columns import staged_values
 from etl.postgres.insertion import copy_rows, insert_rows
 from etl.schema import STAGING, staging_table, target_table
 
@@ -86,8 +87,12 @@ def merge(
     """
     ids = list(message_ids)
     names = [column.name for column in table.columns]
-    staging = sa.table(STAGING, *map(sa.column, dict.fromkeys(["message_id", *names])))
-    wanted = sa.select(*(staging.c[name] for name in names))
+    # The target is asked once for each connection, whose info is a dict of its own.
+    known, key = connection.info, ("staged values", table.full_name, table.columns)
+    if key not in known:
+        known[key] = staged_values(connection, table)
+    values: list[sa.ColumnElement[Any]] = [sa.literal_column(value) for value in known[key]]
+    wanted = sa.select(*values).select_from(sa.table(STAGING))
     # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
 

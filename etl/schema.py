@@ -22,7 +22,7 @@ from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
 from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError, UsageError, nearest
-from etl.fieldtypes import TYPES, Values, utc
+from etl.fieldtypes import Values, field_type, utc
 from etl.frames import ABSENT
 from etl.reading.literals import literal
 
@@ -67,7 +67,7 @@ def column_checks(column: Column) -> list[Check]:
     number. A check passes any value that an earlier check has refused, so a row lists each fault
     once.
     """
-    kind = TYPES[column.type]
+    kind = field_type(column)
     python = (int,) if column.is_time else kind.python
     checks: list[Check] = []
     if column.required:
@@ -85,7 +85,7 @@ def column_checks(column: Column) -> list[Check]:
         (name, lambda values, good=good: bad(values, python, good))  # type: ignore[misc]
         for name, good in kind.checks
     ]
-    length = _length_check(column)
+    length = _length_check(column) if column.mask or python == (str,) else None
     return [*checks, ("length", length)] if length else checks
 
 
@@ -113,9 +113,7 @@ def convert(column: Column, values: list[Any]) -> Any:
     present = values if column.required else [None if v is ABSENT else v for v in values]
     if column.is_time:
         return _times(present, column.type)
-    if column.type == "ip" and not column.canonical:
-        return present
-    return TYPES[column.type].convert(present)
+    return field_type(column).convert(present)
 
 
 def _times(milliseconds: list[int | None], kind: str) -> list[Any]:
@@ -198,6 +196,4 @@ def sql_type(column: Column) -> sa.types.TypeEngine[Any]:
     """The type that the database stores. A token is text, whatever it was made from."""
     if column.mask:
         return sa.String(column.max_length) if column.max_length else sa.Text()
-    if column.type == "ip" and not column.canonical and not column.max_length:
-        return sa.Text()  # inet would store every notation of an address as the same value
-    return TYPES[column.type].sql(column.max_length)
+    return field_type(column).sql

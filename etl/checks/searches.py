@@ -11,7 +11,7 @@ from itertools import repeat
 from operator import is_not
 from typing import Any
 
-from etl.fieldtypes import Values
+from etl.fieldtypes import Values, encodes
 
 Failed = list[int]  # positions
 
@@ -84,12 +84,4 @@ def with_nul(values: Values) -> Failed:
 def not_encodable(values: Values) -> Failed:
     """Find the texts with a lone surrogate, which UTF-8 cannot encode."""
     # A surrogate is the only thing in a str that UTF-8 cannot encode.
-    return [] if _encodes(_all_text(values)) else bad(values, (str,), _encodes)
-
-
-def _encodes(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return [] if encodes(_all_text(values)) else bad(values, (str,), encodes)

@@ -47,6 +47,10 @@ class Column(ColumnReading, ColumnMasking, ColumnType, ColumnSource):
             )
         if self.mask and self.type not in ("text", "ip"):
             raise ValueError("only a column of type 'text' or 'ip' can be masked")
+        if self.array and (self.mask or not (self.fields or self.constant is not None)):
+            raise ValueError("has 'array', which only a field that is not masked can have")
+        if self.format and self.is_time:
+            raise ValueError("has a 'format', which a time of the job does not have")
         return self
 
     @property

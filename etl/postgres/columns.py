@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from etl.config import Column, Table
 from etl.postgres.queries import queries, quote_name
@@ -13,19 +14,57 @@ from etl.postgres.queries import queries, quote_name
 # The types by name in the catalogue that hold every value of a configured type exactly, apart from
 # those with a length or a precision.
 _EXACT = {
-    "ip": ("inet",),
+    "ip": ("inet", "cidr"),
     "version": ("int4", "int8", "float8"),
+    "smallint": ("int2", "int4", "int8", "float4", "float8"),
     "integer": ("int4", "int8", "float8"),
     "bigint": ("int8",),
     "number": ("float8",),
     "boolean": ("bool",),
-    "date": ("date",),
+    "date": ("date", "timestamp"),
+    "time": ("time",),
     "timestamp": ("timestamptz",),
+    "datetime": ("timestamp",),
+    "uuid": ("uuid",),
+    "bytes": ("bytea",),
+    "json": ("jsonb",),
 }
 _TEXT = ("text", "varchar", "citext")
+_UUID_CHARACTERS = 36
 # Decimal digits of the whole numbers of a type.
-_DIGITS = {"version": 10, "integer": 10, "bigint": 19}
+_DIGITS = {"version": 10, "smallint": 5, "integer": 10, "bigint": 19}
+# Digits of which a type holds every whole number.
+_WHOLE_NUMBERS = {"int2": 4, "int4": 9, "int8": 18, "float4": 6, "float8": 15}
+_CLOCKS = ("time", "timestamp", "timestamptz")
 _MICROSECONDS = 6
+_TEXT_CAST = "cast(cast({} as text) as {})"
+# How a column is converted in which no session's time zone may matter.
+_IN_UTC = {
+    ("timestamp", "timestamp"): "{} at time zone 'UTC'",
+    ("timestamptz", "datetime"): "{} at time zone 'UTC'",
+    ("date", "timestamp"): "cast({} as timestamp) at time zone 'UTC'",
+}
+# The type to configure for a type of the catalogue.
+_CONFIGURED = {
+    "text": "text",
+    "varchar": "text",
+    "citext": "text",
+    "inet": "ip",
+    "cidr": "ip",
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "float8": "number",
+    "numeric": "decimal",
+    "bool": "boolean",
+    "date": "date",
+    "time": "time",
+    "timestamp": "datetime",
+    "timestamptz": "timestamp",
+    "uuid": "uuid",
+    "bytea": "bytes",
+    "jsonb": "json",
+}
 
 
 def existing_columns(connection: sa.Connection, table: Table) -> dict[str, Any]:
@@ -68,28 +107,96 @@ def _problem(
         )
     if _can_hold(found, column, wanted):
         return None
-    return f"is {found.written.upper()}, but the configuration says {wanted}; change one of the two"
+    sql = wanted.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    configured = _configured(found, column)
+    write = f"write '{configured}', or " if configured else ""
+    template = _TEXT_CAST if column.array else _IN_UTC.get((found.type, column.type), _TEXT_CAST)
+    using = template.format(quoted(column.name), sql)
+    return (
+        f"is {found.written.upper()}, but the configuration says {sql}; {write}run: {alter} type "
+        f"{sql} using {using}"
+    )
+
+
+def _configured(found: Any, column: Column) -> str:
+    """What to write in the configuration for the column as it is; empty if there is nothing."""
+    name, modifier = found.element or found.type, found.modifier
+    kind = "text" if found.is_enum else _CONFIGURED.get(name, "")
+    # Tokens are text, and an attribute is a time.
+    if not kind or column.mask or column.is_of_the_job or (found.element and kind == "json"):
+        return ""
+    more = ""
+    if name == "varchar" and modifier >= 0:
+        more = f", max_length: {modifier - 4}"
+    elif name == "numeric" and modifier >= 0:
+        digits, scale = _precision_and_scale(modifier)
+        if not 0 <= scale <= digits:
+            return ""
+        more = f", precision: {digits}, scale: {scale}"
+    elif name in _CLOCKS and 0 <= modifier < _MICROSECONDS:
+        return ""
+    return f"type: {kind}{more}{', array: true' if found.element else ''}"
 
 
 def _can_hold(found: Any, column: Column, wanted: sa.types.TypeEngine[Any]) -> bool:
     """Whether a column can hold every value of the configured one exactly."""
-    # A modifier is a length or a precision; below 0 there is none.
+    if column.array != (found.element is not None):
+        return False
+    name = found.element or found.type
+    if isinstance(wanted, sa.ARRAY):
+        wanted = wanted.item_type
+    # A modifier is a length or a precision, of each element of an array; below 0 there is none.
     modifier = found.modifier
     if isinstance(wanted, sa.String):
-        # The catalogue counts 4 more than the characters.
-        is_wide = wanted.length is not None and modifier - 4 >= wanted.length
-        return found.type in _TEXT and (modifier < 0 or is_wide)
-    if found.type == "numeric" and column.type in _DIGITS:
-        return modifier < 0 or _whole_digits(modifier) >= _DIGITS[column.type]
-    if found.type == "timestamptz" and 0 <= modifier < _MICROSECONDS:
+        if found.is_enum:
+            return column.type == "text" and not column.mask
+        return name in _TEXT and (modifier < 0 or _is_wide(modifier, wanted.length))
+    if column.type == "uuid" and name in _TEXT:
+        return modifier < 0 or _is_wide(modifier, _UUID_CHARACTERS)
+    if column.type == "decimal":
+        return _can_hold_decimal(name, modifier, column)
+    if name == "numeric" and column.type in _DIGITS:
+        digits, scale = _precision_and_scale(modifier)
+        return modifier < 0 or (scale >= 0 and digits - scale >= _DIGITS[column.type])
+    if name in _CLOCKS and 0 <= modifier < _MICROSECONDS and column.type != "date":
         return False
-    return found.type in _EXACT[column.type]
+    return name in _EXACT[column.type]
 
 
-def _whole_digits(modifier: int) -> int:
+def _is_wide(modifier: int, characters: int | None) -> bool:
+    # The catalogue counts 4 more than the characters.
+    return characters is not None and modifier - 4 >= characters
+
+
+def _can_hold_decimal(name: str, modifier: int, column: Column) -> bool:
+    if name == "numeric" and modifier < 0:
+        return True
+    if column.precision is None:
+        return False
+    decimals = column.scale or 0
+    if name == "numeric":
+        digits, scale = _precision_and_scale(modifier)
+        return scale >= decimals and digits - scale >= column.precision - decimals
+    return not decimals and column.precision <= _WHOLE_NUMBERS.get(name, 0)
+
+
+def _precision_and_scale(modifier: int) -> tuple[int, int]:
     # 4 more than the precision times 65,536 plus the scale, which has 11 bits with its sign.
     precision, scale = (modifier - 4) >> 16, (modifier - 4) & 0x7FF
-    return precision - scale if scale < 1024 else 0
+    return precision, scale if scale < 1024 else scale - 2048
+
+
+def staged_values(connection: sa.Connection, table: Table) -> list[str]:
+    """The SQL of each column's value in the staging table, as the target takes it."""
+    names = {column.name for column in table.columns if column.type == "text" and not column.mask}
+    found = existing_columns(connection, table).values() if names else ()
+    # Postgres itself turns no text into an enum, unless it is a constant.
+    casts = {c.name: c.written for c in found if c.is_enum and c.name in names}
+    quoted_names = {column.name: quoted(column.name) for column in table.columns}
+    return [
+        f"cast({value} as {casts[name]})" if name in casts else value
+        for name, value in quoted_names.items()
+    ]
 
 
 def quoted(*names: str) -> str:

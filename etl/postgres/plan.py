@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from etl.config import Table
+from etl.postgres.columns import staged_values
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
 
@@ -40,7 +41,9 @@ def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
     """
     names = ", ".join(quote_name(column.name) for column in table.columns)
     target = quote_name(table.schema_name, table.name)
-    statement = f"insert into {target} ({names}) select {names} from {staging}"  # noqa: S608
+    # In a text, a colon would begin a parameter.
+    values = ", ".join(staged_values(connection, table)).replace(":", "\\:")
+    statement = f"insert into {target} ({names}) select {values} from {staging}"  # noqa: S608
     return _plan(connection, table, statement)
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from etl.config import Column
 from etl.errors import SettingsError
-from etl.fieldtypes import TYPES
-
-_WORDS = {"true": True, "false": False}
+from etl.fieldtypes import field_type
+from etl.frames import Real
 
 
 def literal(column: Column, text: str) -> Any:
@@ -17,16 +16,14 @@ def literal(column: Column, text: str) -> Any:
 
     :raises SettingsError: the column's type has no such value
     """
-    python = TYPES[column.type].python
+    python = field_type(column).python
     if python == (str,):
         return text
-    if python == (bool,) and text in _WORDS:
-        return _WORDS[text]
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=Real)
     except (ValueError, RecursionError):
         value = None
-    if type(value) in (int, float) and bool not in python:
+    if type(value) in python:
         return value
     raise SettingsError(
         f"column {column.name!r}: its 'constant' or 'default' is not of type {column.type!r}"

@@ -51,6 +51,8 @@ with recursive part as (
 )
 select part.attnum as number, cast(part.attname as text) as name, cast(t.typname as text) as type, part.modifier,
        format_type(part.type_oid, part.modifier) as written, part.not_null, part.has_default,
+       t.typtype = 'e' or coalesce(element.typtype = 'e', false) as is_enum,
+       cast(element.typname as text) as element,
        part.attidentity = 'a' as always_identity, part.attgenerated <> '' as generated,
        has_column_privilege(part.attrelid, part.attnum, 'insert') as may_insert,
        -- Its default takes a number from a sequence, which needs a right of its own.
@@ -65,6 +67,7 @@ select part.attnum as number, cast(part.attname as text) as name, cast(t.typname
            limit 1
        ) as closed_sequence
 from part join pg_type t on t.oid = part.type_oid
+left join pg_type element on element.oid = t.typelem and t.typcategory = 'A' and t.typarray = 0
 where t.typtype <> 'd'
 order by part.attnum
 

@@ -468,9 +468,9 @@ BUGS = (
     ),
     Bug(
         "rounds a number that a double cannot hold",
-        "etl/extract.py",
-        "    return value if _is_exact(text, value) else Inexact(value)\n",
-        "    return value\n",
+        "etl/fieldtypes/numbers.py",
+        "    return type(value) is not Real or _keeps_digits(value.text, value)\n",
+        "    return True\n",
         (f"{VALUES}::test_a_value_that_the_type_cannot_hold_exactly_is_a_reject",),
     ),
     Bug(

@@ -20,8 +20,8 @@ from etl import extract, validate
 from etl.config import Column
 from etl.crypto.tokens import longest_value, token_length
 from etl.errors import SettingsError
-from etl.fieldtypes import TYPES, pack_version
-from etl.frames import ABSENT, Inexact
+from etl.fieldtypes import field_type, pack_version
+from etl.frames import ABSENT, Real
 from etl.reading.sources import values_of_messages
 from etl.sqs.message import Message
 from etl.validate import frame_schema
@@ -271,7 +271,7 @@ def test_pandera_imports_nothing_more_once_there_is_a_schema() -> None:
 
 def expected_checks(column: Column, value: Any) -> list[str]:
     """The checks that a value fails, looked at alone and in the plainest way."""
-    kind = TYPES[column.type]
+    kind = field_type(column)
     python = (int,) if column.attribute else kind.python
     if value is ABSENT:
         return ["missing"] if column.required else []
@@ -301,7 +301,7 @@ ANY_VALUE = st.one_of(
         ["2024-02-29T23:00:00Z", "x" * 33, "\u00e9" * 20, "x" * 31, "x" * 32, "a\0b", "\ud800"]
     ),
     st.sampled_from(
-        [2**31, -(2**31), 2**63, 10**400, True, 1, 0, 1.5, -0.0, math.inf, Inexact(1.5)]
+        [2**31, -(2**31), 2**63, 10**400, True, 1, 0, 1.5, -0.0, math.inf, Real("1.5")]
     ),
     st.sampled_from([None, ABSENT]),
     st.builds(list),
@@ -328,7 +328,7 @@ def frames(draw: st.DrawFn) -> tuple[tuple[Column, ...], pd.DataFrame]:
         draw(st.lists(st.sampled_from(sorted(USUAL)), min_size=1, max_size=3))
     ):
         nullable = draw(st.booleans())
-        is_text = TYPES[kind].python == (str,)
+        is_text = kind in ("text", "ip", "version", "date", "timestamp")
         mask = kind in ("text", "ip") and draw(st.booleans())
         limit = draw(st.sampled_from([None, 90 if mask else 32])) if is_text else None
         of.append(
@@ -381,5 +381,7 @@ def test_an_address_is_written_as_rfc_5952_says(drawn: int | list[int]) -> None:
         number = int("".join(f"{group:04x}" for group in number), 16)
     address = ipaddress.IPv6Address(number)
     expected = str(address.ipv4_mapped or address)
+    column = Column(name="c", field="f", type="ip")
     texts = [str(address), address.exploded, address.exploded.upper()]
-    assert TYPES["ip"].convert([*texts, None, "1.2.3.4"]) == [*[expected] * 3, None, "1.2.3.4"]
+    converted = field_type(column).convert([*texts, None, "1.2.3.4"])
+    assert converted == [*[expected] * 3, None, "1.2.3.4"]

@@ -1,0 +1,20 @@
+"""The types that a column can have: what each of them checks, converts to, and stores."""
+
+from etl.fieldtypes.addresses import canonical_ip
+from etl.fieldtypes.fieldtype import FieldType, Values
+from etl.fieldtypes.numbers import pack_version
+from etl.fieldtypes.texts import encodes
+from etl.fieldtypes.times import utc
+from etl.fieldtypes.types import TYPES, field_type, needs_exact_numbers
+
+__all__ = [
+    "TYPES",
+    "FieldType",
+    "Values",
+    "canonical_ip",
+    "encodes",
+    "field_type",
+    "needs_exact_numbers",
+    "pack_version",
+    "utc",
+]

@@ -1,0 +1,41 @@
+"""Every type by its name in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from etl.config import Column
+from etl.fieldtypes import addresses, json_values, numbers, texts, times
+from etl.fieldtypes.arrays import array_of
+from etl.fieldtypes.fieldtype import FieldType
+from etl.frames import Real
+
+TYPES: dict[str, Callable[[Column], FieldType]] = {
+    "text": texts.text,
+    "ip": addresses.ip,
+    "version": numbers.version,
+    "smallint": numbers.smallint,
+    "integer": numbers.integer,
+    "bigint": numbers.bigint,
+    "number": numbers.number,
+    "decimal": numbers.decimal,
+    "boolean": numbers.boolean,
+    "date": times.date,
+    "time": times.time,
+    "timestamp": times.timestamp,
+    "datetime": times.datetime,
+    "uuid": texts.uuid,
+    "bytes": texts.base64_bytes,
+    "json": json_values.json,
+}
+
+
+def field_type(column: Column) -> FieldType:
+    """The type of a column, with its settings."""
+    kind = TYPES[column.type](column)
+    return array_of(kind, column) if column.array else kind
+
+
+def needs_exact_numbers(column: Column) -> bool:
+    """Whether the column needs the text of a number, and not only the nearest double."""
+    return Real in TYPES[column.type](column).python
