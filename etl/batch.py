@@ -59,6 +59,8 @@ class Stored:
     rejects: pd.DataFrame
     doubt: verdict.Doubt | None = None
     refused: frozenset[str] = frozenset()  # message ids of the rows that the target refused
+    updated: int = 0  # of the loaded ones, those whose row has replaced another one
+    skipped: int = 0  # of the loaded ones, those whose row was kept out by another one
 
 
 def prepare(
@@ -146,6 +148,8 @@ def store(
         rejects=rejected.loc[[message_id in fresh for message_id in rejected["message_id"]]],
         doubt=verdict.doubt(connection, trial, table),
         refused=frozenset(trial.refused),
+        updated=trial.updated,
+        skipped=trial.skipped,
     )
 
 

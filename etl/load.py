@@ -19,6 +19,7 @@ from etl.postgres import bisection
 from etl.postgres.bisection import Trial
 from etl.postgres.columns import staged_values
 from etl.postgres.insertion import copy_rows, insert_rows
+from etl.postgres.upsert import Mover, Outcome
 from etl.schema import STAGING, staging_table, target_table
 
 
@@ -48,7 +49,7 @@ def stage(
     # One COPY takes all rows; copy_rows feeds it in pieces.
     chunk = None if settings.method == "copy" else settings.statement_rows
 
-    def insert(start: int, stop: int) -> int:
+    def insert(start: int, stop: int) -> Outcome:
         stored = masked.iloc[start:stop].to_sql(
             STAGING,
             connection,
@@ -58,7 +59,7 @@ def stage(
             method=method,
             chunksize=chunk,
         )
-        return stored or 0
+        return Outcome(stored or 0)
 
     # The staging table is the job's own, so the rows alone can be at fault.
     return _insert_rows(connection, masked["message_id"].tolist(), insert, max_rejects, Trial())
@@ -73,6 +74,8 @@ def merge(
     trial: Trial | None = None,
 ) -> pd.DataFrame:
     """Move the staged rows of these messages to the target, in the caller's transaction.
+
+    With ``table.on_conflict``, a row may replace another one of its key, or be skipped for it.
 
     :param staged: rows in the staging table
     :param trial: gets what the target did with each row, for :func:`etl.postgres.verdict.doubt`
@@ -96,17 +99,21 @@ def merge(
     # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
 
-    def insert(start: int, stop: int) -> int:
+    mover = None if table.on_conflict == "error" else Mover(connection, table)
+
+    def insert(start: int, stop: int) -> Outcome:
         part = ids[start:stop]
         # Nearly always all staged rows are new, and then no id needs to be looked up.
         is_all = len(part) == staged
+        if mover is not None:
+            return mover.move(part, is_all=is_all)
         rows = wanted
         if not is_all:
             # In the order of their arrival, which a hash join would lose.
             rows = wanted.where(sa.column("message_id").in_(listed)).order_by(sa.column("ctid"))
         statement = sa.insert(target_table(table)).from_select(names, rows)
         inserted = connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
-        return int(inserted.rowcount)
+        return Outcome(inserted.rowcount)
 
     return _insert_rows(connection, ids, insert, max_rejects, trial or Trial())
 

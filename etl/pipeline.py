@@ -204,6 +204,8 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
             loaded=loaded,
             quarantined=quarantined,
             already_handled=batch.deliveries - loaded - quarantined,
+            updated=stored.updated,
+            skipped=stored.skipped,
         )
         outcomes = quarantine.outcomes(batch.messages, stored.loaded, stored.rejects)
         drain.budget.check(outcomes, stored.rejects)

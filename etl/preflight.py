@@ -18,6 +18,7 @@ from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
 from etl.postgres import first_use
+from etl.postgres.row_key import check_tokens_of_key
 from etl.postgres.tables import create_tables
 from etl.postgres.target import check_target
 from etl.postgres.watchdog import Watchdog
@@ -129,6 +130,7 @@ def _prepare(settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run) 
     if settings.database.create_tables:
         create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
     check_target(engine, settings.table)
+    check_tokens_of_key(engine, settings.table, keyring.primary, keyring.key_ids)
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -154,29 +153,10 @@ def table_columns(columns: tuple[Column, ...]) -> list[sa.Column[Any]]:
 
 
 def target_table(table: Table) -> sa.Table:
-    """Describe the target table as configured."""
-    described = sa.Table(
+    """Describe the columns of the target table, for statements."""
+    return sa.Table(
         table.name, sa.MetaData(), *table_columns(table.columns), schema=table.schema_name
     )
-    if table.token_check:
-        for column in masked_columns(table):
-            described.append_constraint(_token_check(described, column))
-    return described
-
-
-def _token_check(described: sa.Table, column: Column) -> sa.CheckConstraint:
-    # Names have at most 63 bytes; Postgres would cut a longer one silently.
-    name = f"{_cut(column.name, 54)}_is_token"
-    if any(constraint.name == name for constraint in described.constraints):
-        # Two long names begin alike.
-        digest = hashlib.sha256(column.name.encode()).hexdigest()
-        name = f"{_cut(column.name, 45)}_{digest[:8]}_is_token"
-    call = sa.func.etl.check_token(described.c[column.name], name)
-    return sa.CheckConstraint(call, name=name)
-
-
-def _cut(name: str, size: int) -> str:
-    return name.encode()[:size].decode(errors="ignore")
 
 
 def staging_table(table: Table) -> sa.Table:

@@ -41,6 +41,8 @@ class RunRecord:
     already_handled: int
     quarantined: int
     released: int
+    updated: int  # of the loaded ones
+    skipped: int  # of the loaded ones
     batches: int
     stop_reason: str | None
     exit_code: int | None

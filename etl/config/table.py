@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
 from etl.config.section import Identifier, Section
-from etl.errors import shown_name
+from etl.errors import shown_name, suggestion
 
 # Every table of Postgres has columns of these names.
 SYSTEM_COLUMNS = ("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")
@@ -66,6 +67,14 @@ class Table(Section):
     indexes: tuple[tuple[Identifier, ...], ...] = Field(
         (), description="indexes that init creates, each a list of columns: [[masked_ip, user_id]]"
     )
+    on_conflict: Literal["error", "skip", "update"] = Field(
+        "error",
+        description="what to do with an event if the table has a row with the same 'key': error: "
+        "whatever a constraint says; skip: keep the row; update: keep the one that was sent last",
+    )
+    key: tuple[Identifier, ...] = Field(
+        (), description="columns that identify a row, for on_conflict: [order_id]"
+    )
 
     @property
     def full_name(self) -> str:
@@ -107,6 +116,61 @@ class Table(Section):
         _check_first_names(columns)
         _check_nothing_is_also_plain(columns)
         return columns
+
+    @model_validator(mode="after")
+    def _check_conflicts(self) -> Self:
+        if self.on_conflict == "error":
+            if self.key:
+                raise ValueError("'key' is for 'on_conflict: skip' or 'update'; set that too")
+            return self
+        by_name = {column.name: column for column in self.columns}
+        if not self.key:
+            raise ValueError(
+                f"'on_conflict: {self.on_conflict}' needs 'key', the columns that identify a row"
+            )
+        self._check_names("key", self.key)
+        for name in self.key:
+            # In a unique index no null equals another one, so such rows would pile up.
+            if by_name[name].nullable:
+                raise ValueError(
+                    f"column {shown_name(name)} is in 'key', so it cannot be 'nullable': rows "
+                    "without a value would never be in conflict"
+                )
+        if self.on_conflict == "update" and self.sent_column is None:
+            raise ValueError(
+                "'on_conflict: update' needs a column that says when the row's event was sent, so "
+                "that an older event does not replace it; add: {name: sent_at, attribute: "
+                "SentTimestamp, type: timestamp, nullable: true}"
+            )
+        if self.sent_column is not None and self.sent_column.name in self.key:
+            raise ValueError(
+                f"column {shown_name(self.sent_column.name)} is when an event was sent, so it "
+                "cannot be in 'key'"
+            )
+        return self
+
+    def _check_names(self, setting: str, names: tuple[str, ...]) -> None:
+        known = [column.name for column in self.columns]
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"{setting}: {shown_name(name)} is not a column of the table"
+                    f"{suggestion(name, known)}"
+                )
+            if names.count(name) > 1:
+                raise ValueError(f"{setting}: {shown_name(name)} is listed twice")
+
+    @property
+    def sent_column(self) -> Column | None:
+        """The column that holds when a row's event was sent, to the millisecond."""
+        return next(
+            (
+                column
+                for column in self.columns
+                if column.attribute == "SentTimestamp" and column.type == "timestamp"
+            ),
+            None,
+        )
 
     @property
     def masked_fields(self) -> frozenset[str]:

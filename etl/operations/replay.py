@@ -40,6 +40,7 @@ from etl.operations.entries import (
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Findings
+from etl.postgres.row_key import check_tokens_of_key
 from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
@@ -66,6 +67,7 @@ def replay(
     began = time.monotonic()
     siv.check_vectors()
     check_target(engine, settings.table, is_run=False)
+    check_tokens_of_key(engine, settings.table, keyring.primary, keyring.key_ids)
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)
@@ -199,7 +201,12 @@ def _replay(
     loaded = len(stored.loaded)
     handled = len(entries) - loaded - quarantined
     counts = Counts(
-        received=len(entries), loaded=loaded, already_handled=handled, quarantined=quarantined
+        received=len(entries),
+        loaded=loaded,
+        already_handled=handled,
+        quarantined=quarantined,
+        updated=stored.updated,
+        skipped=stored.skipped,
     )
     checks = quarantine.check_counts(stored.rejects)
     findings = Findings(checks, batch.unknown_fields, batch.notes)

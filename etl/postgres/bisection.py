@@ -16,13 +16,14 @@ import sqlalchemy as sa
 from etl.errors import QuarantineBudget
 from etl.frames import rejects
 from etl.postgres.sqlstate import NOT_STORED, Refusal, refusal, translate
+from etl.postgres.upsert import Outcome
 
 # So many rows are refused one by one, and then so many others are tried, before it is concluded
 # that the table takes none. If it takes one row in seven, one of 20 is taken with 95 %.
 PROBES = 20
 
-# Inserts the rows from the first position up to the second; returns how many the database stored.
-Insert = Callable[[int, int], int]
+# Inserts the rows from the first position up to the second; returns what the database did.
+Insert = Callable[[int, int], Outcome]
 
 
 class NoRowTaken(Exception):  # noqa: N818  (a finding, caught by its callers)
@@ -44,6 +45,8 @@ class Trial:
     tries_all: bool = False
     examined: Callable[[Refusal], Refusal] = lambda found: found
     taken: int = 0
+    updated: int = 0  # rows that have replaced another one
+    skipped: int = 0  # rows that another one with the same key has kept out
     refused: dict[str, Refusal] = field(default_factory=dict)  # by message id
 
     @property
@@ -128,8 +131,10 @@ def _attempt(
     """Try to insert a part; return how it was refused. A probe is taken back in any case."""
     savepoint = connection.begin_nested()
     found: Refusal | None = None
+    outcome = Outcome(0)
     try:
-        if insert(start, stop) != stop - start:
+        outcome = insert(start, stop)
+        if outcome.taken != stop - start:
             # Without an error: a trigger returned null, or a rule did something else instead.
             found = NOT_STORED
     except (sa.exc.SQLAlchemyError, psycopg2.Error, pd.errors.DatabaseError, ValueError) as error:
@@ -138,6 +143,8 @@ def _attempt(
             raise translate(error) from None
     if found is None and not is_probe:
         savepoint.commit()
+        trial.updated += outcome.updated
+        trial.skipped += outcome.skipped
     else:
         savepoint.rollback()
     return None if found is None else trial.examined(found)

@@ -11,7 +11,7 @@ from etl.config import Table
 from etl.postgres.columns import quoted
 from etl.postgres.queries import queries
 
-_COUNTS = "received loaded already_handled quarantined released batches"
+_COUNTS = "received loaded already_handled quarantined released updated skipped batches"
 _FINDINGS = "failed_checks unknown_fields notes"
 # The columns that each statement of a run names, see etl/sql/queries.sql. DELETE names none. A
 # right may be granted on the table or on these columns; etl/sql/roles.sql grants the tables.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from etl.config import Table
+from etl.postgres import upsert
 from etl.postgres.columns import staged_values
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import Refusal, is_lock_timeout, refusal
@@ -39,6 +40,10 @@ def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
 
     :param staging: name of the staging table, which must exist
     """
+    if table.on_conflict != "error":
+        made = upsert.statements(table, upsert.types_of(connection, table))
+        # The second one inserts too, and replaces besides.
+        return _plan(connection, table, made.replace or made.insert)
     names = ", ".join(quote_name(column.name) for column in table.columns)
     target = quote_name(table.schema_name, table.name)
     # In a text, a colon would begin a parameter.

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries, quote_name, sql_file
+from etl.postgres.row_key import needed_rights
 from etl.schema import masked_columns
 
 ROLES = ("etl_loader", "etl_analyst", "etl_officer")
@@ -33,5 +34,17 @@ def create(engine: sa.Engine, table: Table) -> None:
             grant_sequences=(
                 f"grant usage on sequence {listed} to etl_loader, etl_officer;" if listed else ""
             ),
+            grant_conflicts=_grant_conflicts(table, target),
         )
         connection.execute(sa.text(statements))
+
+
+def _grant_conflicts(table: Table, target: str) -> str:
+    """Grant what it takes to find the rows of a key and to replace them, also in a replay."""
+    columns: dict[str, list[str]] = {}
+    for right, name in needed_rights(table):
+        columns.setdefault(right, []).append(quote_name(name))
+    return " ".join(
+        f"grant {right} ({', '.join(names)}) on {target} to etl_loader, etl_officer;"
+        for right, names in columns.items()
+    )

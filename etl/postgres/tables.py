@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from etl.config import Table
 from etl.errors import TableError
 from etl.postgres.columns import column_problems, existing_columns, quoted, table_text
+from etl.postgres.definition import definition
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame, queries, sql_file
 from etl.postgres.sqlstate import NO_PRIVILEGE, sqlstate_of
@@ -31,7 +32,7 @@ _NEWEST = {
     "job_columns": "registered_at",
     "ledger": "job_id",
     "quarantine": "is_sample",
-    "runs": "notes",
+    "runs": "skipped",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
     "masked_columns": "first_used_at",
@@ -75,7 +76,7 @@ def create_tables(
                 if _has_own_tables(existing) and sqlstate_of(error) == NO_PRIVILEGE:
                     raise _outdated(outdated[0], " as the owner of the tables") from None
                 raise
-        target = target_table(table)
+        target = definition(table)
         _check_schema_exists(connection, table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)

@@ -18,6 +18,7 @@ from etl.postgres.engine import transaction
 from etl.postgres.own_rights import problems_of_own_rights
 from etl.postgres.plan import Written, plan_of_load, refusal_of_change
 from etl.postgres.queries import queries
+from etl.postgres.row_key import problems_of_replacing
 from etl.postgres.storage import check_crash_leaves_rows
 from etl.postgres.tables import check_existence
 from etl.schema import STAGING, staging_table, target_table
@@ -44,6 +45,8 @@ def check_target(engine: sa.Engine, table: Table, *, is_run: bool = True) -> Non
             problems = list(problems_of_load(connection, table))
     if problems:
         raise TableError("; ".join(problems))
+    if table.on_conflict == "update":
+        check_changes(engine, table, "update")
 
 
 def check_changes(engine: sa.Engine, table: Table, change: Literal["update", "delete"]) -> None:
@@ -99,6 +102,7 @@ def problems_of_target(connection: sa.Connection, table: Table) -> Iterator[str]
     )
     yield from _problems_of_storage(connection, found, table)
     yield from column_problems(columns, target_table(table), table)
+    yield from problems_of_replacing(connection, table, found.kind)
     configured = {column.name for column in table.columns}
     for column in columns.values():
         if column.name not in configured:

@@ -18,6 +18,7 @@ from etl.postgres.bisection import Trial
 from etl.postgres.columns import existing_columns, quoted, table_text
 from etl.postgres.plan import plan_of_load
 from etl.postgres.queries import queries
+from etl.postgres.row_key import needed_rights
 from etl.postgres.sqlstate import NO_COLUMN, NO_PRIVILEGE, NO_SCHEMA, NO_TABLE, Refusal
 from etl.schema import STAGING
 
@@ -90,7 +91,8 @@ def _advice(
             f"{target} alter column {quoted(column)} set default ..."
         )
     if refusal.sqlstate == NO_PRIVILEGE and is_plain:
-        return f"run: grant insert on {target} to {quoted(role)}"
+        rights = ", ".join(dict.fromkeys(["insert", *(r for r, _ in needed_rights(table))]))
+        return f"run: grant {rights} on {target} to {quoted(role)}"
     if refusal.sqlstate == NO_PRIVILEGE and not refusal.of_function:
         return "look at the row-level security policies of the table: create one for INSERT"
     if refusal.sqlstate == "23514" and "constraint" not in dict(refusal.names):

@@ -134,7 +134,7 @@ update etl.runs
 set received = received + :received, loaded = loaded + :loaded,
     already_handled = already_handled + :already_handled,
     quarantined = quarantined + :quarantined, released = released + :released,
-    batches = batches + 1
+    updated = updated + :updated, skipped = skipped + :skipped, batches = batches + 1
 where run_id = :run_id
 
 -- add_findings --
@@ -188,14 +188,15 @@ where run_id = (
 
 -- run_counts --
 -- The committed counts of a run.
-select received, loaded, already_handled, quarantined, released, batches
+select received, loaded, already_handled, quarantined, released, updated, skipped, batches
 from etl.runs where run_id = :run_id
 
 -- finish_run --
 -- Set the final counts of a run, when it ended, and why.
 update etl.runs
 set received = :received, loaded = :loaded, already_handled = :already_handled,
-    quarantined = :quarantined, released = :released, batches = :batches,
+    quarantined = :quarantined, released = :released, updated = :updated, skipped = :skipped,
+    batches = :batches,
     finished_at = now(), stop_reason = :stop_reason, problem = :problem, exit_code = :exit_code
 where run_id = :run_id
 
@@ -235,7 +236,7 @@ order by started_at desc, run_id
 select cast(run_id as text) as run_id, job, command, {state} as state, started_at, finished_at,
        seen_at, cast(extract(epoch from now() - seen_at) as float) as seconds_since_seen,
        cast(extract(epoch from coalesce(finished_at, seen_at) - started_at) as float) as seconds,
-       received, loaded, already_handled, quarantined, released, batches,
+       received, loaded, already_handled, quarantined, released, updated, skipped, batches,
        stop_reason, exit_code, problem, failed_checks, unknown_fields, notes, version, config_hash, host
 from etl.runs
 where run_id = cast(:run_id as uuid)

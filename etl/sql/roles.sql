@@ -25,10 +25,12 @@ revoke all on {target} from etl_loader, etl_analyst, etl_officer;
 
 grant usage on schema etl, {target_schema} to etl_loader, etl_analyst, etl_officer;
 
--- The loader adds rows that it cannot read back. In the ledger it reads ids, to recognise a message,
+-- The loader adds rows that it cannot read back, unless it has to compare them with those that are
+-- there (table.on_conflict). In the ledger it reads ids, to recognise a message,
 -- and deletes old ones.
 grant insert on {target} to etl_loader;
 {grant_sequences}
+{grant_conflicts}
 grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
 grant execute on function etl.remove_samples(text, integer) to etl_loader;

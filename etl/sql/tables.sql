@@ -160,6 +160,11 @@ alter table etl.runs
     add column if not exists failed_checks jsonb not null default '[]',
     add column if not exists unknown_fields jsonb not null default '[]',
     add column if not exists seen_at timestamptz;
+-- Of the loaded deliveries: those whose row replaced another one, and those whose row was not stored
+-- because of another one with the same key. So loaded - updated - skipped rows were added.
+alter table etl.runs
+    add column if not exists updated bigint not null default 0,
+    add column if not exists skipped bigint not null default 0;
 -- Set afterwards, so that earlier runs show no sign of life.
 alter table etl.runs alter column seen_at set default now();
 

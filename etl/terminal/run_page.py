@@ -107,6 +107,13 @@ def _counts(run: RunRecord) -> Iterator[str]:
     yield f"  + already handled  {run.already_handled:>11,}"
     yield f"  + quarantined      {run.quarantined:>11,}"
     yield f"  + released         {run.released:>11,}"
+    if run.updated or run.skipped:
+        yield f"    {conflicts(run.updated, run.skipped)}"
+
+
+def conflicts(updated: int, skipped: int) -> str:
+    """What became of the loaded events whose key was in the table, or twice in a batch."""
+    return f"of the loaded, {updated:,} replaced a row, and {skipped:,} were skipped for one"
 
 
 def _check(check: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from etl.logs import visible
 from etl.runs import Counts, Summary
 from etl.terminal import output
 from etl.terminal.cells import SHORT_ID
+from etl.terminal.run_page import conflicts
 
 MIN_SECONDS = 0.05  # of the time for checks that is worth naming
 
@@ -57,6 +58,8 @@ def _facts(result: Summary) -> Iterator[str]:
     if result.would:
         would = result.would
         yield f"would load {would.loaded:,} and quarantine {would.quarantined:,}"
+    if result.counts.updated or result.counts.skipped:
+        yield conflicts(result.counts.updated, result.counts.skipped)
     yield speed(result)
     others = result.seconds - result.work_seconds - result.waiting_seconds
     if others >= MIN_SECONDS:

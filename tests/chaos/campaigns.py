@@ -30,6 +30,7 @@ from tests.chaos.messages import Messages
 from tests.chaos.redrive_campaign import redrive
 from tests.chaos.services import open_testbed
 from tests.chaos.testbed import TICK_SECONDS, Result, Size, fail_unless
+from tests.chaos.upsert_campaign import upsert
 
 MAX_MB = 350  # resident memory of a worker, however many messages it has processed
 
@@ -176,6 +177,7 @@ CAMPAIGNS: dict[str, Callable[[int, Size], Result]] = {
     "bad-input": bad_input,
     "fifo": fifo,
     "redrive": redrive,
+    "upsert": upsert,
     "clock": clock,
     "million": million,
 }

@@ -18,6 +18,7 @@ SMOKE = {
     "jobs": 0.02,
     "fifo": 0.02,
     "hostile-server": 0.02,
+    "upsert": 0.02,
 }
 
 

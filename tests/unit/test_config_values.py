@@ -52,7 +52,12 @@ def test_a_name_is_taken_as_it_is_written(tmp_path: Path, word: str) -> None:
     settings = load(tmp_path, text)
     (column,) = settings.table.columns
     names = [settings.job.name, settings.queue.url, settings.report.entity, column.name]
-    names += [settings.table.schema_name, settings.table.name, column.context, column.source.strip('"')]
+    names += [
+        settings.table.schema_name,
+        settings.table.name,
+        column.context,
+        column.source.strip('"'),
+    ]
     assert {*names, *settings.table.indexes[0]} == {word}
     given = load(tmp_path, TABLE, ETL_JOB__NAME=word, ETL_TABLE__NAME=word, ETL_QUEUE__URL=word)
     assert {given.job.name, given.table.name, given.queue.url} == {word}

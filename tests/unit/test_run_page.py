@@ -41,6 +41,8 @@ def record(**changes: Any) -> RunRecord:
         "already_handled": 0,
         "quarantined": 0,
         "released": 0,
+        "updated": 0,
+        "skipped": 0,
         "batches": 1,
         "stop_reason": "idle",
         "exit_code": 0,

@@ -1,0 +1,165 @@
+"""Rows that are skipped, or replace another one, by the columns of ``table.key``.
+
+Of several events with one key, the one that was sent last wins, in whatever order they come. Two
+that were sent in the same millisecond are told apart by their rows, written as text and compared
+byte by byte: the greater one wins. So what is stored depends on the events alone, and neither on
+their order, nor on how they fall into batches and workers.
+
+The rows that are new are inserted first, so that they can be counted apart. Each statement takes
+the keys in order, so that two workers with the same keys wait for each other and do not deadlock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from etl.config import Column, Table
+from etl.postgres.columns import existing_columns
+from etl.postgres.queries import quote_name
+from etl.schema import STAGING
+
+# An event without a sent time is older than any other.
+_BEFORE_ALL = "'-infinity'"
+
+
+class Outcome(NamedTuple):
+    """What the database did with some events."""
+
+    taken: int  # events that it refused for no reason
+    updated: int = 0  # of these, events whose row has replaced another one
+    skipped: int = 0  # of these, events whose row is not stored, for another one of its key
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements that move staged rows to the target.
+
+    :param replace: None if rows are skipped
+    :param lost: counts the events that the table has no row for
+    """
+
+    insert: str
+    replace: str | None
+    lost: str
+
+
+def types_of(connection: sa.Connection, table: Table) -> dict[str, str]:
+    """The types of the target's columns as SQL writes them, by name."""
+    return {name: found.written for name, found in existing_columns(connection, table).items()}
+
+
+def statements(table: Table, types: Mapping[str, str], ids: str | None = None) -> Statements:
+    """Make the statements, for :func:`sqlalchemy.text`.
+
+    :param types: of the target's columns, by name
+    :param ids: a query for the ids of the messages; by default all staged rows are moved
+    """
+    target = quote_name(table.schema_name, table.name)
+    names = ", ".join(quote_name(column.name) for column in table.columns)
+    keys = ", ".join(map(quote_name, table.key))
+    # What is compared is what the target would store: of a citext, A and a are one.
+    typed_keys = ", ".join(_typed(name, types) for name in table.key)
+    staged = f"from {STAGING} as s" + (f" where s.message_id in ({ids})" if ids else "")
+    into = f"insert into {target} as t ({names})"
+    of_key = " and ".join(f"t.{quote_name(name)} = {_typed(name, types)}" for name in table.key)
+    if table.on_conflict == "skip":
+        return Statements(
+            insert=f"{into} select {names} {staged} order by {typed_keys}, s.ctid "
+            f"on conflict ({keys}) do nothing",
+            replace=None,
+            lost=_lost(target, staged, of_key),
+        )
+    sent = quote_name(_sent_column(table).name)
+    last = (
+        f"{into} select {names} from (select distinct on ({typed_keys}) {names} {staged} "  # noqa: S608
+        f"order by {typed_keys}, {_moment('s', sent)} desc, {_staged_text(table, types)} desc"
+        f") as s on conflict ({keys})"
+    )
+    changes = ", ".join(f"{name} = excluded.{name}" for name in _replaced(table))
+    is_newer = (
+        f"({_moment('excluded', sent)}, {_row_text(table, 'excluded')}) > "
+        f"({_moment('t', sent)}, {_row_text(table, 't')})"
+    )
+    not_older = f"{of_key} and {_moment('t', sent)} >= {_moment('s', sent)}"
+    return Statements(
+        insert=f"{last} do nothing",
+        replace=f"{last} do update set {changes} where {is_newer}",
+        lost=_lost(target, staged, not_older),
+    )
+
+
+def _lost(target: str, staged: str, found: str) -> str:
+    joined = "and" if " where " in staged else "where"
+    return (
+        f"select count(*) {staged} {joined} not exists "  # noqa: S608
+        f"(select from {target} as t where {found})"
+    )
+
+
+def _typed(name: str, types: Mapping[str, str]) -> str:
+    value = f"s.{quote_name(name)}"
+    return f"cast({value} as {_escaped(types[name])})" if name in types else value
+
+
+def _escaped(sql: str) -> str:
+    return sql.replace(":", "\\:")
+
+
+def _moment(row: str, sent: str) -> str:
+    return f"coalesce({row}.{sent}, {_BEFORE_ALL})"
+
+
+def _row_text(table: Table, row: str) -> str:
+    values = ", ".join(f"{row}.{quote_name(column.name)}" for column in table.columns)
+    return f'cast(row({values}) as text) collate "C"'
+
+
+def _staged_text(table: Table, types: Mapping[str, str]) -> str:
+    values = ", ".join(_typed(column.name, types) for column in table.columns)
+    return f'cast(row({values}) as text) collate "C"'
+
+
+def _replaced(table: Table) -> Iterator[str]:
+    """The columns that a newer row replaces, quoted. To set a key would lock out foreign keys."""
+    return (quote_name(column.name) for column in table.columns if column.name not in table.key)
+
+
+def _sent_column(table: Table) -> Column:
+    column = table.sent_column
+    if column is None:
+        raise AssertionError("the settings were not checked")
+    return column
+
+
+class Mover:
+    """Moves staged rows to the target, in the caller's transaction."""
+
+    def __init__(self, connection: sa.Connection, table: Table) -> None:
+        self._connection = connection
+        self._table = table
+        self._types = types_of(connection, table)
+
+    def move(self, message_ids: Sequence[str], *, is_all: bool) -> Outcome:
+        """Move the rows of these messages.
+
+        :param is_all: whether no other row is staged
+        """
+        # One JSON text, since an array of thousands of parameters would be parsed one by one.
+        listed = None if is_all else "select jsonb_array_elements_text(cast(:ids as jsonb))"
+        parameters = {} if is_all else {"ids": json.dumps(list(message_ids))}
+        made = statements(self._table, self._types, listed)
+        events = len(message_ids)
+        inserted = self._connection.execute(sa.text(made.insert), parameters).rowcount
+        if inserted == events:
+            return Outcome(events)
+        updated = 0
+        if made.replace is not None:
+            updated = self._connection.execute(sa.text(made.replace), parameters).rowcount
+        # A trigger or a rule may have left out a row. Such an event is not one that was skipped.
+        lost = self._connection.execute(sa.text(made.lost), parameters).scalar_one()
+        return Outcome(events - lost, updated, events - inserted - updated - lost)
