@@ -14,7 +14,7 @@ import sys
 import click
 
 from etl.commands.audit import audit
-from etl.commands.config import config
+from etl.commands.config import check_config, config
 from etl.commands.demo import demo
 from etl.commands.doctor import doctor
 from etl.commands.forget import forget
@@ -115,7 +115,7 @@ def main() -> None:
 main.add_commands("Run the job", run, history, peek, send)
 main.add_commands("Look at the loaded rows", report, rows, token)
 main.add_commands("Recover, correct and erase", quarantine, unmask, audit, forget)
-main.add_commands("Set up", config, init, doctor, keys, rekey, demo)
+main.add_commands("Set up", config, check_config, init, doctor, keys, rekey, demo)
 
 # Its first name was one slip away from `run`, which drains the queue.
 main.old_names["runs"] = "history"

@@ -69,6 +69,28 @@ def limit(default: int, text: str) -> Decorator:
     )
 
 
+def sample(text: str) -> Decorator:
+    """The option --sample, with its help."""
+    return click.option(
+        "--sample",
+        "sample_path",
+        type=click.Path(exists=True, allow_dash=True, path_type=Path),
+        metavar="FILE",
+        help=text,
+    )
+
+
+# As etl.operations.sample.FORMATS, which help cannot import.
+sample_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["auto", "body", "lines", "array", "aws"]),
+    default="auto",
+    show_default=True,
+    help="What a file of --sample holds: one message body, a body in each line, a JSON array of "
+    "bodies, or what `aws sqs receive-message` prints. It is recognised, except that an array or "
+    "several lines may also be one body.",
+)
 all_jobs = click.option("--all-jobs", is_flag=True, help="Include the other jobs of this database.")
 json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 wide = click.option(

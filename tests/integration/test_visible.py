@@ -146,6 +146,8 @@ def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]
         "init": (),
         "send": (str(folder / f"none{NAME}"),),
         "config show": (),
+        "check-config": ("--sample", "-"),
+        "check-config --json": ("--sample", "-"),
         "doctor": (),
         "keys new": (),
         "keys rotate": (),
@@ -193,6 +195,7 @@ def test_no_command_prints_what_a_terminal_obeys(
 ) -> None:
     """Whatever is in the messages, in the names of the table and its columns, and in arguments."""
     failing = {"unmask --column": 2, "quarantine show 9": 2, "send": 2, "report notebook": 2}
+    failing |= {"check-config": 1, "check-config --json": 1}
     shown = 0
     for call, arguments in calls(hostile, keyring, tmp_path).items():
         printed = run(hostile, [*call.split(), *arguments], json.dumps(HOSTILE).encode())

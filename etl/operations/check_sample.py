@@ -1,0 +1,153 @@
+"""What a configuration would do with the messages of a sample: the stages of a run, offline."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from etl.batch import Batch, prepare
+from etl.config import Settings
+from etl.crypto.keyring import Keyring
+from etl.operations.sample import Sample
+from etl.postgres.findings import Findings
+from etl.quarantine import check_counts
+from etl.schema import check_columns
+from etl.validate import frame_schema
+
+MASKED = "(masked)"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What would become of one event."""
+
+    place: str  # in the sample
+    row: dict[str, Any] | None  # as the table would hold it; None if it would not be loaded
+    failed: list[tuple[str, str]]  # column and check, as in the quarantine
+    is_repeated: bool = False  # an earlier event of the sample has its ledger key
+
+    @property
+    def would_load(self) -> bool:
+        """Whether a run would load it."""
+        return self.row is not None and not self.is_repeated
+
+
+@dataclass
+class Trial:
+    """What would become of the events of a sample, in their order."""
+
+    messages: int
+    events: list[Event] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def loaded(self) -> int:
+        """Events that a run would load."""
+        return sum(event.would_load for event in self.events)
+
+    @property
+    def repeated(self) -> int:
+        """Events that the ledger would take for an earlier one."""
+        return sum(event.is_repeated for event in self.events)
+
+    @property
+    def quarantined(self) -> int:
+        """Events that fail a check."""
+        return sum(event.row is None for event in self.events)
+
+
+def try_sample(settings: Settings, sample: Sample) -> Trial:
+    """Read, check and mask the messages as a run does. Needs no queue, no database, no keyring.
+
+    :raises SettingsError: the columns cannot be checked or stored
+    """
+    columns = settings.table.columns
+    check_columns(columns)
+    schema = frame_schema(columns)
+    # The tokens are thrown away with their key.
+    keyring = Keyring.new()
+    run_id = str(uuid.uuid4())
+    trial = Trial(len(sample.messages))
+    keys: set[str] = set()
+    for start in range(0, len(sample.messages), settings.batch.rows):
+        messages = sample.messages[start : start + settings.batch.rows]
+        batch = prepare(messages, settings, schema, keyring, run_id)
+        ids = [message.message_id for message in messages]
+        trial.events += _events(batch, ids, sample.places, settings, keys)
+        found = Findings(check_counts(batch.rejects), batch.unknown_fields)
+        trial.findings = trial.findings.plus(found)
+    return trial
+
+
+def _events(
+    batch: Batch, ids: list[str], places: dict[str, str], settings: Settings, keys: set[str]
+) -> Iterator[Event]:
+    rows = _rows(batch.masked, settings)
+    failed: dict[str, list[tuple[str, str]]] = {}
+    for event_id, column, check in batch.rejects.itertuples(index=False):
+        failed.setdefault(event_id, []).append((column, check))
+    order = {message_id: number for number, message_id in enumerate(ids)}
+    for event_id in sorted({**rows, **failed}, key=lambda i: _position(i, order)):
+        place = places[ids[_position(event_id, order)[0]]]
+        if event_id in failed:
+            yield Event(place, None, failed[event_id])
+            continue
+        own = batch.fingerprints.get(event_id, ())
+        yield Event(place, rows[event_id], [], not keys.isdisjoint(own))
+        keys.update(own)
+
+
+def _position(event_id: str, order: dict[str, int]) -> tuple[int, int]:
+    """Of the message, and of the event in it, whose number is in its id if there are several."""
+    if event_id in order:
+        return order[event_id], 0
+    message_id, _, number = event_id.rpartition("#")
+    return order[message_id], int(number)
+
+
+def _rows(masked: pd.DataFrame, settings: Settings) -> dict[str, dict[str, Any]]:
+    """The rows by event id. Of what is masked they tell only whether there is a value."""
+    values: dict[str, list[Any]] = {}
+    for column in settings.table.columns:
+        in_frame = masked[column.name]
+        is_null = in_frame.isna().tolist()
+        plain = [MASKED] * len(masked) if column.hides_value else in_frame.astype(object).tolist()
+        values[column.name] = [
+            None if null else value for null, value in zip(is_null, plain, strict=True)
+        ]
+    in_rows = zip(*values.values(), strict=True)
+    return {
+        event_id: dict(zip(values, row, strict=True))
+        for event_id, row in zip(masked["message_id"].tolist(), in_rows, strict=True)
+    }
+
+
+def columns_with_counts(settings: Settings, trial: Trial) -> pd.DataFrame:
+    """Each column, its source, its type in the table, and how many events would fill it."""
+    from sqlalchemy.dialects import postgresql
+
+    from etl.schema import sql_type
+
+    dialect = postgresql.dialect()
+    filled = Counter[str]()
+    for event in trial.events:
+        if event.would_load and event.row:
+            filled.update(name for name, value in event.row.items() if value is not None)
+    return pd.DataFrame(
+        [
+            {
+                "column": column.name,
+                "from": column.source,
+                "type": sql_type(column).compile(dialect=dialect),
+                "masked": column.hides_value,
+                "nullable": column.nullable,
+                "values": filled[column.name],
+            }
+            for column in settings.table.columns
+        ]
+    )
