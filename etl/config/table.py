@@ -167,7 +167,7 @@ class Table(Section):
             (
                 column
                 for column in self.columns
-                if column.attribute == "SentTimestamp" and column.type == "timestamp"
+                if column.is_sent_time and column.type == "timestamp"
             ),
             None,
         )

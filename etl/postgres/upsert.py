@@ -19,7 +19,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from etl.config import Column, Table
-from etl.postgres.columns import existing_columns
+from etl.postgres.columns import existing_columns, staged_values
 from etl.postgres.queries import quote_name
 from etl.schema import STAGING
 
@@ -48,35 +48,49 @@ class Statements:
     lost: str
 
 
-def types_of(connection: sa.Connection, table: Table) -> dict[str, str]:
-    """The types of the target's columns as SQL writes them, by name."""
-    return {name: found.written for name, found in existing_columns(connection, table).items()}
+@dataclass(frozen=True)
+class Target:
+    """The target and what the catalogue says of its columns."""
+
+    table: Table
+    types: Mapping[str, str]  # as SQL writes them, by column
+    values: str  # of a row, from the staging table
+
+    @classmethod
+    def look_up(cls, connection: sa.Connection, table: Table) -> Target:
+        """Ask the catalogue."""
+        found = existing_columns(connection, table)
+        return cls(
+            table=table,
+            types={name: _escaped(column.written) for name, column in found.items()},
+            values=_escaped(", ".join(staged_values(connection, table))),
+        )
 
 
-def statements(table: Table, types: Mapping[str, str], ids: str | None = None) -> Statements:
+def statements(found: Target, ids: str | None = None) -> Statements:
     """Make the statements, for :func:`sqlalchemy.text`.
 
-    :param types: of the target's columns, by name
     :param ids: a query for the ids of the messages; by default all staged rows are moved
     """
+    table, types = found.table, found.types
     target = quote_name(table.schema_name, table.name)
     names = ", ".join(quote_name(column.name) for column in table.columns)
     keys = ", ".join(map(quote_name, table.key))
     # What is compared is what the target would store: of a citext, A and a are one.
     typed_keys = ", ".join(_typed(name, types) for name in table.key)
-    staged = f"from {STAGING} as s" + (f" where s.message_id in ({ids})" if ids else "")
+    staged = f"from {STAGING} as s where " + (f"s.message_id in ({ids})" if ids else "true")
     into = f"insert into {target} as t ({names})"
     of_key = " and ".join(f"t.{quote_name(name)} = {_typed(name, types)}" for name in table.key)
     if table.on_conflict == "skip":
         return Statements(
-            insert=f"{into} select {names} {staged} order by {typed_keys}, s.ctid "
+            insert=f"{into} select {found.values} {staged} order by {typed_keys}, s.ctid "
             f"on conflict ({keys}) do nothing",
             replace=None,
             lost=_lost(target, staged, of_key),
         )
     sent = quote_name(_sent_column(table).name)
     last = (
-        f"{into} select {names} from (select distinct on ({typed_keys}) {names} {staged} "  # noqa: S608
+        f"{into} select {found.values} from (select distinct on ({typed_keys}) {names} {staged} "  # noqa: S608
         f"order by {typed_keys}, {_moment('s', sent)} desc, {_staged_text(table, types)} desc"
         f") as s on conflict ({keys})"
     )
@@ -94,19 +108,16 @@ def statements(table: Table, types: Mapping[str, str], ids: str | None = None) -
 
 
 def _lost(target: str, staged: str, found: str) -> str:
-    joined = "and" if " where " in staged else "where"
-    return (
-        f"select count(*) {staged} {joined} not exists "  # noqa: S608
-        f"(select from {target} as t where {found})"
-    )
+    return f"select count(*) {staged} and not exists (select from {target} as t where {found})"  # noqa: S608
 
 
 def _typed(name: str, types: Mapping[str, str]) -> str:
     value = f"s.{quote_name(name)}"
-    return f"cast({value} as {_escaped(types[name])})" if name in types else value
+    return f"cast({value} as {types[name]})" if name in types else value
 
 
 def _escaped(sql: str) -> str:
+    # In a text, a colon would begin a parameter.
     return sql.replace(":", "\\:")
 
 
@@ -115,13 +126,19 @@ def _moment(row: str, sent: str) -> str:
 
 
 def _row_text(table: Table, row: str) -> str:
-    values = ", ".join(f"{row}.{quote_name(column.name)}" for column in table.columns)
+    values = ", ".join(f"{row}.{quote_name(name)}" for name in _of_the_event(table))
     return f'cast(row({values}) as text) collate "C"'
 
 
 def _staged_text(table: Table, types: Mapping[str, str]) -> str:
-    values = ", ".join(_typed(column.name, types) for column in table.columns)
+    values = ", ".join(_typed(name, types) for name in _of_the_event(table))
     return f'cast(row({values}) as text) collate "C"'
+
+
+def _of_the_event(table: Table) -> Iterator[str]:
+    """The columns that are the same in whichever run a message is loaded."""
+    loading = ("run_id", "loaded_at")
+    return (column.name for column in table.columns if column.metadata not in loading)
 
 
 def _replaced(table: Table) -> Iterator[str]:
@@ -141,8 +158,7 @@ class Mover:
 
     def __init__(self, connection: sa.Connection, table: Table) -> None:
         self._connection = connection
-        self._table = table
-        self._types = types_of(connection, table)
+        self._target = Target.look_up(connection, table)
 
     def move(self, message_ids: Sequence[str], *, is_all: bool) -> Outcome:
         """Move the rows of these messages.
@@ -152,7 +168,7 @@ class Mover:
         # One JSON text, since an array of thousands of parameters would be parsed one by one.
         listed = None if is_all else "select jsonb_array_elements_text(cast(:ids as jsonb))"
         parameters = {} if is_all else {"ids": json.dumps(list(message_ids))}
-        made = statements(self._table, self._types, listed)
+        made = statements(self._target, listed)
         events = len(message_ids)
         inserted = self._connection.execute(sa.text(made.insert), parameters).rowcount
         if inserted == events:

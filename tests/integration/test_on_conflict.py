@@ -282,6 +282,25 @@ def test_keys_are_compared_as_the_table_does(
     assert [amount for amount, _ in stored(engine).values()] == [2]
 
 
+def test_odd_names_and_an_enum_as_key(settings: Make, engine: sa.Engine) -> None:
+    """Names and types that must be quoted; text becomes a value of the enum."""
+    made = orders(settings, name="o:dd %s", key=["order_id"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            """create type "k:i %%nd" as enum ('b', 'a');"""
+            """create table "o:dd %%s" (order_id "k:i %%nd" primary key, amount int8, """
+            """sent_at timestamptz)"""
+        )
+    create_tables(engine, made.table)
+    check_target(engine, made.table)
+    events = [Event("m0", "a", 1, 1), Event("m1", "b", 2, 2), Event("m2", "a", 3, 3)]
+    assert not store(engine, made, events)[1]
+    assert not store(engine, made, [Event("m3", "b", 4, 1), Event("m4", "b", 5, 9)])[1]
+    with engine.connect() as connection:
+        found = connection.execute(sa.text('select order_id, amount from "o\\:dd %s" order by 1'))
+        assert [tuple(row) for row in found] == [("b", 5), ("a", 3)]
+
+
 @pytest.mark.parametrize(
     ("existing", "says"),
     [
