@@ -16,8 +16,8 @@ from bench import markdown, paired_runs, processes, services
 from bench.services import Options, Services
 from etl.analysis import duplicates
 from etl.analysis.source import Source
+from etl.postgres.creation import create_indexes
 from etl.postgres.engine import open_engine
-from etl.postgres.tables import create_indexes
 
 ROWS, QUICK_ROWS = 1_000_000, 5_000
 BIG_FACTOR = 10  # the rows of the big table, as a multiple of those of the small one

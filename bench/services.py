@@ -20,8 +20,8 @@ from etl import config
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
-from etl.postgres.tables import create_tables
 
 # The default of an installed Postgres; the embedded one uses less.
 SERVER = {"shared_buffers": "128MB"}

@@ -99,7 +99,7 @@ def merge(
     # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
 
-    mover = None if table.on_conflict == "error" else Mover(connection, table)
+    mover = None if table.on_conflict == "error" else Mover(connection, table, STAGING)
 
     def insert(start: int, stop: int) -> Outcome:
         part = ids[start:stop]

@@ -18,8 +18,8 @@ from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
 from etl.postgres import first_use
+from etl.postgres.creation import create_tables
 from etl.postgres.row_key import check_tokens_of_key
-from etl.postgres.tables import create_tables
 from etl.postgres.target import check_target
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Run

@@ -34,8 +34,8 @@ def init(config_path: Path, with_roles: bool) -> None:
     """
     settings = options.load_settings(config_path)
     from etl.postgres import jobs, roles
+    from etl.postgres.creation import create_indexes, create_tables
     from etl.postgres.engine import open_engine, transaction
-    from etl.postgres.tables import create_indexes, create_tables
     from etl.postgres.target import check_target
     from etl.schema import check_columns
 

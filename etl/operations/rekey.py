@@ -29,8 +29,7 @@ from etl.operations.key_list import key_places
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
-from etl.postgres.tables import check_tables
-from etl.postgres.target import check_changes
+from etl.postgres.target import check_changes, check_tables
 
 # One batch is masked while the server updates the other.
 MAX_BATCHES_AT_ONCE = 2

@@ -41,7 +41,7 @@ def plan_of_load(connection: sa.Connection, table: Table, staging: str) -> Plan:
     :param staging: name of the staging table, which must exist
     """
     if table.on_conflict != "error":
-        made = upsert.statements(upsert.Target.look_up(connection, table))
+        made = upsert.statements(upsert.Target.look_up(connection, table, staging))
         # The second one inserts too, and replaces besides.
         return _plan(connection, table, made.replace or made.insert)
     names = ", ".join(quote_name(column.name) for column in table.columns)

@@ -27,6 +27,22 @@ _FOREIGN, _PARTITIONED = "f", "p"
 _NOT_IN_IDENTITY = "42P10"  # SQLSTATE: a column that a publication needs
 
 
+def check_tables(engine: sa.Engine, table: Table) -> None:
+    """Check that the job's tables and the target exist, and that the target can hold the rows.
+
+    :raises TableError: a table or a column is missing, or a column has another type
+    :raises DatabaseRefused: a privilege is missing
+    :raises DatabaseUnavailable: an outage
+    """
+    with transaction(engine) as connection:
+        check_existence(connection, table)
+        problems = list(
+            column_problems(existing_columns(connection, table), target_table(table), table)
+        )
+    if problems:
+        raise TableError("; ".join(problems))
+
+
 def check_target(engine: sa.Engine, table: Table, *, is_run: bool = True) -> None:
     """Check that the tables exist, and that the current role can load into them.
 

@@ -21,7 +21,6 @@ import sqlalchemy as sa
 from etl.config import Column, Table
 from etl.postgres.columns import existing_columns, staged_values
 from etl.postgres.queries import quote_name
-from etl.schema import STAGING
 
 # An event without a sent time is older than any other.
 _BEFORE_ALL = "'-infinity'"
@@ -55,15 +54,17 @@ class Target:
     table: Table
     types: Mapping[str, str]  # as SQL writes them, by column
     values: str  # of a row, from the staging table
+    staging: str  # the table in which the rows wait
 
     @classmethod
-    def look_up(cls, connection: sa.Connection, table: Table) -> Target:
+    def look_up(cls, connection: sa.Connection, table: Table, staging: str) -> Target:
         """Ask the catalogue."""
         found = existing_columns(connection, table)
         return cls(
             table=table,
             types={name: _escaped(column.written) for name, column in found.items()},
             values=_escaped(", ".join(staged_values(connection, table))),
+            staging=staging,
         )
 
 
@@ -78,7 +79,7 @@ def statements(found: Target, ids: str | None = None) -> Statements:
     keys = ", ".join(map(quote_name, table.key))
     # What is compared is what the target would store: of a citext, A and a are one.
     typed_keys = ", ".join(_typed(name, types) for name in table.key)
-    staged = f"from {STAGING} as s where " + (f"s.message_id in ({ids})" if ids else "true")
+    staged = f"from {found.staging} as s where " + (f"s.message_id in ({ids})" if ids else "true")
     into = f"insert into {target} as t ({names})"
     of_key = " and ".join(f"t.{quote_name(name)} = {_typed(name, types)}" for name in table.key)
     if table.on_conflict == "skip":
@@ -156,9 +157,9 @@ def _sent_column(table: Table) -> Column:
 class Mover:
     """Moves staged rows to the target, in the caller's transaction."""
 
-    def __init__(self, connection: sa.Connection, table: Table) -> None:
+    def __init__(self, connection: sa.Connection, table: Table, staging: str) -> None:
         self._connection = connection
-        self._target = Target.look_up(connection, table)
+        self._target = Target.look_up(connection, table, staging)
 
     def move(self, message_ids: Sequence[str], *, is_all: bool) -> Outcome:
         """Move the rows of these messages.

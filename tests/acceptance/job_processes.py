@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from etl import config
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
-from etl.postgres.tables import create_tables
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import event
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from etl import config
 from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
-from etl.postgres.tables import create_tables
 from tests.chaos.messages import Messages
 from tests.chaos.producer import History, Producer
 from tests.chaos.proxy import FaultPolicy, Proxy, no_faults, via_proxy

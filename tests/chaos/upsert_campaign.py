@@ -14,8 +14,8 @@ import time
 import sqlalchemy as sa
 
 from etl import config
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
-from etl.postgres.tables import create_tables
 from tests.chaos.checker import TokenOpener
 from tests.chaos.crash_plans import crashing_plans
 from tests.chaos.messages import Messages

@@ -15,8 +15,8 @@ from etl import config, load, mask
 from etl.batch import prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
-from etl.postgres.tables import create_tables
 from etl.schema import check_columns
 from etl.validate import frame_schema
 from tests.unit.builders import ROOT, message
@@ -24,7 +24,7 @@ from tests.unit.builders import ROOT, message
 PAGE = ROOT / "docs" / "columns.md"
 _BLOCK = re.compile(r"```yaml\n(?P<column>\{name: [^`]*\})\n```\n\n(?P<table>(?:\|.*\n)+)")
 _ROW = re.compile(r"\| `(?P<event>.*)` \| (?P<outcome>.*?) \|")
-_REFUSED, _TOKEN = "refused: ", "a token of "  # noqa: S105
+_REFUSED, _TOKEN = "refused: ", "a token of "
 MANY = 1_000
 
 

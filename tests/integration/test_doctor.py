@@ -21,8 +21,8 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import EtlError
 from etl.postgres import first_use
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import open_engine, read_only, transaction
-from etl.postgres.tables import create_tables
 from tests.acceptance.job_processes import new_job
 from tests.acceptance.leak_scan import search
 from tests.conftest import KEYRING, Job

@@ -23,8 +23,8 @@ from etl.analysis.opening import open_source
 from etl.analysis.source import Source
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError, UsageError
+from etl.postgres.creation import create_indexes, create_tables
 from etl.postgres.queries import quote_name
-from etl.postgres.tables import create_indexes, create_tables
 from etl.schema import target_table
 from tests.conftest import ROOT
 from tests.integration import duplicates_by_pandas

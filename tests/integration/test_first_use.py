@@ -22,9 +22,9 @@ from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import ConfigurationError, KeyringError, SettingsError
 from etl.mask import tokens
 from etl.postgres import first_use, key_checks
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, transaction
 from etl.postgres.sqlstate import RowRefused
-from etl.postgres.tables import create_tables
 from etl.preflight import Ready, prepare_database
 from etl.runs import Run, Share
 from etl.sqs.limits import Stop

@@ -27,8 +27,9 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import EtlError
 from etl.postgres import jobs, roles
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, open_engine, transaction
-from etl.postgres.tables import check_tables, create_tables
+from etl.postgres.target import check_tables
 from etl.runs import Run, Summary
 from tests.conftest import KEYRING, ROOT
 

@@ -29,10 +29,11 @@ from etl.errors import (
 from etl.operations import entries
 from etl.operations.entries import Selection
 from etl.postgres import insertion
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.insertion import PIECE_ROWS
 from etl.postgres.sqlstate import RowRefused, translate
-from etl.postgres.tables import check_tables, create_tables
+from etl.postgres.target import check_tables
 from etl.runs import Counts, Run, Totals
 from tests.unit.builders import message
 

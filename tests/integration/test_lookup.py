@@ -14,7 +14,7 @@ from etl.crypto.seal import seal
 from etl.errors import UsageError
 from etl.mask import tokens, unmask
 from etl.operations.lookup import find_rows, tokens_of
-from etl.postgres.tables import create_tables
+from etl.postgres.creation import create_tables
 from tests.unit.builders import columns
 
 OLD = Keyring.new("old")

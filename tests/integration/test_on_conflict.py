@@ -18,13 +18,13 @@ from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError, TableError
 from etl.postgres import roles
 from etl.postgres.bisection import Trial
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, open_engine, transaction
-from etl.postgres.tables import create_tables
 from etl.postgres.target import check_target
 from tests.integration.test_roles import as_superuser
 
 METHODS = pytest.mark.parametrize("method", ["multi", "copy"])
-COLUMNS = [
+COLUMNS: list[dict[str, Any]] = [
     {"name": "order_id", "field": "order_id", "type": "text"},
     {"name": "amount", "field": "amount", "type": "integer"},
     {"name": "sent_at", "attribute": "SentTimestamp", "type": "timestamp", "nullable": True},

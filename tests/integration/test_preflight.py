@@ -14,9 +14,9 @@ from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import SettingsError, TableError
 from etl.postgres import roles
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
 from etl.postgres.own_rights import RIGHTS
-from etl.postgres.tables import create_tables
 from etl.postgres.target import check_changes, check_target
 from tests.acceptance.job_processes import make_tables, numbers
 from tests.conftest import ROOT, Job

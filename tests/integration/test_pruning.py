@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from etl import ledger
 from etl.config import Settings
+from etl.postgres.creation import create_tables
 from etl.postgres.queries import queries
-from etl.postgres.tables import create_tables
 from etl.version import __version__
 from tests.conftest import Job
 from tests.integration.waiting import wait_until

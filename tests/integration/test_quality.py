@@ -17,8 +17,8 @@ from etl.analysis.source import Source
 from etl.config import Settings
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.postgres import roles
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
-from etl.postgres.tables import create_tables
 
 CHECKS = [("ip", "type"), ("ip", "missing"), ("message", "JSON"), ("locale", "length")]
 JOB = "public.user_logins"

@@ -22,8 +22,8 @@ from etl.frames import Reject, rejects
 from etl.operations import entries, transfer
 from etl.operations.entries import Selection
 from etl.operations.replay import replay
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, open_engine, transaction
-from etl.postgres.tables import create_tables
 from etl.runs import Counts, Summary
 from tests.conftest import Job
 from tests.unit.builders import SENT_MS, event, message

@@ -17,8 +17,8 @@ from etl import ledger, pipeline, quarantine
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import DatabaseRefused, DatabaseUnavailable, QuarantineBudget
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import open_engine
-from etl.postgres.tables import create_tables
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Run, Share
 from etl.sqs.consumer import Consumer

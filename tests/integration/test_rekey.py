@@ -26,9 +26,9 @@ from etl.operations.rekey import (
     RekeyResult,
     rekey_database,
 )
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import open_engine, transaction
 from etl.postgres.queries import quote_name
-from etl.postgres.tables import create_tables
 from etl.schema import target_table
 
 FIRST = Keyring.new("k1")

@@ -16,9 +16,9 @@ from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError
 from etl.postgres import roles
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url
-from etl.postgres.tables import check_tables, create_tables
-from etl.postgres.target import check_target
+from etl.postgres.target import check_tables, check_target
 from etl.schema import target_table
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import EVENT, event

@@ -27,10 +27,10 @@ from etl.operations import replay
 from etl.operations.entries import Selection
 from etl.operations.run_ids import find_run
 from etl.postgres import sign_of_life
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, open_engine
 from etl.postgres.findings import Findings
 from etl.postgres.sign_of_life import give_sign_of_life, signs_of_life
-from etl.postgres.tables import create_tables
 from etl.runs import Counts, Run
 from etl.sqs.limits import Stop
 from tests.conftest import ROOT, Job

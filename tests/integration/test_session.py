@@ -26,8 +26,9 @@ from etl.crypto.seal import unseal_each
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import ConfigurationError, DatabaseUnavailable, TableError
 from etl.postgres import session
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, open_engine, transaction
-from etl.postgres.tables import check_tables, create_tables
+from etl.postgres.target import check_tables
 from tests.conftest import KEYRING, Job
 
 METHODS = pytest.mark.parametrize("method", ["multi", "copy"])

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from etl import extract, load, validate
 from etl.config import Settings
 from etl.fieldtypes import utc
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
-from etl.postgres.tables import create_tables
 from etl.validate import frame_schema
 from tests.unit.builders import message
 

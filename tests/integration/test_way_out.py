@@ -12,8 +12,8 @@ import etl
 from etl.config import DatabaseSettings, Settings
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import driver_url, open_engine, transaction
-from etl.postgres.tables import create_tables
 from tests.conftest import ROOT, Job
 from tests.integration.test_roles import as_superuser
 from tests.unit.builders import event
