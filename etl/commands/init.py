@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from etl.commands import options
 from etl.terminal import lines
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from etl.config import Table
 
 
 @click.command(
@@ -15,6 +21,7 @@ from etl.terminal import lines
 Examples:
   etl init
   DATABASE_URL=postgresql://postgres@localhost/etl etl init --roles
+  etl init --alter
 """
 )
 @options.config
@@ -25,12 +32,19 @@ Examples:
     help="Also create the roles etl_loader, etl_analyst and etl_officer, each with only the rights "
     "it needs. The database user must own the tables and be allowed to create roles.",
 )
-def init(config_path: Path, with_roles: bool) -> None:
+@click.option(
+    "--alter",
+    is_flag=True,
+    help="Also add the columns to the target that are configured and missing in it. The statements "
+    "are shown first. Nothing is dropped or narrowed.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before the table is altered.")
+def init(config_path: Path, with_roles: bool, alter: bool, yes: bool) -> None:
     """Create the tables that are missing: those of schema etl, and the target table.
 
     Also create the indexes in table.indexes. Tables of schema etl from an earlier version are
     brought up to date. A target table that exists is checked against the configuration; it gets
-    missing indexes, but is not changed otherwise.
+    missing indexes, and with --alter missing columns, but is not changed otherwise.
     """
     settings = options.load_settings(config_path)
     from etl.postgres import jobs, roles
@@ -43,6 +57,8 @@ def init(config_path: Path, with_roles: bool) -> None:
     check_columns(settings.table.columns)
     engine = open_engine(settings.database)
     create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
+    if alter:
+        _alter(engine, settings.table, yes=yes)
     check_target(engine, settings.table)
     create_indexes(engine, settings.table)
     with transaction(engine) as connection:
@@ -54,3 +70,18 @@ def init(config_path: Path, with_roles: bool) -> None:
     if with_roles:
         roles.create(engine, settings.table)
         lines.say(f"roles: {', '.join(roles.ROLES)}")
+
+
+def _alter(engine: sa.Engine, table: Table, *, yes: bool) -> None:
+    """Show what would be added to the target, ask, and add it."""
+    from etl.postgres.alteration import add_columns, missing_columns
+
+    statements = missing_columns(engine, table)
+    if not statements:
+        lines.say("no column is missing")
+        return
+    for statement in statements:
+        lines.line(f"{statement};")
+    if not yes:
+        click.confirm("Alter the table?", abort=True, err=True)
+    add_columns(engine, statements)

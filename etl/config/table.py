@@ -75,6 +75,13 @@ class Table(Section):
     key: tuple[Identifier, ...] = Field(
         (), description="columns that identify a row, for on_conflict: [order_id]"
     )
+    primary_key: tuple[Identifier, ...] = Field(
+        (), description="create the table with this primary key: [order_id]"
+    )
+    not_null: bool = Field(False, description="create columns that are not nullable with NOT NULL")
+    defaults: bool = Field(
+        False, description="create columns with a DEFAULT, the one of their setting 'default'"
+    )
 
     @property
     def full_name(self) -> str:
@@ -116,6 +123,17 @@ class Table(Section):
         _check_first_names(columns)
         _check_nothing_is_also_plain(columns)
         return columns
+
+    @model_validator(mode="after")
+    def _check_primary_key(self) -> Self:
+        self._check_names("primary_key", self.primary_key)
+        for column in self.columns:
+            if column.name in self.primary_key and column.nullable:
+                raise ValueError(
+                    f"column {shown_name(column.name)} is in 'primary_key', so it cannot be "
+                    "'nullable'"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:

@@ -1,0 +1,133 @@
+"""Tables that are created with keys, NOT NULL and defaults, and columns that are added later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from etl.config import Settings
+from etl.errors import SettingsError
+from etl.postgres.creation import create_tables
+from etl.postgres.target import check_target
+from tests.conftest import Job
+
+COLUMNS: list[dict[str, Any]] = [
+    {"name": "order id %", "field": "order_id", "type": "integer"},
+    {"name": "status", "field": "status", "type": "text", "default": "it's :new"},
+    {"name": "paid", "field": "paid", "type": "boolean", "default": "false"},
+    {"name": "app", "field": "app", "type": "version", "default": "2.3", "nullable": True},
+    {"name": "note", "field": "note", "type": "text", "nullable": True},
+]
+Make = Callable[..., Settings]
+
+
+def described(engine: sa.Engine) -> dict[str, tuple[bool, str | None]]:
+    """The columns of the table: whether they are NOT NULL, and their default."""
+    columns = sa.inspect(engine).get_columns("orders")
+    return {c["name"]: (not c["nullable"], c["default"]) for c in columns}
+
+
+def test_a_table_is_created_as_configured(settings: Make, engine: sa.Engine) -> None:
+    """With its primary key, NOT NULL and defaults, as the job stores them."""
+    made = settings(
+        table__name="orders",
+        table__columns=COLUMNS,
+        table__primary_key=["order id %"],
+        table__not_null=True,
+        table__defaults=True,
+    )
+    create_tables(engine, made.table)
+    check_target(engine, made.table)
+    assert sa.inspect(engine).get_pk_constraint("orders")["constrained_columns"] == ["order id %"]
+    assert described(engine) == {
+        "order id %": (True, None),
+        "status": (True, "'it''s :new'::text"),
+        "paid": (True, "false"),
+        "app": (False, "2003000"),
+        "note": (False, None),
+    }
+
+
+def test_the_primary_key_serves_conflicts(settings: Make, engine: sa.Engine) -> None:
+    """A key that is the primary key needs no second index."""
+    made = settings(
+        table__name="orders",
+        table__columns=COLUMNS,
+        table__primary_key=["order id %"],
+        table__on_conflict="skip",
+        table__key=["order id %"],
+    )
+    create_tables(engine, made.table)
+    check_target(engine, made.table)
+    assert sa.inspect(engine).get_unique_constraints("orders") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [(["note"], "cannot be 'nullable'"), (["other"], "is not a column of the table")],
+)
+def test_a_primary_key_that_cannot_be_is_refused(key: list[str], says: str, settings: Make) -> None:
+    """With the column at fault."""
+    with pytest.raises(SettingsError) as refused:
+        settings(table__name="orders", table__columns=COLUMNS, table__primary_key=key)
+    assert says in str(refused.value)
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[..., str]:
+    """A function that writes a configuration and returns its path."""
+
+    def write(*columns: dict[str, Any], **table: Any) -> str:
+        path = tmp_path / "orders.yaml"
+        path.write_text(json.dumps({"table": {"name": "orders", "columns": columns, **table}}))
+        return str(path)
+
+    return write
+
+
+def test_alter_adds_what_is_missing(job: Job, configure: Callable[..., str]) -> None:
+    """It shows the statements, asks, and adds the columns; rows that are there get the default."""
+    assert job.command("init", "--config", configure(COLUMNS[0])).returncode == 0
+    with job.engine.begin() as connection:
+        connection.exec_driver_sql("insert into orders values (1)")
+    masked = {"name": "masked_ip", "field": "ip", "type": "ip", "mask": True}
+    path = configure(*COLUMNS[:2], masked, not_null=True, defaults=True, token_check=True)
+    alter = ("init", "--alter", "--config", path)
+    for refused in (job.command("init", "--config", path), job.command(*alter, piped="n\n")):
+        assert refused.returncode != 0
+        assert list(described(job.engine)) == ["order id %"]
+    done = job.command(*alter, "--yes")
+    assert done.returncode == 0, done.stderr
+    statements = done.stdout.splitlines()
+    assert statements[0] == (
+        """alter table "public"."orders" add column status TEXT DEFAULT 'it''s :new' NOT NULL;"""
+    )
+    assert statements[1] == 'alter table "public"."orders" add column masked_ip TEXT;'
+    assert "check_token" in statements[2]
+    assert job.rows("select * from orders") == [(1, "it's :new", None)]
+    again = job.command(*alter)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "no column is missing" in again.stderr
+
+
+def test_alter_refuses_what_it_cannot_do(job: Job, configure: Callable[..., str]) -> None:
+    """It changes no type, and adds nothing to a view."""
+    with job.engine.begin() as connection:
+        connection.exec_driver_sql(
+            """create table orders ("order id %%" text); create view seen as select * from orders"""
+        )
+    path = configure(*COLUMNS[:2])
+    refused = job.command("init", "--alter", "--yes", "--config", path)
+    assert refused.returncode == 2
+    assert "--alter only adds columns: column 'order id %' of table 'public.orders' is TEXT" in (
+        refused.stderr
+    )
+    path = configure(COLUMNS[1], name="seen")
+    refused = job.command("init", "--alter", "--yes", "--config", path)
+    assert refused.returncode == 2
+    assert "is a view or a foreign table, so no column can be added to it" in refused.stderr
