@@ -26,6 +26,7 @@ from etl.commands.peek import peek
 from etl.commands.quarantine import quarantine
 from etl.commands.rekey import rekey
 from etl.commands.report import report
+from etl.commands.rollback import rollback
 from etl.commands.run import history, run
 from etl.commands.send import send
 from etl.commands.unmask import unmask
@@ -114,7 +115,7 @@ def main() -> None:
 
 main.add_commands("Run the job", run, history, peek, send)
 main.add_commands("Look at the loaded rows", report, rows, token)
-main.add_commands("Recover, correct and erase", quarantine, unmask, audit, forget)
+main.add_commands("Recover, correct and erase", quarantine, unmask, audit, forget, rollback)
 main.add_commands("Set up", config, check_config, init, doctor, keys, rekey, demo)
 
 # Its first name was one slip away from `run`, which drains the queue.

@@ -207,7 +207,7 @@ create table if not exists etl.unmask_audit (
     db_user     text        not null default session_user,
     os_user     text        not null,
     host        text        not null,
-    action      text        not null,  -- unmask, quarantine show, forget
+    action      text        not null,  -- unmask, quarantine show, forget, rollback
     reason      text        not null check (btrim(reason) <> ''),
     scope       text        not null,  -- what it was about, without a value
     columns     text[]      not null,  -- fields of the event

@@ -62,6 +62,7 @@ WITH_KEYS = {
     "quarantine import": ["quarantine import {file}"],
     "keys list": ["keys list"],
     "rekey": ["rekey"],
+    "rollback": ["rollback 0000 --reason test --yes"],
 }
 # The others, and why no key is compared.
 WITHOUT = {

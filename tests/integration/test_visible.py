@@ -143,6 +143,7 @@ def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]
         "forget": value,
         "forget --yes": (*value, *WHY),
         "rekey": (),
+        "rollback": ("00000000-0000", *WHY),
         "init": (),
         "send": (str(folder / f"none{NAME}"),),
         "config show": (),
