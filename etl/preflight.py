@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from etl.backoff import Backoff
+from etl.checks.configured import check_columns
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
@@ -23,7 +24,6 @@ from etl.postgres.row_key import check_tokens_of_key
 from etl.postgres.target import check_target
 from etl.postgres.watchdog import Watchdog
 from etl.runs import Run
-from etl.schema import check_columns
 from etl.sqs.attributes import wanted_attributes
 from etl.sqs.client import open_queue
 from etl.sqs.dead_letters import DeadLetters, count_dead_letters

@@ -23,39 +23,12 @@ from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError, UsageError, nearest
 from etl.fieldtypes import Values, field_type, utc
 from etl.frames import ABSENT
-from etl.reading.literals import literal
 
 STAGING = "etl_staging"
 DAY_MS = 24 * 3600 * 1000
 MAX_UTF8_BYTES = 4  # of one character
 
 Check = tuple[str, Callable[[Values], Failed]]
-
-
-def check_columns(columns: tuple[Column, ...]) -> None:
-    """Check that the configured columns can be checked and stored; imports no pandas.
-
-    :raises SettingsError: a masked column is too narrow for any token, or a column's constant or
-        default fails its checks
-    """
-    for column in columns:
-        checks = column_checks(column)
-        for text in (column.constant, column.default):
-            if text is not None:
-                check_literal(column, text, checks)
-
-
-def check_literal(column: Column, text: str, checks: list[Check]) -> None:
-    """Check a constant or a default as a value of an event is checked.
-
-    :raises SettingsError: it fails; names the check
-    """
-    value = literal(column, text)
-    for name, failed in checks:
-        if failed([value]):
-            raise SettingsError(
-                f"column {column.name!r}: its 'constant' or 'default' fails the check {name!r}"
-            )
 
 
 def column_checks(column: Column) -> list[Check]:

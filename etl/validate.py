@@ -21,7 +21,7 @@ from etl.schema import column_checks, convert
 def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
     """The checks of a raw frame, named as they appear in the quarantine.
 
-    :raises SettingsError: as :func:`etl.schema.check_columns`
+    :raises SettingsError: as :func:`etl.checks.configured.check_columns`
     """
     schema = pa.DataFrameSchema(
         {
@@ -67,7 +67,7 @@ def split(
     raw: pd.DataFrame,
     schema: pa.DataFrameSchema,
     columns: tuple[Column, ...],
-    notes: Counter[Note] | None = None,  # noqa: ARG001  (for what cleans and what warns)
+    notes: Counter[Note] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the rows that pass every check from those that do not.
 
@@ -86,7 +86,16 @@ def split(
     :raises TypeError: the schema cannot be applied to the frame
     """
     message_ids = raw["message_id"].tolist()
-    values = {column.name: cleaned(column, raw[column.source].tolist()) for column in columns}
+    values: dict[str, list[Any]] = {}
+    changes = Counter[Note]()
+    for column in columns:
+        counts = Counter[str]()
+        values[column.name] = cleaned(column, raw[column.source].tolist(), counts)
+        # Two columns of one source change the same values, so these are not added up.
+        if counts:
+            changes |= Counter({(column.source, note): count for note, count in counts.items()})
+    if notes is not None:
+        notes.update(changes)
     failures = _failures(_objects(values), schema)
     if bad := {row for row, _, _ in failures}:
         good = [row for row in range(len(raw)) if row not in bad]

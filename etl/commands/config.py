@@ -66,7 +66,7 @@ def check_config(
     queue, no database and no keyring. The exit code is 1 if an event would not be loaded.
     """
     settings = options.load_settings(config_path)
-    from etl.schema import check_columns
+    from etl.checks.configured import check_columns
     from etl.terminal import check_page
 
     check_columns(settings.table.columns)

@@ -7,6 +7,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 """
 
 from etl.config.column import Column
+from etl.config.column_reading import Network
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -44,6 +45,7 @@ __all__ = [
     "LoadSettings",
     "LogSettings",
     "MetricsSettings",
+    "Network",
     "QuarantineSettings",
     "QueueSettings",
     "ReportSettings",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import model_validator
 
 from etl.config.column_masking import ColumnMasking
-from etl.config.column_reading import ColumnReading
+from etl.config.column_reading import ColumnReading, reading_problem
 from etl.config.column_source import ColumnSource
 from etl.config.column_type import ColumnType
+
+_PICK = "pick "
 
 
 # The last comes first in the documents.
@@ -51,12 +56,33 @@ class Column(ColumnReading, ColumnMasking, ColumnType, ColumnSource):
             raise ValueError("has 'array', which only a field that is not masked can have")
         if self.format and self.is_time:
             raise ValueError("has a 'format', which a time of the job does not have")
+        is_sent = not self.is_of_the_job or (self.attribute is not None and not self.is_time)
+        if problem := reading_problem(self, is_sent=is_sent):
+            raise ValueError(problem)
         return self
 
     @property
     def masking_context(self) -> str:
         """The context that its tokens are bound to."""
         return self.context or self.source
+
+    @property
+    def token_steps(self) -> tuple[str, ...]:
+        """What is done to a text before it is masked, as far as it decides which token it gets.
+
+        An address that is taken without cleaning has the same canonical form after it. Null values
+        get no token, so there are no tokens that would not match.
+        """
+        if self.type == "ip" and self.canonical:
+            return ()
+        return (*([_PICK + self.pick] if self.pick else []), *self.clean)
+
+    @staticmethod
+    def settings_of(token_steps: Sequence[str]) -> dict[str, Any]:
+        """The settings that stand for these steps."""
+        picked = [step.removeprefix(_PICK) for step in token_steps if step.startswith(_PICK)]
+        clean = tuple(step for step in token_steps if not step.startswith(_PICK))
+        return {"pick": picked[0] if picked else None, "clean": clean}
 
     @property
     def plain_name(self) -> str:
@@ -66,4 +92,4 @@ class Column(ColumnReading, ColumnMasking, ColumnType, ColumnSource):
     @property
     def hides_value(self) -> bool:
         """Whether the database does not get the plain value, as an event has it."""
-        return self.mask
+        return self.mask or (self.network is not None and self.network.hides_address)

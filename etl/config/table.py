@@ -37,8 +37,17 @@ def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
             if field in masked and not column.hides_value:
                 raise ValueError(
                     f"{shown_name(field)} is masked in column {shown_name(masked[field])}, and "
-                    f"column {shown_name(column.name)} would store it as it came"
+                    f"column {shown_name(column.name)} would store {_what_is_stored(column)}"
                 )
+
+
+def _what_is_stored(column: Column) -> str:
+    if column.network is None:
+        return "it as it came"
+    return (
+        "too much of it; write 'network: {v4: 24, v6: 48}', or less of one of them, or take one of "
+        "the two columns out"
+    )
 
 
 def _check_first_names(columns: tuple[Column, ...]) -> None:

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etl.checks.configured import check_columns
 from etl.config import Settings
 from etl.doctor.result import Result, asked
-from etl.schema import check_columns
 from etl.sqs.call_queue import MAX_CALL_THREADS
 from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
 

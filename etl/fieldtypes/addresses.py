@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from etl.config import Column
-from etl.fieldtypes.fieldtype import FieldType, Values, keep, succeeds
+from etl.config import Column, Network
+from etl.fieldtypes.fieldtype import FieldType, Values, distinct, keep, succeeds
 
 _FULL_IPV6 = ":".join(["{:x}"] * 8)
 
@@ -51,17 +53,30 @@ def _canonical_ips(values: Values) -> list[Any]:
     return [canonical.get(value, value) for value in values] if canonical else list(values)
 
 
+def network_of(value: str, network: Network) -> str:
+    """Return the network of an address, such as ``199.172.111.0/24``, in canonical form."""
+    address = canonical_ip(value)
+    if ":" in address:
+        return str(ipaddress.IPv6Network((address, network.v6), strict=False))
+    return str(ipaddress.IPv4Network((address, network.v4), strict=False))
+
+
 def ip(column: Column) -> FieldType:
-    """An address: inet, or text if it has a length or keeps its spelling."""
-    limit = column.max_length
+    """An address or its network: inet, or text if it has a length or keeps its spelling."""
+    limit, network = column.max_length, column.network
     # inet would store every notation of an address as the same value.
     as_sent = sa.String(limit) if limit else sa.Text()
-    stored = canonical_ip if column.canonical else keep
+    text: Callable[[str], str] = canonical_ip if column.canonical else keep
+    stored = text
+    convert: Callable[[Values], Any] = _canonical_ips if column.canonical else keep
+    if network is not None:
+        stored = partial(network_of, network=network)
+        convert = distinct(stored)
     return FieldType(
         (str,),
         (("IP address", succeeds(_packed_ip)),),
         stored,
-        stored,
+        text,
         postgresql.INET() if column.canonical and not limit else as_sent,
-        _canonical_ips if column.canonical else keep,
+        convert,
     )

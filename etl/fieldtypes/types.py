@@ -38,4 +38,4 @@ def field_type(column: Column) -> FieldType:
 
 def needs_exact_numbers(column: Column) -> bool:
     """Whether the column needs the text of a number, and not only the nearest double."""
-    return Real in TYPES[column.type](column).python
+    return Real in TYPES[column.type](column).python or "whole_float" in column.accept

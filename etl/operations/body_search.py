@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from etl.config import Column
 from etl.operations.address_search import address_of, addresses_in
+from etl.operations.cleaned_search import CleanedSearch
 from etl.operations.escapes import from_base64_within, readings
 
 MAX_FROM_BASE64 = 4  # characters that are decoded from a body, for each of its own
@@ -49,7 +50,8 @@ class BodySearch:
     """
 
     def __init__(self, column: Column, spellings: Iterable[str]) -> None:
-        self._texts = {folded(spelling).strip() for spelling in spellings} - {""}
+        self._cleaned = CleanedSearch(column.clean, spellings := list(spellings))
+        self._texts = {self._fold(spelling).strip() for spelling in spellings} - {""}
         self._addresses = (
             {address_of(text) for text in self._texts} - {None} if column.type == "ip" else set()
         )
@@ -68,16 +70,24 @@ class BodySearch:
 
     def _is_in(self, text: str | _Number | _Document) -> bool:
         if isinstance(text, _Document):
-            return folded(text.text).strip() in self._texts
+            return self._fold(text.text).strip() in self._texts
         if isinstance(text, _Number):
             number = text.text
-            return _decimal(number) in self._numbers or self._has_address(number)
-        plain = folded(text)
+            return (
+                _decimal(number) in self._numbers
+                or self._has_address(number)
+                or self._cleaned.finds(number)
+            )
+        plain = self._fold(text)
         return (
             plain.strip() in self._texts
+            or self._cleaned.finds(plain)
             or self._word.search(plain) is not None
             or self._has_address(plain)
         )
+
+    def _fold(self, text: str) -> str:
+        return self._cleaned.folded(folded(text))
 
     def _has_address(self, text: str) -> bool:
         return bool(self._addresses) and not self._addresses.isdisjoint(addresses_in(text))

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from etl.batch import Batch, prepare
+from etl.checks.configured import check_columns
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.operations.sample import Sample
 from etl.postgres.findings import Findings
 from etl.quarantine import check_counts
-from etl.schema import check_columns
 from etl.validate import frame_schema
 
 MASKED = "(masked)"

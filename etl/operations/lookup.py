@@ -23,23 +23,29 @@ from etl.operations.spellings import spellings, unwrapped
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import check_target_exists
+from etl.reading.cleaning import cleaned_value
 from etl.schema import column_checks, convert, target_table
 
 
 def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
     """Return the token of a value under every key, by key id, with the primary key first.
 
-    The value is checked and brought into the column's canonical form, as the loader does it.
+    The value is cleaned, checked and brought into the column's canonical form, as the loader does
+    it.
 
-    :raises UsageError: the loader would have rejected the value; names the check
+    :raises UsageError: the loader would have rejected the value, and the check is named, or would
+        have stored null
     """
+    values = [cleaned_value(column, value)]
+    if values == [None]:
+        raise UsageError(f"the value counts as null in {column.source!r}, so no row can contain it")
     for check, failed in column_checks(column):
-        if failed([value]):
+        if failed(values):
             raise UsageError(
                 f"the value fails the check {check!r} of {column.source!r}, so no row can contain "
                 "it"
             )
-    (canonical,) = convert(column, [value])
+    (canonical,) = convert(column, values)
     key_ids = sorted(keyring.key_ids, key=lambda key_id: key_id != keyring.primary)
     return {
         key_id: str(

@@ -1,7 +1,7 @@
-"""How each masked column was first loaded: its context, and whether addresses are canonical.
+"""How each masked column was first loaded: context, cleaning, and whether addresses are canonical.
 
-Both decide which token a value gets. A configuration that changes one of them would give equal
-values other tokens from then on, and searches would miss the rows from before.
+All three decide which token a value gets. A configuration that changes one of them would give
+equal values other tokens from then on, and searches would miss the rows from before.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class FirstLoad:
     fields: Sequence[str]  # of the event
     job: str
     first_used_at: dt.datetime
+    cleaning: Sequence[str] = ()  # what was done to a text first, see Column.token_steps
 
 
 def read(connection: sa.Connection, table: Table) -> list[FirstLoad]:
@@ -107,6 +108,9 @@ def _difference(column: Column, first: FirstLoad) -> str:
     if is_canonical(column) != first.canonical:
         now, before = ("as sent", "as canonical addresses")[:: 1 if first.canonical else -1]
         return f"had its values masked {before}, and now {now}"
+    if column.token_steps != tuple(first.cleaning):
+        before, now = (", ".join(s) or "nothing" for s in (first.cleaning, column.token_steps))
+        return f"had its texts changed before they were masked by {before}, and now by {now}"
     return ""
 
 
@@ -124,7 +128,13 @@ def line(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLo
         changes["canonical"] = False
     else:
         changes["type"] = "text"
-    return _written(column.model_copy(update=changes))
+    changes["network"] = None  # is for columns that are not masked
+    if changes.get("type", column.type) != column.type:
+        changes["accept"] = ()
+    written = column.model_copy(update=changes)
+    if written.token_steps != tuple(first.cleaning):
+        written = written.model_copy(update=Column.settings_of(first.cleaning))
+    return _written(written)
 
 
 def _written(column: Column) -> str:
@@ -169,5 +179,6 @@ def add(connection: sa.Connection, settings: Settings, columns: Sequence[Column]
                 "canonical": is_canonical(column),
                 "fields": list(column.fields),
                 "job": settings.job_name,
+                "cleaning": list(column.token_steps),
             },
         )

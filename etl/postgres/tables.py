@@ -30,7 +30,7 @@ _NEWEST = {
     "runs": "skipped",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
-    "masked_columns": "first_used_at",
+    "masked_columns": "cleaning",
     "broken_checks": "job",
     "remove_samples": _FUNCTION,
     "check_token": _FUNCTION,

@@ -35,15 +35,17 @@ on conflict do nothing
 
 -- masked_columns --
 -- The masked columns of a table, as they were first loaded.
-select column_name, context, canonical, fields, job, first_used_at
+-- By way of JSON, because tables of an earlier version do not have the last column.
+select column_name, context, canonical, fields, job, first_used_at,
+       coalesce(to_jsonb(masked_columns) -> 'cleaning', '[]') as cleaning
 from etl.masked_columns
 where target = :target
 order by column_name
 
 -- add_masked_column --
 -- Record how a column is masked.
-insert into etl.masked_columns (target, column_name, context, canonical, fields, job)
-values (:target, :column_name, :context, :canonical, :fields, :job)
+insert into etl.masked_columns (target, column_name, context, canonical, fields, job, cleaning)
+values (:target, :column_name, :context, :canonical, :fields, :job, :cleaning)
 on conflict do nothing
 
 -- readable_columns --

@@ -241,6 +241,10 @@ create table if not exists etl.masked_columns (
     primary key (target, column_name)
 );
 
+-- What was done to a text before it was masked, in order: "pick first", "strip", ... Before there was
+-- such a setting, nothing was.
+alter table etl.masked_columns add column if not exists cleaning text[] not null default '{}';
+
 -- For CHECK constraints on masked columns (table.token_check). It raises an error by itself, because
 -- for a CHECK that is merely false Postgres quotes the row, to the client and in the server's log.
 create or replace function etl.check_token(value text, constraint_name text) returns boolean
