@@ -1,4 +1,4 @@
-"""Finds a value in a text where the column cleans its values, so that several texts are one value."""
+"""Finds a value of a column that cleans its values: several texts in a body are then one value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class CleanedSearch:
         for name in self._on_texts:
             text = STEPS[name](text)
         if self._on_texts:
-            text = text.replace("ς", "σ")  # which of the two is in a text depends on what follows
+            # Which of the two small sigmas a text has, depends on what follows.
+            text = text.replace("\u03c2", "\u03c3")
         if self._number and not text.isascii():
             text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
         return text

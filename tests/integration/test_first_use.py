@@ -220,6 +220,7 @@ OTHER_COLUMNS = {
     "shared context": (columns(masked_device_id={"context": "ip"}), DEVICE % "device_id"),
     "not canonical": (columns(masked_ip={"canonical": False}), IP % "ip"),
     "type": (columns(masked_ip={"type": "text"}), IP % "ip"),
+    "cleaned": (columns(masked_device_id={"clean": ["lower"]}), DEVICE % "device_id"),
     "not masked": (columns(masked_device_id={"mask": False}), DEVICE % "device_id"),
 }
 

@@ -319,6 +319,29 @@ def test_the_case_of_letters_counts() -> None:
     assert not found(DEVICE, "abC", event(device_id="abc"))
 
 
+CLEANED = DEVICE.model_copy(update={"clean": ("strip", "nfkc", "lower")})
+DIGITS = DEVICE.model_copy(update={"clean": ("digits",)})
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_cleaning_makes_equal_is_found(way: str) -> None:
+    """However the value is written into a body; except garbled and in another case."""
+    more = "" if way == "octal" else "/µς"
+    assert found(CLEANED, f"abc-1{more.upper()}", WAYS[way](f"ABC-1{more}"))
+    assert not found(CLEANED, "abc-1", WAYS[way]("ABC-12"))
+
+
+@pytest.mark.parametrize(
+    "written", ["+49 170 1234", "(49)170-12/34", "٤٩170 1234", "1 49 170 1234"]
+)
+def test_digits_are_found_however_they_are_grouped(written: str) -> None:
+    """As a person writes a telephone number, in a field and in text; and as a number."""
+    for body in (event(device_id=written), event(note=f"call {written}, or 5"), f"{written} {{"):
+        assert found(DIGITS, "+491701234", body), body
+        assert not found(DIGITS, "49170123", body), body
+    assert found(DIGITS, "+49 (170) 1234", '{"device_id": 491701234}')
+
+
 @pytest.mark.parametrize("value", ["", " ", "\u200b"])
 def test_an_empty_value_is_nowhere(value: str) -> None:
     """It would be in every body."""

@@ -24,7 +24,9 @@ def table(*columns: dict[str, Any]) -> Table:
 def first_load(of: Table) -> list[FirstLoad]:
     """What a first run remembers."""
     return [
-        FirstLoad(c.name, c.masking_context, is_canonical(c), list(c.fields), "job", NOW)
+        FirstLoad(
+            c.name, c.masking_context, is_canonical(c), list(c.fields), "job", NOW, c.token_steps
+        )
         for c in masked_columns(of)
     ]
 
@@ -32,6 +34,8 @@ def first_load(of: Table) -> list[FirstLoad]:
 A = {"name": "a", "field": "x"}
 B = {"name": "b", "field": "y"}
 IP = {"name": "a", "field": "x", "type": "ip"}
+CLEANED = {**A, "clean": ["strip", "lower"]}
+PICKED = {**A, "pick": "last", "clean": ["nfc"]}
 
 # The columns of the first run, those of the next, and the fields of each that the lines name.
 CASES: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
@@ -75,6 +79,18 @@ CASES: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "canonical": ([{**IP, "canonical": False}], [IP], {"a": "x"}),
     "text, not an address": ([IP], [A], {"a": "x"}),
     "an address, not text": ([A], [IP], {"a": "x"}),
+    "cleaned from now on": ([A], [CLEANED], {"a": "x"}),
+    "not cleaned from now on": ([CLEANED], [A], {"a": "x"}),
+    "cleaned in another order": ([CLEANED], [{**A, "clean": ["lower", "strip"]}], {"a": "x"}),
+    "one of a list": ([A], [{**A, "pick": "first"}], {"a": "x"}),
+    "another one of a list": ([PICKED], [{**PICKED, "pick": "first"}], {"a": "x"}),
+    "a cleaned text, and now an address": ([CLEANED], [{**IP, "accept": ["port"]}], {"a": "x"}),
+    "a text, and now a cleaned address": ([A], [{**IP, "clean": ["strip"]}], {"a": "x"}),
+    "a cleaned text, and now a network": (
+        [PICKED],
+        [{**IP, "mask": False, "network": {"v4": 24}}],
+        {"a": "x"},
+    ),
     "not masked": ([A, B], [{**A, "mask": False}, B], {"a": "x"}),
     "not masked, and a number": ([A], [{**A, "type": "integer", "mask": False}], {"a": "x"}),
     "not masked, and a time": (
@@ -123,6 +139,11 @@ SAME: dict[str, tuple[list[Any], list[Any]]] = {
     "the context written out": ([A], [{**A, "context": "x"}]),
     "canonical text": ([A], [{**A, "canonical": False}]),
     "text and an address that is not canonical": ([A], [{**IP, "canonical": False}]),
+    "an address cleaned from now on": (
+        [IP],
+        [{**IP, "clean": ["strip", "lower"], "pick": "last", "accept": ["port"]}],
+    ),
+    "null values": ([CLEANED], [{**CLEANED, "null_values": ["unknown"]}]),
     "a masked column more": ([A], [A, B]),
     "a masked column less": ([A, B], [A]),
     "masked from now on": ([A, {**B, "mask": False}], [A, B]),
