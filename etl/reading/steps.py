@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-# For every character, alone and beside others, and every order of the steps, the third round changed
+# For every character, alone and beside others, and every order of steps, the third round changed
 # nothing. `strip` before `nfkc` needs the second: "\u00a8" becomes a space and a mark. The limit
 # keeps a text that nobody thought of from taking forever.
 MAX_ROUNDS = 4

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import unicodedata
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -34,6 +36,10 @@ NULLS = {"type": "text", "nullable": True, "null_values": ["", "unknown"]}
 INTEGER = {"type": "integer", "accept": ["text", "whole_float"]}
 NUMBER = {"type": "number", "accept": ["text"]}
 BOOLEAN = {"type": "boolean", "accept": ["text"]}
+DECIMAL = {"type": "decimal", "accept": ["text"]}
+EPOCH = {"type": "timestamp", "format": "seconds", "accept": ["text"]}
+NO_ID = {"type": "uuid", "nullable": True, "null_values": ["0000000a-0000-0000-0000-000000000000"]}
+TIME_0 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def column_of(**facts: Any) -> Column:
@@ -110,6 +116,15 @@ TAKEN: list[tuple[dict[str, Any], str, Any, list[str]]] = [
     (INTEGER, "5", 5, []),
     (NUMBER, '"2.5"', 2.5, ["text"]),
     (NUMBER, '"-1e3"', -1000.0, ["text"]),
+    ({**INTEGER, "type": "bigint"}, "9007199254740993.0", 2**53 + 1, ["whole_float"]),
+    (DECIMAL, '"2.50"', Decimal("2.5"), ["text"]),
+    (DECIMAL, '"0.12345678901234567890"', Decimal("0.1234567890123456789"), ["text"]),
+    ({**DECIMAL, "nullable": True, "null_values": ["-1"]}, "-1.0", None, ["null_values"]),
+    (EPOCH, '"0"', TIME_0, ["text"]),
+    (EPOCH, "0", TIME_0, []),
+    ({"type": "timestamp", "nullable": True, "null_values": ["1970-01-01T00:00:00Z"]},
+     '"1970-01-01T01:00:00+01:00"', None, ["null_values"]),
+    (NO_ID, '"0000000A-0000-0000-0000-000000000000"', None, ["null_values"]),
     (BOOLEAN, '"true"', True, ["text"]),
     (BOOLEAN, "false", False, []),
     ({**BOOLEAN, "clean": ["lower"]}, '"False"', False, ["lower", "text"]),
@@ -286,10 +301,15 @@ WRONG: list[tuple[str, str]] = [
     ("type: integer, accept: [txt]", "'accept' has the unknown word 'txt'; did you mean 'text'?"),
     ("type: integer, accept: text", "'accept' must be a list"),
     ("type: integer, accept: [text, text]", "'accept' has 'text' twice"),
-    ("type: text, accept: [text]", "accepts 'text', which is only for type 'smallint', "),
+    ("type: text, accept: [text]", "accepts 'text', which is only for numbers and booleans; "),
     ("type: number, accept: [whole_float]", "accepts 'whole_float', which is only for type "),
     ("type: text, accept: [port]", "accepts 'port', which is only for type 'ip'; take it out"),
-    ("type: date, accept: [leap_second]", "accepts 'leap_second', which is only for type "),
+    ("type: date, accept: [leap_second]", "accepts 'leap_second', which is only for timestamps "),
+    ("type: timestamp, format: seconds, accept: [leap_second]", "only for timestamps as text"),
+    ("type: timestamp, accept: [text]", "accepts 'text', which is only for numbers and booleans"),
+    ("type: ip, array: true, accept: [port]", "accepts 'port', which an array cannot have"),
+    ("type: text, array: true, clean: [lower]", "has 'clean', which an array cannot have"),
+    ("type: json, null_values: ['']", "has 'null_values', which type 'json' cannot have"),
     ("type: text, clean: [trim]", "'clean' has the unknown word 'trim'; did you mean 'strip'?"),
     ("type: text, clean: [lower, upper]", "'clean' has both 'lower' and 'upper'; take one out"),
     ("type: integer, clean: [strip]", "only with 'accept: [text]'"),
