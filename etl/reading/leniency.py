@@ -11,7 +11,7 @@ from etl.frames import Real
 MAX_PORT = 65_535
 # [0-9], because \d matches the digits of every script.
 _IPV4_WITH_PORT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}):([0-9]{1,5})")
-_IPV6_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::([0-9]{1,5}))?")
+_IPV6_WITH_PORT = re.compile(r"\[([0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\](?::([0-9]{1,5}))?")
 # A number as JSON writes it (RFC 8259, section 6).
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": True, "false": False}
@@ -19,6 +19,8 @@ _BOOLEANS = {"true": True, "false": False}
 
 def without_port(text: str) -> str:
     """The address in ``1.2.3.4:80``, ``[2001:db8::1]:443`` or ``[2001:db8::1]``; else the text."""
+    if ":" not in text:
+        return text
     match = _IPV4_WITH_PORT.fullmatch(text) or _IPV6_WITH_PORT.fullmatch(text)
     if match is None or int(match[2] or 0) > MAX_PORT:
         return text

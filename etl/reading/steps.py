@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,13 +13,16 @@ from functools import partial
 MAX_ROUNDS = 4
 
 
+_NO_DIGITS = re.compile("[^0-9]+")
+
+
 def _digits(text: str) -> str:
     """The digits of a text, in 0 to 9; a text without any digit is left as it is.
 
     Else all such texts ("unknown", "none") would become one value.
     """
     if text.isascii():
-        return "".join(filter(str.isdecimal, text)) or text
+        return _NO_DIGITS.sub("", text) or text
     return "".join(str(unicodedata.decimal(c)) for c in text if c.isdecimal()) or text
 
 

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from etl import config, load, mask
 from etl.batch import prepare
+from etl.checks.configured import check_columns
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
-from etl.schema import check_columns
 from etl.validate import frame_schema
 from tests.unit.builders import ROOT, message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import json
 import unicodedata
 from collections import Counter
@@ -23,6 +24,7 @@ from etl.frames import Note
 from etl.operations.lookup import tokens_of
 from etl.reading.cleaning import cleaned
 from etl.reading.steps import STEPS, clean_text
+from etl.schema import convert
 from etl.validate import frame_schema
 from tests.unit.builders import ROOT, message
 
@@ -155,6 +157,7 @@ LEFT: list[tuple[dict[str, Any], str, list[str]]] = [
     (PORT, '"1.2.3.4:"', ["IP address"]),
     (PORT, '"1.2.3.256:80"', ["IP address"]),
     (PORT, '"host:80"', ["IP address"]),
+    (PORT, '"[1.2.3.4]:80"', ["IP address"]),
     (PORT, '"\\u0661.2.3.4:80"', ["IP address"]),
     ({**NULLS, "nullable": False}, '""', ["null"]),
     (INTEGER, '"05"', ["type"]),
@@ -281,6 +284,16 @@ def test_accepting_more_never_changes_a_value_that_was_right(
     lenient = read(column_of(**facts), json.dumps(value))
     if not strict[1] or not lenient[2]:
         assert lenient == strict
+
+
+@given(st.ip_addresses(), st.integers(1, 31), st.integers(1, 127))
+def test_a_network_has_the_first_bits_of_the_address(address: Any, v4: int, v6: int) -> None:
+    """As the standard library computes it."""
+    column = column_of(type="ip", network={"v4": v4, "v6": v6})
+    (stored,) = convert(column, [str(address)])
+    address = getattr(address, "ipv4_mapped", None) or address
+    bits = v4 if address.version == 4 else v6
+    assert stored == str(ipaddress.ip_network((address, bits), strict=False))
 
 
 def test_a_search_for_a_null_value_is_refused() -> None:
