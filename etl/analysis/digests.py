@@ -93,15 +93,19 @@ def _types(source: Source) -> tuple[TimeType, dict[str, int]]:
 # as NUMERIC with its NaN, different values have equal hashes too.
 _HASHED = {
     16: "{}",  # bool
+    17: "{}",  # bytea
     20: "int8send({})",
+    21: "{}",  # int2
     23: "{}",  # int4
     25: "{}",  # text
     701: "{}",  # float8
     869: "{}",  # inet
     1043: "{}",  # varchar
     1082: "{}",  # date
+    1083: "time_send({})",
     1114: "timestamp_send({})",
     1184: "timestamptz_send({})",
+    2950: "{}",  # uuid
 }
 _TEXTS = (25, 1043)
 

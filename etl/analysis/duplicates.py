@@ -133,7 +133,7 @@ def repeat_options(
 ) -> tuple[float, dict[str, str], dict[str, str]]:
     """Return the longest pause, the query's fragments, and the masked columns by their aliases."""
     if within_seconds is None:
-        within_seconds = 60 if source.time is not None and source.time.type == "timestamp" else 0
+        within_seconds = 60 if source.time is not None and source.time.type != "date" else 0
     aliases = {f"masked{i}": name for i, name in enumerate(source.value_columns())}
     aliased = (f"{quote_name(name)} as {alias}" for alias, name in aliases.items())
     fragments = {"aliases": ", ".join(aliases), "aliased": ", ".join(aliased)}

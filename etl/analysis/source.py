@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from etl.config import Column, Settings
+from etl.config import TIMES, Column, Settings
 from etl.crypto.tokens import TOKEN
 from etl.errors import DatabaseRefused, TableError, UsageError, nearest
 from etl.postgres.engine import transaction
@@ -30,11 +31,13 @@ _DTYPES = {
     20: ("int64", "Int64"),
     21: ("int64", "Int64"),
     23: ("int64", "Int64"),
+    700: ("float64", "float64"),
     701: ("float64", "float64"),
     1082: ("datetime64[us]", "datetime64[us]"),
     1114: ("datetime64[us]", "datetime64[us]"),
     1184: ("datetime64[us, UTC]", "datetime64[us, UTC]"),
 }
+_JSONB = 3802
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Source:
         """The column with the time of a row, if there is one."""
         if self.settings.report.time:
             return self.columns[self.settings.report.time]
-        times = (c for c in self.columns.values() if c.type in ("date", "timestamp"))
+        times = (c for c in self.columns.values() if c.type in TIMES and not c.array)
         return next(times, None)
 
     @property
@@ -90,8 +93,8 @@ class Source:
         """
         if self.time is None and (since is not None or until is not None):
             raise UsageError(
-                f"table {self.name!r} has no 'date' or 'timestamp' column, so it cannot be "
-                "restricted to a period; see report.time"
+                f"table {self.name!r} has no 'date', 'timestamp' or 'datetime' column, so it "
+                "cannot be restricted to a period; see report.time"
             )
         return replace(self, since=_moment(since), until=_moment(until))
 
@@ -179,8 +182,8 @@ class Source:
         """The parameters that the SQL of :meth:`fragments` needs."""
         period = {"since": self.since, "until": self.until}
         bounds = {name: moment for name, moment in period.items() if moment is not None}
-        if self.time is not None and self.time.type == "date":
-            # Postgres compares a date with a zoned time as midnight in the session's time zone.
+        if self.time is not None and self.time.type != "timestamp":
+            # Postgres would take it for a time in the session's time zone to compare it with these.
             return {name: moment.replace(tzinfo=None) for name, moment in bounds.items()}
         return bounds
 
@@ -211,7 +214,18 @@ def _frame(answer: sa.CursorResult[Any]) -> pd.DataFrame:
 
 def _series(values: Sequence[Any], oid: int) -> pd.Series[Any]:
     without_nulls, with_nulls = _DTYPES.get(oid, ("str", "str"))
+    if without_nulls == "str":
+        values = [value if value is None else _shown(value, oid) for value in values]
     return pd.Series(values, dtype=with_nulls if None in values else without_nulls)
+
+
+def _shown(value: Any, oid: int) -> str:
+    """A value of a type that pandas does not have, as text."""
+    if isinstance(value, memoryview):
+        return f"\\x{value.hex()}"
+    if isinstance(value, list) or oid == _JSONB:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def _moment(bound: Moment | None) -> dt.datetime | None:

@@ -8,6 +8,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 
 from etl.config.column import Column
 from etl.config.column_reading import Network
+from etl.config.column_type import TIMES
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -35,6 +36,7 @@ from etl.config.table import Table, quoted_if_needed
 __all__ = [
     "MASKED_MESSAGE",
     "MASKED_NOTIFICATION",
+    "TIMES",
     "BatchSettings",
     "Column",
     "DatabaseSettings",

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from etl.config.section import Section
 
+# The types that tell when something happened.
+TIMES = ("date", "timestamp", "datetime")
+
 
 class ColumnType(Section):
     """The type of a column's values."""

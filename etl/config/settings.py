@@ -7,6 +7,7 @@ import json
 
 from pydantic import model_validator
 
+from etl.config.column_type import TIMES
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -82,7 +83,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _check_report(self) -> Settings:
-        types = {column.name: column.type for column in self.table.columns}
+        types = {c.name: "list" if c.array else c.type for c in self.table.columns}
         for key in ("entity", "time"):
             name = getattr(self.report, key)
             if name is not None and name not in types:
@@ -90,10 +91,10 @@ class Settings(Section):
                     f"report.{key} is {shown_name(name)}, which is not a column of the table"
                     f"{suggestion(name, types)}"
                 )
-        if self.report.time and types[self.report.time] not in ("date", "timestamp"):
+        if self.report.time and types[self.report.time] not in TIMES:
             raise ValueError(
-                f"report.time is {shown_name(self.report.time)}, which is not a 'date' or "
-                "'timestamp' column"
+                f"report.time is {shown_name(self.report.time)}, which is not a 'date', "
+                "'timestamp' or 'datetime' column"
             )
         return self
 

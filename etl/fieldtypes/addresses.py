@@ -12,8 +12,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from etl.config import Column, Network
-from etl.fieldtypes.fieldtype import FieldType, Values, distinct, keep, succeeds
+from etl.fieldtypes.fieldtype import (
+    FieldType,
+    NetworkSettings,
+    TypeSettings,
+    Values,
+    distinct,
+    keep,
+    succeeds,
+)
 
 IPV4_BITS = 32
 _FULL_IPV6 = ":".join(["{:x}"] * 8)
@@ -54,7 +61,7 @@ def _canonical_ips(values: Values) -> list[Any]:
     return [canonical.get(value, value) for value in values] if canonical else list(values)
 
 
-def network_of(value: str, network: Network) -> str:
+def network_of(value: str, network: NetworkSettings) -> str:
     """Return the network of an address, such as ``199.172.111.0/24``, in canonical form."""
     address = canonical_ip(value)
     if ":" in address:
@@ -65,7 +72,7 @@ def network_of(value: str, network: Network) -> str:
     return f"{socket.inet_ntoa(first.to_bytes(4))}/{network.v4}"
 
 
-def ip(column: Column) -> FieldType:
+def ip(column: TypeSettings) -> FieldType:
     """An address or its network: inet, or text if it has a length or keeps its spelling."""
     limit, network = column.max_length, column.network
     # inet would store every notation of an address as the same value.

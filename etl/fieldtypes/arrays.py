@@ -6,13 +6,12 @@ from typing import Any
 
 from sqlalchemy.dialects import postgresql
 
-from etl.config import Column
-from etl.fieldtypes.fieldtype import Check, FieldType, each
+from etl.fieldtypes.fieldtype import Check, FieldType, TypeSettings, each
 from etl.fieldtypes.json_values import json_text
 from etl.fieldtypes.texts import TEXT_CHECKS
 
 
-def array_of(element: FieldType, column: Column) -> FieldType:
+def array_of(element: FieldType, column: TypeSettings) -> FieldType:
     """A list whose elements are values of a type. Its checks are named for the element's."""
     allowed = {*element.python, type(None)} if column.null_elements else set(element.python)
     checks: list[Check] = []

@@ -4,12 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 Values = Sequence[Any]
 Check = tuple[str, Callable[[Any], bool]]
+
+
+class NetworkSettings(Protocol):
+    """How many of an address's first bits are kept."""
+
+    @property
+    def v4(self) -> int:
+        """Of IPv4."""
+
+    @property
+    def v6(self) -> int:
+        """Of IPv6."""
+
+
+class TypeSettings(Protocol):
+    """What a type needs to know of its column, which is an ``etl.config.Column``."""
+
+    @property
+    def type(self) -> str:
+        """Name of the type."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Maximum number of characters."""
+
+    @property
+    def precision(self) -> int | None:
+        """Number of digits of a decimal."""
+
+    @property
+    def scale(self) -> int | None:
+        """How many of them come after the point."""
+
+    @property
+    def format(self) -> str | None:
+        """How a time is written."""
+
+    @property
+    def array(self) -> bool:
+        """Whether a value is a list."""
+
+    @property
+    def null_elements(self) -> bool:
+        """Whether there may be null in it."""
+
+    @property
+    def canonical(self) -> bool:
+        """Whether addresses are brought into one spelling."""
+
+    @property
+    def network(self) -> NetworkSettings | None:
+        """The part of an address that is stored."""
+
+    @property
+    def mask(self) -> bool:
+        """Whether only a token is stored."""
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any
 
 from sqlalchemy.dialects import postgresql
 
-from etl.config import Column
-from etl.fieldtypes.fieldtype import Check, FieldType, each
-from etl.fieldtypes.numbers import MAX_DIGITS, exact
+from etl.fieldtypes.fieldtype import Check, FieldType, TypeSettings, each
+from etl.fieldtypes.numbers import MAX_DIGITS, number_text
 from etl.fieldtypes.texts import encodes
 from etl.frames import Real
 
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 
 
-def json(column: Column) -> FieldType:
+def json(column: TypeSettings) -> FieldType:
     """Any JSON value, with numbers as they are written."""
     limit = column.max_length
     checks: list[Check] = [
@@ -54,9 +54,7 @@ def json_text(value: Any, *, in_order: bool = False) -> str:
         return f"[{','.join([json_text(item, in_order=in_order) for item in value])}]"
     if type(value) is str:
         return encode_basestring(value)
-    if type(value) is Real:
-        return value.text
-    return _CONSTANTS[value] if value is None or type(value) is bool else repr(value)
+    return _CONSTANTS[value] if value is None or type(value) is bool else number_text(value)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -85,7 +83,10 @@ def _is_numeric(value: float) -> bool:
 
     A larger exponent would have the server write out more digits than the whole event has.
     """
-    number = exact(value)
+    try:
+        number = Decimal(number_text(value))
+    except InvalidOperation:  # an exponent beyond Decimal's
+        return False
     _, _, exponent = number.as_tuple()
     return (
         isinstance(exponent, int)

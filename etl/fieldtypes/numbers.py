@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from etl.config import Column
 from etl.fieldtypes.fieldtype import (
     FieldType,
+    TypeSettings,
     between,
     distinct,
     each,
@@ -72,7 +72,7 @@ def _version_text(value: str) -> str:
     return f"{packed // 1_000_000}.{packed // 1_000 % 1_000}.{packed % 1_000}"
 
 
-def version(_column: Column) -> FieldType:
+def version(_column: TypeSettings) -> FieldType:
     """A version of two or three parts."""
     return FieldType(
         (str,),
@@ -89,7 +89,7 @@ def version(_column: Column) -> FieldType:
 
 def _whole(
     bounds: tuple[int, int], dtype: str, sql: type[sa.types.TypeEngine[Any]]
-) -> Callable[[Column], FieldType]:
+) -> Callable[[TypeSettings], FieldType]:
     kind = FieldType(
         (int,), (("range", between(*bounds)),), keep, str, sql(), nullable_array(dtype)
     )
@@ -101,13 +101,13 @@ integer = _whole(_INT4, "Int32", sa.Integer)
 bigint = _whole(_INT8, "Int64", sa.BigInteger)
 
 
-def number(_column: Column) -> FieldType:
+def number(_column: TypeSettings) -> FieldType:
     """A number as a double, if none of its digits are lost."""
     return FieldType(
         (int, float, Real),
         (("range", _finite), ("precision", _exact_double)),
         float,
-        _number_text,
+        _shortest_text,
         sa.Double(),
         nullable_array("Float64", each(float)),
     )
@@ -144,12 +144,12 @@ def _keeps_digits(text: str, value: float) -> bool:
     return Decimal(text) == Decimal(format(value, f".{len(digits) - 1}e"))
 
 
-def _number_text(value: float) -> str:
+def _shortest_text(value: float) -> str:
     # Adding zero makes -0.0 zero, because the two are equal.
     return repr(float(value) + 0.0).removesuffix(".0")
 
 
-def decimal(column: Column) -> FieldType:
+def decimal(column: TypeSettings) -> FieldType:
     """A number with all of its digits: numeric, with the column's precision and scale."""
     scale = MAX_DIGITS if column.precision is None else column.scale or 0
     whole_digits = MAX_DIGITS if column.precision is None else column.precision - scale
@@ -177,7 +177,7 @@ def exact(value: float) -> Decimal:
     An exponent beyond Decimal's makes it 0 if all digits are 0, else the largest or the smallest
     power of ten with the same sign.
     """
-    text = value.text if type(value) is Real else repr(value)
+    text = number_text(value)
     try:
         return Decimal(text)
     except InvalidOperation:
@@ -186,6 +186,11 @@ def exact(value: float) -> Decimal:
             return Decimal(0)
         sign = "-" if digits.startswith("-") else ""
         return Decimal(f"{sign}1e{'-' if exponent.startswith('-') else ''}999999")
+
+
+def number_text(value: float) -> str:
+    """The text of a number in its event."""
+    return value.text if type(value) is Real else repr(value)
 
 
 def _fraction_digits(value: float) -> int:
@@ -206,7 +211,7 @@ def decimal_text(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def boolean(_column: Column) -> FieldType:
+def boolean(_column: TypeSettings) -> FieldType:
     """True or false."""
     return FieldType(
         (bool,),

@@ -8,8 +8,7 @@ import re
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from etl.config import Column
-from etl.fieldtypes.fieldtype import Check, FieldType, each, keep
+from etl.fieldtypes.fieldtype import Check, FieldType, TypeSettings, each, keep
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -30,13 +29,13 @@ TEXT_CHECKS: tuple[Check, ...] = (
 )
 
 
-def text(column: Column) -> FieldType:
+def text(column: TypeSettings) -> FieldType:
     """Text as it comes."""
     sql = sa.String(column.max_length) if column.max_length else sa.Text()
     return FieldType((str,), (), keep, keep, sql, keep)
 
 
-def uuid(_column: Column) -> FieldType:
+def uuid(_column: TypeSettings) -> FieldType:
     """A UUID in the form of RFC 9562, section 4, in letters of either case."""
     return FieldType(
         (str,),
@@ -48,7 +47,7 @@ def uuid(_column: Column) -> FieldType:
     )
 
 
-def base64_bytes(_column: Column) -> FieldType:
+def base64_bytes(_column: TypeSettings) -> FieldType:
     """Bytes in base64 (RFC 4648, section 4), with its padding."""
     # Hexadecimal, because that is how a text of bytea is written.
     return FieldType(

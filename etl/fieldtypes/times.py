@@ -10,8 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from etl.config import Column
-from etl.fieldtypes.fieldtype import Check, FieldType, distinct, each, keep, succeeds
+from etl.fieldtypes.fieldtype import Check, FieldType, TypeSettings, distinct, each, keep, succeeds
 from etl.fieldtypes.numbers import exact
 from etl.frames import Real
 
@@ -42,7 +41,7 @@ def utc(milliseconds: int) -> dt.datetime:
     return _EPOCH + dt.timedelta(milliseconds=milliseconds)
 
 
-def date(_column: Column) -> FieldType:
+def date(_column: TypeSettings) -> FieldType:
     """A date, as RFC 3339 writes it."""
     return FieldType((str,), (("date", succeeds(_date)),), _date, keep, sa.Date(), distinct(_date))
 
@@ -53,7 +52,7 @@ def _date(text: str) -> dt.date:
     return dt.date.fromisoformat(text)
 
 
-def time(column: Column) -> FieldType:
+def time(column: TypeSettings) -> FieldType:
     """A time of day without an offset."""
     return _from_text("time", _TIME, _time, sa.Time(), column)
 
@@ -65,7 +64,7 @@ def _time(text: str) -> dt.time:
     return dt.time.fromisoformat(_clock(*match.groups("")))
 
 
-def datetime(column: Column) -> FieldType:
+def datetime(column: TypeSettings) -> FieldType:
     """A date and time of day without an offset, or a moment, stored as its time in UTC."""
     sql = sa.DateTime()
     if column.format is None:
@@ -90,7 +89,7 @@ def _datetime(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(f"{day}T{_clock(*clock)}")
 
 
-def timestamp(column: Column) -> FieldType:
+def timestamp(column: TypeSettings) -> FieldType:
     """A moment: RFC 3339 with its offset, or a number since 1970 in UTC."""
     sql = sa.DateTime(timezone=True)
     if column.format in _UNITS:
@@ -130,7 +129,7 @@ def _from_text(
     pattern: re.Pattern[str],
     parse: Parse,
     sql: sa.types.TypeEngine[Any],
-    column: Column,
+    column: TypeSettings,
 ) -> FieldType:
     """A type whose values are texts with fractions of a second."""
     fraction = pattern.groups - (pattern is _TIMESTAMP)  # the last group but an offset
@@ -151,12 +150,12 @@ def _from_text(
     )
 
 
-def _accepted(column: Column) -> Collection[str]:
+def _accepted(column: TypeSettings) -> Collection[str]:
     accepted: Collection[str] = getattr(column, "accept", ())
     return accepted
 
 
-def _since_1970(column: Column, sql: sa.types.TypeEngine[Any]) -> FieldType:
+def _since_1970(column: TypeSettings, sql: sa.types.TypeEngine[Any]) -> FieldType:
     """A type whose values are numbers of a unit since 1970; a second may have a fraction."""
     unit = _UNITS[column.format or ""]
 

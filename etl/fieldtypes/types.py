@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etl.config import Column
 from etl.fieldtypes import addresses, json_values, numbers, texts, times
 from etl.fieldtypes.arrays import array_of
-from etl.fieldtypes.fieldtype import FieldType
+from etl.fieldtypes.fieldtype import FieldType, TypeSettings
 from etl.frames import Real
 
-TYPES: dict[str, Callable[[Column], FieldType]] = {
+TYPES: dict[str, Callable[[TypeSettings], FieldType]] = {
     "text": texts.text,
     "ip": addresses.ip,
     "version": numbers.version,
@@ -30,12 +29,12 @@ TYPES: dict[str, Callable[[Column], FieldType]] = {
 }
 
 
-def field_type(column: Column) -> FieldType:
+def field_type(column: TypeSettings) -> FieldType:
     """The type of a column, with its settings."""
     kind = TYPES[column.type](column)
     return array_of(kind, column) if column.array else kind
 
 
-def needs_exact_numbers(column: Column) -> bool:
+def needs_exact_numbers(column: TypeSettings) -> bool:
     """Whether the column needs the text of a number, and not only the nearest double."""
     return Real in TYPES[column.type](column).python or "whole_float" in column.accept

@@ -21,6 +21,7 @@ from etl.schema import target_table
 from etl.validate import frame_schema
 from tests.unit.builders import message
 
+DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 METHODS = pytest.mark.parametrize("method", ["multi", "copy"])
 LABELS = ["aaaaaaaa@b", 'odd "@, {label}\\']
 
@@ -254,7 +255,7 @@ def test_what_is_accepted_is_stored_exactly(
             fill(loading, job, values)
             loading.exec_driver_sql("set local timezone to 'UTC'")
             for column, existing in zip(job.table.columns, accepted, strict=True):
-                sql = field_type(column).sql.compile(dialect=postgresql.dialect())
+                sql = field_type(column).sql.compile(dialect=DIALECT)
                 read = sa.text(f"select cast(cast({column.name} as {sql}) as text) from target")
                 got = loading.execute(read).scalars().all()
                 wanted = sa.text(f"select cast(cast(:text as {sql}) as text)")
@@ -274,4 +275,4 @@ def fill(connection: sa.Connection, job: Settings, values: Iterable[str]) -> Non
     valid, rejects = validate.split(raw, frame_schema(job.table.columns), job.table.columns)
     assert (unreadable["check"].tolist(), rejects["check"].tolist()) == ([], [])
     assert load.stage(connection, valid, job.table, job.load, 0).empty
-    assert load.merge(connection, valid["message_id"], job.table, len(valid), 0).empty
+    assert load.merge(connection, valid["message_id"].tolist(), job.table, len(valid), 0).empty
