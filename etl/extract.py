@@ -22,7 +22,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from etl.frames import Real, Reject, rejects
+from etl.fieldtypes import Real
+from etl.frames import Reject, rejects
 from etl.reading.paths import Known, TwoValuesError, row_of
 from etl.sqs.message import Message
 

@@ -33,15 +33,6 @@ class Absent(Enum):
 ABSENT = Absent.ABSENT
 
 
-class Real(float):
-    """A number of an event that is not written as an integer: the nearest double, and its text."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
 def time_text(time: pd.Timestamp, zone: str = "") -> str:
     """Write a time of a frame for a reader.
 

@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from etl.fieldtypes.fieldtype import Check, FieldType, TypeSettings, each
 from etl.fieldtypes.numbers import MAX_DIGITS, number_text
+from etl.fieldtypes.real import Real
 from etl.fieldtypes.texts import encodes
-from etl.frames import Real
 
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 

@@ -20,7 +20,7 @@ from etl.fieldtypes.fieldtype import (
     nullable_array,
     succeeds,
 )
-from etl.frames import Real
+from etl.fieldtypes.real import Real
 
 # [0-9], because int() and \d accept the digits of every script. Leading zeros change nothing, so
 # "6.02" is 6.2; without them a part has at most nine digits. Zeros match in one way only, because

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl.fieldtypes.fieldtype import Check, FieldType, TypeSettings, distinct, each, keep, succeeds
 from etl.fieldtypes.numbers import exact
-from etl.frames import Real
+from etl.fieldtypes.real import Real
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The hour 24 would come back as the next day's 0.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from etl.fieldtypes import addresses, json_values, numbers, texts, times
 from etl.fieldtypes.arrays import array_of
 from etl.fieldtypes.fieldtype import FieldType, TypeSettings
-from etl.frames import Real
+from etl.fieldtypes.real import Real
 
 TYPES: dict[str, Callable[[TypeSettings], FieldType]] = {
     "text": texts.text,

@@ -7,8 +7,7 @@ from typing import Any
 
 from etl.config import Column
 from etl.errors import SettingsError
-from etl.fieldtypes import field_type
-from etl.frames import Real
+from etl.fieldtypes import Real, field_type
 
 
 def literal(column: Column, text: str) -> Any:

@@ -20,8 +20,8 @@ from etl import extract, validate
 from etl.config import Column
 from etl.crypto.tokens import longest_value, token_length
 from etl.errors import SettingsError
-from etl.fieldtypes import field_type, pack_version
-from etl.frames import ABSENT, Real
+from etl.fieldtypes import Real, field_type, pack_version
+from etl.frames import ABSENT
 from etl.reading.sources import values_of_messages
 from etl.sqs.message import Message
 from etl.validate import frame_schema
