@@ -60,6 +60,10 @@ class TypeSettings(Protocol):
         """Whether addresses are brought into one spelling."""
 
     @property
+    def accept(self) -> tuple[str, ...]:
+        """What a value may be besides, such as a leap second."""
+
+    @property
     def network(self) -> NetworkSettings | None:
         """The part of an address that is stored."""
 

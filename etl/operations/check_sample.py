@@ -133,7 +133,7 @@ def columns_with_counts(settings: Settings, trial: Trial) -> pd.DataFrame:
 
     from etl.schema import sql_type
 
-    dialect = postgresql.dialect()
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     filled = Counter[str]()
     for event in trial.events:
         if event.would_load and event.row:

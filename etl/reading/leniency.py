@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from etl.fieldtypes import MAX_DIGITS, exact
-from etl.frames import Real
+from etl.fieldtypes import MAX_DIGITS, Real, exact
 
 MAX_PORT = 65_535
 # [0-9], because \d matches the digits of every script.
