@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -18,8 +18,12 @@ from etl.fieldtypes import needs_exact_numbers
 from etl.frames import Note, rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
+from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import without_personal_names
+from etl.reading.events import Events
+from etl.reading.reader import EventReader
 from etl.reading.sources import values_of_messages
+from etl.runs import Counts
 from etl.sqs.message import Message
 
 
@@ -27,7 +31,7 @@ from etl.sqs.message import Message
 class Batch:
     """The messages of one transaction: read, checked and masked."""
 
-    messages: dict[str, Message]  # by message id
+    events: Events
     masked: pd.DataFrame  # may hold rows of messages that are also in rejects
     rejects: pd.DataFrame  # message_id, column, check
     # By message id; empty if ``ledger.key`` is message_id.
@@ -38,7 +42,37 @@ class Batch:
     @property
     def deliveries(self) -> int:
         """Deliveries of all messages together."""
-        return sum(message.deliveries for message in self.messages.values())
+        return sum(message.deliveries for message in self.events.messages)
+
+    def counts(self, stored: Stored, quarantined: int) -> tuple[Counts, EventCounts]:
+        """What became of the deliveries and, if messages are split, of their events.
+
+        A message counts as loaded if one of its events is, otherwise as quarantined if one is.
+
+        :param quarantined: entries of the quarantine
+        """
+        loaded = len(stored.loaded)
+        events = EventCounts()
+        if self.events.are_split:
+            events = EventCounts(
+                loaded=loaded,
+                already_handled=len(self.events.by_id) - loaded - quarantined,
+                quarantined=quarantined,
+                empty_messages=len(stored.empty),
+            )
+            with_loaded = self.events.messages_of(stored.loaded)
+            with_rejects = self.events.messages_of(stored.rejects["message_id"])
+            loaded = len(with_loaded)
+            quarantined = len(with_rejects - with_loaded)
+        counts = Counts(
+            received=self.deliveries,
+            loaded=loaded,
+            quarantined=quarantined,
+            already_handled=self.deliveries - loaded - quarantined,
+            updated=stored.updated,
+            skipped=stored.skipped,
+        )
+        return counts, events
 
 
 class BatchId(NamedTuple):
@@ -55,50 +89,59 @@ class Stored:
     A message in neither was handled before, under its id or another key.
     """
 
-    loaded: list[str]  # message ids
+    loaded: list[str]  # event ids
     rejects: pd.DataFrame
+    empty: list[str]  # ids of new messages without an event
     doubt: verdict.Doubt | None = None
-    refused: frozenset[str] = frozenset()  # message ids of the rows that the target refused
+    refused: set[str] = field(default_factory=set)  # ids of messages whose rows were refused
     updated: int = 0  # of the loaded ones, those whose row has replaced another one
     skipped: int = 0  # of the loaded ones, those whose row was kept out by another one
 
 
 def prepare(
-    messages: Sequence[Message], settings: Settings, schema: Any, keyring: Keyring, run_id: str
+    messages: Sequence[Message] | Events,
+    settings: Settings,
+    schema: Any,
+    keyring: Keyring,
+    run_id: str,
 ) -> Batch:
     """Read, check and mask: everything before the database.
 
+    :param messages: or their events, if they were taken out of them before
     :param run_id: for a column that holds it
     """
-    envelope = settings.queue.envelope
+    reader = EventReader(settings)
+    events = messages if isinstance(messages, Events) else reader.events(messages)
     unknown = Counter[str]()
     raw, unreadable = extract.read(
-        messages,
+        events.readable,
         settings.event_fields,
         of_messages=values_of_messages(settings.table.columns, run_id),
         other_names=settings.other_names,
-        envelope=envelope,
+        unwrap=reader.unwrap,
         unknown_fields=settings.event.unknown_fields,
         exact_numbers=any(map(needs_exact_numbers, settings.table.columns)),
         unknown=unknown,
     )
     keys, unidentified = fingerprints.make(
-        messages,
+        events.readable,
         raw,
         settings.ledger,
         keyring,
         job=settings.job_name,
         other_names=settings.other_names.get(settings.ledger.field or "", ()),
-        envelope=envelope,
+        unwrap=reader.unwrap,
     )
     notes = Counter[Note]()
     valid, invalid = validate.split(raw, schema, settings.table.columns, notes)
     return Batch(
-        messages={message.message_id: message for message in messages},
+        events=events,
         masked=mask.columns(valid, keyring, mask.masking_plan(settings.table)),
-        rejects=pd.concat([unreadable, unidentified, invalid], ignore_index=True),
+        rejects=pd.concat(
+            [rejects(events.rejects), unreadable, unidentified, invalid], ignore_index=True
+        ),
         fingerprints=keys,
-        unknown_fields=without_personal_names(unknown, len(messages)),
+        unknown_fields=without_personal_names(unknown, len(events.readable)),
         notes=notes,
     )
 
@@ -118,7 +161,7 @@ def store(
     All of it happens in the caller's transaction.
 
     :param max_rejects: give up when the database refuses more rows than this
-    :param claim: tells which of the batch's message ids are new
+    :param claim: tells which of the batch's ids are new
     :param tries_all: see :class:`etl.postgres.bisection.Trial`
     :raises DatabaseRefused: no row is accepted, and that is the table's or the job's fault
     """
@@ -127,7 +170,7 @@ def store(
     connection.exec_driver_sql("set constraints all immediate")
     try:
         refused = load.stage(connection, batch.masked, table, settings.load, max_rejects)
-        fresh = claim(list(batch.messages))
+        fresh = batch.events.of_new_messages(claim(batch.events.claims))
         rejected_ids = {*batch.rejects["message_id"], *refused["message_id"]}
         ids = [i for i in batch.masked["message_id"] if i in fresh and i not in rejected_ids]
         merge = partial(
@@ -146,8 +189,9 @@ def store(
         loaded=loaded,
         # Not isin(), which would make an array of all ids for the few rejects.
         rejects=rejected.loc[[message_id in fresh for message_id in rejected["message_id"]]],
+        empty=[message_id for message_id in batch.events.empty if message_id in fresh],
         doubt=verdict.doubt(connection, trial, table),
-        refused=frozenset(trial.refused),
+        refused=batch.events.messages_of(trial.refused),
         updated=trial.updated,
         skipped=trial.skipped,
     )

@@ -15,23 +15,27 @@ from typing import Any
 
 import pandas as pd
 
-from etl.batch import prepare
+from etl.batch import Stored, prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import EtlError, LastReceives, UsageError
 from etl.postgres import first_use
 from etl.postgres.engine import transaction
+from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
 from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import limited_engine
 from etl.preflight import check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import check_counts, reasons
-from etl.runs import Counts, Run, Summary, Totals, ask_what_is_left
+from etl.reading.events import Events
+from etl.reading.reader import EventReader
+from etl.runs import Counts, Run, Summary, Totals
 from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop
 from etl.sqs.message import Message
 from etl.sqs.quota import open_quota
+from etl.sqs.remainder import ask_what_is_left
 from etl.sqs.run_limits import run_limits
 from etl.validate import frame_schema
 
@@ -59,6 +63,7 @@ class _Findings:
     """What the dry run has seen so far."""
 
     planned: Counts = field(default_factory=Counts)  # what a run would have done
+    events: EventCounts = field(default_factory=EventCounts)
     released: Findings = field(default_factory=Findings)
     first_rows: list[pd.DataFrame] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
@@ -144,6 +149,7 @@ def dry_run(
         run_id="",
         counts=Counts(received=consumer.received, released=consumer.released),
         would=findings.planned,
+        events=findings.events,
         reasons=reasons(findings.released.checks),
         notes=reasons(findings.released.notes),
         stop_reason=reason,
@@ -170,13 +176,9 @@ def _try_batches(
     while (messages := consumer.take()) is not None:
         # Held to the end: a message released now would be received again at once.
         findings.messages += messages
-        batch = prepare(messages, settings, schema, keyring, run_id=str(uuid.uuid4()))
-        rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
-        findings.planned.loaded += len(rows)
-        findings.planned.quarantined += batch.rejects["message_id"].nunique()
-        found = Findings(check_counts(batch.rejects), batch.unknown_fields, batch.notes)
-        findings.released = findings.released.plus(found)
-        findings.first_rows.append(rows.head(show_rows))
+        limits = settings.batch
+        for part in EventReader(settings).parts(messages, limits.rows, limits.bytes):
+            _try(part, settings, schema, keyring, findings, show_rows)
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end
         # Not a break: what is being received now must be held too, or it would come again.
@@ -185,6 +187,25 @@ def _try_batches(
         elif consumer.is_quiet:
             # The queue's own count may be minutes old, and still have the messages held here.
             consumer.stop.request("idle")
+
+
+def _try(
+    part: Events,
+    settings: Settings,
+    schema: Any,
+    keyring: Keyring,
+    findings: _Findings,
+    show_rows: int,
+) -> None:
+    batch = prepare(part, settings, schema, keyring, run_id=str(uuid.uuid4()))
+    rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
+    planned = Stored(rows["message_id"].tolist(), batch.rejects, batch.events.empty)
+    counts, events = batch.counts(planned, batch.rejects["message_id"].nunique())
+    findings.planned = findings.planned.plus(counts)
+    findings.events = findings.events.plus(events)
+    found = Findings(check_counts(batch.rejects), batch.unknown_fields, batch.notes)
+    findings.released = findings.released.plus(found)
+    findings.first_rows.append(rows.head(show_rows))
 
 
 def _check_earlier_look(settings: Settings, is_stopped: Callable[[], bool]) -> None:

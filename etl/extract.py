@@ -11,10 +11,9 @@ This is one file because the fast way to read a body must agree with the strict 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, repeat
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -25,25 +24,23 @@ import pandas as pd
 from etl.fieldtypes import Real
 from etl.frames import Reject, rejects
 from etl.reading.paths import Known, TwoValuesError, row_of
+from etl.reading.reader import CHECKS as CHECKS_OF_READING
+from etl.reading.spans import BOM, check_nesting
+from etl.reading.unreadable import Unreadable
 from etl.sqs.message import Message
 
 # The interpreter's own limit can be turned off. Reading a longer integer takes quadratic time, and
 # the result would fit no column.
 MAX_INTEGER_DIGITS = 1000
 
-# The depth that exhausts the parser's stack differs between Python versions; this limit does not.
-MAX_NESTING = 100
-
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _WHITESPACE = " \t\n\r"  # of JSON
 _GAPS = [f"{space}:" for space in _WHITESPACE]
-_LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # The checks of whole messages; besides, a field of several names can have "two values".
 CHECKS = (
     "empty body",
     "MD5 of body",
-    "SNS notification",
+    *CHECKS_OF_READING,
     "nesting",
     "JSON",
     "JSON object",
@@ -54,21 +51,13 @@ CHECKS = (
 )
 
 
-class Unreadable(Exception):  # noqa: N818  (a finding, caught in this module)
-    """The body is not an event; ``check`` names the check that it failed."""
-
-    def __init__(self, check: str) -> None:
-        super().__init__(check)
-        self.check = check
-
-
 def read(
     messages: Sequence[Message],
     fields: Sequence[str],
     *,
     of_messages: Mapping[str, Callable[[Message], Any]] = MappingProxyType({}),
     other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    envelope: Literal["none", "sns"] = "none",
+    unwrap: Callable[[Message], str] | None = None,
     unknown_fields: Literal["ignore", "reject"] = "ignore",
     exact_numbers: bool = True,
     unknown: Counter[str] | None = None,
@@ -80,6 +69,7 @@ def read(
     :param of_messages: what else becomes a column, by its name in the raw frame: a function of the
         message
     :param other_names: the other paths of fields, by the path that is in *fields*
+    :param unwrap: gives the text of the event of a message; None: that is the body
     :param exact_numbers: keep the text of every number that is not an integer, as a ``Real``. This
         costs time, and matters to some types only, see ``needs_exact_numbers``.
     :param unknown: counts the messages of each field that no column reads, by the field's name
@@ -98,7 +88,7 @@ def read(
     unknown_names: dict[tuple[str, ...], int] = {}
     for message in messages:
         try:
-            event = _event(message, envelope, decoder)
+            event = _event(message, unwrap, decoder)
             if names := known.unknown_names(event):
                 unknown_names[names] = unknown_names.get(names, 0) + 1
                 if unknown_fields == "reject":
@@ -131,12 +121,14 @@ def _objects(values: Sequence[Any]) -> pd.Series[Any]:
     return pd.Series(array, dtype=object)
 
 
-def _event(message: Message, envelope: str, decoder: json.JSONDecoder | None) -> dict[str, Any]:
+def _event(
+    message: Message, unwrap: Callable[[Message], str] | None, decoder: json.JSONDecoder | None
+) -> dict[str, Any]:
     if not message.body:
         raise Unreadable("empty body")
     if message.is_damaged:
         raise Unreadable("MD5 of body")
-    text = event_text(message.body, envelope)
+    text = message.body if unwrap is None else unwrap(message)
     if decoder is None:
         return _usual_event(text) or _decode(text, _FAST_DECODER)
     return _decode(text, decoder)
@@ -170,26 +162,11 @@ def _has_distinct_names(text: str, names: int) -> bool:
     return text.count('":') == names and not any(gap in text for gap in _GAPS)
 
 
-def event_text(body: str, envelope: str) -> str:
-    """The text of the event in a message body.
-
-    :raises Unreadable: the body should be an SNS notification and is not
-    """
-    if envelope != "sns":
-        return body
-    notification = _decode(body, _FAST_DECODER)
-    inner = notification.get("Message")
-    if notification.get("Type") != "Notification" or not isinstance(inner, str):
-        raise Unreadable("SNS notification")
-    return inner
-
-
 def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
-    # A body with few brackets cannot be nested deeply, so it is not examined.
-    if text.count("[") + text.count("{") > MAX_NESTING and _depth(text) > MAX_NESTING:
-        raise Unreadable("nesting")
-    # As decode() does, which looks for the whitespace twice by a regular expression.
-    text = text.strip(_WHITESPACE)
+    check_nesting(text)
+    # As decode() does, which looks for the whitespace twice by a regular expression. A byte order
+    # mark says nothing about a text that is decoded already (RFC 8259, section 8.1).
+    text = text.removeprefix(BOM).strip(_WHITESPACE)
     try:
         event, end = decoder.raw_decode(text)
     except json.JSONDecodeError:
@@ -199,11 +176,6 @@ def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     if type(event) is not dict:
         raise Unreadable("JSON object")
     return event
-
-
-def _depth(text: str) -> int:
-    levels = (_LEVELS.get(character, 0) for character in _STRING.sub("", text))
-    return max(accumulate(levels), default=0)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

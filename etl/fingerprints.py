@@ -16,14 +16,13 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from etl.config import LedgerSettings
 from etl.crypto.keyring import Keyring
-from etl.extract import event_text
 from etl.frames import Reject, rejects
 from etl.sqs.message import Message
 
@@ -41,11 +40,12 @@ def make(
     *,
     job: str,
     other_names: Sequence[str] = (),
-    envelope: Literal["none", "sns"] = "none",
+    unwrap: Callable[[Message], str] | None = None,
 ) -> tuple[dict[str, Fingerprints], pd.DataFrame]:
     """Fingerprint the readable messages, if the setting asks for it.
 
     :param job: the name of the job, within which a key identifies an event
+    :param unwrap: as of :func:`etl.extract.read`
     :param other_names: further names of the field that identifies an event
 
     Columns in: ``message_id`` and, in the mode ``field:``, that field, as
@@ -60,8 +60,9 @@ def make(
     ids = raw["message_id"].tolist()
     texts: list[str | None]
     if settings.field is None:
-        bodies = {message.message_id: message.body for message in messages}
-        texts = [event_text(bodies[message_id], envelope) for message_id in ids]
+        by_id = {message.message_id: message for message in messages}
+        readable = [by_id[message_id] for message_id in ids]
+        texts = [unwrap(message) if unwrap else message.body for message in readable]
     else:
         texts = [_identifier(value) for value in raw[settings.field].tolist()]
     keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]

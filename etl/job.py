@@ -25,11 +25,12 @@ from etl.postgres.variables import with_database_url
 from etl.postgres.watchdog import Watchdog
 from etl.preflight import check_keys_and_queue, prepare_database, warn_of_dead_letters
 from etl.quarantine import reasons
-from etl.runs import Run, Share, Summary, WorkerResult, ask_what_is_left
+from etl.runs import Run, Share, Summary, WorkerResult
 from etl.sqs.dead_letters import DeadLetters
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import QueueState
 from etl.sqs.quota import open_quota
+from etl.sqs.remainder import ask_what_is_left
 from etl.workers.fork_server import ForkServer
 from etl.workers.pool import check_may_start_processes, run_workers
 from etl.workers.snapshot import ProgressDisplay
@@ -168,6 +169,7 @@ def _finish(
     return Summary(
         run_id=this_run.run_id,
         counts=result.totals.counts,
+        events=result.totals.events,
         reasons=reasons(result.totals.findings.checks),
         notes=reasons(result.totals.findings.notes),
         stop_reason=result.stop_reason,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,9 @@ from etl.postgres.engine import transaction, wait_for_commits
 from etl.postgres.findings import Findings
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
-from etl.runs import Counts, Share, Totals
+from etl.reading.events import Events
+from etl.reading.reader import EventReader
+from etl.runs import Share, Totals
 from etl.sqs.consumer import Consumer
 from etl.sqs.message import Message
 
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 class Undecided(Exception):  # noqa: N818  (a finding, caught in this module)
     """The database refused all rows of the batch: another batch must show whose fault it is."""
 
-    def __init__(self, error: DatabaseRefused, message_ids: frozenset[str]) -> None:
+    def __init__(self, error: DatabaseRefused, message_ids: set[str]) -> None:
         super().__init__(str(error))
         self.error = error
         self.message_ids = message_ids
@@ -90,29 +92,36 @@ def _load_next(drain: Drain) -> bool:
     if messages is None:
         return False
     undecided: list[Message] = []
+    done = 0  # messages, from the first
     try:
         drain.load_stages()
-        while messages and (waiting := _load_messages(drain, messages)):
-            undecided += [m for m in messages if m.message_id in waiting]
-            messages = [m for m in messages if m.message_id not in waiting]
+        limits = drain.settings.batch
+        # A batch, unless its messages hold more events than a batch may have.
+        for part in EventReader(drain.settings).parts(messages, limits.rows, limits.bytes):
+            events = part
+            while events.messages and (waiting := _load_events(drain, events)):
+                undecided += [m for m in events.messages if m.message_id in waiting]
+                events = events.without(waiting)
+            done += len(part.messages)
+            drain.consumer.acknowledge(events.messages)
     except BaseException:
-        drain.consumer.release([*undecided, *messages])
+        held = {message.message_id: message for message in [*undecided, *messages[done:]]}
+        drain.consumer.release(list(held.values()))
         raise
     drain.consumer.keep(undecided)
-    drain.consumer.acknowledge(messages)
     if drain.share.index == 0:  # one worker is enough
         with drain.watchdog.limited():
             drain.pruner.remove_some(2 * len(messages) * drain.share.workers)
     return True
 
 
-def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
-    """Load these messages, or else return the ids of those that must wait for the next batch."""
+def _load_events(drain: Drain, events: Events) -> set[str]:
+    """Load events, or else return the ids of the messages that must wait for the next batch."""
     from etl.batch import prepare
 
     try:
         run_id = drain.share.run.run_id
-        batch = prepare(messages, drain.settings, drain.schema, drain.keyring, run_id)
+        batch = prepare(events, drain.settings, drain.schema, drain.keyring, run_id)
         totals = _load_patiently(drain, batch)
     except Undecided as found:
         if drain.consumer.is_last:
@@ -127,7 +136,7 @@ def _load_messages(drain: Drain, messages: Sequence[Message]) -> frozenset[str]:
         raise
     drain.totals = drain.totals.plus(totals)
     drain.budget.settle()
-    return frozenset()
+    return set()
 
 
 def _note_released(drain: Drain, batch: Batch, rejects: pd.DataFrame) -> None:
@@ -150,7 +159,7 @@ def _load_patiently(drain: Drain, batch: Batch) -> Totals:
                     error,
                     drain.engine,
                     batch.rejects,
-                    batch.messages,
+                    batch.events.by_id,
                     drain.keyring,
                     drain.share.run.run_id,
                     drain.settings,
@@ -186,7 +195,7 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
     settings = drain.settings
     run_id = drain.share.run.run_id
     batch_id = BatchId(run_id, drain.share.batch_number(drain.totals.batches))
-    max_rejects = drain.budget.max_rejects(len(batch.messages))
+    max_rejects = drain.budget.max_rejects(len(batch.events.by_id))
     with drain.watchdog.limited(), transaction(drain.engine) as connection:
         claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
         stored = store(connection, batch, settings, batch_id, max_rejects, claim)
@@ -196,20 +205,12 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
         ):
             raise Undecided(stored.doubt.error, stored.refused)
         quarantined = quarantine.store(
-            connection, stored.rejects, batch.messages, drain.keyring, run_id, settings
+            connection, stored.rejects, batch.events.by_id, drain.keyring, run_id, settings
         )
-        loaded = len(stored.loaded)
-        counts = Counts(
-            received=batch.deliveries,
-            loaded=loaded,
-            quarantined=quarantined,
-            already_handled=batch.deliveries - loaded - quarantined,
-            updated=stored.updated,
-            skipped=stored.skipped,
-        )
-        outcomes = quarantine.outcomes(batch.messages, stored.loaded, stored.rejects)
+        counts, events = batch.counts(stored, quarantined)
+        outcomes = quarantine.outcomes(batch.events.by_id, stored.loaded, stored.rejects)
         drain.budget.check(outcomes, stored.rejects)
         checks = quarantine.check_counts(stored.rejects)
         findings = Findings(checks, batch.unknown_fields, batch.notes)
-        drain.share.run.add(connection, counts, findings)
-        note(Totals(counts, findings, batches=1))
+        drain.share.run.add(connection, counts, findings, events)
+        note(Totals(counts, findings, batches=1, events=events))

@@ -21,6 +21,7 @@ from etl.fieldtypes import utc
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Check
 from etl.postgres.queries import queries
+from etl.reading.event_ids import is_event
 from etl.sqs.message import Message
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def store(
     by_id = by_message(rejects)
     rejected = [messages[message_id] for message_id in by_id]
     masked = sorted(settings.masked_fields)
+    masked_in_events = sorted(settings.table.masked_fields)
     bodies = seal([m.to_seal for m in rejected], [m.message_id for m in rejected], keyring)
     connection.execute(
         queries()["store_reject"],
@@ -63,7 +65,8 @@ def store(
                 "run_id": run_id,
                 "sent_at": None if message.sent_ms is None else utc(message.sent_ms),
                 "reasons": json.dumps(by_id[message.message_id]),
-                "masked_fields": masked,
+                # The entry of an event has nothing around it.
+                "masked_fields": masked_in_events if is_event(message) else masked,
                 "body": body,
                 "is_sample": is_sample,
             }

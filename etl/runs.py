@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import socket
 from collections.abc import Callable
@@ -11,18 +10,16 @@ from dataclasses import asdict, astuple, dataclass, field
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.errors import EtlError
 from etl.logs import visible
 from etl.postgres import jobs
 from etl.postgres.engine import transaction
+from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Findings
 from etl.postgres.queries import queries
 from etl.sqs.dead_letters import DeadLetters
-from etl.sqs.queue import Queue, QueueState
+from etl.sqs.queue import QueueState
 from etl.sqs.work import Work
 from etl.version import __version__
-
-log = logging.getLogger(__name__)
 
 MAX_PROBLEM_CHARACTERS = 2000  # of the problem's sentence in etl.runs
 
@@ -63,6 +60,7 @@ class Totals:
     findings: Findings = field(default_factory=Findings)  # committed with the batches
     batches: int = 0
     released_findings: Findings = field(default_factory=Findings)  # of messages that were released
+    events: EventCounts = field(default_factory=EventCounts)
 
     def plus(self, other: Totals) -> Totals:
         """Add two totals."""
@@ -71,6 +69,7 @@ class Totals:
             findings=self.findings.plus(other.findings),
             batches=self.batches + other.batches,
             released_findings=self.released_findings.plus(other.released_findings),
+            events=self.events.plus(other.events),
         )
 
 
@@ -92,6 +91,7 @@ class Summary:
 
     run_id: str
     counts: Counts
+    events: EventCounts = field(default_factory=EventCounts)
     reasons: dict[str, int] = field(default_factory=dict)  # "column: check" -> messages
     notes: dict[str, int] = field(default_factory=dict)  # "column: note" -> messages
     stop_reason: str = ""
@@ -118,6 +118,9 @@ class Summary:
         would = values.pop("would")
         if self.dead_letters is not None:
             values["dead_letters"] = self.dead_letters.messages
+        events = values.pop("events")
+        if self.events:
+            values["events"] = events
         left = values.pop("left")
         if would is not None:
             counts["would_load"] = would["loaded"]
@@ -125,28 +128,6 @@ class Summary:
         states = ("visible", "in_flight", "delayed")
         values["left"] = left and {state: left[state] for state in states}
         return {"run_id": values.pop("run_id"), **counts, **values}
-
-
-def ask_what_is_left(queue: Queue, stop_reason: str = "") -> QueueState | None:
-    """Ask a queue, after a run, for what is in it; None if it does not tell. Log what is."""
-    try:
-        left = queue.state()
-    except EtlError as error:
-        log.warning("%s: cannot tell what is left in the queue", error)
-        return None
-    if left.visible and stop_reason == "idle":
-        log.warning(
-            "%d messages are visible in the queue, but SQS did not deliver them: other consumers "
-            "hold their FIFO groups or too many messages, or the count is out of date",
-            left.visible,
-        )
-    if left.in_flight or left.delayed:
-        log.info(
-            "left in the queue: %d messages in flight elsewhere, %d delayed",
-            left.in_flight,
-            left.delayed,
-        )
-    return left
 
 
 @dataclass(frozen=True)
@@ -184,9 +165,17 @@ class Run:
                 },
             )
 
-    def add(self, connection: sa.Connection, counts: Counts, findings: Findings) -> None:
+    def add(
+        self,
+        connection: sa.Connection,
+        counts: Counts,
+        findings: Findings,
+        events: EventCounts,
+    ) -> None:
         """Add a batch's counts and findings, in the batch's transaction."""
         connection.execute(queries()["add_to_run"], {"run_id": self.run_id, **asdict(counts)})
+        if events:
+            events.add_to_run(connection, self.run_id)
         findings.add_to_run(connection, self.run_id)
 
     def committed(self, engine: sa.Engine) -> tuple[Counts, int]:
@@ -195,6 +184,12 @@ class Run:
             row = connection.execute(queries()["run_counts"], {"run_id": self.run_id}).one()
         *counts, batches = row
         return Counts(*counts), batches
+
+    def committed_events(self, engine: sa.Engine) -> EventCounts:
+        """The counts of events in the row. Raises as ``transaction`` does."""
+        with transaction(engine) as connection:
+            run_id = {"run_id": self.run_id}
+            return EventCounts(*connection.execute(queries()["run_events"], run_id).one())
 
     def finish(
         self,

@@ -18,6 +18,9 @@ from etl.postgres.tables import check_own_tables, query_frame
 # question mark: it may also have been unable to reach the database.
 GONE_SECONDS = 120.0
 
+# Of etl.runs: what became of the events of split messages.
+EVENT_COLUMNS = ("events_loaded", "events_already_handled", "events_quarantined", "empty_messages")
+
 RUNNING = "running"
 KILLED = "killed?"
 FINISHED = "finished"
@@ -53,8 +56,18 @@ class RunRecord:
     version: str
     config_hash: str
     host: str
+    # Of the events of split messages; all zero if messages are not split.
+    events_loaded: int = 0
+    events_already_handled: int = 0
+    events_quarantined: int = 0
+    empty_messages: int = 0
     # Entries by what became of them; None: the role may not read the quarantine.
     quarantine: dict[str, int] | None = None
+
+    @property
+    def has_events(self) -> bool:
+        """Whether messages were split."""
+        return any(getattr(self, name) for name in EVENT_COLUMNS)
 
     @property
     def open_entries(self) -> int:
@@ -66,6 +79,9 @@ class RunRecord:
     def as_dict(self) -> dict[str, Any]:
         """The record for JSON, with ISO times."""
         values = asdict(self)
+        if not self.has_events:
+            for name in EVENT_COLUMNS:
+                del values[name]
         for name, value in values.items():
             if isinstance(value, dt.datetime):
                 values[name] = value.isoformat()

@@ -9,6 +9,13 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 from etl.config.column import Column
 from etl.config.column_reading import Network
 from etl.config.column_type import TIMES
+from etl.config.envelopes import (
+    Layer,
+    PathLayer,
+    PathSplit,
+    marked,
+    overlap,
+)
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -43,11 +50,14 @@ __all__ = [
     "EventPath",
     "EventSettings",
     "JobSettings",
+    "Layer",
     "LedgerSettings",
     "LoadSettings",
     "LogSettings",
     "MetricsSettings",
     "Network",
+    "PathLayer",
+    "PathSplit",
     "QuarantineSettings",
     "QueueSettings",
     "ReportSettings",
@@ -57,6 +67,8 @@ __all__ = [
     "TokenMaker",
     "UnmaskSettings",
     "load",
+    "marked",
+    "overlap",
     "parse_path",
     "quoted_if_needed",
 ]

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from etl.config import paths
+from etl.config.envelopes import Layer, Split, check_envelope, check_split
 from etl.config.section import FIELDS_OF_THE_JOB, MAX_DAYS, Seconds, Section
 from etl.errors import shown_name
 
@@ -28,8 +29,11 @@ class QueueSettings(Section):
         le=20,
         description="length of a long poll in seconds; stopping waits for the current poll to end",
     )
-    envelope: Literal["none", "sns"] = Field(
-        "none", description="sns: the event is in the Message field of an SNS notification"
+    envelope: Layer | tuple[Layer, ...] = Field(
+        "none",
+        description="what an event is wrapped in, or a list, the outermost first: sns (the Message "
+        "of an SNS notification), eventbridge (its detail), s3 (each record of an S3 notification "
+        "is an event), `{path: a.b}`, json (JSON text in a JSON string), base64, gzip",
     )
     retry_seconds: Seconds = Field(
         300, description="how long an SQS outage may last before the run stops"
@@ -39,6 +43,14 @@ class QueueSettings(Section):
         description="curl: the frequent calls go over libcurl, which needs less CPU; boto3: all "
         "calls go through boto3",
     )
+
+    _check_envelope = field_validator("envelope", mode="before")(check_envelope)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What an event is wrapped in, the outermost first."""
+        layers = self.envelope if isinstance(self.envelope, tuple) else (self.envelope,)
+        return tuple(layer for layer in layers if layer != "none")
 
 
 class BatchSettings(Section):
@@ -65,12 +77,33 @@ class BatchSettings(Section):
 
 
 class EventSettings(Section):
-    """The fields of an event that no column reads."""
+    """The events of a message, and their fields that no column reads."""
 
     unknown_fields: Literal["ignore", "reject"] = Field(
         "ignore",
         description="a field that no column reads: ignore it, or reject the whole message",
     )
+    split: Split = Field(
+        "none",
+        description="several events in a message: array (a JSON array of them), lines (one in each "
+        "line), or `{path: a.b}` (the items of a list); `keep: [c]` beside the path gives each "
+        "event the field c of the message",
+    )
+    max_events: int = Field(
+        10_000,
+        ge=1,
+        le=100_000,
+        description="maximum number of events in a message; one with more is quarantined whole",
+    )
+    max_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        le=256 * 1024 * 1024,
+        description="maximum bytes of a message that was unpacked (gzip), or of all of its events; "
+        "a larger one is quarantined whole",
+    )
+
+    _check_split = field_validator("split", mode="before")(check_split)
 
 
 class LoadSettings(Section):

@@ -8,6 +8,7 @@ import json
 from pydantic import model_validator
 
 from etl.config.column_type import TIMES
+from etl.config.envelopes import mark, places
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -16,6 +17,7 @@ from etl.config.messages import (
     QuarantineSettings,
     QueueSettings,
 )
+from etl.config.paths import Path as EventPath
 from etl.config.program import (
     DatabaseSettings,
     JobSettings,
@@ -118,6 +120,20 @@ class Settings(Section):
                 self.__dict__["ledger"] = ledger  # the model is frozen
         return self
 
+    @model_validator(mode="after")
+    def _check_split(self) -> Settings:
+        if "s3" in self.queue.layers and self.event.split != "none":
+            raise ValueError(
+                "event.split must be none, because queue.envelope s3 already makes an event of "
+                "each record"
+            )
+        return self
+
+    @property
+    def splits(self) -> bool:
+        """Whether a message may hold several events."""
+        return self.event.split != "none" or "s3" in self.queue.layers
+
     @property
     def job_name(self) -> str:
         """The name under which the database knows this job."""
@@ -125,15 +141,24 @@ class Settings(Section):
 
     @property
     def masked_fields(self) -> frozenset[str]:
-        """The fields that hold what is masked: those of the columns, and the envelope's.
+        """The fields that hold what is masked, and where in a message the event is that has them.
 
         A `Message` is listed once more with the envelope before it. Of ``sns``, that is the whole
         text of the event; of ``none``, it is a field, which may hold an event as ``sns`` reads it.
         """
         fields = self.table.masked_fields
-        if self.queue.envelope == "sns":
-            return fields | {MASKED_NOTIFICATION} if fields else fields
-        return fields | {MASKED_MESSAGE} if "Message" in fields else fields
+        if not fields:
+            return fields
+        if not self.queue.layers and not self.splits:
+            return fields | {MASKED_MESSAGE} if "Message" in fields else fields
+        if self.queue.layers == ("sns",) and not self.splits:
+            return fields | {MASKED_NOTIFICATION}
+        return fields.union(map(mark, self.places))
+
+    @property
+    def places(self) -> list[EventPath]:
+        """Where in the body of a message the fields of an event are."""
+        return places(self.queue.layers, self.event.split)
 
     @property
     def event_fields(self) -> list[str]:

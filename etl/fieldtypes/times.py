@@ -94,7 +94,7 @@ def timestamp(column: TypeSettings) -> FieldType:
     sql = sa.DateTime(timezone=True)
     if column.format in _UNITS:
         return _since_1970(column, sql)
-    accepted = _accepted(column)
+    accepted = column.accept
     return _from_text("timestamp", _TIMESTAMP, lambda text: _timestamp(text, accepted), sql, column)
 
 
@@ -142,17 +142,12 @@ def _from_text(
     precision: tuple[Check, ...] = (("precision", is_whole),)
     return FieldType(
         (str,),
-        ((name, succeeds(parse)), *(() if "nanoseconds" in _accepted(column) else precision)),
+        ((name, succeeds(parse)), *(() if "nanoseconds" in column.accept else precision)),
         parse,
         lambda value: _written(parse(value)),
         sql,
         distinct(parse),
     )
-
-
-def _accepted(column: TypeSettings) -> Collection[str]:
-    accepted: Collection[str] = getattr(column, "accept", ())
-    return accepted
 
 
 def _since_1970(column: TypeSettings, sql: sa.types.TypeEngine[Any]) -> FieldType:
@@ -174,7 +169,7 @@ def _since_1970(column: TypeSettings, sql: sa.types.TypeEngine[Any]) -> FieldTyp
     precision: tuple[Check, ...] = (("precision", is_whole),)
     return FieldType(
         (int, float, Real) if column.format == "seconds" else (int,),
-        (("range", is_in_calendar), *(() if "nanoseconds" in _accepted(column) else precision)),
+        (("range", is_in_calendar), *(() if "nanoseconds" in column.accept else precision)),
         stored,
         lambda value: _written(stored(value)),
         sql,

@@ -1,4 +1,4 @@
-"""Reads a text in every way in which a program may have escaped it: JSON, URLs, HTML, base64."""
+"""Reads a text in every way in which a program may have escaped it, as in JSON, URLs or base64."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import codecs
 import html
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import unquote, unquote_plus
@@ -25,6 +26,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 # characters are the least: they stand for four bytes.
 _BASE64_WITHIN = (re.compile(r"[A-Za-z0-9+/]{6,}"), re.compile(r"[A-Za-z0-9_-]{6,}"))
 MIN_LATIN_1 = 12  # characters
+_GZIP = b"\x1f\x8b"  # how it begins
+MAX_UNZIPPED = 16 * 1024 * 1024  # bytes of a text
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -85,7 +88,9 @@ def _decoded(run: str) -> str:
 
 
 def _text_of(data: bytes) -> str:
-    """Decode UTF-8, UTF-16 or Latin-1; empty if the bytes look like none of them."""
+    """Decode gzip, UTF-8, UTF-16 or Latin-1; empty if the bytes look like none of them."""
+    if data.startswith(_GZIP):
+        data = _unzipped(data)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
     if data.count(0) * 4 >= len(data):  # every other byte of UTF-16, in Western texts
@@ -98,6 +103,19 @@ def _text_of(data: bytes) -> str:
         text = data.decode("latin-1")
     # Other bytes, such as a signature, are rarely without a control character for so long.
     return text if len(text) >= MIN_LATIN_1 and not _CONTROL.search(text) else ""
+
+
+def _unzipped(data: bytes) -> bytes:
+    """What is in gzip, as far as it can be read: it may be cut off, or hold more than the limit."""
+    unzipped = b""
+    while data.startswith(_GZIP) and len(unzipped) < MAX_UNZIPPED:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            unzipped += member.decompress(data, MAX_UNZIPPED - len(unzipped))
+        except zlib.error:
+            break
+        data = member.unused_data
+    return unzipped
 
 
 def _without_escapes(text: str) -> str:

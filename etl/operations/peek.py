@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl.config import Settings
 from etl.errors import ConfigurationError, LastReceives, LeftMessages, UsageError
 from etl.operations.shapes import Members, Shape, read_json, shape_of, shape_of_text
+from etl.reading.reader import EventReader
+from etl.reading.unreadable import Unreadable
 from etl.sqs.acknowledge import release, warn_of_last_receives
 from etl.sqs.call_queue import AtOnce, CallQueue
 from etl.sqs.client import open_queue
@@ -37,6 +39,7 @@ OBJECT = "JSON objects"
 NO_OBJECT = "other JSON"
 NO_JSON = "not JSON"
 NO_NOTIFICATION = "no SNS notifications"
+NO_EVENT = "without an event"
 DAMAGED = "damaged"
 
 
@@ -57,7 +60,8 @@ class Look:
     messages: int = 0
     # Of the largest body, rounded up to a power of two: exact sizes would tell "yes" from "no".
     max_kib: int = 0
-    bodies: Counter[str] = field(default_factory=Counter)  # by what they are
+    # By what they are; of a message that is split, each event by what it is.
+    bodies: Counter[str] = field(default_factory=Counter)
     body_shapes: Counter[Shape] = field(default_factory=Counter)  # of those without fields
     fields: dict[str, FieldShapes] = field(default_factory=dict)  # by configured name
     other_fields: dict[Shape, FieldShapes] = field(default_factory=dict)  # by the name's shape
@@ -67,7 +71,7 @@ class Look:
 
     @property
     def events(self) -> int:
-        """Messages with fields."""
+        """Events with fields."""
         return self.bodies[OBJECT]
 
     def check_cost(self) -> None:
@@ -179,28 +183,39 @@ def describe(look: Look, messages: Sequence[Message], settings: Settings) -> Loo
     look.receive_count = _receive_count(messages)
     for column in settings.table.columns:
         look.fields |= {name: FieldShapes() for name in column.fields}
+    reader = EventReader(settings)
     for message in messages:
-        what, content = _read(message, settings.queue.envelope)
-        look.bodies[what] += 1
-        if isinstance(content, Members):
-            _add_event(look, content)
-        elif content is not None:
-            look.body_shapes[content] += 1
+        for what, content in _read(message, reader):
+            look.bodies[what] += 1
+            if isinstance(content, Members):
+                _add_event(look, content)
+            elif content is not None:
+                look.body_shapes[content] += 1
     return look
 
 
-def _read(message: Message, envelope: str) -> tuple[str, Members | Shape | None]:
-    """What a body is, and its fields or else its shape."""
+def _read(message: Message, reader: EventReader) -> Iterator[tuple[str, Members | Shape | None]]:
+    """What a body is, or each event in it, and its fields or else its shape."""
     if message.is_damaged:
-        return DAMAGED, None
-    text = message.body
+        yield DAMAGED, None
+        return
     try:
-        if envelope == "sns":
-            notification = read_json(text)
-            inner = dict(notification) if isinstance(notification, Members) else {}
-            if type(inner.get("Message")) is not str:
-                return NO_NOTIFICATION, shape_of(notification)
-            text = inner["Message"]
+        texts = reader.texts(message)
+    except Unreadable as finding:
+        what, content = _read_text(message.body)
+        if what != NO_JSON:
+            is_sns = finding.check == "SNS notification"
+            what = NO_NOTIFICATION if is_sns else f"failed check {finding.check!r}"
+        yield what, shape_of(content) if isinstance(content, Members) else content
+        return
+    if not texts:
+        yield NO_EVENT, None
+    for text in texts:
+        yield _read_text(text)
+
+
+def _read_text(text: str) -> tuple[str, Members | Shape]:
+    try:
         document = read_json(text)
     except ValueError:
         return NO_JSON, shape_of_text(text)

@@ -13,17 +13,17 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
-from etl.batch import BatchId, Stored, prepare, store
-from etl.config import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
+from etl.batch import Batch, BatchId, Stored, prepare, store
+from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
-from etl.errors import EtlError, UsageError
+from etl.errors import EtlError
 from etl.operations.entries import (
     QuarantineEntry,
     Selection,
@@ -37,6 +37,7 @@ from etl.operations.entries import (
     unseal_entries,
     update_reasons,
 )
+from etl.operations.masked_before import check_masking
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Findings
@@ -73,7 +74,7 @@ def replay(
     check_job(engine, selection)
     with transaction(engine) as connection:
         ever_masked = jobs.masked_fields(connection, settings.job_name)
-    _check_masking(settings, count_masked(engine, selection), ever_masked)
+    check_masking(settings, count_masked(engine, selection), ever_masked)
     run = Run(str(uuid.uuid4()), settings.config_hash, "replay")
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
     try:
@@ -87,6 +88,7 @@ def replay(
     return Summary(
         run_id=run.run_id,
         counts=counts,
+        events=run.committed_events(engine),
         reasons=quarantine.reasons(findings.checks),
         notes=quarantine.reasons(findings.notes),
         stop_reason=REPLAYED,
@@ -114,54 +116,15 @@ def _replay_pages(
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:
             entries = read_open(connection, page, lock=True)
+            # Not those of events that this replay has put there itself.
+            entries = [entry for entry in entries if str(entry.run_id) != run.run_id]
             # Again, for entries that came since, from a run with another configuration.
             masked = Counter(tuple(entry.masked_fields) for entry in entries)
             ever_masked = jobs.masked_fields(connection, settings.job_name)
-            _check_masking(settings, masked, ever_masked)
+            check_masking(settings, masked, ever_masked)
             found = _replay(connection, settings, schema, keyring, run, number, entries)
             findings = findings.plus(found)
     return findings
-
-
-def _check_masking(
-    settings: Settings, masked: Mapping[tuple[str, ...], int], ever_masked: Collection[str]
-) -> None:
-    """Check that nothing is stored as it came that was masked before.
-
-    :param masked: the number of entries by what was masked when they were quarantined
-    :param ever_masked: the fields that the job masks, or has masked earlier
-    """
-    counts = Counter[str]()
-    within_message = 0
-    for fields, entries in masked.items():
-        counts.update(dict.fromkeys(fields, entries))
-        if settings.queue.envelope == "sns" and _is_field_message(fields, ever_masked):
-            within_message += entries
-        elif settings.queue.envelope == "none" and MASKED_NOTIFICATION in fields:
-            counts["Message"] += 0 if "Message" in fields else entries
-    for field, column in settings.table.plain_fields.items():
-        if counts[field]:
-            raise UsageError(
-                f"the field {field!r} of {counts[field]:,} entries was masked when they were "
-                f"quarantined, and column {column!r} would store it as it came; set 'mask: true' "
-                "for this column, or select other entries"
-            )
-        if within_message:
-            raise UsageError(
-                f"the field 'Message' of {within_message:,} entries was masked when they were "
-                f"quarantined, and with 'queue.envelope: sns' column {column!r} would store a part "
-                "of it as it came; set 'queue.envelope: none', or 'mask: true' for this column, or "
-                "select other entries"
-            )
-
-
-def _is_field_message(fields: Collection[str], ever_masked: Collection[str]) -> bool:
-    """Whether `Message` was masked as a field of the event, and not as the text of the event."""
-    if MASKED_MESSAGE in fields:
-        return True
-    # An earlier version did not tell them apart, but named the text beside a field within it.
-    is_of_earlier_version = "Message" in fields and MASKED_NOTIFICATION not in fields
-    return is_of_earlier_version and (len(fields) == 1 or "Message" in ever_masked)
 
 
 def _replay(
@@ -186,31 +149,28 @@ def _replay(
     claimed: set[str] = set()
 
     def claim(ids: list[str]) -> set[str]:
-        # They are nearly always in the ledger, from the run that quarantined them.
+        # Entries are nearly always in the ledger, from the run that quarantined them. The events of
+        # a message that could not be split then are not.
         claimed.update(ledger.claim(connection, ids, *batch_id))
-        entry_ids = [tried[message_id].quarantine_id for message_id in ids]
-        return set(ids) - superseded(connection, entry_ids, run.run_id)
+        entry_ids = [entry.quarantine_id for entry in tried.values()]
+        return claimed.union(tried) - superseded(connection, entry_ids, run.run_id)
 
     # Entries that are refused stay, and those of the next page get their turn.
     stored = store(connection, batch, settings, batch_id, len(messages), claim, tries_all=True)
-    kept = _settle(connection, tried, stored)
+    # The events of a message that is split only now get entries of their own.
+    is_new = [message_id not in tried for message_id in stored.rejects["message_id"]]
+    new = stored.rejects.loc[is_new]
+    quarantine.store(connection, new, batch.events.by_id, keyring, run.run_id, settings)
+    kept = _settle(connection, tried, stored, batch)
     # Ids that this replay claimed for entries that stay are taken out of the ledger again. With
     # them in it, a later replay would conclude that another run has handled the message.
     ledger.free(connection, claimed & kept, run.run_id)
-    quarantined = len(kept) + len(entries) - len(tried)
-    loaded = len(stored.loaded)
-    handled = len(entries) - loaded - quarantined
-    counts = Counts(
-        received=len(entries),
-        loaded=loaded,
-        already_handled=handled,
-        quarantined=quarantined,
-        updated=stored.updated,
-        skipped=stored.skipped,
-    )
+    counts, events = batch.counts(stored, stored.rejects["message_id"].nunique())
+    not_tried = len(entries) - len(tried)
+    counts = counts.plus(Counts(received=not_tried, quarantined=not_tried))
     checks = quarantine.check_counts(stored.rejects)
     findings = Findings(checks, batch.unknown_fields, batch.notes)
-    run.add(connection, counts, findings)
+    run.add(connection, counts, findings, events)
     return findings
 
 
@@ -229,12 +189,17 @@ def _entries_to_try(
 
 
 def _settle(
-    connection: sa.Connection, tried: dict[str, QuarantineEntry], stored: Stored
+    connection: sa.Connection, tried: dict[str, QuarantineEntry], stored: Stored, batch: Batch
 ) -> set[str]:
-    """Close the entries that are finished; returns the ids of the messages that stay."""
+    """Close the entries that are finished; returns the ids of the messages that stay.
+
+    A message that is split now is finished: each event is loaded, or has an entry of its own.
+    """
     reasons = quarantine.by_message(stored.rejects)
-    done = {tried[message_id].quarantine_id for message_id in stored.loaded}
-    close(connection, done, "replayed")
+    split = batch.events.messages_of(reasons.keys() - tried.keys())
+    reasons = {message_id: new for message_id, new in reasons.items() if message_id in tried}
+    loaded = batch.events.messages_of(stored.loaded) | split
+    close(connection, {tried[message_id].quarantine_id for message_id in loaded}, "replayed")
     update_reasons(
         connection,
         {tried[message_id].quarantine_id: new for message_id, new in reasons.items()},

@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from etl.reading.spans import BOM
+
 MAX_SHAPE = 40  # characters; the longest address of IPv6 fits
 MAX_READ = 400  # characters of a text, to make its shape
 CUT = "~"
@@ -74,7 +76,7 @@ def read_json(text: str) -> Any:
     """
     try:
         return json.loads(
-            text,
+            text.removeprefix(BOM),
             parse_int=Number,
             parse_float=Number,
             parse_constant=Number,

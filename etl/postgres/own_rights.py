@@ -12,7 +12,9 @@ from etl.postgres.columns import quoted
 from etl.postgres.queries import queries
 
 _COUNTS = "received loaded already_handled quarantined released updated skipped batches"
+_EVENTS = "events_loaded events_already_handled events_quarantined empty_messages"
 _FINDINGS = "failed_checks unknown_fields notes"
+_END = "finished_at stop_reason problem exit_code seen_at"
 # The columns that each statement of a run names, see etl/sql/queries.sql. DELETE names none. A
 # right may be granted on the table or on these columns; etl/sql/roles.sql grants the tables.
 RIGHTS = {
@@ -25,9 +27,9 @@ RIGHTS = {
         "insert": "job message_id run_id sent_at reasons masked_fields body is_sample",
     },
     "runs": {
-        "select": f"run_id job {_COUNTS} {_FINDINGS}",
+        "select": f"run_id job {_COUNTS} {_EVENTS} {_FINDINGS}",
         "insert": "run_id job command version config_hash host",
-        "update": f"{_COUNTS} {_FINDINGS} finished_at stop_reason problem exit_code seen_at",
+        "update": f"{_COUNTS} {_EVENTS} {_FINDINGS} {_END}",
     },
     "jobs": {"select": "job_id job", "insert": "job_id job"},
     "job_columns": {

@@ -27,7 +27,7 @@ _NEWEST = {
     "job_columns": "registered_at",
     "ledger": "job_id",
     "quarantine": "is_sample",
-    "runs": "skipped",
+    "runs": "empty_messages",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
     "masked_columns": "cleaning",

@@ -137,6 +137,15 @@ set received = received + :received, loaded = loaded + :loaded,
     updated = updated + :updated, skipped = skipped + :skipped, batches = batches + 1
 where run_id = :run_id
 
+-- add_events_to_run --
+-- Add what became of the events of a batch whose messages are split.
+update etl.runs
+set events_loaded = events_loaded + :loaded,
+    events_already_handled = events_already_handled + :already_handled,
+    events_quarantined = events_quarantined + :quarantined,
+    empty_messages = empty_messages + :empty_messages
+where run_id = :run_id
+
 -- add_findings --
 -- Add to a run what its messages were found to have. Of the unknown fields, the most frequent keep
 -- their names.
@@ -191,6 +200,11 @@ where run_id = (
 select received, loaded, already_handled, quarantined, released, updated, skipped, batches
 from etl.runs where run_id = :run_id
 
+-- run_events --
+-- What became of the events of a run whose messages are split.
+select events_loaded, events_already_handled, events_quarantined, empty_messages
+from etl.runs where run_id = :run_id
+
 -- finish_run --
 -- Set the final counts of a run, when it ended, and why.
 update etl.runs
@@ -237,6 +251,7 @@ select cast(run_id as text) as run_id, job, command, {state} as state, started_a
        seen_at, cast(extract(epoch from now() - seen_at) as float) as seconds_since_seen,
        cast(extract(epoch from coalesce(finished_at, seen_at) - started_at) as float) as seconds,
        received, loaded, already_handled, quarantined, released, updated, skipped, batches,
+       events_loaded, events_already_handled, events_quarantined, empty_messages,
        stop_reason, exit_code, problem, failed_checks, unknown_fields, notes, version, config_hash, host
 from etl.runs
 where run_id = cast(:run_id as uuid)

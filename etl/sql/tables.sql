@@ -172,6 +172,14 @@ alter table etl.runs alter column seen_at set default now();
 -- "note": ..., "messages": ...}, ...], the most frequent first. The batches add to it.
 alter table etl.runs add column if not exists notes jsonb not null default '[]';
 
+-- Where messages hold several events, what became of the events. A message without an event is handled
+-- as well, and counts as already handled.
+alter table etl.runs
+    add column if not exists events_loaded bigint not null default 0,
+    add column if not exists events_already_handled bigint not null default 0,
+    add column if not exists events_quarantined bigint not null default 0,
+    add column if not exists empty_messages bigint not null default 0;
+
 -- Entries that are only a sample: some messages of the batch that the quarantine's budget refused. The
 -- messages themselves are still in the queue. Each budget stop of a job replaces the job's sample. The
 -- job's role may not delete from the quarantine, so this function deletes with its owner's rights.

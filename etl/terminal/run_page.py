@@ -109,11 +109,23 @@ def _counts(run: RunRecord) -> Iterator[str]:
     yield f"  + released         {run.released:>11,}"
     if run.updated or run.skipped:
         yield f"    {conflicts(run.updated, run.skipped)}"
+    if run.has_events:
+        yield from _events(run)
 
 
 def conflicts(updated: int, skipped: int) -> str:
     """What became of the loaded events whose key was in the table, or twice in a batch."""
     return f"of the loaded, {updated:,} replaced a row, and {skipped:,} were skipped for one"
+
+
+def _events(run: RunRecord) -> Iterator[str]:
+    events = run.events_loaded + run.events_already_handled + run.events_quarantined
+    yield ""
+    empty = f"   and {run.empty_messages:,} messages without one" if run.empty_messages else ""
+    yield f"    events           {events:>11,}{empty}"
+    yield f"  = loaded           {run.events_loaded:>11,}"
+    yield f"  + already handled  {run.events_already_handled:>11,}"
+    yield f"  + quarantined      {run.events_quarantined:>11,}"
 
 
 def _check(check: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from etl.logs import visible
+from etl.postgres.event_counts import EventCounts
 from etl.runs import Counts, Summary
 from etl.terminal import output
 from etl.terminal.cells import SHORT_ID
@@ -26,6 +27,8 @@ def print_summary(result: Summary) -> None:
     if result.problem:
         out.print(Text.assemble(("problem:", "bold red"), f" {visible(result.problem)}"))
     _print_counts(out, result.counts)
+    if result.events and not result.would:
+        out.print(Text(f"  {events_text(result.events)}"))
     for line in _facts(result):
         out.print(Text(f"  {line}"))
     _print_table(out, result.reasons, "failed check", "failed checks; a message may fail several")
@@ -53,11 +56,29 @@ def _print_counts(out: Console, counts: Counts) -> None:
         out.print(Text(f"  != this does not add up: {gap:,} too few are accounted for", "bold red"))
 
 
+def events_text(events: EventCounts) -> str:
+    """What became of the events of split messages."""
+    parts = [
+        f"{count:,} {what}"
+        for count, what in (
+            (events.loaded, "loaded"),
+            (events.already_handled, "already handled"),
+            (events.quarantined, "quarantined"),
+        )
+        if count
+    ]
+    if events.empty_messages:
+        parts.append(f"no event in {events.empty_messages:,} of the messages")
+    return f"events: {', '.join(parts)}"
+
+
 def _facts(result: Summary) -> Iterator[str]:
     """What else there is to know, a sentence each."""
     if result.would:
         would = result.would
         yield f"would load {would.loaded:,} and quarantine {would.quarantined:,}"
+        if events := result.events:
+            yield f"{events.loaded:,} events would be loaded, {events.quarantined:,} quarantined"
     if result.counts.updated or result.counts.skipped:
         yield conflicts(result.counts.updated, result.counts.skipped)
     yield speed(result)

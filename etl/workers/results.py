@@ -130,10 +130,11 @@ def _with_dead_workers(totals: Totals, run: Run, engine: sa.Engine) -> Totals:
     """Take what dead workers had committed from the run's row, to which each batch adds."""
     try:
         committed, batches = run.committed(engine)
+        events = run.committed_events(engine)
     except EtlError as error:
         log.error("the counts of the dead workers are not known: %s", error)  # noqa: TRY400
-        committed, batches = totals.counts, totals.batches
+        committed, batches, events = totals.counts, totals.batches, totals.events
     # Releases are not committed with a batch; the living workers reported theirs.
     counts = replace(committed, released=totals.counts.released)
     counts.received = counts.accounted
-    return replace(totals, counts=counts, batches=batches)
+    return replace(totals, counts=counts, batches=batches, events=events)

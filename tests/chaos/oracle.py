@@ -48,7 +48,7 @@ def _decode(body: str) -> dict[str, Any]:
     if _depth(body) > MAX_NESTING:
         raise Rejected
     event = json.loads(
-        body,
+        body.removeprefix("\ufeff"),
         object_pairs_hook=_object_of_distinct_names,
         parse_constant=_reject_constant,
         parse_int=_integer,

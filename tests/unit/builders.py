@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from etl import config
-from etl.config import Column
+from etl.config import Column, EventSettings, QueueSettings
+from etl.reading.reader import EventReader
 from etl.sqs.message import Message, body_md5
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,20 @@ def columns(*only: str) -> tuple[Column, ...]:
     """Return the columns of config.yaml, or some of them by source."""
     settings = config.load(ROOT / "config.yaml", {})
     return tuple(c for c in settings.table.columns if not only or c.source in only)
+
+
+def reader(envelope: Any = "none", split: Any = "none", **event: Any) -> EventReader:
+    """What takes the events out of messages, with config.yaml's other settings."""
+    changes = {
+        "queue": QueueSettings(envelope=envelope),
+        "event": EventSettings(split=split, **event),
+    }
+    return EventReader(_default_settings().model_copy(update=changes))
+
+
+@cache
+def _default_settings() -> config.Settings:
+    return config.load(ROOT / "config.yaml", {})
 
 
 FIELDS = [c.field for c in columns() if c.field]

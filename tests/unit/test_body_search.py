@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
 import json
 import unicodedata
@@ -36,6 +37,11 @@ def escaped(text: str) -> str:
 def base64_of(text: str) -> str:
     """The text in base64."""
     return base64.b64encode(text.encode()).decode()
+
+
+def zipped(*texts: str) -> str:
+    """The texts in gzip in base64, each as a member."""
+    return base64.b64encode(b"".join(gzip.compress(text.encode()) for text in texts)).decode()
 
 
 def base64url_of(text: str) -> str:
@@ -104,6 +110,10 @@ WAYS: dict[str, Callable[[str], str]] = {
     "HTML": lambda value: f"<p>{html.escape(value).replace('Ü', '&Uuml;')}</p>",
     "HTML, numbers": lambda value: "".join(f"&#{ord(c)};" for c in value),
     "base64": lambda value: base64.b64encode(event(user_id=value).encode()).decode(),
+    "gzip in base64": lambda value: zipped(event(user_id=value)),
+    "gzip in a notification": lambda value: sns(zipped(f'{{"Records": [{event(a=value)}]}}')),
+    "gzip, truncated": lambda value: zipped(event(a=value, b=[*range(1000, 1999)]))[:-40],
+    "gzip with two members": lambda value: zipped(event(), event(a=value)),
     "base64url in a field": lambda value: event(data=base64url_of(event(user_id=value))),
     "short base64": lambda value: event(data=base64_of(value)),
     "base64 in a header": lambda value: event(note=f"Basic {base64_of(f'{value} password')}"),

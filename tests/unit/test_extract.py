@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etl import extract
 from etl.frames import ABSENT
 from etl.postgres.findings import MAX_NAMES, without_personal_names
-from tests.unit.builders import EVENT, FIELDS, SENT_MS, event, message
+from tests.unit.builders import EVENT, FIELDS, ROOT, SENT_MS, event, message, reader
 
 
 def reason(body: str, **changes: object) -> str:
@@ -92,10 +92,11 @@ def test_the_usual_event_is_read_the_fast_way(body: str) -> None:
 
 def test_every_check_of_a_message_is_listed() -> None:
     """Commands recognise their names."""
-    code = ast.parse(Path(extract.__file__).read_text())
+    files = [Path(extract.__file__), *(ROOT / "etl/reading").glob("*.py")]
     raised = {
         node.args[0].value
-        for node in ast.walk(code)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "Unreadable"
@@ -112,7 +113,7 @@ def test_every_check_of_a_message_is_listed() -> None:
         ("{", "JSON"),
         ("plain text", "JSON"),
         ('{"a": 1} {"b": 2}', "JSON"),
-        ("\ufeff{}", "JSON"),
+        ("{}\ufeff", "JSON"),
         ("null", "JSON object"),
         ("[]", "JSON object"),
         ('"text"', "JSON object"),
@@ -188,14 +189,14 @@ def test_unknown_fields_are_rejected_by_setting_without_their_name() -> None:
 def test_an_sns_notification_is_unwrapped_by_setting() -> None:
     """The event is the text in the Message field."""
     body = json.dumps({"Type": "Notification", "Message": event()})
-    raw, _ = extract.read([message(body)], FIELDS, envelope="sns")
+    raw, _ = extract.read([message(body)], FIELDS, unwrap=reader("sns").unwrap)
     assert raw[FIELDS].iloc[0].to_dict() == EVENT
 
 
 @pytest.mark.parametrize("body", [event(), '{"Type": "Notification", "Message": {}}'])
 def test_a_body_that_is_no_notification_is_unreadable_when_one_is_expected(body: str) -> None:
     """With ``envelope: sns`` every message must be a notification."""
-    raw, unreadable = extract.read([message(body)], FIELDS, envelope="sns")
+    raw, unreadable = extract.read([message(body)], FIELDS, unwrap=reader("sns").unwrap)
     assert raw.empty
     assert unreadable["check"].tolist() == ["SNS notification"]
 

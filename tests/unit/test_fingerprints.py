@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from etl import extract, fingerprints
 from etl.config import LedgerSettings
 from etl.crypto.keyring import Keyring
-from tests.unit.builders import message
+from tests.unit.builders import message, reader
 
 KEYRING = Keyring.new("k1")
 ROTATED = Keyring("k2", {"k1": KEYRING.key("k1"), "k2": Keyring.new("k1").key("k1")})
@@ -24,15 +24,15 @@ def fingerprints_of(
     key: str,
     *bodies: str,
     keyring: Keyring = KEYRING,
-    envelope: Any = "none",
+    unwrap: Any = None,
     job: str = "public.orders",
 ) -> tuple[list[fingerprints.Fingerprints | None], list[list[str]]]:
     """The fingerprints of the bodies, in order, and the rejects."""
     settings = LedgerSettings(key=key)
     messages = [message(body, number) for number, body in enumerate(bodies)]
     fields = [settings.field] if settings.field else []
-    raw, _ = extract.read(messages, fields, envelope=envelope)
-    keys, rejected = fingerprints.make(messages, raw, settings, keyring, job=job, envelope=envelope)
+    raw, _ = extract.read(messages, fields, unwrap=unwrap)
+    keys, rejected = fingerprints.make(messages, raw, settings, keyring, job=job, unwrap=unwrap)
     return [keys.get(message.message_id) for message in messages], rejected.to_numpy().tolist()
 
 
@@ -88,7 +88,11 @@ def test_the_envelope_is_not_part_of_the_body() -> None:
         return json.dumps({"Type": "Notification", "MessageId": str(number), "Message": text})
 
     (first, again, other), _ = fingerprints_of(
-        "body", published(1, "{}"), published(2, "{}"), published(3, "{ }"), envelope="sns"
+        "body",
+        published(1, "{}"),
+        published(2, "{}"),
+        published(3, "{ }"),
+        unwrap=reader("sns").unwrap,
     )
     assert first == again != other
 

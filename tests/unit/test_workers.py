@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from etl import config, logs
 from etl.errors import UsageError
+from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Findings
 from etl.runs import Counts, Run, Share, Totals, WorkerResult
 from etl.sqs.limits import Stop
@@ -121,6 +122,10 @@ class NoRow(Run):
     def committed(self, _: Any) -> tuple[Counts, int]:
         """Nothing was committed."""
         return Counts(), 0
+
+    def committed_events(self, engine: Any) -> EventCounts:
+        """Nor have events."""
+        return EventCounts()
 
 
 @pytest.mark.parametrize(("forever", "deaths"), [(True, 4), (False, 1)])
