@@ -276,3 +276,26 @@ def fill(connection: sa.Connection, job: Settings, values: Iterable[str]) -> Non
     assert (unreadable["check"].tolist(), rejects["check"].tolist()) == ([], [])
     assert load.stage(connection, valid, job.table, job.load, 0).empty
     assert load.merge(connection, valid["message_id"].tolist(), job.table, len(valid), 0).empty
+
+
+def test_what_an_enum_or_a_domain_refuses_is_a_reject_of_its_row(
+    connection: sa.Connection, engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """The other rows are loaded."""
+    connection.exec_driver_sql("create table target (c0 mood, c1 filled)")
+    connection.commit()
+    columns = columns_of("type: text", 2)
+    job = settings(table__columns=columns, table__name="target")
+    rows = [(LABELS[0], "a"), ("no label", "a"), (LABELS[1], "")]
+    bodies = [message(json.dumps({"f0": a, "f1": b}), i) for i, (a, b) in enumerate(rows)]
+    raw, _ = extract.read(bodies, ["f0", "f1"])
+    valid, _ = validate.split(raw, frame_schema(job.table.columns), job.table.columns)
+    with transaction(engine) as loading:
+        assert load.stage(loading, valid, job.table, job.load, 0).empty
+        refused = load.merge(loading, valid["message_id"].tolist(), job.table, len(valid), 9)
+        got = loading.execute(sa.text("select c0, c1 from target")).all()
+    assert got == [rows[0]]
+    assert refused["message_id"].tolist() == ["m1", "m2"]
+    assert refused["check"].tolist() == [
+        "SQLSTATE 22P02", "SQLSTATE 23514 constraint 'filled_check'",
+    ]  # fmt: skip

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as example_settings
+from hypothesis import strategies as st
 
 from etl import extract, load, validate
 from etl.config import Settings
@@ -233,3 +237,100 @@ def test_an_address_whose_spelling_is_kept_is_stored_as_text(
     with engine.connect() as connection:
         got = connection.execute(sa.text("select value from user_logins")).scalars().all()
     assert got == spellings
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=8)
+NUMBERS = st.decimals(-(10**10), 10**10, places=4).map(lambda number: f"{number:f}")
+DRAWN: dict[str, tuple[dict[str, Any], st.SearchStrategy[str]]] = {
+    "smallint": ({"type": "smallint"}, st.integers(-(2**15), 2**15 - 1).map(str)),
+    "double precision": (
+        {"type": "number"},
+        st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    ),
+    "numeric(15,4)": ({"type": "decimal", "precision": 15, "scale": 4}, NUMBERS),
+    "text": ({"type": "text"}, TEXTS.map(json.dumps)),
+    "uuid": ({"type": "uuid"}, st.uuids().map(lambda value: json.dumps(str(value).upper()))),
+    "bytea": (
+        {"type": "bytes"},
+        st.binary(max_size=8).map(lambda value: json.dumps(base64.b64encode(value).decode())),
+    ),
+    "time": ({"type": "time"}, st.times().map(lambda value: json.dumps(value.isoformat()))),
+    "timestamp": ({"type": "datetime"}, st.datetimes().map(lambda v: json.dumps(v.isoformat()))),
+    "date": ({"type": "date"}, st.dates().map(lambda value: json.dumps(str(value)))),
+}
+DRAWN |= {
+    f"{sql}[]": (
+        {**column, "array": True, "null_elements": True},
+        st.lists(texts | st.just("null"), max_size=4).map(lambda t: f"[{', '.join(t)}]"),
+    )
+    for sql, (column, texts) in DRAWN.items()
+}
+DRAWN["jsonb"] = (
+    {"type": "json"},
+    st.recursive(
+        NUMBERS | TEXTS.map(json.dumps) | st.sampled_from(["null", "true", "1e999", "-1E-999"]),
+        lambda inner: (
+            st.lists(inner, max_size=3).map(lambda t: f"[{', '.join(t)}]")
+            | st.dictionaries(TEXTS.map(json.dumps), inner, max_size=3).map(
+                lambda d: f"{{{', '.join(f'{name}: {value}' for name, value in d.items())}}}"
+            )
+        ),
+        max_leaves=6,
+    ).filter(lambda text: text != "null"),
+)
+
+
+@pytest.mark.long
+@METHODS
+@example_settings(max_examples=30, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_value_comes_back_as_postgres_reads_its_json(
+    method: str,
+    settings: Callable[..., Settings],
+    engine: sa.Engine,
+    data: st.DataObject,
+) -> None:
+    """Postgres's own functions take the values out of the events."""
+    columns = [
+        {"name": f"c{i}", "field": f"f{i}", **column}
+        for i, (column, _) in enumerate(DRAWN.values())
+    ]
+    job = settings(load__method=method, table__columns=columns)
+    create_tables(engine, job.table)
+    texts = st.tuples(*(texts for _, texts in DRAWN.values()))
+    drawn = data.draw(st.lists(texts, min_size=1, max_size=10))
+    events = [event_of(row) for row in drawn]
+    raw, _ = extract.read([message(e, i) for i, e in enumerate(events)], list(job.event_fields))
+    valid, rejects = validate.split(raw, frame_schema(job.table.columns), job.table.columns)
+    assert rejects.empty
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("truncate user_logins")
+        assert load.stage(connection, valid, job.table, job.load, 0).empty
+        ids = valid["message_id"].tolist()
+        assert load.merge(connection, ids, job.table, len(ids), 0).empty
+        stored = ", ".join(f"cast(c{i} as text)" for i, _ in enumerate(DRAWN))
+        got = connection.execute(sa.text(f"select {stored} from user_logins")).all()
+        read = ", ".join(read_by_postgres(sql, f"f{i}") for i, sql in enumerate(DRAWN))
+        wanted = sa.text(f"select {read} from (select cast(:event as json) as event) as events")
+        expected = [connection.execute(wanted, {"event": event}).one() for event in events]
+    assert got == expected
+
+
+def event_of(texts: Sequence[str]) -> str:
+    """An event with these values, in JSON."""
+    members = [f'"f{i}": {text}' for i, text in enumerate(texts)]
+    return f"{{{', '.join(members)}}}"
+
+
+def read_by_postgres(sql: str, field: str) -> str:
+    """SQL that reads a value of this type out of an event, as text."""
+    if sql == "jsonb":
+        return f"cast(cast(event -> '{field}' as jsonb) as text)"
+    scalar = (
+        "decode({}, 'base64')" if sql.startswith("bytea") else f"cast({{}} as {sql.strip('[]')})"
+    )
+    value = scalar.format(f"event ->> '{field}'")
+    if not sql.endswith("[]"):
+        return f"cast({value} as text)"
+    elements = f"json_array_elements_text(event -> '{field}') with ordinality as e (text, place)"
+    return f"cast(array(select {scalar.format('text')} from {elements} order by place) as text)"
