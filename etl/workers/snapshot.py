@@ -60,7 +60,11 @@ class Snapshot:
 
         :param counts: its final counts by name; None if it died, and what it held is nobody's now
         """
-        final = {"received": self.handled + self.released} if counts is None else counts
+        # A run counts more than is shown while it goes on.
+        shown = {each.name for each in fields(self)}
+        final = {"received": self.handled + self.released}
+        if counts is not None:
+            final = {name: count for name, count in counts.items() if name in shown}
         nothing = {"loading": 0, "to_delete": 0}
         return replace(self, **{**final, **nothing})  # type: ignore[arg-type]
 

@@ -202,7 +202,7 @@ def test_earlier_tables_of_another_owner_are_a_failure(
     """Only their owner can update them, also where this role may create new ones."""
     do(
         superuser,
-        "alter table etl.runs drop column seen_at cascade",
+        "alter table etl.runs drop column empty_messages cascade",
         "alter table etl.runs owner to postgres",
     )
     (result,) = of_tables(job_engine, ready)["database.own_tables"]

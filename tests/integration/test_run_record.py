@@ -199,7 +199,7 @@ def test_a_role_that_may_not_add_the_columns_is_told(
     owner = superuser.render_as_string(hide_password=False)
     assert job.command("init", "--roles", DATABASE_URL=owner).returncode == 0
     with sa.create_engine(driver_url(owner)).begin() as connection:
-        connection.execute(sa.text("alter table etl.runs drop column seen_at"))
+        connection.execute(sa.text("alter table etl.runs drop column empty_messages"))
     job.send(event())
     loader = superuser.update_query_dict({"options": "-c role=etl_loader"})
     done = job.command(
