@@ -33,7 +33,8 @@ class Counts:
     already_handled: int = 0
     quarantined: int = 0
     released: int = 0
-    # Of the loaded ones, with table.on_conflict. So loaded - updated - skipped rows were added.
+    # Of the loaded ones (of their events, if messages are split), with table.on_conflict. So
+    # loaded - updated - skipped rows were added.
     updated: int = 0  # their row replaced another one
     skipped: int = 0  # their row was not stored, because of another one with the same key
 

@@ -62,6 +62,15 @@ def _check_first_names(columns: tuple[Column, ...]) -> None:
                 )
 
 
+class Partitioning(Section):
+    """How a table that is created is divided."""
+
+    range: Identifier = Field(description="column of type date or timestamp")
+    every: Literal["day", "month", "year"] = Field(
+        "month", description="how much time a partition holds, in UTC"
+    )
+
+
 class Table(Section):
     """The target table."""
 
@@ -90,6 +99,11 @@ class Table(Section):
     not_null: bool = Field(False, description="create columns that are not nullable with NOT NULL")
     defaults: bool = Field(
         False, description="create columns with a DEFAULT, the one of their setting 'default'"
+    )
+
+    partition_by: Partitioning | None = Field(
+        None,
+        description="create the table in partitions by time: {range: create_date, every: month}",
     )
 
     @property
@@ -141,6 +155,27 @@ class Table(Section):
                 raise ValueError(
                     f"column {shown_name(column.name)} is in 'primary_key', so it cannot be "
                     "'nullable'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_partitions(self) -> Self:
+        if self.partition_by is None:
+            return self
+        name = self.partition_by.range
+        self._check_names("partition_by.range", (name,))
+        types = {column.name: column.type for column in self.columns}
+        if types[name] not in ("date", "timestamp"):
+            raise ValueError(
+                f"partition_by.range: column {shown_name(name)} must have type 'date' or "
+                "'timestamp'"
+            )
+        for setting in ("primary_key", "key"):
+            names = getattr(self, setting)
+            if names and name not in names:
+                raise ValueError(
+                    f"'{setting}' must hold {shown_name(name)}, by which the table is partitioned: "
+                    "in Postgres a key is unique within a partition only"
                 )
         return self
 

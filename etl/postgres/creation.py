@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Collection
@@ -9,6 +10,7 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from etl.config import Table
+from etl.postgres import partitions
 from etl.postgres.definition import definition
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries, sql_file
@@ -61,6 +63,7 @@ def create_tables(
         check_schema_exists(connection, table)
         if not sa.inspect(connection).has_table(target.name, schema=target.schema):
             target.create(connection)
+        partitions.create_missing(connection, table, dt.datetime.now(dt.UTC).date())
 
 
 def create_indexes(engine: sa.Engine, table: Table) -> None:

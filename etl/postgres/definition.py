@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from etl.config import Column, Table
+from etl.postgres.queries import quote_name
 from etl.reading.literals import literal
 from etl.schema import convert, masked_columns, sql_type
 
@@ -22,6 +23,7 @@ def definition(table: Table) -> sa.Table:
         sa.MetaData(),
         *(_column(column, table) for column in table.columns),
         schema=table.schema_name,
+        **_partitioned(table),
     )
     if table.primary_key:
         described.append_constraint(sa.PrimaryKeyConstraint(*table.primary_key))
@@ -31,6 +33,14 @@ def definition(table: Table) -> sa.Table:
         for column in masked_columns(table):
             described.append_constraint(_token_check(described, column))
     return described
+
+
+def _partitioned(table: Table) -> dict[str, str]:
+    if table.partition_by is None:
+        return {}
+    # SQLAlchemy hands it to the driver as it is, which takes a percent sign for a parameter.
+    column = quote_name(table.partition_by.range, for_driver=True).replace("%", "%%")
+    return {"postgresql_partition_by": f"range ({column})"}
 
 
 def _column(column: Column, table: Table) -> sa.Column[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 from etl.config import Settings
 from etl.errors import SettingsError
 from etl.postgres.creation import create_tables
+from etl.postgres.engine import transaction
+from etl.postgres.partitions import AHEAD, create_missing, periods
 from etl.postgres.target import check_target
 from tests.conftest import Job
 
@@ -131,3 +134,98 @@ def test_alter_refuses_what_it_cannot_do(job: Job, configure: Callable[..., str]
     refused = job.command("init", "--alter", "--yes", "--config", path)
     assert refused.returncode == 2
     assert "is a view or a foreign table, so no column can be added to it" in refused.stderr
+
+
+PARTITIONED: list[dict[str, Any]] = [
+    {"name": "user_id", "field": "user_id", "type": "text"},
+    {"name": "Sent %", "attribute": "SentTimestamp", "type": "timestamp"},
+]
+
+
+def partitions_of(engine: sa.Engine) -> dict[str, str]:
+    """The partitions of the table by name, with their bounds."""
+    statement = (
+        "select relname, pg_get_expr(relpartbound, oid) as bounds from pg_class join pg_inherits "
+        "on inhrelid = oid where inhparent = cast('events' as regclass) and relkind = 'r'"
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("set timezone = 'UTC'")
+        return {row.relname: row.bounds for row in connection.exec_driver_sql(statement)}
+
+
+def test_partitions_are_made_ahead(settings: Make, engine: sa.Engine) -> None:
+    """Those of two weeks ago and of three periods to come, and one for all other rows."""
+    made = settings(
+        table__name="events",
+        table__columns=PARTITIONED,
+        table__partition_by={"range": "Sent %", "every": "month"},
+        table__primary_key=["user_id", "Sent %"],
+    )
+    create_tables(engine, made.table)
+    check_target(engine, made.table)
+    assert len(partitions_of(engine)) >= AHEAD + 2
+    with transaction(engine) as connection:
+        create_missing(connection, made.table, dt.date(2040, 1, 10))
+    found = partitions_of(engine)
+    assert found["events_default"] == "DEFAULT"
+    assert found["events_20391201"] == (
+        "FOR VALUES FROM ('2039-12-01 00:00:00+00') TO ('2040-01-01 00:00:00+00')"
+    )
+    assert {"events_20400101", "events_20400201", "events_20400301", "events_20400401"} < {*found}
+    with transaction(engine) as connection:
+        create_missing(connection, made.table, dt.date(2040, 1, 10))
+    assert partitions_of(engine) == found
+
+
+def test_a_partition_that_cannot_be_made_is_said(
+    settings: Make, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rows are in the default partition, and the others are made."""
+    made = settings(
+        table__name="events",
+        table__columns=PARTITIONED,
+        table__partition_by={"range": "Sent %", "every": "day"},
+    )
+    create_tables(engine, made.table)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("insert into events values ('a', '2040-01-01 12:00Z')")
+    with transaction(engine) as connection:
+        create_missing(connection, made.table, dt.date(2040, 1, 1))
+    assert "partition 'events_20400101' of table 'public.events' was not created" in caplog.text
+    assert "events_20400102" in partitions_of(engine)
+
+
+@pytest.mark.parametrize(
+    ("every", "today", "first", "last"),
+    [
+        ("day", dt.date(2024, 3, 1), dt.date(2024, 2, 16), dt.date(2024, 3, 4)),
+        ("month", dt.date(2024, 1, 31), dt.date(2024, 1, 1), dt.date(2024, 4, 1)),
+        ("month", dt.date(2024, 11, 1), dt.date(2024, 10, 1), dt.date(2025, 2, 1)),
+        ("year", dt.date(2024, 1, 1), dt.date(2023, 1, 1), dt.date(2027, 1, 1)),
+    ],
+)
+def test_periods_follow_each_other(
+    every: str, today: dt.date, first: dt.date, last: dt.date
+) -> None:
+    """From that of two weeks ago, without a gap."""
+    found = list(periods(every, today))
+    assert (found[0][0], found[-1][0]) == (first, last)
+    assert [end for _, end in found[:-1]] == [start for start, _ in found[1:]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"partition_by": {"range": "user_id"}}, "must have type 'date' or 'timestamp'"),
+        ({"primary_key": ["user_id"]}, "'primary_key' must hold 'Sent %'"),
+        ({"key": ["user_id"], "on_conflict": "skip"}, "'key' must hold 'Sent %'"),
+    ],
+)
+def test_partitions_that_cannot_be_are_refused(
+    changes: dict[str, Any], says: str, settings: Make
+) -> None:
+    """With the column at fault."""
+    table = {"name": "events", "columns": PARTITIONED, "partition_by": {"range": "Sent %"}}
+    with pytest.raises(SettingsError) as refused:
+        settings(**{f"table__{key}": value for key, value in {**table, **changes}.items()})
+    assert says in str(refused.value)
