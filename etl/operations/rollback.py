@@ -26,7 +26,7 @@ class Rollback:
     """What a rollback takes out, or has taken out."""
 
     run_id: str
-    loaded: int  # events, as the run counted them
+    loaded: int  # deliveries, or events of split messages, as the run counted them
     updated: int  # of these, those whose row replaced another one, whose values are gone
     skipped: int  # of these, those whose row was not stored
     rows: int  # in the table now, or deleted
@@ -65,6 +65,7 @@ def plan_rollback(
         check_target_exists(connection, settings.table)
         count = _of_run(connection, settings, "select count(*)")
         rows = connection.execute(count, {"run_id": record.run_id}).scalar_one()
+    # Each event of a split message is a row.
     loaded = record.events_loaded if record.has_events else record.loaded
     return Rollback(record.run_id, loaded, record.updated, record.skipped, int(rows))
 

@@ -14,8 +14,9 @@ from etl.postgres.event_counts import EventCounts
 from etl.runs import Counts, Summary
 from tests.conftest import KEYRING
 from tests.integration.test_jobs import MakeJob, OneJob, make_job  # noqa: F401  (a fixture)
+from tests.unit.builders import some_long
 
-COLUMNS = [
+COLUMNS: list[dict[str, Any]] = [
     {"name": "id", "field": "id", "type": "integer"},
     {"name": "masked_ip", "field": "ip", "type": "ip", "mask": True},
 ]
@@ -101,10 +102,9 @@ def left(logins: OneJob) -> int:
 @pytest.mark.parametrize(
     ("envelope", "body"),
     [
-        ("eventbridge", eventbridge(event(1))),
-        (["sns", "eventbridge"], sns(eventbridge(event(1)))),
-        (["sns", "base64", "gzip"], sns(zipped(json.dumps(event(1))))),
-        ({"path": "detail"}, eventbridge(event(1))),
+        (["sns", "base64", "gzip", "eventbridge"], sns(zipped(eventbridge(event(1))))),
+        pytest.param("eventbridge", eventbridge(event(1)), marks=pytest.mark.long),
+        pytest.param({"path": "detail"}, eventbridge(event(1)), marks=pytest.mark.long),
     ],
 )
 def test_an_event_is_loaded_from_its_envelopes(logins: OneJob, envelope: Any, body: str) -> None:
@@ -116,7 +116,7 @@ def test_an_event_is_loaded_from_its_envelopes(logins: OneJob, envelope: Any, bo
     assert logins.ids() == [1]
 
 
-@pytest.mark.parametrize("method", ["multi", "copy"])
+@pytest.mark.parametrize("method", some_long(["multi", "copy"]))
 def test_each_event_of_a_message_is_a_row_or_an_entry(logins: OneJob, method: str) -> None:
     """Messages and events are counted apart, and each message is deleted once."""
     two = sent(logins, json.dumps([event(1), event(2)]))
@@ -157,6 +157,7 @@ def test_a_batch_has_no_more_events_than_rows(logins: OneJob) -> None:
     assert left(logins) == 0
 
 
+@pytest.mark.long
 def test_what_is_committed_is_deleted_when_a_later_part_fails(logins: OneJob) -> None:
     """And the rest of the messages is released."""
     for number in range(1, 9):
@@ -175,6 +176,7 @@ def test_what_is_committed_is_deleted_when_a_later_part_fails(logins: OneJob) ->
     assert (logins.ids(), left(logins)) == ([1, 1, 1, 2, 2, 2, 3, 3, 3], 5)
 
 
+@pytest.mark.long
 def test_a_run_of_whole_messages_shows_no_events(logins: OneJob) -> None:
     """Neither in the page of the run nor in the JSON."""
     logins.send(event(1))
@@ -210,6 +212,7 @@ def again(logins: OneJob, message_id: str, body: str) -> None:
         )
 
 
+@pytest.mark.long
 def test_duplicates_within_a_message_are_found_by_their_key(logins: OneJob) -> None:
     """The ledger's key is that of an event; two of one message are two deliveries of it."""
     logins.send_text(json.dumps([event(1), event(1), event(2)]))
@@ -263,6 +266,7 @@ def test_a_message_that_can_be_split_now_is_replayed_event_by_event(logins: OneJ
     assert logins.ids() == [1]
 
 
+@pytest.mark.long
 def test_the_entry_of_an_event_shows_its_own_text(logins: OneJob) -> None:
     """And it can be exported, and imported elsewhere."""
     logins.send_text('[{"id": 1, "ip": "192.0.2.7"},  {"id":2.50, "ip": "192.0.2.7"}]')
@@ -274,6 +278,7 @@ def test_the_entry_of_an_event_shows_its_own_text(logins: OneJob) -> None:
     assert found.code in (0, 2)
 
 
+@pytest.mark.long
 def test_a_dry_run_counts_messages_and_events(logins: OneJob) -> None:
     """And shows the rows of all events."""
     logins.send_text(json.dumps([event(1), event(2), event("x")]))
@@ -319,6 +324,7 @@ CLOUDTRAIL = {
 }
 
 
+@pytest.mark.long
 def test_the_records_of_an_audit_trail_are_events(logins: OneJob) -> None:
     """Nested fields are read by their paths within each record."""
     columns = [
@@ -340,6 +346,7 @@ def test_the_records_of_an_audit_trail_are_events(logins: OneJob) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_message_is_released_whole_when_the_budget_is_exceeded(logins: OneJob) -> None:
     """The budget counts events; what it stops goes back to the queue as messages."""
     for _ in range(3):
@@ -359,6 +366,7 @@ def test_a_message_is_released_whole_when_the_budget_is_exceeded(logins: OneJob)
     assert all("#" in message_id for (message_id,) in samples)
 
 
+@pytest.mark.long
 def test_a_replay_under_another_envelope_stores_nothing_that_was_masked(logins: OneJob) -> None:
     """Without the envelope, its detail is a field that holds all others."""
     logins.send_text(eventbridge(event("x")))

@@ -136,6 +136,14 @@ def test_a_body_that_is_no_event_is_unreadable_with_a_reason_of_its_own(
     assert reason(body) == check
 
 
+@pytest.mark.parametrize("exact_numbers", [True, False])
+def test_a_byte_order_mark_says_nothing(exact_numbers: bool) -> None:
+    """The text is decoded already; some programs write one before it all the same."""
+    body = message(f"\ufeff {event()}")
+    raw, _ = extract.read([body], FIELDS, exact_numbers=exact_numbers)
+    assert raw[FIELDS].iloc[0].to_dict() == EVENT
+
+
 def test_a_body_that_does_not_match_its_md5_is_unreadable() -> None:
     """Botocore does not check MD5OfBody, so the reader does."""
     assert reason(event(), md5="0" * 32) == "MD5 of body"

@@ -78,7 +78,7 @@ def test_two_paths_are_compared_from_the_root_of_the_body(
 ) -> None:
     """One that leads to the other, or into it, is refused; what is beside it may be read."""
     entry = tuple(sorted(settings(*before).masked_fields))
-    now = settings(*after, masked="unrelated.masked", plain=plain)
+    now = settings(after[0], after[1], "unrelated.masked", plain)
     if field is None:
         check_masking(now, {entry: 3}, set())
         return
