@@ -350,6 +350,12 @@ def test_digits_are_found_however_they_are_grouped(written: str) -> None:
         assert found(DIGITS, "+491701234", body), body
         assert not found(DIGITS, "49170123", body), body
     assert found(DIGITS, "+49 (170) 1234", '{"device_id": 491701234}')
+    assert found(DIGITS, "+49 170", event(device_id="49 extension 170"))
+
+
+def test_a_last_letter_that_depends_on_what_follows_is_found() -> None:
+    """The capital sigma is another small letter at the end of a word."""
+    assert found(CLEANED, "\u0391\u03a3", event(note="\u0391\u03a3:\u0392"))
 
 
 @pytest.mark.parametrize("value", ["", " ", "\u200b"])

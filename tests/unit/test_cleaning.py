@@ -20,6 +20,7 @@ from etl.checks.configured import check_columns
 from etl.config import Column, Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UsageError
+from etl.fieldtypes import needs_exact_numbers
 from etl.frames import Note, Real
 from etl.operations.lookup import tokens_of
 from etl.reading.cleaning import cleaned
@@ -74,6 +75,8 @@ TAKEN: list[tuple[dict[str, Any], str, Any, list[str]]] = [
     (DIGITS, '"+49 (170) 1-2"', "4917012", ["digits"]),
     (DIGITS, '"\\u0661\\u0662"', "12", ["digits"]),
     (DIGITS, '"unknown"', "unknown", []),
+    (DIGITS, '"5\\u2460"', "51", ["nfkc"]),
+    ({"type": "text", "clean": ["digits", "nfkc"]}, '"5\\u2460"', "5", ["digits"]),
     (FIRST, '["1.2.3.4", "5.6.7.8"]', "1.2.3.4", ["pick"]),
     (LAST, '["1.2.3.4", "5.6.7.8"]', "5.6.7.8", ["pick"]),
     (FIRST, '"1.2.3.4, 5.6.7.8"', "1.2.3.4", ["pick"]),
@@ -94,6 +97,7 @@ TAKEN: list[tuple[dict[str, Any], str, Any, list[str]]] = [
     (NETWORK, '"2001:db8:1:2::3"', "2001:db8:1::/48", []),
     ({"type": "ip", "network": {"v6": 32}}, '"2001:db8:1:2::3"', "2001:db8::/32", []),
     ({**NETWORK, "nullable": True}, "null", None, []),
+    ({**NETWORK, "nullable": True, "null_values": ["0.0.0.0"]}, '"0.0.0.1"', "0.0.0.0/24", []),
     (NULLS, '"unknown"', None, ["null_values"]),
     (NULLS, '""', None, ["null_values"]),
     (NULLS, '"Unknown"', "Unknown", []),
@@ -171,6 +175,7 @@ LEFT: list[tuple[dict[str, Any], str, list[str]]] = [
     (INTEGER, "5.00000000000000000001", ["type"]),
     (INTEGER, '"5.00000000000000000001"', ["type"]),
     (INTEGER, "true", ["type"]),
+    ({"type": "integer", "nullable": True, "null_values": ["1"]}, "true", ["type"]),
     (INTEGER, '"2147483648"', ["range"]),
     (INTEGER, "1e300", ["range"]),
     (INTEGER, '"' + "1" * 1001 + '"', ["type"]),
@@ -393,6 +398,12 @@ def test_a_network_of_few_addresses_is_not_stored_beside_the_token(network: str)
     with pytest.raises(SettingsError, match=r"would store too much of it; write 'network: \{v4"):
         load(MASKED_IP, f"name: net, field: ip, type: ip, network: {network}")
     load(f"name: net, field: ip, type: ip, network: {network}")
+
+
+def test_whole_floats_are_told_by_all_of_their_digits() -> None:
+    """The nearest double of 5.00000000000000000001 is 5."""
+    assert needs_exact_numbers(column_of(**INTEGER))
+    assert not needs_exact_numbers(column_of(type="integer", accept=["text"]))
 
 
 def test_a_column_without_these_settings_is_passed_on() -> None:

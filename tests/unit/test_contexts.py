@@ -91,6 +91,11 @@ CASES: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
         [{**IP, "mask": False, "network": {"v4": 24}}],
         {"a": "x"},
     ),
+    "a text, and now a number that may be text": (
+        [A],
+        [{**A, "mask": False, "type": "integer", "accept": ["text"]}],
+        {"a": "x"},
+    ),
     "not masked": ([A, B], [{**A, "mask": False}, B], {"a": "x"}),
     "not masked, and a number": ([A], [{**A, "type": "integer", "mask": False}], {"a": "x"}),
     "not masked, and a time": (
