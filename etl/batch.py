@@ -12,14 +12,15 @@ import pandas as pd
 import sqlalchemy as sa
 
 from etl import extract, fingerprints, ledger, load, mask, validate
-from etl.config import Settings
+from etl.checks import batches
+from etl.config import BatchCheck, Settings
 from etl.crypto.keyring import Keyring
 from etl.fieldtypes import needs_exact_numbers
 from etl.frames import Note, rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
 from etl.postgres.event_counts import EventCounts
-from etl.postgres.findings import without_personal_names
+from etl.postgres.findings import Check, without_personal_names
 from etl.reading.events import Events
 from etl.reading.reader import EventReader
 from etl.reading.sources import values_of_messages
@@ -36,8 +37,15 @@ class Batch:
     rejects: pd.DataFrame  # message_id, column, check
     # By message id; empty if ``ledger.key`` is message_id.
     fingerprints: dict[str, fingerprints.Fingerprints]
+    broken: list[BatchCheck]  # the checks of the whole batch that it fails and that stop a run
     unknown_fields: Counter[str | None]  # messages by field that no column reads, see extract.py
     notes: Counter[Note]  # messages by what was changed or warned of, see validate.py
+
+    @property
+    def broken_checks(self) -> Counter[Check]:
+        """Its messages by each check of the whole batch that stops the run."""
+        messages = len(self.events.by_id)
+        return Counter({(batches.BATCH, check.name): messages for check in self.broken})
 
     @property
     def deliveries(self) -> int:
@@ -134,6 +142,9 @@ def prepare(
     )
     notes = Counter[Note]()
     valid, invalid = validate.split(raw, schema, settings.table.columns, notes)
+    broken = batches.broken(settings.table, valid, len(events.by_id))
+    warned = [check.name for check in broken if check.severity == "warn"]
+    notes.update({(batches.BATCH, name): len(events.by_id) for name in warned})
     return Batch(
         events=events,
         masked=mask.columns(valid, keyring, mask.masking_plan(settings.table)),
@@ -141,6 +152,7 @@ def prepare(
             [rejects(events.rejects), unreadable, unidentified, invalid], ignore_index=True
         ),
         fingerprints=keys,
+        broken=[check for check in broken if check.severity == "stop"],
         unknown_fields=without_personal_names(unknown, len(events.readable)),
         notes=notes,
     )

@@ -101,7 +101,7 @@ def dry_run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment, stop)
-    schema = frame_schema(settings.table.columns)
+    schema = frame_schema(settings.table.columns, settings.table)
     is_open = first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
     # A wrong password that is sent again may lock the account.
@@ -203,7 +203,8 @@ def _try(
     counts, events = batch.counts(planned, batch.rejects["message_id"].nunique())
     findings.planned = findings.planned.plus(counts)
     findings.events = findings.events.plus(events)
-    found = Findings(check_counts(batch.rejects), batch.unknown_fields, batch.notes)
+    checks = check_counts(batch.rejects) + batch.broken_checks
+    found = Findings(checks, batch.unknown_fields, batch.notes)
     findings.released = findings.released.plus(found)
     findings.first_rows.append(rows.head(show_rows))
 

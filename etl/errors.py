@@ -17,6 +17,8 @@
     │   ├── NoSentTimestamp         messages come without what a column needs    exit code 1
     │   ├── LastReceives            a dry run would use a message's last receives exit code 1
     │   ├── QuarantineBudget        too many messages failed a check             exit code 3
+    │   ├── BatchRefused            a batch as a whole failed a check            exit code 3
+    │   ├── CheckRaised             a check written in Python cannot be applied  exit code 1
     │   ├── LeftMessages            not released, on request                     exit code 1
     │   └── NotReconciled           the run's numbers do not add up: a bug       exit code 1
     ├── NotebookError               a cell of a notebook failed, so its page was not written
@@ -167,6 +169,19 @@ class QuarantineBudget(Stopped):
     def __init__(self, message: str, rejects: Any = None) -> None:
         super().__init__(message)
         self.rejects = rejects
+
+
+class BatchRefused(Stopped):
+    """A batch as a whole failed a check of the configuration."""
+
+    exit_code = 3
+    stop_reason = "batch check"
+
+
+class CheckRaised(Stopped):
+    """A check written in Python raised an exception, or cannot be applied to the rows."""
+
+    stop_reason = "python checks"
 
 
 class NotReconciled(Stopped):

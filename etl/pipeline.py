@@ -14,7 +14,13 @@ from etl import ledger, quarantine
 from etl.backoff import Backoff
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, QuarantineBudget
+from etl.errors import (
+    BatchRefused,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    EtlError,
+    QuarantineBudget,
+)
 from etl.postgres.engine import transaction, wait_for_commits
 from etl.postgres.findings import Findings
 from etl.postgres.sqlstate import no_row_refused_at_commit
@@ -66,7 +72,7 @@ class Drain:
             import etl.batch  # noqa: F401  (the functions below import from it)
             from etl.validate import frame_schema
 
-            self.schema = frame_schema(self.settings.table.columns)
+            self.schema = frame_schema(self.settings.table.columns, self.settings.table)
 
 
 def run(drain: Drain) -> None:
@@ -119,9 +125,11 @@ def _load_events(drain: Drain, events: Events) -> set[str]:
     """Load events, or else return the ids of the messages that must wait for the next batch."""
     from etl.batch import prepare
 
+    run_id = drain.share.run.run_id
+    batch = prepare(events, drain.settings, drain.schema, drain.keyring, run_id)
     try:
-        run_id = drain.share.run.run_id
-        batch = prepare(events, drain.settings, drain.schema, drain.keyring, run_id)
+        if batch.broken:
+            raise _refused(batch)
         totals = _load_patiently(drain, batch)
     except Undecided as found:
         if drain.consumer.is_last:
@@ -139,9 +147,18 @@ def _load_events(drain: Drain, events: Events) -> set[str]:
     return set()
 
 
+def _refused(batch: Batch) -> BatchRefused:
+    names = ", ".join(repr(check.name) for check in batch.broken)
+    return BatchRefused(
+        f"a batch of {len(batch.events.by_id):,} messages fails table.batch_checks: {names}; this "
+        "batch was released"
+    )
+
+
 def _note_released(drain: Drain, batch: Batch, rejects: pd.DataFrame) -> None:
     """Note what the messages of a batch have that goes back to the queue."""
-    findings = Findings(quarantine.check_counts(rejects), batch.unknown_fields, batch.notes)
+    checks = quarantine.check_counts(rejects) + batch.broken_checks
+    findings = Findings(checks, batch.unknown_fields, batch.notes)
     drain.totals = drain.totals.plus(Totals(released_findings=findings))
 
 

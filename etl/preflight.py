@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from etl.backoff import Backoff
-from etl.checks.configured import check_columns
+from etl.checks.configured import check_table
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring, load_keyring
@@ -58,7 +58,7 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], sto
     """
     siv.check_vectors()
     keyring = until_stopped(lambda: load_keyring(environment), stop, "Secrets Manager")
-    check_columns(settings.table.columns)
+    check_table(settings.table)
     queue = until_stopped(
         lambda: open_queue(settings.queue, environment, wanted_attributes(settings.table)),
         stop,

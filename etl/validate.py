@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from etl.checks.failures import check_of, failures
 from etl.checks.searches import Failed
-from etl.config import Column
+from etl.checks.values import ValueChecks, all_value_checks, as_series, frame_name
+from etl.config import Column, TableChecks
 from etl.fieldtypes import Values
 from etl.frames import Note, rejects
 from etl.reading.cleaning import cleaned
 from etl.schema import column_checks, convert
 
 
-def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
-    """The checks of a raw frame, named as they appear in the quarantine.
+@dataclass(frozen=True)
+class FrameSchema:
+    """The checks of a batch, named as they appear in the quarantine."""
 
-    :raises SettingsError: as :func:`etl.checks.configured.check_columns`
+    raw: pa.DataFrameSchema  # of the values as an event has them
+    values: ValueChecks | None  # of the values that are stored, if any are configured
+
+
+def frame_schema(columns: tuple[Column, ...], rules: TableChecks | None = None) -> FrameSchema:
+    """The checks of the columns, and those that the table adds.
+
+    :param rules: the table, or None for no checks but those of the columns
+    :raises SettingsError: as :func:`etl.checks.configured.check_table`
     """
     schema = pa.DataFrameSchema(
         {
@@ -30,15 +42,7 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
                 # Our own checks report absence and null by name; pandera's would stop there.
                 nullable=True,
                 checks=[
-                    pa.Check(
-                        _over_series(failed),
-                        name=name,
-                        error=name,
-                        ignore_na=False,
-                        # The answers tell which rows failed. pandera would collect the values in
-                        # frames of its own, and pyarrow, if installed, cannot hold all of them.
-                        n_failure_cases=0,
-                    )
+                    check_of(name, partial(_of_values, failed))
                     for name, failed in column_checks(column)
                 ],
             )
@@ -48,24 +52,16 @@ def frame_schema(columns: tuple[Column, ...]) -> pa.DataFrameSchema:
     # pandera imports most of itself when it validates for the first time. What fails there should
     # fail now, and not when messages have been received.
     schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object))
-    return schema
+    return FrameSchema(schema, all_value_checks(columns, rules or TableChecks()))
 
 
-def _over_series(failed: Callable[[Values], Failed]) -> Callable[[Any], Any]:
-    def check(series: Any) -> Any:
-        rows = failed(series.tolist())
-        if not rows:
-            return True  # of all values, and no Series has to be made
-        passed = np.ones(len(series), np.bool_)
-        passed[rows] = False
-        return pd.Series(passed, index=series.index)
-
-    return check
+def _of_values(failed: Callable[[Values], Failed], series: Any) -> Failed:
+    return failed(series.tolist())
 
 
 def split(
     raw: pd.DataFrame,
-    schema: pa.DataFrameSchema,
+    schema: FrameSchema,
     columns: tuple[Column, ...],
     notes: Counter[Note] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -78,12 +74,14 @@ def split(
     for null; numbers have pandas' nullable types.
 
     Rows: each row is either in the valid frame, or has one or more rows in the rejects
-    (``message_id``, ``column``, ``check``; the column is the source). Both keep the order.
+    (``message_id``, ``column``, ``check``; the column is the source, or ``table`` for a check of
+    the whole row). Both keep the order; rejects whose values could not be read come first.
 
     Errors: none for a bad value. pandera's errors carry values, so they do not leave this module.
 
     :param notes: gets what was changed or warned of without a reject, by source and note
     :raises TypeError: the schema cannot be applied to the frame
+    :raises CheckRaised: a check written in Python cannot be applied
     """
     message_ids = raw["message_id"].tolist()
     values: dict[str, list[Any]] = {}
@@ -96,8 +94,8 @@ def split(
             changes |= Counter({(column.source, note): count for note, count in counts.items()})
     if notes is not None:
         notes.update(changes)
-    failures = _failures(_objects(values), schema)
-    if bad := {row for row, _, _ in failures}:
+    failed = failures(_objects(values), schema.raw)
+    if bad := {row for row, _, _ in failed}:
         good = [row for row in range(len(raw)) if row not in bad]
         values = {name: [column[row] for row in good] for name, column in values.items()}
         valid_ids = [message_ids[row] for row in good]
@@ -105,28 +103,14 @@ def split(
         valid_ids = message_ids
     sources = {column.name: column.source for column in columns}
     # Two columns of one source may fail the same check.
-    named = dict.fromkeys((message_ids[row], sources[name], why) for row, name, why in failures)
-    return _converted(valid_ids, values, columns), rejects(named)
-
-
-def _failures(raw: pd.DataFrame, schema: pa.DataFrameSchema) -> list[tuple[int, str, str]]:
-    found: list[Any] = []
-    try:
-        schema.validate(raw, lazy=True)
-    except pa.errors.SchemaErrors as errors:
-        found = errors.schema_errors
-    return sorted({failure for error in found for failure in _rows(error)})
-
-
-def _rows(error: Any) -> Iterator[tuple[int, str, str]]:
-    """Yield the row, the column and the check of each failure in one error of pandera's."""
-    column, check = str(error.schema.name), str(getattr(error.check, "name", error.check))
-    answers = error.check_output
-    if not isinstance(answers, pd.Series) or answers.all():
-        # No row is at fault: a check of ours raised, or the frame is not what read() returns.
-        raise TypeError(f"the schema cannot be applied: {column}: {check}")
-    for row in answers.index[~answers]:
-        yield int(row), column, check
+    named = dict.fromkeys((message_ids[row], sources[name], why) for row, name, why in failed)
+    valid = _converted(valid_ids, values, columns)
+    if schema.values is None:
+        return valid, rejects(named)
+    failed = schema.values.failed(valid, Counter() if notes is None else notes)
+    found = ((valid_ids[row], source, why) for row, source, why in failed)
+    valid = valid.drop(index=sorted({row for row, _, _ in failed})).reset_index(drop=True)
+    return valid, rejects([*named, *found])
 
 
 def _objects(columns: dict[str, list[Any]]) -> pd.DataFrame:
@@ -142,8 +126,5 @@ def _converted(
         if column.metadata == "message_id":
             data[column.name] = data["message_id"]
             continue
-        converted = convert(column, values[column.name])
-        name = column.plain_name if column.mask else column.name
-        is_list = isinstance(converted, list)
-        data[name] = pd.Series(converted, dtype=object) if is_list else converted
+        data[frame_name(column)] = as_series(convert(column, values[column.name]))
     return pd.DataFrame(data)

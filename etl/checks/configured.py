@@ -1,9 +1,11 @@
-"""What is checked of the columns of a configuration, before any message is there."""
+"""What is checked of a table's configuration, before any message is there."""
 
 from __future__ import annotations
 
-from etl.config import Column
-from etl.errors import SettingsError
+from etl.checks.column_values import value_checks
+from etl.checks.expressions import row_checks
+from etl.config import Column, Table
+from etl.errors import SettingsError, suggestion
 from etl.reading.cleaning import check_null_values, cleaned
 from etl.reading.literals import literal
 from etl.schema import Check, column_checks
@@ -34,3 +36,26 @@ def check_literal(column: Column, text: str, checks: list[Check]) -> None:
             raise SettingsError(
                 f"column {column.name!r}: its 'constant' or 'default' fails the check {name!r}"
             )
+
+
+def check_table(table: Table) -> None:
+    """Check that the columns can be checked and stored, and that the checks can be made.
+
+    :raises SettingsError: as :func:`check_columns`; or a check has no meaning for its
+        column, or cannot be read
+    """
+    check_columns(table.columns)
+    for column in table.columns:
+        value_checks(column)
+    row_checks(table, table.columns)
+    names = [column.name for column in table.columns]
+    for check in table.batch_checks:
+        if check.null_share and check.null_share.column not in names:
+            raise SettingsError(
+                f"table.batch_checks: check {check.name!r}: {check.null_share.column!r} is not a "
+                f"column of the table{suggestion(check.null_share.column, names)}"
+            )
+    if table.python_checks:
+        from etl.checks.values import all_value_checks
+
+        all_value_checks(table.columns, table)

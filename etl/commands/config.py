@@ -66,10 +66,10 @@ def check_config(
     queue, no database and no keyring. The exit code is 1 if an event would not be loaded.
     """
     settings = options.load_settings(config_path)
-    from etl.checks.configured import check_columns
+    from etl.checks.configured import check_table
     from etl.terminal import check_page
 
-    check_columns(settings.table.columns)
+    check_table(settings.table)
     if sample_path is None and not as_json:
         lines.line(check_page.headline(str(config_path), settings))
         return

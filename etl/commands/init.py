@@ -47,14 +47,14 @@ def init(config_path: Path, with_roles: bool, alter: bool, yes: bool) -> None:
     missing indexes, and with --alter missing columns, but is not changed otherwise.
     """
     settings = options.load_settings(config_path)
-    from etl.checks.configured import check_columns
+    from etl.checks.configured import check_table
     from etl.postgres import jobs, roles
     from etl.postgres.creation import create_indexes, create_tables
     from etl.postgres.engine import open_engine, transaction
     from etl.postgres.target import check_target
 
     # What a run would refuse about the columns, such as a token that does not fit.
-    check_columns(settings.table.columns)
+    check_table(settings.table)
     engine = open_engine(settings.database)
     create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
     if alter:

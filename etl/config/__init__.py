@@ -39,11 +39,13 @@ from etl.config.program import (
 from etl.config.settings import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
 from etl.config.sources import load
 from etl.config.table import Table, quoted_if_needed
+from etl.config.table_checks import BatchCheck, RowCheck, TableChecks
 
 __all__ = [
     "MASKED_MESSAGE",
     "MASKED_NOTIFICATION",
     "TIMES",
+    "BatchCheck",
     "BatchSettings",
     "Column",
     "DatabaseSettings",
@@ -61,9 +63,11 @@ __all__ = [
     "QuarantineSettings",
     "QueueSettings",
     "ReportSettings",
+    "RowCheck",
     "RunSettings",
     "Settings",
     "Table",
+    "TableChecks",
     "TokenMaker",
     "UnmaskSettings",
     "load",

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from etl.config.column_checks import ColumnChecks
 from etl.config.column_masking import ColumnMasking
 from etl.config.column_reading import ColumnReading, reading_problem
 from etl.config.column_source import ColumnSource
@@ -16,7 +17,7 @@ _PICK = "pick "
 
 
 # The last comes first in the documents.
-class Column(ColumnReading, ColumnMasking, ColumnType, ColumnSource):
+class Column(ColumnChecks, ColumnReading, ColumnMasking, ColumnType, ColumnSource):
     """One column of the target table, and where its value comes from."""
 
     @model_validator(mode="after")

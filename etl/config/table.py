@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
 from etl.config.section import Identifier, Section
+from etl.config.table_checks import TableChecks
 from etl.errors import shown_name, suggestion
 
 # Every table of Postgres has columns of these names.
@@ -71,7 +72,7 @@ class Partitioning(Section):
     )
 
 
-class Table(Section):
+class Table(TableChecks):
     """The target table."""
 
     schema_name: Identifier = Field(

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.checks.configured import check_columns
+from etl.checks.configured import check_table
 from etl.config import Settings
 from etl.doctor.result import Result, asked
 from etl.sqs.call_queue import MAX_CALL_THREADS
@@ -59,7 +59,7 @@ def columns(settings: Settings) -> Result:
     :raises SettingsError: one of them is too narrow for any token
     """
     configured = settings.table.columns
-    check_columns(configured)
+    check_table(settings.table)
     return Result("environment.columns", "ok", f"{len(configured)} columns are configured")
 
 

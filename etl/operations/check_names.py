@@ -24,6 +24,8 @@ def check_is_known(engine: sa.Engine, table: Table, check: str) -> bool:
     :raises DatabaseUnavailable: an outage
     """
     pairs = [(column.source, name) for column in table.columns for name, _ in column_checks(column)]
+    pairs += [(column.source, name) for column in table.columns for name in column.check_names]
+    pairs += [("table", check.name) for check in table.checks]
     pairs += [("message", name) for name in CHECKS]
     pairs += [(field, "two values") for column in table.columns for field in column.fields[:1]]
     if check in _names(pairs):

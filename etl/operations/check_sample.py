@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from etl.batch import Batch, prepare
-from etl.checks.configured import check_columns
+from etl.checks.configured import check_table
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.operations.sample import Sample
@@ -66,9 +66,8 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
 
     :raises SettingsError: the columns cannot be checked or stored
     """
-    columns = settings.table.columns
-    check_columns(columns)
-    schema = frame_schema(columns)
+    check_table(settings.table)
+    schema = frame_schema(settings.table.columns, settings.table)
     # The tokens are thrown away with their key.
     keyring = Keyring.new()
     run_id = str(uuid.uuid4())
@@ -79,7 +78,8 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
         batch = prepare(messages, settings, schema, keyring, run_id)
         ids = [message.message_id for message in messages]
         trial.events += _events(batch, ids, sample.places, settings, keys)
-        found = Findings(check_counts(batch.rejects), batch.unknown_fields)
+        checks = check_counts(batch.rejects) + batch.broken_checks
+        found = Findings(checks, batch.unknown_fields, batch.notes)
         trial.findings = trial.findings.plus(found)
     return trial
 

@@ -111,7 +111,7 @@ def _replay_pages(
     settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, selection: Selection
 ) -> Findings:
     """Replay all entries, page by page; returns what was found, of the checks those that stay."""
-    schema = frame_schema(settings.table.columns)
+    schema = frame_schema(settings.table.columns, settings.table)
     findings = Findings()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:

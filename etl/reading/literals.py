@@ -1,4 +1,4 @@
-"""Values that stand in the configuration: constants and defaults, written as text."""
+"""Values that stand in the configuration, written as text: constants, defaults, limits."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def literal(column: Column, text: str) -> Any:
     raise SettingsError(
         f"column {column.name!r}: its 'constant' or 'default' is not of type {column.type!r}"
     )
+
+
+def written_value(column: Column, text: str) -> Any:
+    """The converted value of a column that *text* stands for.
+
+    :raises ValueError: the type of the column has no such value
+    """
+    kind = field_type(column)
+    try:
+        value = literal(column, text)
+    except SettingsError:
+        raise ValueError(f"is not a value of type {column.type!r}") from None
+    if not all(is_good(value) for _, is_good in kind.checks):
+        raise ValueError(f"is not a value of type {column.type!r}")
+    return kind.stored(value)

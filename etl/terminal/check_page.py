@@ -60,6 +60,8 @@ def _faults(event: Event) -> list[dict[str, str]]:
 def _totals(trial: Trial, is_cut: bool) -> Iterator[str]:
     for reason, count in reasons(trial.findings.checks).items():
         yield f"{count:>6,}  {reason}"
+    for note, count in reasons(trial.findings.notes).items():
+        yield f"{count:>6,}  {note} (changed or warned of, and not rejected)"
     for name, count in trial.findings.unknown_fields.most_common():
         what = f"the field {name!r}" if name else "a field whose name is not shown"
         yield f"{count:>6,}  no column reads {what}"
@@ -83,6 +85,7 @@ def as_json(settings: Settings, trial: Trial) -> dict[str, Any]:
         "repeated": trial.repeated,
         "columns": columns_with_counts(settings, trial).to_dict(orient="records"),
         "reasons": reasons(trial.findings.checks),
+        "notes": reasons(trial.findings.notes),
         "unknown_fields": [
             {"name": name, "messages": count}
             for name, count in trial.findings.unknown_fields.most_common()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from etl.errors import BatchRefused
 from etl.logs import visible
 from etl.postgres.event_counts import EventCounts
 from etl.runs import Counts, Summary
@@ -126,7 +127,7 @@ def speed(result: Summary) -> str:
 def next_step(result: Summary) -> str | None:
     """What a person does after a run in which something went wrong; None if nothing did."""
     page = f"see: etl history {result.run_id[:SHORT_ID]}" if result.run_id else ""
-    if result.exit_code == 3:
+    if result.exit_code == 3 and result.stop_reason != BatchRefused.stop_reason:
         return f"look at what was refused: etl quarantine list --samples; {page}"
     if result.exit_code or result.problem:
         return f"correct the problem and start again, nothing is lost; {page}".removesuffix("; ")

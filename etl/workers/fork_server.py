@@ -188,7 +188,7 @@ def _import_all(settings: Settings) -> None:
 
     with suppress(ImportError):  # the workers then do without
         import pycurl  # noqa: F401
-    frame_schema(settings.table.columns)
+    frame_schema(settings.table.columns, settings.table)
     read_models("sqs")
     tune_interpreter()
 
