@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,19 +18,17 @@ import pandas as pd
 from etl.batch import Stored, prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.errors import EtlError, LastReceives, UsageError
+from etl.errors import LastReceives, UsageError
+from etl.operations import looks
 from etl.postgres import first_use
-from etl.postgres.engine import transaction
 from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Findings
-from etl.postgres.queries import queries
 from etl.postgres.variables import with_database_url
-from etl.postgres.watchdog import limited_engine
 from etl.preflight import check_keys_and_queue, warn_of_dead_letters
 from etl.quarantine import check_counts, reasons
 from etl.reading.events import Events
 from etl.reading.reader import EventReader
-from etl.runs import Counts, Run, Summary, Totals
+from etl.runs import Counts, Summary
 from etl.sqs.consumer import Consumer, open_consumer
 from etl.sqs.limits import Stop
 from etl.sqs.message import Message
@@ -44,8 +42,6 @@ log = logging.getLogger(__name__)
 # After a look a message has this many receives left: one for a run that fails, and one for the run
 # that loads it.
 RECEIVES_TO_LEAVE = 2
-# In etl.runs, of a look that was refused.
-COMMAND = "dry run"
 # A long poll of this length asks all servers of SQS. Then the queue's own count decides.
 IDLE_SECONDS = 1.0
 
@@ -106,7 +102,7 @@ def dry_run(
     warn_of_dead_letters(ready)
     # A wrong password that is sent again may lock the account.
     if is_open and not use_last_receives:
-        _check_earlier_look(settings, lambda: stop.ends_retries)
+        looks.check_earlier(settings, lambda: stop.ends_retries)
     maximum = ready.queue_state.max_receive_count
     to_leave = 0 if use_last_receives else RECEIVES_TO_LEAVE
     if maximum is not None and 1 + to_leave > maximum:
@@ -140,7 +136,7 @@ def dry_run(
     try:
         consumer.raise_error()
     except LastReceives as error:
-        _note_refused_look(settings, consumer, findings.released, error)
+        looks.note_refused(settings, consumer, findings.released, error)
         raise
     if consumer.left is not None:
         raise consumer.left
@@ -207,46 +203,3 @@ def _try(
     found = Findings(checks, batch.unknown_fields, batch.notes)
     findings.released = findings.released.plus(found)
     findings.first_rows.append(rows.head(show_rows))
-
-
-def _check_earlier_look(settings: Settings, is_stopped: Callable[[], bool]) -> None:
-    """Refuse to look again after a look that was refused, until a run has begun.
-
-    :raises UsageError: the last that this job did was a look that was given up
-    """
-    if settings.database.url is None:
-        return
-    refused_at = None
-    try:
-        with (
-            limited_engine(settings.database, is_stopped) as engine,
-            transaction(engine) as connection,
-        ):
-            refused_at = connection.execute(
-                queries()["refused_look"], {"job": settings.job_name}
-            ).scalar()
-    except EtlError as error:
-        # Usually there are no tables yet, or the database does not answer, which was logged before.
-        log.debug("cannot tell whether the last look was refused: %s", error)
-    if refused_at is not None:
-        raise UsageError(
-            f"the last look, on {refused_at:%Y-%m-%d at %H:%M} UTC, was given up because its "
-            "messages have few receives left, and no run has begun since; run the job before you "
-            "look again; to look all the same, add --use-last-receives"
-        )
-
-
-def _note_refused_look(
-    settings: Settings, consumer: Consumer, released: Findings, refusal: LastReceives
-) -> None:
-    if settings.database.url is None:
-        return
-    look = Run(str(uuid.uuid4()), settings.config_hash, COMMAND)
-    counts = Counts(received=consumer.received, released=consumer.released)
-    try:
-        with limited_engine(settings.database) as engine:
-            look.start(engine, settings)
-            totals = Totals(counts, released_findings=released)
-            look.finish(engine, totals, refusal.stop_reason, str(refusal), refusal.exit_code)
-    except EtlError as error:
-        log.warning("the database does not know that this look was refused: %s", error)

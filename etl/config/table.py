@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
-from etl.config.section import Identifier, Section
+from etl.config.partitioning import Partitioning
+from etl.config.section import Identifier
 from etl.config.table_checks import TableChecks
 from etl.errors import shown_name, suggestion
 
@@ -61,15 +62,6 @@ def _check_first_names(columns: tuple[Column, ...]) -> None:
                     f"{shown_name(name)} is read by two columns under different lists of names "
                     "(give both the same list)"
                 )
-
-
-class Partitioning(Section):
-    """How a table that is created is divided."""
-
-    range: Identifier = Field(description="column of type date or timestamp")
-    every: Literal["day", "month", "year"] = Field(
-        "month", description="how much time a partition holds, in UTC"
-    )
 
 
 class Table(TableChecks):

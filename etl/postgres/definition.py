@@ -35,7 +35,7 @@ def definition(table: Table) -> sa.Table:
     return described
 
 
-def _partitioned(table: Table) -> dict[str, str]:
+def _partitioned(table: Table) -> dict[str, Any]:
     if table.partition_by is None:
         return {}
     # SQLAlchemy hands it to the driver as it is, which takes a percent sign for a parameter.
