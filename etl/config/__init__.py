@@ -7,7 +7,6 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 """
 
 from etl.config.column import Column
-from etl.config.column_reading import Network
 from etl.config.column_type import TIMES
 from etl.config.envelopes import (
     Layer,
@@ -57,7 +56,6 @@ __all__ = [
     "LoadSettings",
     "LogSettings",
     "MetricsSettings",
-    "Network",
     "PathLayer",
     "PathSplit",
     "QuarantineSettings",

@@ -15,8 +15,8 @@ from etl.errors import SettingsError
 from etl.mask import unmask
 from etl.operations.forget import Search, find_value
 from etl.postgres import first_use
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
-from etl.postgres.tables import create_tables
 from etl.schema import masked_column
 from tests.conftest import KEYRING, Job
 from tests.unit.builders import some_long
@@ -44,8 +44,7 @@ def test_a_run_cleans_what_it_stores_and_counts_it(
 ) -> None:
     """Equal values have one token, and any of their spellings finds the rows and the messages."""
     job.send(*map(json.dumps, EVENTS))
-    more = {"ETL_TABLE__COLUMNS": COLUMNS, "ETL_LOAD__METHOD": method}
-    summary = job.run(**more)
+    summary = job.run(ETL_TABLE__COLUMNS=COLUMNS, ETL_LOAD__METHOD=method)
     assert (summary["loaded"], summary["quarantined"]) == (3, 1)
     assert summary["notes"] == {
         "device: changed: strip": 1,

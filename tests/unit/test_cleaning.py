@@ -20,8 +20,8 @@ from etl.checks.configured import check_columns
 from etl.config import Column, Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import SettingsError, UsageError
-from etl.fieldtypes import needs_exact_numbers
-from etl.frames import Note, Real
+from etl.fieldtypes import Real, needs_exact_numbers
+from etl.frames import Note
 from etl.operations.lookup import tokens_of
 from etl.reading.cleaning import cleaned
 from etl.reading.steps import STEPS, clean_text
