@@ -84,19 +84,20 @@ def columns() -> str:
 
 def allowed_values(facts: dict[str, Any]) -> str:
     """Say which values a setting can have; empty for a text."""
-    for choice in facts.get("anyOf", [facts]):
-        if "enum" in choice:
-            return ", ".join(f"`{value}`" for value in choice["enum"])
-        if choice.get("type") == "boolean":
-            return "`true`, `false`"
-        low, high = choice.get("minimum"), choice.get("maximum")
-        if low is not None:
-            return f"{low:,} to {high:,}" if high is not None else f"{low:,} or more"
-        if "exclusiveMinimum" in choice:
-            return f"above {choice['exclusiveMinimum']:,}"
-        if "const" in choice:
-            return f"`{choice['const']}`"
-    return ""
+    return ", ".join(filter(None, map(_allowed, facts.get("anyOf", [facts]))))
+
+
+def _allowed(choice: dict[str, Any]) -> str:
+    if "enum" in choice:
+        return ", ".join(f"`{value}`" for value in choice["enum"])
+    if choice.get("type") == "boolean":
+        return "`true`, `false`"
+    low, high = choice.get("minimum"), choice.get("maximum")
+    if low is not None:
+        return f"{low:,} to {high:,}" if high is not None else f"{low:,} or more"
+    if "exclusiveMinimum" in choice:
+        return f"above {choice['exclusiveMinimum']:,}"
+    return f"`{choice['const']}`" if "const" in choice else ""
 
 
 def default_value(facts: dict[str, Any]) -> str:

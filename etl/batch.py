@@ -24,6 +24,7 @@ from etl.postgres.findings import Check, without_personal_names
 from etl.reading.events import Events
 from etl.reading.reader import EventReader
 from etl.reading.sources import values_of_messages
+from etl.reading.without import take_out
 from etl.runs import Counts
 from etl.sqs.message import Message
 
@@ -126,6 +127,7 @@ def prepare(
         settings.event_fields,
         of_messages=values_of_messages(settings.table.columns, run_id),
         other_names=settings.other_names,
+        dropped=settings.event.drop,
         unwrap=reader.unwrap,
         unknown_fields=settings.event.unknown_fields,
         exact_numbers=any(map(needs_exact_numbers, settings.table.columns)),
@@ -140,6 +142,7 @@ def prepare(
         other_names=settings.other_names.get(settings.ledger.field or "", ()),
         unwrap=reader.unwrap,
     )
+    raw = take_out(raw, settings.hidden_within)
     notes = Counter[Note]()
     valid, invalid = validate.split(raw, schema, settings.table.columns, notes)
     broken = batches.broken(settings.table, valid, len(events.by_id))

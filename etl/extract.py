@@ -57,6 +57,7 @@ def read(
     *,
     of_messages: Mapping[str, Callable[[Message], Any]] = MappingProxyType({}),
     other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    dropped: Sequence[str] = (),
     unwrap: Callable[[Message], str] | None = None,
     unknown_fields: Literal["ignore", "reject"] = "ignore",
     exact_numbers: bool = True,
@@ -69,6 +70,7 @@ def read(
     :param of_messages: what else becomes a column, by its name in the raw frame: a function of the
         message
     :param other_names: the other paths of fields, by the path that is in *fields*
+    :param dropped: paths that are known, though nothing reads them
     :param unwrap: gives the text of the event of a message; None: that is the body
     :param exact_numbers: keep the text of every number that is not an integer, as a ``Real``. This
         costs time, and matters to some types only, see ``needs_exact_numbers``.
@@ -78,7 +80,7 @@ def read(
         ``message_id``, ``column``, ``check``. Each message is in one of the two, in the given
         order.
     """
-    known = Known(fields, other_names)
+    known = Known([*fields, *dropped], other_names)
     row = row_of(fields, other_names)
     decoder = _DECODER if exact_numbers else None
     readable: list[Message] = []

@@ -1,42 +1,27 @@
 """Tokens in place of the personal values, and back.
 
-A token is `<key id>.<base64url without padding of SIV || ciphertext>`: AES-256-SIV (RFC 5297) of
-the value as UTF-8, padded by 0x80 00... to whole 16-byte blocks, with exactly one associated-data
-string, `etl:v1:<key id>:<context>`. Equal values of one context have equal tokens. The key alone is
-enough to recover the value, with any RFC 5297 library.
-
-Values are handled as matrices of bytes with one value in each row, and only whole columns of them
-become str.
+Equal values of one context have equal tokens: recoverable ones (`etl.crypto.recoverable`), or
+one-way ones (`etl.crypto.one_way`). A column that shows a part of its values has no tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from etl.config import Table
-from etl.crypto import siv
+from etl.config import Column, Table
 from etl.crypto.keyring import Keyring
-from etl.crypto.tokens import (
-    associated_data,
-    decode_utf8,
-    is_sealed_length,
-    pad_texts,
-    padded_bytes,
-    read_base64,
-    unpad_texts,
-    write_tokens,
-)
+from etl.crypto.one_way import one_way_tokens, purpose
+from etl.crypto.recoverable import Texts, open_texts, seal_texts
+from etl.crypto.tokens import decode_utf8
 from etl.errors import UnmaskError
-from etl.schema import masked_columns
-
-Texts = NDArray[np.object_]
+from etl.reading.partial import shown_part
 
 # A few thousand rows at a time stay in the processor's cache, and so does the hash table of the
 # distinct values. 500,000 distinct values of 11 to 15 bytes took 0.9 us each in chunks of this
@@ -48,26 +33,35 @@ _NOT_A_TOKEN = "not made by this keyring for this column, or changed"  # noqa: S
 
 @dataclass(frozen=True)
 class MaskedColumn:
-    """A plain column, the column of tokens that replaces it, and the context of the tokens."""
+    """A plain column, and the column that replaces it: tokens of a context, or what is shown."""
 
     source: str
     target: str
     context: str
+    is_one_way: bool = False
+    shown: Callable[[str], str] | None = None  # the part of a value, instead of a token
 
 
 def masking_plan(table: Table) -> list[MaskedColumn]:
     """List the columns that the configuration masks."""
     return [
-        MaskedColumn(column.plain_name, column.name, column.masking_context)
-        for column in masked_columns(table)
+        MaskedColumn(
+            column.plain_name,
+            column.name,
+            column.masking_context,
+            column.is_one_way,
+            shown_part(column) if column.mask == "partial" else None,
+        )
+        for column in table.columns
+        if column.mask
     ]
 
 
 def columns(frame: pd.DataFrame, keyring: Keyring, plan: Sequence[MaskedColumn]) -> pd.DataFrame:
-    """Replace the plain columns with columns of tokens.
+    """Replace the plain columns with columns of tokens, or of what is shown of their values.
 
     Columns in: each `source` of the plan, str or null (object or str dtype); any others.
-    Columns out: each `target` in the position of its source, token or None; the others unchanged.
+    Columns out: each `target` in the position of its source, text or None; the others unchanged.
     The dtype is object: pandas' str dtype would check and copy every token and turn null into NaN,
     while `to_sql` writes None as NULL.
     Rows: the same number, in the same order, under the same index.
@@ -78,7 +72,7 @@ def columns(frame: pd.DataFrame, keyring: Keyring, plan: Sequence[MaskedColumn])
     """
     masked = frame.rename(columns=_renamed(frame, plan))
     for column in plan:
-        masked_values = _tokens(frame[column.source], keyring, column.context, column.source)
+        masked_values = _masked(frame[column.source], _maker(column, keyring), column.source)
         # A Series, because pandas would turn a bare array of str into its str dtype.
         masked[column.target] = pd.Series(masked_values, index=masked.index, dtype=object)
     return masked
@@ -93,7 +87,13 @@ def tokens(values: Any, keyring: Keyring, context: str) -> Texts:
     :raises ValueError: a value holds a lone surrogate
     :raises TypeError: a value is neither str nor null
     """
-    return _tokens(values, keyring, context, context)
+    return _masked(values, partial(_mask, keyring=keyring, context=context), context)
+
+
+def tokens_of_column(values: Any, keyring: Keyring, column: Column) -> Texts:
+    """Mask values as a column with tokens does: as :func:`tokens`, or with one-way tokens."""
+    plan = MaskedColumn(column.name, column.name, column.masking_context, column.is_one_way)
+    return _masked(values, _maker(plan, keyring), column.source)
 
 
 def unmask(token: str, keyring: Keyring, context: str) -> str:
@@ -101,7 +101,8 @@ def unmask(token: str, keyring: Keyring, context: str) -> str:
 
     :raises UnmaskError: in the same words whatever is wrong with the token
     """
-    values, opened = _open(_objects([token if isinstance(token, str) else ""]), keyring, context)
+    given = _objects([token if isinstance(token, str) else ""])
+    values, opened = open_texts(given, _keys(keyring), context)
     if not opened[0]:
         raise UnmaskError(_NOT_A_TOKEN)
     return str(values[0])
@@ -119,7 +120,7 @@ def unmask_tokens(tokens: Any, keyring: Keyring, context: str) -> Texts:
     plain = np.empty(len(masked), dtype=object)
     for rows in _chunks(len(masked)):
         codes, distinct = pd.factorize(_only_text(masked[rows]))
-        values, opened = _open(distinct, keyring, context)
+        values, opened = open_texts(distinct, _keys(keyring), context)
         wrong = np.flatnonzero(~opened[codes])
         if wrong.size:
             row = rows.start + int(wrong[0])
@@ -135,7 +136,7 @@ def remask(tokens: Any, keyring: Keyring, context: str) -> Texts:
     cannot be unmasked, whatever is wrong with it.
     """
     codes, distinct = pd.factorize(_only_text(_objects(tokens)))
-    values, opened = _open(distinct, keyring, context)
+    values, opened = open_texts(distinct, _keys(keyring), context)
     values[~opened] = None
     return _mask(values, keyring, context)[codes]
 
@@ -155,35 +156,46 @@ def _renamed(frame: pd.DataFrame, plan: Sequence[MaskedColumn]) -> dict[str, str
     return new_names
 
 
-def _tokens(values: Any, keyring: Keyring, context: str, name: str) -> Texts:
+def _maker(column: MaskedColumn, keyring: Keyring) -> Callable[[Texts], Texts]:
+    """The function that masks a chunk of the column."""
+    if column.shown:
+        return partial(_show, shown=column.shown)
+    if not column.is_one_way:
+        return partial(_mask, keyring=keyring, context=column.context)
+    key = keyring.derive(purpose(column.context), keyring.one_way)
+    return partial(_mask_one_way, key_id=keyring.one_way, key=key)
+
+
+def _masked(values: Any, make: Callable[[Texts], Texts], name: str) -> Texts:
     plain = _objects(values)
     masked = np.empty(len(plain), dtype=object)
     with contextlib.suppress(TypeError, UnicodeEncodeError):
         for rows in _chunks(len(plain)):
-            masked[rows] = _mask(plain[rows], keyring, context)
+            masked[rows] = make(plain[rows])
         return masked
     # Raised here and not in a handler: the suppressed exceptions carry the value.
     raise _fault(plain, name)
 
 
+def _show(plain: Texts, shown: Callable[[str], str]) -> Texts:
+    codes, distinct = pd.factorize(plain)
+    return np.array([*map(shown, distinct), None], dtype=object)[codes]
+
+
+def _mask_one_way(plain: Texts, key_id: str, key: bytes) -> Texts:
+    codes, distinct = pd.factorize(plain)
+    # The code of a null is -1, which points at the None in the last place.
+    return np.array([*one_way_tokens(distinct, key_id, key), None], dtype=object)[codes]
+
+
+def _keys(keyring: Keyring) -> dict[str, bytes]:
+    return {key_id: keyring.key(key_id) for key_id in keyring.key_ids}
+
+
 def _mask(plain: Texts, keyring: Keyring, context: str) -> Texts:
     codes, distinct = pd.factorize(plain)
-    lengths = _utf8_lengths(distinct.tolist())
     key_id = keyring.primary
-    key = keyring.key(key_id)
-    bound_to = [associated_data(key_id, context)]
-    # The code of a null is -1, which points at the None in the last place.
-    masked = np.full(len(distinct) + 1, None, dtype=object)
-    for width, rows in siv.by_length(padded_bytes(lengths)):
-        padded = pad_texts(distinct[rows].tolist(), lengths[rows], width)
-        masked[rows] = write_tokens(siv.seal_matrix(key, padded, bound_to), key_id)
-    return masked[codes]
-
-
-def _utf8_lengths(texts: list[str]) -> siv.Positions:
-    if "".join(texts).isascii():
-        return siv.lengths_of(texts)
-    return siv.lengths_of([text.encode() for text in texts])
+    return seal_texts(distinct, key_id, keyring.key(key_id), context)[codes]
 
 
 def _fault(plain: Texts, name: str) -> Exception:
@@ -196,33 +208,6 @@ def _fault(plain: Texts, name: str) -> Exception:
         elif not nulls[row]:
             return TypeError(f"column {name!r}, row {row}: only str and null can be masked")
     return ValueError(f"column {name!r} cannot be masked")
-
-
-def _open(distinct: Texts, keyring: Keyring, context: str) -> tuple[Texts, NDArray[np.bool_]]:
-    """Recover the value of each token, and say which tokens could be opened.
-
-    Both results have one more element than there are tokens: a None that counts as opened, for
-    the code of a null to point at.
-    """
-    values = np.full(len(distinct) + 1, None, dtype=object)
-    opened = np.arange(len(distinct) + 1) == len(distinct)
-    for length, rows in siv.by_length(siv.lengths_of(distinct.tolist())):
-        # Any character outside ASCII becomes one ?, which no token has.
-        joined = "".join(distinct[rows].tolist()).encode("ascii", "replace")
-        written = np.frombuffer(joined, np.uint8).reshape(len(rows), length)
-        for key_id in keyring.key_ids:
-            prefix = np.frombuffer(f"{key_id}.".encode(), np.uint8)
-            if not is_sealed_length(length - len(prefix)):
-                continue
-            named = (written[:, : len(prefix)] == prefix).all(axis=1)
-            sealed, canonical = read_base64(written[named, len(prefix) :])
-            key = keyring.key(key_id)
-            bound_to = [associated_data(key_id, context)]
-            padded, genuine = siv.open_matrix(key, sealed, bound_to)
-            texts, whole = unpad_texts(padded)
-            values[rows[named]] = texts
-            opened[rows[named]] = canonical & genuine & whole
-    return values, opened
 
 
 def _chunks(rows: int) -> Iterator[slice]:

@@ -19,10 +19,11 @@ from etl.checks.searches import (
 )
 from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
-from etl.crypto.tokens import longest_value
+from etl.crypto.tokens import check_one_way_fits, longest_value
 from etl.errors import SettingsError, UsageError, nearest
 from etl.fieldtypes import Values, field_type, utc
 from etl.frames import ABSENT
+from etl.reading.partial import shown_part
 
 STAGING = "etl_staging"
 DAY_MS = 24 * 3600 * 1000
@@ -65,19 +66,40 @@ def _length_check(column: Column) -> Callable[[Values], Failed] | None:
     limit = column.max_length
     if limit is None:
         return None
+    if column.mask == "partial":
+        shown = shown_part(column)
+        return lambda values: bad(values, (str,), lambda text: len(shown(text)) <= limit)
     if column.mask:
-        # The token must fit into the column, so the limit is on the bytes of the value. There is
-        # room for the longest key id, so that the tokens of every key fit after a rotation.
         try:
-            limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
+            return _token_length_check(column, limit)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
-        return lambda values: too_long(values, limit_bytes, utf8_bytes, MAX_UTF8_BYTES)
     return lambda values: too_long(values, limit, len, 1)
 
 
+def _token_length_check(column: Column, limit: int) -> Callable[[Values], Failed] | None:
+    if column.is_one_way:
+        check_one_way_fits(limit)
+        return None  # all of its tokens are equally long
+    # The token must fit into the column, so the limit is on the bytes of the value. There is room
+    # for the longest key id, so that the tokens of every key fit after a rotation.
+    limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
+    kind = field_type(column)
+    if kind.python == (str,):
+        return lambda values: too_long(values, limit_bytes, utf8_bytes, MAX_UTF8_BYTES)
+
+    def fits(value: Any) -> bool:
+        # What failed a check may have no text, or one of a million digits.
+        is_good = all(good(value) for _, good in kind.checks)
+        return not is_good or len(kind.text(value)) <= limit_bytes
+
+    return lambda values: bad(values, kind.python, fits)
+
+
 def convert(column: Column, values: list[Any]) -> Any:
-    """Convert checked values to what the table stores. Absent becomes null.
+    """Convert checked values to what the table stores, or to what is masked. Absent becomes null.
+
+    What is masked is text, and equal for equal values: of 5 it is "5".
 
     :returns: the same number of values, in the same order: a list, or a nullable array
     """
@@ -85,7 +107,10 @@ def convert(column: Column, values: list[Any]) -> Any:
     present = values if column.required else [None if v is ABSENT else v for v in values]
     if column.is_time:
         return _times(present, column.type)
-    return field_type(column).convert(present)
+    kind = field_type(column)
+    if column.mask and column.type not in ("text", "ip"):
+        return [None if value is None else kind.text(value) for value in present]
+    return kind.convert(present)
 
 
 def _times(milliseconds: list[int | None], kind: str) -> list[Any]:
@@ -98,8 +123,13 @@ def _times(milliseconds: list[int | None], kind: str) -> list[Any]:
 
 
 def masked_columns(table: Table) -> list[Column]:
-    """The masked columns of the table."""
-    return [column for column in table.columns if column.mask]
+    """The columns of the table that hold tokens, of either kind."""
+    return [column for column in table.columns if column.has_tokens]
+
+
+def recoverable_columns(table: Table) -> list[Column]:
+    """The columns of the table whose tokens the keyring opens."""
+    return [column for column in table.columns if column.is_recoverable]
 
 
 def masked_column(table: Table, name: str) -> Column:

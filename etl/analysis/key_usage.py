@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from etl.config import Column, Table
 from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
-from etl.crypto.tokens import MIN_SEALED_CHARACTERS
+from etl.crypto.tokens import MARK, MIN_SEALED_CHARACTERS, ONE_WAY_MARK
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import query_frame
@@ -23,14 +23,15 @@ from etl.schema import masked_columns
 
 # The same as etl.crypto.tokens.TOKEN, in parts: Postgres takes 56 us a value for the counted
 # repetitions of that pattern, and 1.5 us without them.
-_SHAPE = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
+_SHAPE = r"^[A-Za-z0-9_-]+[.:][A-Za-z0-9_-]+$"
 
 
 def key_usage(engine: sa.Engine, table: Table) -> pd.DataFrame:
-    """Count the tokens of each masked column by key: ``column``, ``key_id``, ``rows``.
+    """Count the tokens of each masked column by key: ``column``, ``key_id``, ``rows``, ``one_way``.
 
-    Reads the whole table once. Nulls are not counted; values that are not tokens count under the
-    key id None. Tokens of a column can be compared only if they are under the same key.
+    ``one_way`` says how many of the rows hold one-way tokens, which no rekey can change. Reads the
+    whole table once. Nulls are not counted; values that are not tokens count under the key id None.
+    Tokens of a column can be compared only if they are under the same key.
 
     :raises DatabaseRefused: the table is missing, or a privilege
     :raises DatabaseUnavailable: an outage
@@ -55,7 +56,7 @@ def _usage_of(
     connection: sa.Connection, schema: str, name: str, columns: Sequence[str]
 ) -> pd.DataFrame:
     if not columns:
-        return pd.DataFrame(columns=["column", "key_id", "rows"])
+        return pd.DataFrame(columns=["column", "key_id", "rows", "one_way"])
     target = sa.table(name, *(sa.column(column, sa.Text) for column in columns), schema=schema)
     names = (sa.column("column", sa.Text), sa.column("token", sa.Text))
     pairs = [(column, target.c[column]) for column in columns]
@@ -65,6 +66,7 @@ def _usage_of(
             cells.c.column,
             _key_id(cells.c.token).label("key_id"),
             sa.func.count().label("rows"),
+            sa.func.count().filter(_mark_place(cells.c.token, ONE_WAY_MARK) > 0).label("one_way"),
         )
         .select_from(target.join(cells, sa.true()))
         .where(cells.c.token.is_not(None))
@@ -95,13 +97,18 @@ def key_id_text(column: str) -> str:
 
 
 def _key_id(value: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    dot = sa.func.strpos(value, ".")
+    # A token has one of the marks, and strpos is 0 for the other.
+    mark = _mark_place(value, MARK) + _mark_place(value, ONE_WAY_MARK)
     is_token = sa.and_(
         value.collate("C").regexp_match(_SHAPE),
-        dot <= MAX_KEY_ID_CHARACTERS + 1,
-        sa.func.length(value) - dot >= MIN_SEALED_CHARACTERS,
+        mark <= MAX_KEY_ID_CHARACTERS + 1,
+        sa.func.length(value) - mark >= MIN_SEALED_CHARACTERS,
     )
-    return sa.case((is_token, sa.func.split_part(value, ".", 1)))
+    return sa.case((is_token, sa.func.left(value, mark - 1)))
+
+
+def _mark_place(value: sa.ColumnElement[str], mark: str) -> sa.ColumnElement[int]:
+    return sa.func.strpos(value, mark, type_=sa.Integer)
 
 
 def quarantine_usage(engine: sa.Engine) -> pd.DataFrame:

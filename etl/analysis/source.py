@@ -80,7 +80,9 @@ class Source:
     @property
     def masked(self) -> list[str]:
         """The masked columns, except the entity."""
-        return [c.name for c in self.columns.values() if c.mask and c.name != self.entity.name]
+        return [
+            c.name for c in self.columns.values() if c.has_tokens and c.name != self.entity.name
+        ]
 
     def between(self, since: Moment | None = None, until: Moment | None = None) -> Source:
         """Restrict the rows to a period: at or after *since* and before *until*.
@@ -173,7 +175,7 @@ class Source:
 
     def without_plain_values(self, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
         """Replace what is not a token, if the column is masked: it may be a plain value."""
-        if not self.columns[column].mask:
+        if not self.columns[column].has_tokens:
             return values
         return values.where(values.isna() | values.str.fullmatch(TOKEN), NO_TOKEN)
 

@@ -122,9 +122,10 @@ def _name_other_jobs(search: Search) -> None:
 def _check_all_compared(search: Search, matches: Matches) -> None:
     from etl.analysis.key_usage import incomparable, key_usage
     from etl.errors import UnmaskError
+    from etl.operations.lookup import key_ids
 
     usage = key_usage(search.engine, search.settings.table)
-    rows = incomparable(usage, search.column, search.keyring.key_ids)
+    rows = incomparable(usage, search.column, key_ids(search.column, search.keyring))
     if rows or matches.unopened:
         raise UnmaskError(
             f"no key in this keyring opens {rows:,} rows and {len(matches.unopened):,} quarantined "

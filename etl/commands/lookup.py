@@ -79,7 +79,7 @@ def rows(
     settings = options.load_settings(config_path)
     from etl.analysis.key_usage import incomparable, key_usage
     from etl.errors import UnmaskError
-    from etl.operations.lookup import find_rows, tokens_of_spellings
+    from etl.operations.lookup import find_rows, key_ids, tokens_of_spellings
     from etl.schema import masked_column
     from etl.terminal import output
 
@@ -92,7 +92,8 @@ def rows(
     values.say_spellings(len({spelling for _, spelling in tokens}))
     if len(found) == limit:
         lines.say(f"showing {limit:,} rows; there may be more, raise --limit")
-    not_compared = incomparable(key_usage(engine, settings.table), masked, keyring.key_ids)
+    usage = key_usage(engine, settings.table)
+    not_compared = incomparable(usage, masked, key_ids(masked, keyring))
     if not_compared:
         raise UnmaskError(
             f"{not_compared:,} rows were not compared, because no key in this keyring opens their "

@@ -61,6 +61,11 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
         lines.say(f"error: {problem}")
     if outcome.elsewhere:
         lines.say(_elsewhere(outcome))
+    if outcome.one_way:
+        lines.say(
+            "one-way tokens stay as they are, so keep the key that made them (see: etl keys list): "
+            f"{', '.join(outcome.one_way)}"
+        )
     context.exit(outcome.exit_code)
 
 

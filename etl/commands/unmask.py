@@ -118,10 +118,19 @@ def unmask(
 
 
 def _columns(settings: Settings, name: str | None) -> list[Column]:
-    """Return the masked column of this name, or all of them if there is no name."""
-    from etl.schema import masked_column, masked_columns
+    """Return the masked column of this name, or all that can be recovered if there is no name."""
+    from etl.errors import UsageError
+    from etl.schema import masked_column, recoverable_columns
 
-    return masked_columns(settings.table) if name is None else [masked_column(settings.table, name)]
+    if name is None:
+        return recoverable_columns(settings.table)
+    column = masked_column(settings.table, name)
+    if column.is_one_way:
+        raise UsageError(
+            f"column {column.name!r} has one-way tokens ('mask: hmac'), from which nothing "
+            "recovers the values"
+        )
+    return [column]
 
 
 def _from_file(path: Path, columns: list[Column], request: UnmaskRequest) -> pd.DataFrame:

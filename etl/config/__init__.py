@@ -7,6 +7,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 """
 
 from etl.config.column import Column
+from etl.config.column_masking import HIDDEN, MASKABLE
 from etl.config.column_type import TIMES
 from etl.config.envelopes import (
     Layer,
@@ -15,6 +16,7 @@ from etl.config.envelopes import (
     marked,
     overlap,
 )
+from etl.config.hidden import is_within, place
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -41,6 +43,8 @@ from etl.config.table import Table, quoted_if_needed
 from etl.config.table_checks import BatchCheck, RowCheck, TableChecks
 
 __all__ = [
+    "HIDDEN",
+    "MASKABLE",
     "MASKED_MESSAGE",
     "MASKED_NOTIFICATION",
     "TIMES",
@@ -68,9 +72,11 @@ __all__ = [
     "TableChecks",
     "TokenMaker",
     "UnmaskSettings",
+    "is_within",
     "load",
     "marked",
     "overlap",
     "parse_path",
+    "place",
     "quoted_if_needed",
 ]

@@ -8,7 +8,12 @@ from typing import Any
 from pydantic import model_validator
 
 from etl.config.column_checks import ColumnChecks
-from etl.config.column_masking import ColumnMasking
+from etl.config.column_masking import (
+    HIDDEN,
+    MASKABLE,
+    NO_LAST_CHARACTERS,
+    ColumnMasking,
+)
 from etl.config.column_reading import ColumnReading, reading_problem
 from etl.config.column_source import ColumnSource
 from etl.config.column_type import ColumnType
@@ -40,7 +45,7 @@ class Column(ColumnChecks, ColumnReading, ColumnMasking, ColumnType, ColumnSourc
             raise ValueError("only a value of an event or of its sender can be masked")
         if self.default is not None and not self.required:
             raise ValueError("has a 'default', so 'required: false' has no meaning; take one out")
-        if not self.mask and self.context is not None:
+        if not self.has_tokens and self.context is not None:
             raise ValueError(
                 "has a 'context', which only a masked column has: write 'mask: true', or take the "
                 "context out"
@@ -51,8 +56,10 @@ class Column(ColumnChecks, ColumnReading, ColumnMasking, ColumnType, ColumnSourc
                 "is named as masked, and 'mask' is missing: write 'mask: true', or 'mask: false' "
                 "if its values come masked"
             )
-        if self.mask and self.type not in ("text", "ip"):
-            raise ValueError("only a column of type 'text' or 'ip' can be masked")
+        if self.mask and self.type not in MASKABLE:
+            raise ValueError(f"only a column of type {', '.join(MASKABLE)} can be masked")
+        if self.mask == "partial":
+            self._check_partial()
         if self.array and (self.mask or not (self.fields or self.constant is not None)):
             raise ValueError("has 'array', which only a field that is not masked can have")
         if self.format and self.is_time:
@@ -61,6 +68,18 @@ class Column(ColumnChecks, ColumnReading, ColumnMasking, ColumnType, ColumnSourc
         if problem := reading_problem(self, is_sent=is_sent):
             raise ValueError(problem)
         return self
+
+    def _check_partial(self) -> None:
+        if self.keep_domain and self.type != "text":
+            raise ValueError("has 'keep_domain', which only a column of type 'text' can have")
+        if self.keep_last and self.type in NO_LAST_CHARACTERS:
+            raise ValueError(
+                f"is of type {self.type!r}, of which the last characters show too much or nothing; "
+                "mask it, or take it out"
+            )
+        shortest = len(HIDDEN) + (self.keep_last or 0)
+        if self.max_length is not None and self.max_length < shortest:
+            raise ValueError(f"has a 'max_length' that is too short; it needs {shortest}")
 
     @property
     def masking_context(self) -> str:
@@ -93,4 +112,6 @@ class Column(ColumnChecks, ColumnReading, ColumnMasking, ColumnType, ColumnSourc
     @property
     def hides_value(self) -> bool:
         """Whether the database does not get the plain value, as an event has it."""
-        return self.mask or (self.network is not None and self.network.hides_address)
+        if self.network is not None and self.network.hides_address:
+            return True
+        return bool(self.mask)

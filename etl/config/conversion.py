@@ -96,7 +96,7 @@ def _scalar(value: Scalar, known: list[Any]) -> Any:
         return None if NoneType in known else value
     read: Any = None
     if any(map(is_text, known)):
-        read = value.text
+        read = WORDS.get(value.text.lower(), value.text) if bool in known else value.text
     elif bool in known:
         read = WORDS.get(value.text.lower())
     elif int in known or float in known:

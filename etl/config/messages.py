@@ -83,6 +83,12 @@ class EventSettings(Section):
         "ignore",
         description="a field that no column reads: ignore it, or reject the whole message",
     )
+    drop: tuple[str, ...] = Field(
+        (),
+        description="paths of fields that are never stored: no column may read them, columns of "
+        "type json are stored without them, and they do not count as unknown",
+    )
+
     split: Split = Field(
         "none",
         description="several events in a message: array (a JSON array of them), lines (one in each "
@@ -104,6 +110,14 @@ class EventSettings(Section):
     )
 
     _check_split = field_validator("split", mode="before")(check_split)
+
+    @field_validator("drop")
+    @classmethod
+    def _check_drop(cls, drop: tuple[str, ...]) -> tuple[str, ...]:
+        written = tuple(paths.written(paths.parse(path)) for path in drop)
+        if paths.WHOLE in written:
+            raise ValueError("'$' would drop every event")
+        return tuple(dict.fromkeys(written))
 
 
 class LoadSettings(Section):

@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from etl.config.column_type import TIMES
 from etl.config.envelopes import mark, places
+from etl.config.hidden import Place, check_columns, within
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -109,6 +110,13 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_drop(self) -> Settings:
+        check_columns(
+            self.table.columns, dict.fromkeys(self.event.drop, "is listed in 'event.drop'")
+        )
+        return self
+
+    @model_validator(mode="after")
     def _name_ledger_key_as_its_column(self) -> Settings:
         """Write the ledger key with the first name of its column's field.
 
@@ -141,12 +149,12 @@ class Settings(Section):
 
     @property
     def masked_fields(self) -> frozenset[str]:
-        """The fields that hold what is masked, and where in a message the event is that has them.
+        """The fields that are masked or dropped, and where in a message the event with them is.
 
         A `Message` is listed once more with the envelope before it. Of ``sns``, that is the whole
         text of the event; of ``none``, it is a field, which may hold an event as ``sns`` reads it.
         """
-        fields = self.table.masked_fields
+        fields = self.table.masked_fields | frozenset(self.event.drop)
         if not fields:
             return fields
         if not self.queue.layers and not self.splits:
@@ -159,6 +167,16 @@ class Settings(Section):
     def places(self) -> list[EventPath]:
         """Where in the body of a message the fields of an event are."""
         return places(self.queue.layers, self.event.split)
+
+    @property
+    def hidden_within(self) -> dict[str, tuple[Place, ...]]:
+        """The masked and dropped places within the value of each column of type ``json``.
+
+        By the column's source; the places as seen from there.
+        """
+        hidden = sorted(self.table.masked_fields.union(self.event.drop))
+        found = {c.source: within(c, hidden) for c in self.table.columns if c.type == "json"}
+        return {source: places for source, places in found.items() if places}
 
     @property
     def event_fields(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
+from etl.config.hidden import check_columns
 from etl.config.partitioning import Partitioning
 from etl.config.section import Identifier
 from etl.config.table_checks import TableChecks
@@ -28,27 +29,25 @@ def quoted_if_needed(part: str) -> str:
 def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
     """Check that no field is masked in one column and stored as it came in another."""
     masked = {field: column.name for column in columns if column.mask for field in column.fields}
+    tokens = {field: c.name for c in columns if c.has_tokens for field in c.fields}
+    attributes = {c.message_attribute: c.name for c in columns if c.mask and c.message_attribute}
     for column in columns:
-        # Commands take either name of a masked column.
-        if column.mask and masked.get(column.name, column.name) != column.name:
+        # Commands take either name of a column with tokens.
+        reader = tokens.get(column.name)
+        if column.has_tokens and reader and column.name not in column.fields:
             raise ValueError(
                 f"masked column {shown_name(column.name)} has the name of a field of "
-                f"{shown_name(masked[column.name])}"
+                f"{shown_name(reader)}"
             )
-        for field in column.fields:
-            if field in masked and not column.hides_value:
-                raise ValueError(
-                    f"{shown_name(field)} is masked in column {shown_name(masked[field])}, and "
-                    f"column {shown_name(column.name)} would store {_what_is_stored(column)}"
-                )
-
-
-def _what_is_stored(column: Column) -> str:
-    if column.network is None:
-        return "it as it came"
-    return (
-        "too much of it; write 'network: {v4: 24, v6: 48}', or less of one of them, or take one of "
-        "the two columns out"
+        if column.message_attribute in attributes and not column.hides_value:
+            raise ValueError(
+                f"message attribute {shown_name(column.message_attribute or '')} is masked in "
+                f"column {shown_name(attributes[column.message_attribute])}, and column "
+                f"{shown_name(column.name)} would store it as it came"
+            )
+    check_columns(
+        (column for column in columns if not column.hides_value),
+        {field: f"is masked in column {shown_name(name)}" for field, name in masked.items()},
     )
 
 
@@ -185,6 +184,11 @@ class Table(TableChecks):
             )
         self._check_names("key", self.key)
         for name in self.key:
+            if by_name[name].mask == "partial":
+                raise ValueError(
+                    f"column {shown_name(name)} is in 'key' and shows a part of its value only, so "
+                    "different events would be in conflict"
+                )
             # In a unique index no null equals another one, so such rows would pile up.
             if by_name[name].nullable:
                 raise ValueError(
@@ -229,7 +233,7 @@ class Table(TableChecks):
 
     @property
     def masked_fields(self) -> frozenset[str]:
-        """The fields of the event of which only tokens are stored."""
+        """The fields of the event that are masked, and never stored as they come."""
         return frozenset(field for column in self.columns if column.mask for field in column.fields)
 
     @property

@@ -1,10 +1,11 @@
 """Keys by id, read from their JSON and checked.
 
 A keyring is JSON, `{"primary": "k1", "keys": {"k1": "<base64 of 64 bytes>"}}`. The primary key
-makes new tokens, and every key opens its own. Key material leaves a keyring through `key`, `derive`
-and `dump` only, never through repr, pickling or an error. An error repeats a name only if it looks
-like a key id or a member of the JSON, because any other name may be a key that was pasted in the
-wrong place.
+makes new tokens, and every key opens its own. One-way tokens are all made by one key, so that equal
+values have equal ones before and after a rotation: the first key, or that of a member `hmac`. Key
+material leaves a keyring through `key`, `derive` and `dump` only, never through repr, pickling or
+an error. An error repeats a name only if it looks like a key id or a member of the JSON, because
+any other name may be a key that was pasted in the wrong place.
 """
 
 import base64
@@ -43,10 +44,11 @@ class Keyring:
 
     primary: str
     _keys: Mapping[str, bytes]
+    _one_way: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_keys", MappingProxyType(dict(self._keys)))
-        _check_ids(self.primary, self._keys)
+        _check_ids(self.primary, self._keys, self._one_way)
         for key_id, key in self._keys.items():
             _check_key(key_id, key)
         if len(set(self._keys.values())) < len(self._keys):
@@ -81,6 +83,11 @@ class Keyring:
         """Every key id, in the keyring's order."""
         return tuple(self._keys)
 
+    @property
+    def one_way(self) -> str:
+        """The id of the key that makes one-way tokens, now and after every rotation."""
+        return self._one_way or next(iter(self._keys))
+
     def with_new(self, key_id: str | None = None) -> "Keyring":
         """Return a keyring with one more random key, which is its primary key.
 
@@ -92,14 +99,14 @@ class Keyring:
             raise KeyringError(
                 f"key id {name!r} is taken; tokens name their key, so choose a new id"
             )
-        return Keyring(name, {**self._keys, name: os.urandom(KEY_BYTES)})
+        return Keyring(name, {**self._keys, name: os.urandom(KEY_BYTES)}, self._one_way)
 
     def with_primary(self, key_id: str) -> "Keyring":
         """Return a keyring of the same keys with this one as its primary key.
 
         :raises KeyringError: no key has this id
         """
-        return Keyring(key_id, self._keys)
+        return Keyring(key_id, self._keys, self._one_way)
 
     def key(self, key_id: str) -> bytes:
         """Return the 64 bytes of a key.
@@ -128,7 +135,8 @@ class Keyring:
     def dump(self) -> str:
         """Return the keyring's JSON, including the keys."""
         keys = {key_id: base64.b64encode(key).decode() for key_id, key in self._keys.items()}
-        return json.dumps({"primary": self.primary, "keys": keys})
+        one_way = {"hmac": self._one_way} if self._one_way else {}
+        return json.dumps({"primary": self.primary, **one_way, "keys": keys})
 
     def __repr__(self) -> str:
         return f"Keyring(primary={self.primary!r}, keys={list(self._keys)!r})"
@@ -170,25 +178,27 @@ def load_keyring(environment: Mapping[str, str]) -> Keyring:
     return Keyring.parse(text, source=f"{source} {name!r}")
 
 
-def _members(text: str) -> tuple[str, dict[str, bytes]]:
+def _members(text: str) -> tuple[str, dict[str, bytes], str | None]:
     document = decode(text)
     if not isinstance(document, dict):
         raise KeyringError(f"not a JSON object; {RESTORE}")
     for member in ("primary", "keys"):
         if member not in document:
             raise KeyringError(f"member {member!r} is missing; {RESTORE}")
-    unknown = [member for member in document if member not in ("primary", "keys")]
+    unknown = [member for member in document if member not in ("primary", "keys", "hmac")]
     if unknown:
         raise KeyringError(
-            f"unknown member {shown(unknown[0])}; only 'primary' and 'keys' are allowed"
+            f"unknown member {shown(unknown[0])}; only 'primary', 'keys' and 'hmac' are allowed"
         )
-    primary, keys = document["primary"], document["keys"]
+    primary, keys, one_way = document["primary"], document["keys"], document.get("hmac")
     if not isinstance(primary, str):
         raise KeyringError(f"member 'primary' must be a key id; {RESTORE}")
+    if not isinstance(one_way, str | None):
+        raise KeyringError(f"member 'hmac' must be a key id; {RESTORE}")
     if not isinstance(keys, dict):
         raise KeyringError(f"member 'keys' must be an object of key ids and keys; {RESTORE}")
-    _check_ids(primary, keys)
-    return primary, {key_id: _key_bytes(key_id, key) for key_id, key in keys.items()}
+    _check_ids(primary, keys, one_way)
+    return primary, {key_id: _key_bytes(key_id, key) for key_id, key in keys.items()}, one_way
 
 
 def _key_bytes(key_id: str, text: object) -> bytes:
@@ -203,7 +213,7 @@ def _key_bytes(key_id: str, text: object) -> bytes:
     raise KeyringError(f"key {key_id!r} is not base64 of {KEY_BYTES} bytes; {RESTORE}")
 
 
-def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
+def _check_ids(primary: str, keys: Mapping[str, object], one_way: str | None) -> None:
     for number, key_id in enumerate(keys, start=1):
         if not _KEY_ID.fullmatch(key_id):
             raise KeyringError(
@@ -212,6 +222,8 @@ def _check_ids(primary: str, keys: Mapping[str, object]) -> None:
             )
     if primary not in keys:
         raise KeyringError(f"primary {shown(primary)} is not among its keys; {RESTORE}")
+    if one_way is not None and one_way not in keys:
+        raise KeyringError(f"hmac {shown(one_way)} is not among its keys; {RESTORE}")
 
 
 def _check_key(key_id: str, key: bytes) -> None:

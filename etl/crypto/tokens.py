@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.crypto.key_ids import KEY_ID
+from etl.crypto.key_ids import KEY_ID, MAX_KEY_ID_CHARACTERS
 from etl.errors import SettingsError
 
 BLOCK_BYTES = 16  # values are padded to whole blocks of this length
@@ -24,8 +24,15 @@ PAD_MARK = 0x80
 
 MIN_SEALED_CHARACTERS = 43  # SIV and one block, in base64
 
-# Any other text may be a plain value, so no part of it is shown.
-TOKEN = rf"^({KEY_ID})\.[A-Za-z0-9_-]{{{MIN_SEALED_CHARACTERS},}}$"
+# A one-way token has another mark after its key id, so that nobody tries to recover its value.
+MARK = "."
+ONE_WAY_MARK = ":"
+ONE_WAY_CHARACTERS = 43  # HMAC-SHA-256 in base64
+
+# Any other text may be a plain value, so no part of it is shown. Both kinds have 43 characters or
+# more after the mark.
+TOKEN = rf"^({KEY_ID})[.:][A-Za-z0-9_-]{{{MIN_SEALED_CHARACTERS},}}$"
+ONE_WAY_TOKEN = rf"{KEY_ID}:[A-Za-z0-9_-]{{{ONE_WAY_CHARACTERS}}}"
 
 _SIV_BYTES = 16  # the synthetic IV before the ciphertext; RFC 5297, section 2.6
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -51,6 +58,18 @@ def longest_value(token_length: int, key_id_length: int) -> int:
             f"{least}"
         )
     return blocks * BLOCK_BYTES - 1
+
+
+def check_one_way_fits(length: int) -> None:
+    """Check that a one-way token fits in this many characters, whatever its key id.
+
+    :raises SettingsError: it does not
+    """
+    needed = MAX_KEY_ID_CHARACTERS + len(ONE_WAY_MARK) + ONE_WAY_CHARACTERS
+    if length < needed:
+        raise SettingsError(
+            f"a token does not fit into {length} characters; set max_length to at least {needed}"
+        )
 
 
 def associated_data(key_id: str, context: str) -> bytes:
@@ -112,14 +131,14 @@ def unpad_texts(padded: NDArray[np.uint8]) -> tuple[list[str | None], NDArray[np
     return texts, marked & np.array([text is not None for text in texts], np.bool_)
 
 
-def write_tokens(sealed: NDArray[np.uint8], key_id: str) -> list[str]:
-    """Write each row of SIV || ciphertext, shape (n, bytes), as a token."""
+def write_tokens(sealed: NDArray[np.uint8], key_id: str, mark: str = MARK) -> list[str]:
+    """Write each row of SIV || ciphertext, or of a MAC, shape (n, bytes), as a token."""
     rows, length = sealed.shape
     # Rows of whole 3-byte groups take whole base64 characters, so that one call encodes them all.
     grouped = np.zeros((rows, length + -length % 3), np.uint8)
     grouped[:, :length] = sealed
     encoded = np.frombuffer(base64.urlsafe_b64encode(grouped.data), np.uint8).reshape(rows, -1)
-    prefix = f"{key_id}.".encode()
+    prefix = f"{key_id}{mark}".encode()
     characters = base64_length(length)
     lines = np.full((rows, len(prefix) + characters + 1), _NEWLINE, np.uint8)
     lines[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)

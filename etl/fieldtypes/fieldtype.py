@@ -68,8 +68,8 @@ class TypeSettings(Protocol):
         """The part of an address that is stored."""
 
     @property
-    def mask(self) -> bool:
-        """Whether only a token is stored."""
+    def mask(self) -> bool | str:
+        """Whether, or how, the value is masked."""
 
 
 @dataclass(frozen=True)

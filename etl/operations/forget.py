@@ -65,7 +65,20 @@ class Search:
     @property
     def spellings(self) -> list[str]:
         """The texts that the value may stand for."""
-        return [self.value] if self.exact else spellings(self.value)
+        texts = [self.value] if self.exact else spellings(self.value)
+        if self.column.type != "uuid":
+            return texts
+        return list(dict.fromkeys(form for t in texts for form in (t, t.lower(), t.upper())))
+
+    @property
+    def parts(self) -> list[Column]:
+        """The columns that show a part of the same value (``mask: partial``)."""
+        fields = {*self.column.fields}
+        return [
+            column
+            for column in self.settings.table.columns
+            if column.mask == "partial" and not fields.isdisjoint(column.fields)
+        ]
 
     @property
     def refusal(self) -> UsageError | None:
@@ -111,10 +124,11 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the change
     :raises DatabaseUnavailable: an outage; check whether the change was made
     """
-    if change == "null" and not search.column.nullable:
-        raise UsageError(
-            f"column {search.column.name!r} is not nullable; leave --null out to delete the rows"
-        )
+    for column in (search.column, *search.parts) if change == "null" else ():
+        if not column.nullable:
+            raise UsageError(
+                f"column {column.name!r} is not nullable; leave --null out to delete the rows"
+            )
     check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
     found = _find_entries(search)
     try:
@@ -133,9 +147,8 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
 def _change_rows(connection: sa.Connection, search: Search, change: Change) -> int:
     table = target_table(search.settings.table)
     column = table.c[search.column.name]
-    statement: Any = (
-        sa.delete(table) if change == "delete" else sa.update(table).values({column: None})
-    )
+    nulls = {table.c[c.name]: None for c in (search.column, *search.parts)}
+    statement: Any = sa.delete(table) if change == "delete" else sa.update(table).values(nulls)
     return int(connection.execute(statement.where(column.in_(search.tokens))).rowcount)
 
 

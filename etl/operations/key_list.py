@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -52,13 +52,19 @@ class Place:
     problem: str = ""  # why it is unknown
     # Key ids of the keyring under which this place has another key.
     foreign: frozenset[str] = frozenset()
+    # How many of the counted values are one-way tokens, by key id.
+    one_way: Mapping[str | None, int] = field(default_factory=dict)
 
     def older(self, primary: str) -> int | None:
-        """Count the values of other keys than the primary one; None if that is unknown."""
+        """Count the values that a rekey would change; None if that is unknown."""
         if self.counts is None:
             return None
         others = {primary, None, *self.foreign}
-        return sum(n for key_id, n in self.counts.items() if key_id not in others)
+        return sum(
+            n - self.one_way.get(key_id, 0)
+            for key_id, n in self.counts.items()
+            if key_id not in others
+        )
 
 
 def key_list(keyring: Keyring, places: Iterable[Place]) -> pd.DataFrame:
@@ -68,7 +74,9 @@ def key_list(keyring: Keyring, places: Iterable[Place]) -> pd.DataFrame:
     "unknown" in place of its numbers.
     """
     usage: dict[str, Counter[_Key] | None] = {}
+    one_way: set[str | None] = set()
     for place in places:
+        one_way |= {key for key, count in place.one_way.items() if count} - place.foreign
         if place.counts is None:
             usage[place.name] = None
             continue
@@ -84,6 +92,8 @@ def key_list(keyring: Keyring, places: Iterable[Place]) -> pd.DataFrame:
         **{(key_id, False): "not in the keyring" for key_id in sorted(unknown)},
         **({(None, False): "not a token"} if (None, False) in used else {}),
     }
+    for key_id in one_way & {*keyring.key_ids}:
+        status[key_id, False] += ", of one-way tokens: keep it"
     counts = {
         name: [UNKNOWN if numbers is None else numbers[key] for key in status]
         for name, numbers in usage.items()
@@ -158,6 +168,7 @@ def _of_table(
     counts: dict[str, dict[str | None, int]] = {
         column: {} for column, state in states if state == "readable"
     }
+    one_way: dict[str, dict[str | None, int]] = {}
     problem = ""
     try:
         usage = usage_of(engine, *schema_and_name, list(counts))
@@ -167,8 +178,9 @@ def _of_table(
             raise
         problem = _FORBIDDEN
     else:
-        for column, key_id, count in usage.itertuples(index=False):
+        for column, key_id, count, one_way_count in usage.itertuples(index=False):
             counts[column][_none_for_null(key_id)] = count
+            one_way.setdefault(column, {})[_none_for_null(key_id)] = one_way_count
     shown = schema_and_name[1:] if is_own else schema_and_name
     for column, state in states:
         yield Place(
@@ -178,6 +190,7 @@ def _of_table(
             is_own=is_own,
             counts=None if problem else counts.get(column),
             problem=problem or _WHY_UNKNOWN.get(state, ""),
+            one_way=one_way.get(column, {}),
         )
 
 

@@ -7,6 +7,7 @@ its tokens.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,13 +18,14 @@ import sqlalchemy as sa
 from etl import mask
 from etl.config import Column, Table
 from etl.crypto.keyring import Keyring
-from etl.errors import UsageError
-from etl.fieldtypes import canonical_ip
+from etl.errors import SettingsError, UsageError
+from etl.fieldtypes import canonical_ip, field_type
 from etl.operations.spellings import spellings, unwrapped
 from etl.postgres.engine import transaction
 from etl.postgres.queries import fetch_frame
 from etl.postgres.tables import check_target_exists
 from etl.reading.cleaning import cleaned_value
+from etl.reading.literals import literal
 from etl.schema import column_checks, convert, target_table
 
 
@@ -36,7 +38,11 @@ def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
     :raises UsageError: the loader would have rejected the value, and the check is named, or would
         have stored null
     """
-    values = [cleaned_value(column, value)]
+    read = cleaned_value(column, value)
+    if isinstance(read, str) and str not in field_type(column).python:
+        with contextlib.suppress(SettingsError):  # it fails the check of the type then
+            read = literal(column, read)
+    values = [read]
     if values == [None]:
         raise UsageError(f"the value counts as null in {column.source!r}, so no row can contain it")
     for check, failed in column_checks(column):
@@ -45,14 +51,18 @@ def tokens_of(value: str, column: Column, keyring: Keyring) -> dict[str, str]:
                 f"the value fails the check {check!r} of {column.source!r}, so no row can contain "
                 "it"
             )
-    (canonical,) = convert(column, values)
-    key_ids = sorted(keyring.key_ids, key=lambda key_id: key_id != keyring.primary)
+    plain = convert(column, values)
     return {
-        key_id: str(
-            mask.tokens([canonical], keyring.with_primary(key_id), column.masking_context)[0]
-        )
-        for key_id in key_ids
+        key_id: str(mask.tokens_of_column(plain, keyring.with_primary(key_id), column)[0])
+        for key_id in key_ids(column, keyring)
     }
+
+
+def key_ids(column: Column, keyring: Keyring) -> list[str]:
+    """The keys under which a column has tokens, the one that makes new ones first."""
+    if column.is_one_way:
+        return [keyring.one_way]
+    return sorted(keyring.key_ids, key=lambda key_id: key_id != keyring.primary)
 
 
 def tokens_of_one(

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etl.config import (
     MASKED_MESSAGE,
     MASKED_NOTIFICATION,
     EventPath,
     Settings,
+    is_within,
     marked,
     overlap,
-    parse_path,
+    place,
 )
 from etl.errors import UsageError
 
@@ -32,7 +33,13 @@ def check_masking(
     :param ever_masked: the fields that the job masks, or has masked earlier
     :raises UsageError: something would be; names the field and the column
     """
-    before = {_masked(fields, ever_masked): entries for fields, entries in masked.items()}
+    hidden = [place(path) for path in settings.table.masked_fields.union(settings.event.drop)]
+    before = Counter[_Masked]()
+    for fields, entries in masked.items():
+        entry = _masked(fields, ever_masked)
+        if {*entry.places} <= {*settings.places}:
+            entry = entry.without(hidden)
+        before[entry] += entries
     for field, column in settings.table.plain_fields.items():
         wholes = 0
         parts = Counter[str]()
@@ -44,7 +51,7 @@ def check_masking(
                 parts[name] += entries
         if wholes:
             raise UsageError(
-                f"the field {field!r} of {wholes:,} entries was masked when they were "
+                f"the field {field!r} of {wholes:,} entries was masked or dropped when they were "
                 f"quarantined, and column {column!r} would store it as it came; set 'mask: true' "
                 "for this column, or select other entries"
             )
@@ -63,6 +70,11 @@ class _Masked:
     names: frozenset[str]
     places: tuple[EventPath, ...]
 
+    def without(self, hidden: Collection[tuple[str, ...]]) -> _Masked:
+        """The same without the fields that no column stores now, not even around them."""
+        names = (name for name in self.names if not any(is_within(_path(name), h) for h in hidden))
+        return replace(self, names=frozenset(names))
+
     def name_read_by(
         self, field: EventPath, places: Collection[EventPath]
     ) -> tuple[str | None, bool]:
@@ -75,7 +87,8 @@ class _Masked:
         for masked in sorted(self.names):
             steps = _path(masked)
             # Whatever is around them, two events may have the same fields.
-            pairs = [(steps, field)]
+            # An earlier version knew names only, also of one with a dot.
+            pairs: list[tuple[EventPath, EventPath]] = [(steps, field), ((masked,), field)]
             pairs += [(then + steps, now + field) for then in self.places for now in places]
             met = [
                 (masked_at, read_at) for masked_at, read_at in pairs if overlap(masked_at, read_at)
@@ -101,9 +114,9 @@ def _masked(fields: Collection[str], ever_masked: Collection[str]) -> _Masked:
     return _Masked(frozenset(names), tuple(places))
 
 
-def _path(field: str) -> EventPath:
+def _path(field: str) -> tuple[str, ...]:
     try:
-        return parse_path(field)
+        return place(field)  # what was hidden in an item of a list was hidden in all
     except ValueError:
         return (field,)  # of an earlier version, in which every text was a name
 

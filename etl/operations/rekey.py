@@ -81,6 +81,7 @@ class RekeyResult:
     # Values of older keys that belong to other jobs, or to columns that this job masked earlier;
     # None where this role cannot count them.
     elsewhere: dict[str, int | None]
+    one_way: list[str]  # columns of one-way tokens, which stay as they are
 
     @property
     def exit_code(self) -> int:
@@ -174,6 +175,7 @@ def rekey_database(
         passes=number,
         seconds=round(time.monotonic() - began, 3),
         elsewhere=_older_keys_elsewhere(engine, settings, keyring),
+        one_way=[column.name for column in settings.table.columns if column.is_one_way],
     )
 
 

@@ -21,11 +21,11 @@ from psycopg2 import sql
 from etl import mask
 from etl.config import Column, Table
 from etl.crypto.keyring import Keyring
+from etl.crypto.recoverable import Texts
 from etl.errors import TableError
-from etl.mask import Texts
 from etl.postgres.insertion import COPY_NULL
 from etl.postgres.queries import queries
-from etl.schema import masked_columns
+from etl.schema import recoverable_columns
 
 # 4 MiB: some 18,000 rows of the default table, 50,000 of the smallest.
 BLOCKS = 512
@@ -49,11 +49,11 @@ class Part:
 
 
 def table_parts(connection: sa.Connection, table: Table) -> list[Part]:
-    """List the tables that hold the rows, with their current sizes; none if no column is masked.
+    """List the tables that hold the rows, with their current sizes; none without such columns.
 
     :raises TableError: one of them is not an ordinary table
     """
-    columns = masked_columns(table)
+    columns = recoverable_columns(table)
     if not columns:
         return []
     parameters = {"schema": table.schema_name, "name": table.name}
@@ -83,7 +83,7 @@ def remask_blocks(
     :returns: the number of rows changed, and for each column the number of values that no key opens
     :raises TableError: a column is too narrow for the primary key's tokens
     """
-    columns = masked_columns(table)
+    columns = recoverable_columns(table)
     places, *stored = _copy_out(
         connection, _select(part, columns, keyring.primary, first), 1 + len(columns)
     )
@@ -109,7 +109,7 @@ def remask_blocks(
 
 
 def count_tokens_of_other_keys(connection: sa.Connection, table: Table, keyring: Keyring) -> int:
-    """Count the values in masked columns that are not tokens of the primary key."""
+    """Count the values in recoverable columns that are not tokens of the primary key."""
     target = sa.table(
         table.name,
         *(sa.column(column.name) for column in table.columns),
@@ -117,7 +117,7 @@ def count_tokens_of_other_keys(connection: sa.Connection, table: Table, keyring:
     )
     counts = [
         sa.func.count().filter(~sa.func.starts_with(target.c[column.name], f"{keyring.primary}."))
-        for column in masked_columns(table)
+        for column in recoverable_columns(table)
     ]
     if not counts:
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,11 @@ import sqlalchemy as sa
 from etl import mask
 from etl.config import Column
 from etl.crypto.keyring import Keyring
+from etl.crypto.tokens import ONE_WAY_TOKEN
 from etl.errors import UnmaskError, UsageError
 from etl.operations import audit
 
+_ONE_WAY = "is a one-way token ('mask: hmac'), from which nothing recovers the value"
 _NOT_MADE_HERE = "was not made by this keyring for this column, or was changed"
 
 
@@ -65,7 +68,8 @@ def _value(token: str, number: int, contexts: Iterable[str], keyring: Keyring) -
             return mask.unmask(token, keyring, context)
         except UnmaskError:
             continue
-    raise UnmaskError(f"token {number} {_NOT_MADE_HERE}")
+    is_one_way = re.fullmatch(ONE_WAY_TOKEN, token) is not None
+    raise UnmaskError(f"token {number} {_ONE_WAY if is_one_way else _NOT_MADE_HERE}")
 
 
 def unmask_frame(

@@ -1,7 +1,8 @@
-"""How each masked column was first loaded: context, cleaning, and whether addresses are canonical.
+"""How each masked column was first loaded: the kind of its mask, its context, its spelling.
 
-All three decide which token a value gets. A configuration that changes one of them would give
-equal values other tokens from then on, and searches would miss the rows from before.
+They decide which token a value gets, and so do cleaning and the key of one-way tokens. A
+configuration that changes one of them would give equal values other tokens from then on, and
+searches would miss the rows from before.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
-from etl.config import Column, Settings, Table
-from etl.errors import SettingsError
+from etl.config import MASKABLE, Column, Settings, Table
+from etl.crypto.keyring import Keyring
+from etl.errors import RESTORE, KeyringError, SettingsError
 from etl.postgres.queries import queries
-from etl.schema import masked_columns
 
 # What a run remembers, it remembers from its start, even if it loads nothing.
 _AFTER_A_TRIAL = (
     "if there are none, after a trial, let the owner of the tables delete the column's row in "
     "etl.masked_columns; else "
 )
+
+
+# Types whose values have several spellings, of which one is masked.
+_CANONICAL = ("uuid", "decimal")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class FirstLoad:
     job: str
     first_used_at: dt.datetime
     cleaning: Sequence[str] = ()  # what was done to a text first, see Column.token_steps
+    kind: str = "siv"  # or hmac or partial
+    key_id: str | None = None  # of the key that makes one-way tokens
 
 
 def read(connection: sa.Connection, table: Table) -> list[FirstLoad]:
@@ -68,6 +75,27 @@ def check(table: Table, known: Sequence[FirstLoad]) -> None:
         raise _refusal(table, "; ".join(problems), lines, _AFTER_A_TRIAL)
 
 
+def check_one_way_key(table: Table, known: Sequence[FirstLoad], keyring: Keyring) -> None:
+    """Check that one-way tokens are made with the key of the first ones.
+
+    They cannot be made again under another key, so equal values would stay different for ever.
+
+    :raises KeyringError: they are not; names the column and the key
+    """
+    one_way = {column.name for column in table.columns if column.is_one_way}
+    for first in known:
+        if first.column_name not in one_way or first.key_id in (None, keyring.one_way):
+            continue
+        way_out = f"{RESTORE} that has key {first.key_id!r}"
+        if first.key_id in keyring.key_ids:
+            way_out = f'write "hmac": "{first.key_id}" in the keyring, beside "primary"'
+        raise KeyringError(
+            f"column {first.column_name!r} of {table.full_name!r} holds one-way tokens of key "
+            f"{first.key_id!r}, and this keyring would make them with {keyring.one_way!r}, so that "
+            f"equal values would differ from those before; {way_out}"
+        )
+
+
 def unlike_stored_tokens(column: Column, table: Table, context: str | None) -> SettingsError:
     """Make the error about a column whose context opens none of the tokens that it holds.
 
@@ -96,17 +124,21 @@ def _refusal(
 
 def is_canonical(column: Column) -> bool:
     """Whether the column's values are brought into one spelling before they are masked."""
-    return column.type == "ip" and column.canonical
+    return (column.type == "ip" and column.canonical) or column.type in _CANONICAL
 
 
 def _difference(column: Column, first: FirstLoad) -> str:
     """Say how a column differs from its first load; empty if it does not."""
     if not column.mask:
         return "was masked, and now is not"
+    if column.mask_kind != first.kind:
+        return f"was masked with {first.kind!r}, and now with {column.mask_kind!r}"
+    if not column.has_tokens:
+        return ""
     if column.masking_context != first.context:
         return f"had the context {first.context!r}, and now has {column.masking_context!r}"
     if is_canonical(column) != first.canonical:
-        now, before = ("as sent", "as canonical addresses")[:: 1 if first.canonical else -1]
+        now, before = ("as sent", "in canonical form")[:: 1 if first.canonical else -1]
         return f"had its values masked {before}, and now {now}"
     if column.token_steps != tuple(first.cleaning):
         before, now = (", ".join(s) or "nothing" for s in (first.cleaning, column.token_steps))
@@ -119,14 +151,22 @@ def line(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLo
 
     It reads the field under its old and its new names.
     """
-    changes: dict[str, Any] = {"mask": True, "context": first.context, "attribute": None}
+    changes: dict[str, Any] = {"context": first.context, "attribute": None}
+    changes["mask"] = True if first.kind == "siv" else first.kind
+    if first.kind == "partial":
+        changes["context"] = None
+        if not column.keep_domain and column.keep_last is None:
+            changes["keep_last"] = 4
+    else:
+        changes |= {"keep_last": None, "keep_domain": False}
     names = _names(column, first, table, known)
     changes["field"] = names[0] if len(names) == 1 else tuple(names)
     if first.canonical:
-        changes |= {"type": "ip", "canonical": True}
+        kept = column.type if column.type in _CANONICAL else "ip"
+        changes |= {"type": kept, "canonical": True}
     elif column.type == "ip":
         changes["canonical"] = False
-    else:
+    elif column.type not in MASKABLE or column.type in _CANONICAL:
         changes["type"] = "text"
     changes["network"] = None  # is for columns that are not masked
     if changes.get("type", column.type) != column.type:
@@ -164,10 +204,12 @@ def _names(column: Column, first: FirstLoad, table: Table, known: Sequence[First
 def missing(table: Table, known: Sequence[FirstLoad]) -> list[Column]:
     """List the masked columns that are not recorded."""
     names = {first.column_name for first in known}
-    return [column for column in masked_columns(table) if column.name not in names]
+    return [column for column in table.columns if column.mask and column.name not in names]
 
 
-def add(connection: sa.Connection, settings: Settings, columns: Sequence[Column]) -> None:
+def add(
+    connection: sa.Connection, settings: Settings, columns: Sequence[Column], keyring: Keyring
+) -> None:
     """Record how columns are masked."""
     for column in columns:
         connection.execute(
@@ -180,5 +222,7 @@ def add(connection: sa.Connection, settings: Settings, columns: Sequence[Column]
                 "fields": list(column.fields),
                 "job": settings.job_name,
                 "cleaning": list(column.token_steps),
+                "kind": column.mask_kind,
+                "key_id": keyring.one_way if column.is_one_way else None,
             },
         )

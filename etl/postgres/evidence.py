@@ -50,7 +50,8 @@ def gather(connection: sa.Connection, settings: Settings, headers: Mapping[str, 
     :param headers: by key id, what a body begins with that the key sealed
     """
     table = settings.table
-    masked = [column.name for column in masked_columns(table)]
+    # Of all kinds: a column that is now one-way or partial must not hold recoverable tokens.
+    masked = [column.name for column in table.columns if column.mask]
     readable = _readable_columns(connection, table.schema_name, table.name)
     names = [name for name in masked if name in readable]
     bodies: dict[str, list[tuple[str, bytes]]] = {}
@@ -121,7 +122,7 @@ def opening_contexts(evidence: Evidence, keyring: Keyring, table: Table) -> dict
 
     The column's own context is tried first, then the other names that may have been its context.
     """
-    contexts = {column.name: _contexts(column, table) for column in masked_columns(table)}
+    contexts = {column.name: _contexts(column, table) for column in table.columns if column.mask}
     return {
         (name, key_id): next(
             (context for context in contexts[name] if _opens(keyring, key_id, tokens, context)),

@@ -12,10 +12,17 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from etl.config import Settings
+from etl.config import Column, Settings, Table
 from etl.crypto import seal
 from etl.crypto.keyring import Keyring
-from etl.errors import DatabaseRefused, DatabaseUnavailable, EtlError, KeyringError, LoginRefused
+from etl.errors import (
+    DatabaseRefused,
+    DatabaseUnavailable,
+    EtlError,
+    KeyringError,
+    LoginRefused,
+    SettingsError,
+)
 from etl.postgres import contexts, evidence, key_checks
 from etl.postgres.contexts import FirstLoad
 from etl.postgres.engine import transaction
@@ -108,7 +115,8 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
         _warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
-    contexts.add(connection, settings, contexts.missing(settings.table, memory.columns))
+    columns = contexts.missing(settings.table, memory.columns)
+    contexts.add(connection, settings, columns, keyring)
 
 
 def _is_all_known(memory: _Memory, settings: Settings, keyring: Keyring) -> bool:
@@ -153,6 +161,7 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
 def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
     key_checks.check(keyring, memory.keys)
     contexts.check(settings.table, memory.columns)
+    contexts.check_one_way_key(settings.table, memory.columns, keyring)
     _check_evidence(memory, settings, keyring)
 
 
@@ -172,6 +181,9 @@ def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> No
                 "renamed, give the columns their old 'context' instead)"
             )
     for column in contexts.missing(table, memory.columns):
+        if not column.is_recoverable:
+            _check_no_recoverable(column, memory, table)
+            continue
         found = [
             context
             for (name, key_id), context in opening.items()
@@ -179,6 +191,14 @@ def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> No
         ]
         if found and column.masking_context not in found:
             raise contexts.unlike_stored_tokens(column, table, next(filter(None, found), None))
+
+
+def _check_no_recoverable(column: Column, memory: _Memory, table: Table) -> None:
+    if any(name == column.name for name, _ in memory.evidence.tokens):
+        raise SettingsError(
+            f"column {column.name!r} of {table.full_name!r} holds tokens of 'mask: true', and is "
+            f"now masked with {column.mask_kind!r}; give the new tokens a column of their own"
+        )
 
 
 def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:

@@ -60,7 +60,7 @@ def refusal_of_change(
     This is where it looks at publications: for their row filters and column lists, too.
     """
     target = quote_name(table.schema_name, table.name)
-    first = next((column for column in table.columns if column.mask), table.columns[0])
+    first = next((column for column in table.columns if column.has_tokens), table.columns[0])
     column = quote_name(first.name)
     statements = {
         "update": f"update {target} set {column} = {column}",  # noqa: S608

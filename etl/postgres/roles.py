@@ -8,7 +8,6 @@ from etl.config import Table
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries, quote_name, sql_file
 from etl.postgres.row_key import needed_rights
-from etl.schema import masked_columns
 
 ROLES = ("etl_loader", "etl_analyst", "etl_officer")
 
@@ -22,7 +21,7 @@ def create(engine: sa.Engine, table: Table) -> None:
     :raises DatabaseUnavailable: an outage
     """
     target = quote_name(table.schema_name, table.name)
-    masked = ", ".join(quote_name(column.name) for column in masked_columns(table))
+    masked = ", ".join(quote_name(column.name) for column in table.columns if column.mask)
     names = {"schema": table.schema_name, "name": table.name}
     with transaction(engine) as connection:
         sequences = connection.execute(queries()["target_sequences"], names).scalars().all()

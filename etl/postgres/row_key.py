@@ -74,7 +74,11 @@ def check_tokens_of_key(
     :raises TableError: a column of ``table.key`` holds tokens of another key
     :raises DatabaseUnavailable: an outage
     """
-    masked = [column.name for column in table.columns if column.mask and column.name in table.key]
+    masked = [
+        column.name
+        for column in table.columns
+        if column.is_recoverable and column.name in table.key
+    ]
     if not masked:
         return
     target = quote_name(table.schema_name, table.name)

@@ -30,7 +30,7 @@ _NEWEST = {
     "runs": "empty_messages",
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
-    "masked_columns": "cleaning",
+    "masked_columns": "key_id",
     "broken_checks": "job",
     "remove_samples": _FUNCTION,
     "check_token": _FUNCTION,

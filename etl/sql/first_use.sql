@@ -35,17 +35,20 @@ on conflict do nothing
 
 -- masked_columns --
 -- The masked columns of a table, as they were first loaded.
--- By way of JSON, because tables of an earlier version do not have the last column.
+-- By way of JSON, because tables of an earlier version do not have the last columns.
 select column_name, context, canonical, fields, job, first_used_at,
-       coalesce(to_jsonb(masked_columns) -> 'cleaning', '[]') as cleaning
+       coalesce(to_jsonb(masked_columns) -> 'cleaning', '[]') as cleaning,
+       coalesce(to_jsonb(masked_columns) ->> 'kind', 'siv') as kind,
+       to_jsonb(masked_columns) ->> 'key_id' as key_id
 from etl.masked_columns
 where target = :target
 order by column_name
 
 -- add_masked_column --
 -- Record how a column is masked.
-insert into etl.masked_columns (target, column_name, context, canonical, fields, job, cleaning)
-values (:target, :column_name, :context, :canonical, :fields, :job, :cleaning)
+insert into etl.masked_columns
+    (target, column_name, context, canonical, fields, job, cleaning, kind, key_id)
+values (:target, :column_name, :context, :canonical, :fields, :job, :cleaning, :kind, :key_id)
 on conflict do nothing
 
 -- readable_columns --

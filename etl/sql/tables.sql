@@ -252,13 +252,17 @@ create table if not exists etl.masked_columns (
 -- What was done to a text before it was masked, in order: "pick first", "strip", ... Before there was
 -- such a setting, nothing was.
 alter table etl.masked_columns add column if not exists cleaning text[] not null default '{}';
+-- Of one-way tokens, the key: it must stay the same, because they cannot be made again under another.
+alter table etl.masked_columns
+    add column if not exists kind   text not null default 'siv',  -- or hmac or partial
+    add column if not exists key_id text;  -- null, unless the kind is hmac
 
 -- For CHECK constraints on masked columns (table.token_check). It raises an error by itself, because
 -- for a CHECK that is merely false Postgres quotes the row, to the client and in the server's log.
 create or replace function etl.check_token(value text, constraint_name text) returns boolean
 language plpgsql immutable as $$
 begin
-    if value is null or value ~ '^[A-Za-z0-9_-]{1,16}\.[A-Za-z0-9_-]{43,}$' then
+    if value is null or value ~ '^[A-Za-z0-9_-]{1,16}[.:][A-Za-z0-9_-]{43,}$' then
         return true;
     end if;
     raise exception using

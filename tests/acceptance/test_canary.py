@@ -14,15 +14,23 @@ from urllib.parse import quote, urlencode
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
 from etl.demo import samples
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.embedded.sqs import EmbeddedSqs
 from tests.acceptance.expected_rows import token
-from tests.acceptance.job_processes import held_sessions, ledger_locked, new_job, running, until
+from tests.acceptance.job_processes import (
+    held_sessions,
+    ledger_locked,
+    make_tables,
+    new_job,
+    running,
+    until,
+)
 from tests.acceptance.leak_scan import everything, search, spellings
 from tests.conftest import Job
-from tests.unit.builders import EVENT, event
+from tests.unit.builders import EVENT, ROOT, event
 
 
 def strange(word: str) -> str:
@@ -42,8 +50,21 @@ GOOD = [
     {"ip": IPV6.upper()},
     {"ip": f"::ffff:{IPV4}"},
     {"device_id": "\u2028" + DEVICE},
-    {"email": DEVICE, DEVICE: {IPV4: [DEVICE]}},
+    {"email": DEVICE, DEVICE: {IPV4: [DEVICE]}, "c": {"mail": DEVICE, "old": [{"ip": IPV6}]}},
 ]
+# Every kind of mask beside those of the default, and what is around one in JSON.
+MASKS: list[dict[str, object]] = [
+    {"name": "one_way", "field": "device_id", "type": "text", "mask": "hmac"},
+    {"name": "shown", "field": "device_id", "type": "text", "mask": "partial", "keep_last": 4},
+    *(
+        {"name": name, "field": field, "nullable": True, "required": False, **how}
+        for name, field, how in (
+            ("mail", "c.mail", {"type": "text", "mask": "hmac"}),
+            ("around", "c", {"type": "json"}),
+        )
+    ),
+]
+DROPPED = ["email", "c.old[0].ip"]
 BAD = [
     {"ip": DEVICE},
     {"ip": f" {IPV4}"},
@@ -106,6 +127,12 @@ def left(
     debug = {"ETL_LOG__LEVEL": "debug", "ETL_QUARANTINE__MAX_FRACTION": "1"}
     with new_job(sqs, postgres) as job:
         left = Left(job, tmp_path_factory.mktemp("job"))
+        default = yaml.safe_load((ROOT / "config.yaml").read_text())["table"]["columns"]
+        job.environment["ETL_TABLE__COLUMNS"] = json.dumps([*default, *MASKS])
+        job.environment["ETL_EVENT__DROP"] = json.dumps(DROPPED)
+        with job.engine.begin() as connection:
+            connection.execute(sa.text("drop table user_logins"))
+        make_tables(job)
         with job.engine.begin() as connection:
             connection.execute(sa.text("alter table user_logins add check (user_id <> 'refused')"))
         job.send(*bodies())
@@ -149,6 +176,11 @@ def test_the_rows_hold_the_canaries_as_tokens(left: Left) -> None:
     keyring = left.job.environment["ETL_KEYRING"]
     expected = (token(keyring, "ip", IPV4), token(keyring, "device_id", DEVICE))
     assert expected in left.job.rows("select masked_ip, masked_device_id from gone")
+    (shown,) = left.job.rows(
+        "select one_way ~ '^k1:', shown, mail ~ '^k1:', around from gone where mail is not null "
+        "limit 1"
+    )
+    assert shown == (True, f"****{DEVICE[-4:]}", True, {"old": [{}]})
 
 
 PLANTED = strange(f"planted{secrets.token_hex(8)}")

@@ -225,6 +225,7 @@ def test_rekey_leaves_the_old_key_unused(job: Job) -> None:
         "remaining": 0,
         "passes": 1,
         "elsewhere": {},
+        "one_way": [],
     }
     used = lines(job.command("keys", "list", "--json", **rotated))
     assert [list(line.values())[2:] for line in used] == [[0, 0, 0], [2, 0, 1]]

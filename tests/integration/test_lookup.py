@@ -101,10 +101,10 @@ def test_key_usage_counts_the_rows_of_each_key(engine: sa.Engine, table: Table) 
     put(engine, (old, None), (old, old), (new, "593-47-5928"), (None, "1.2.3.4"))
     used = key_usage(engine, table)
     assert used.astype(object).where(used.notna(), None).to_numpy().tolist() == [
-        ["masked_device_id", "old", 1],
-        ["masked_device_id", None, 2],
-        ["masked_ip", "new", 1],
-        ["masked_ip", "old", 2],
+        ["masked_device_id", "old", 1, 0],
+        ["masked_device_id", None, 2, 0],
+        ["masked_ip", "new", 1, 0],
+        ["masked_ip", "old", 2, 0],
     ]
 
 
@@ -113,7 +113,7 @@ def test_key_usage_of_an_empty_table_has_its_columns(engine: sa.Engine, table: T
     plain = table.model_copy(update={"columns": columns("user_id")})
     for empty in (table, plain):
         used = key_usage(engine, empty)
-        assert (list(used), len(used)) == (["column", "key_id", "rows"], 0)
+        assert (list(used), len(used)) == (["column", "key_id", "rows", "one_way"], 0)
 
 
 def test_quarantine_usage_counts_the_bodies_of_each_key(engine: sa.Engine, table: Table) -> None:

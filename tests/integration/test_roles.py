@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl import config
-from etl.config import Settings
+from etl.config import Column, Settings
 from etl.crypto.keyring import Keyring
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.errors import TableError
@@ -188,6 +188,21 @@ def test_no_role_may_reach_further(with_roles: sa.Engine, role: str, statement: 
 def test_the_analyst_sees_how_many_messages_broke_a_check(with_roles: sa.Engine) -> None:
     """A view shows the counts and nothing else of the quarantine."""
     assert permitted(with_roles, "etl_analyst", "select * from etl.broken_checks")
+
+
+def test_the_officer_may_null_every_kind_of_mask(
+    engine: sa.Engine, superuser: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """Also a column that shows a part of a value, but none that is plain."""
+    table = settings().table
+    kinds: list[dict[str, object]] = [{"mask": "hmac"}, {"mask": "partial", "keep_last": 4}]
+    masks = [dict(zip(("name", "field", "type"), (n, n, "text"), strict=True)) for n in "ab"]
+    columns = [Column.model_validate({**m, **k}) for m, k in zip(masks, kinds, strict=True)]
+    table = table.model_copy(update={"columns": (table.columns[0], *columns)})
+    create_tables(engine, table)
+    roles.create(superuser, table)
+    assert permitted(superuser, "etl_officer", "update user_logins set a = null, b = null")
+    assert not permitted(superuser, "etl_officer", "update user_logins set user_id = null")
 
 
 def test_init_makes_the_roles(job: Job, postgres: EmbeddedPostgres) -> None:

@@ -146,7 +146,7 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table("{name: b, constant: x, type: text, mask: true}"), {}, ["can be masked"]),
         (table("{name: message_id, field: a, type: text}"), {}, ["'message_id'"]),
         (table("{name: a, type: text}"), {}, ["needs one source: 'field', 'attribute'"]),
-        (table("{name: a, field: a, type: integer, mask: true}"), {}, ["can be masked"]),
+        (table("{name: a, field: a, type: boolean, mask: true}"), {}, ["can be masked"]),
         (table("{name: a, field: a, type: text, required: false}"), {}, ["must be nullable"]),
         (table("{name: a, attribute: SentTimestamp, type: text}"), {}, ["'date' or 'timestamp'"]),
         (table() + "run: {workers: 20}", {}, ["run.workers", "batch.rows", "400,000", "120,000"]),

@@ -122,7 +122,7 @@ def test_a_boolean_setting_takes_the_usual_words(tmp_path: Path, words: str, val
 def test_any_other_word_is_no_boolean(tmp_path: Path, word: str) -> None:
     """The sentence names the column."""
     said = problem(tmp_path, f"table:\n  columns:\n  - {COLUMN[:-1]}, mask: {word}}}\n")
-    assert said.startswith("column 'a': 'mask' must be true or false")
+    assert said.startswith("column 'a': 'mask' must be true, false, siv, hmac or partial")
     assert said.endswith("(config.yaml line 3)")
 
 

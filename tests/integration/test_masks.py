@@ -1,0 +1,216 @@
+"""The kinds of masks on a real table: loaded, found, forgotten, rotated, replayed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from etl.config import Settings
+from etl.crypto.keyring import Keyring
+from etl.errors import KeyringError, SettingsError, UsageError
+from etl.mask import unmask
+from etl.operations.forget import Search, find_value, forget_value
+from etl.operations.key_list import key_list, key_places
+from etl.operations.lookup import find_rows, tokens_of
+from etl.operations.rekey import rekey_database
+from etl.operations.replay import replay
+from etl.postgres import first_use
+from etl.schema import masked_column
+from tests.conftest import KEYRING, Job
+from tests.integration.test_quarantine import ALL, QuarantineDatabase
+
+EMAIL, CARD = "anna@example.com", 4111111111111234
+NULLABLE = {"nullable": True, "required": False}
+COLUMNS: list[dict[str, Any]] = [
+    {"name": "user_id", "field": "user_id", "type": "text"},
+    {"name": "card", "field": "card", "type": "bigint", "mask": True, **NULLABLE},
+    {"name": "shown", "field": "card", "type": "bigint", "mask": "partial", "keep_last": 4}
+    | NULLABLE,
+    {"name": "email", "field": "c.email", "type": "text", "mask": "hmac", **NULLABLE},
+    {"name": "domain", "field": "c.email", "type": "text", "mask": "partial", "keep_domain": True}
+    | NULLABLE,
+    {"name": "whole", "field": "$", "type": "json"},
+]
+VARIABLES = {
+    "ETL_TABLE__COLUMNS": yaml.safe_dump(COLUMNS),
+    "ETL_TABLE__TOKEN_CHECK": "true",
+    "ETL_EVENT__DROP": "[secret, c.phones]",
+}
+ROTATED = KEYRING.with_new("k2")
+# As a program that sorts the members of JSON leaves it.
+REVERSED = Keyring("k2", {key_id: ROTATED.key(key_id) for key_id in ("k2", "k1")})
+
+
+def body(user: str, **changes: Any) -> str:
+    """An event with personal fields of all kinds."""
+    customer = {"email": EMAIL, "name": "A", "phones": [1]}
+    event = {"user_id": user, "card": CARD, "c": customer, "secret": {"a": 1}, **changes}
+    return json.dumps(event)
+
+
+@pytest.fixture
+def masks(
+    engine: sa.Engine, environment: dict[str, str], settings: Callable[..., Settings]
+) -> QuarantineDatabase:
+    """A database with two rows of one person and one of another, loaded by a replay."""
+    environment |= VARIABLES
+    database = QuarantineDatabase(engine, KEYRING, settings())
+    database.add(body("a"), body("b"), body("c", card=None, c={"email": "b@example.org"}))
+    assert replay(database.settings, engine, KEYRING, ALL).counts.loaded == 3
+    return database
+
+
+def search(database: QuarantineDatabase, value: str, name: str) -> Search:
+    """Make a search for a value."""
+    column = masked_column(database.settings.table, name)
+    return Search(database.engine, database.settings, database.keyring, column, value)
+
+
+def test_each_kind_stores_what_it_says(masks: QuarantineDatabase) -> None:
+    """Nothing hidden is in the column with the whole event; the CHECK lets both tokens through."""
+    rows = masks.rows("select * from user_logins order by user_id")
+    (_, card, shown, email, domain, whole), (_, *same), other = rows
+    assert unmask(card, KEYRING, "card") == str(CARD)
+    assert [card, shown, email, domain] == same[:4]
+    assert (shown, domain, email[:3]) == ("****1234", "****@example.com", "k1:")
+    assert whole == {"user_id": "a", "c": {"name": "A"}}
+    assert other[1:] == (None, None, other[3], "****@example.org", {"user_id": "c", "c": {}})
+    assert other[3] != email
+    refused = "insert into user_logins (user_id, email) values ('x', 'anna@example.com')"
+    with pytest.raises(sa.exc.IntegrityError, match="not a token"):
+        masks.do(refused)
+
+
+def test_a_number_and_a_one_way_value_are_found_and_forgotten(masks: QuarantineDatabase) -> None:
+    """In rows and in quarantine; with --null, what is shown of the value goes too."""
+    table = masks.settings.table
+    for name, value in (("card", str(CARD)), ("email", EMAIL)):
+        column = masked_column(table, name)
+        found = find_rows(masks.engine, table, column, tokens_of(value, column, KEYRING), 10)
+        assert sorted(found["user_id"]) == ["a", "b"]
+    (entry,) = masks.add(body("d", card="x", c={"email": "y"}, other=CARD))[:1]
+    assert entry
+    assert find_value(search(masks, str(CARD), "card")).rows == 2
+    assert len(find_value(search(masks, f" {CARD} ", "card")).entries) == 1
+    assert forget_value(search(masks, EMAIL, "email"), "null", "4711").rows == 2
+    left = "select user_id, card is null, shown, email is null, domain from user_logins order by 1"
+    assert masks.rows(left)[:2] == [(u, False, "****1234", True, None) for u in ("a", "b")]
+    assert forget_value(search(masks, str(CARD), "card"), "delete", "4711").rows == 2
+    assert masks.users() == ["c"]
+    with pytest.raises(UsageError, match="fails the check 'type'"):
+        find_value(search(masks, "4111-1111", "card"))
+
+
+def test_a_rekey_leaves_one_way_tokens_under_their_key(masks: QuarantineDatabase, job: Job) -> None:
+    """The outcome names the column, the list of keys says that the key must stay."""
+    one_way = masks.rows("select email from user_logins order by user_id")
+    outcome = rekey_database(masks.settings, masks.engine, ROTATED)
+    assert (outcome.rows, outcome.exit_code, outcome.one_way) == (2, 0, ["email"])
+    assert masks.rows("select email from user_logins order by user_id") == one_way
+    listed = key_list(ROTATED, key_places(masks.engine, masks.settings, ROTATED))
+    by_key = {row["key_id"]: row for row in listed.to_dict(orient="records")}
+    assert by_key["k1"]["status"] == "older key, of one-way tokens: keep it"
+    assert by_key["k1"]["user_logins.email"] == 3
+    assert by_key["k2"]["user_logins.card"] == 2
+    done = job.command("rekey", ETL_KEYRING=ROTATED.dump())
+    assert (done.returncode, "email" in done.stderr) == (0, True), done.stderr
+    masks.add(body("d"), keyring=ROTATED)
+    assert replay(masks.settings, masks.engine, ROTATED, ALL).counts.loaded == 1
+    assert masks.rows("select email from user_logins where user_id = 'd'") == one_way[:1]
+
+
+def test_another_key_of_one_way_tokens_is_refused_before_anything(
+    masks: QuarantineDatabase, job: Job
+) -> None:
+    """A keyring without the key, and one in another order, which its member puts right."""
+    masks.do("insert into etl.key_checks select job, target, 'k0', 'x' from etl.key_checks limit 1")
+    with pytest.raises(KeyringError, match='write "hmac": "k1" in the keyring'):
+        first_use.check(masks.engine, masks.settings, REVERSED)
+    lost = Keyring("k2", {"k2": ROTATED.key("k2")})
+    with pytest.raises(KeyringError, match="restore the copy of the keyring that has key 'k1'"):
+        first_use.check(masks.engine, masks.settings, lost)
+    done = job.command("run", "--idle-seconds", "1", ETL_KEYRING=REVERSED.dump())
+    assert (done.returncode, '"hmac": "k1"' in done.stderr) == (2, True), done.stderr
+    named = Keyring("k2", {key: ROTATED.key(key) for key in ("k2", "k1")}, "k1")
+    first_use.check(masks.engine, masks.settings, named)
+
+
+@pytest.mark.parametrize("kind", [True, "partial", False])
+def test_another_kind_of_mask_is_refused_before_anything(
+    masks: QuarantineDatabase, settings: Callable[..., Settings], kind: Any
+) -> None:
+    """As another context is."""
+    columns = list(masks.settings.table.columns)
+    part = {"keep_domain": True} if kind == "partial" else {}
+    columns[3] = columns[3].model_copy(update={"mask": kind, **part})
+    table = masks.settings.table.model_copy(update={"columns": tuple(columns)})
+    changed = masks.settings.model_copy(update={"table": table})
+    with pytest.raises(SettingsError, match="column 'email' was masked"):
+        first_use.check(masks.engine, changed, KEYRING)
+
+
+def test_a_column_of_recoverable_tokens_does_not_become_one_way_unnoticed(
+    masks: QuarantineDatabase,
+) -> None:
+    """Also where the database does not know how it was masked, as in one of an earlier version."""
+    masks.do("update user_logins set email = card")
+    masks.do("delete from etl.masked_columns")
+    with pytest.raises(SettingsError, match="holds tokens of 'mask: true'"):
+        first_use.check(masks.engine, masks.settings, KEYRING)
+
+
+def test_a_database_of_an_earlier_version_knows_recoverable_masks_only(
+    masks: QuarantineDatabase,
+) -> None:
+    """Its table lacks the two columns, until init adds them."""
+    masks.do("alter table etl.masked_columns drop column kind, drop column key_id")
+    with pytest.raises(SettingsError, match="was masked with 'siv', and now with 'partial'"):
+        first_use.check(masks.engine, masks.settings, KEYRING)
+
+
+def test_nothing_recovers_a_one_way_value(masks: QuarantineDatabase, job: Job) -> None:
+    """The command says so, for a token and for the column; the others are recovered."""
+    ((token,),) = masks.rows("select email from user_logins where user_id = 'a'")
+    why = ("--reason", "4711")
+    for arguments, words in (
+        ((token, *why), "is a one-way token"),
+        ((token, "--column", "email", *why), "has one-way tokens"),
+        (("--where", "true", "--column", "c.email", *why), "has one-way tokens"),
+    ):
+        done = job.command("unmask", *arguments)
+        assert (done.returncode != 0, done.stdout) == (True, ""), done.stderr
+        assert words in done.stderr
+    done = job.command("unmask", "--where", "user_id = 'a'", "--json", *why)
+    row = json.loads(done.stdout)
+    assert (row["card"], row["email"], row["shown"]) == (str(CARD), token, "****1234")
+
+
+@pytest.mark.parametrize("field", ["secret", "c.email", "c", "$"])
+def test_a_replay_stores_nothing_that_was_hidden_before(
+    masks: QuarantineDatabase, settings: Callable[..., Settings], field: str
+) -> None:
+    """With a configuration that would have it in plain."""
+    masks.add(body("d"))
+    plain = [COLUMNS[0], {"name": "whole", "field": field, "type": "json"}]
+    table = {**masks.settings.table.model_dump(by_alias=True), "columns": plain}
+    wanted = masks.settings.model_dump(by_alias=True) | {"table": table, "event": {"drop": []}}
+    with pytest.raises(UsageError, match="of 1 entries was masked"):
+        replay(Settings.model_validate(wanted), masks.engine, KEYRING, ALL)
+    assert len(masks.users()) == 3
+
+
+def test_a_run_and_its_dry_run_show_no_plain_value(masks: QuarantineDatabase, job: Job) -> None:
+    """The dry run prints tokens and parts."""
+    job.send(body("d"), body("e", card="x"))
+    dry = job.command("run", "--dry-run", "--idle-seconds", "1")
+    assert dry.returncode == 0, dry.stderr
+    for plain in (EMAIL, str(CARD), "secret"):
+        assert plain not in dry.stdout + dry.stderr
+    assert "****1234" in dry.stdout
+    summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
+    assert (summary["loaded"], summary["quarantined"]) == (1, 1)
