@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.dialects import postgresql
@@ -32,7 +33,12 @@ def array_of(element: FieldType, column: TypeSettings) -> FieldType:
         return json_text([None if value is None else element.text(value) for value in values])
 
     sql = postgresql.ARRAY(element.sql)
-    return FieldType((list,), tuple(checks), stored, text, sql, each(stored))
+    losses = tuple((name, _any_element(is_lost, element)) for name, is_lost in element.losses)
+    return FieldType((list,), tuple(checks), stored, text, sql, each(stored), losses)
+
+
+def _any_element(is_lost: Callable[[Any], bool], element: FieldType) -> Callable[[Any], bool]:
+    return lambda values: any(is_lost(v) for v in values if type(v) in element.python)
 
 
 def _of_elements(check: Check, element: FieldType) -> Check:

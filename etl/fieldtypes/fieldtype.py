@@ -86,6 +86,12 @@ class FieldType:
     text: Callable[[Any], str]  # the same text for each spelling of a value
     sql: sa.types.TypeEngine[Any]
     convert: Callable[[Values], Any]  # stored() of a column, as a list or an array; keeps null
+    # What is accepted although a part is lost: the word of ``accept``, and whether it applies.
+    losses: tuple[Check, ...] = ()
+
+    def is_valid(self, value: Any) -> bool:
+        """Whether a value passes the checks of the type."""
+        return type(value) in self.python and all(good(value) for _, good in self.checks)
 
 
 def keep(value: Any) -> Any:

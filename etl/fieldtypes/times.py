@@ -78,7 +78,7 @@ def datetime(column: TypeSettings) -> FieldType:
     checks = tuple(
         ("datetime" if name == "timestamp" else name, good) for name, good in moment.checks
     )
-    return FieldType(moment.python, checks, stored, moment.text, sql, each(stored))
+    return FieldType(moment.python, checks, stored, moment.text, sql, each(stored), moment.losses)
 
 
 def _datetime(text: str) -> dt.datetime:
@@ -139,15 +139,31 @@ def _from_text(
         match = pattern.fullmatch(text)
         return match is None or not (match[fraction] or "")[6:].strip("0")
 
-    precision: tuple[Check, ...] = (("precision", is_whole),)
+    def is_leap(text: str) -> bool:
+        match = pattern.fullmatch(text)
+        return match is not None and match[fraction - 1] == "60"
+
+    precision, losses = _precision(column, is_whole)
+    if "leap_second" in column.accept:
+        losses = (*losses, ("leap_second", is_leap))
     return FieldType(
         (str,),
-        ((name, succeeds(parse)), *(() if "nanoseconds" in column.accept else precision)),
+        ((name, succeeds(parse)), *precision),
         parse,
         lambda value: _written(parse(value)),
         sql,
         distinct(parse),
+        losses,
     )
+
+
+def _precision(
+    column: TypeSettings, is_whole: Callable[[Any], bool]
+) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+    """The checks and the losses of a type whose values may be smaller than a microsecond."""
+    if "nanoseconds" in column.accept:
+        return (), (("nanoseconds", lambda value: not is_whole(value)),)
+    return (("precision", is_whole),), ()
 
 
 def _since_1970(column: TypeSettings, sql: sa.types.TypeEngine[Any]) -> FieldType:
@@ -166,14 +182,15 @@ def _since_1970(column: TypeSettings, sql: sa.types.TypeEngine[Any]) -> FieldTyp
     def stored(value: float) -> dt.datetime:
         return _EPOCH + dt.timedelta(microseconds=_microseconds(value, unit)[0])
 
-    precision: tuple[Check, ...] = (("precision", is_whole),)
+    precision, losses = _precision(column, is_whole)
     return FieldType(
         (int, float, Real) if column.format == "seconds" else (int,),
-        (("range", is_in_calendar), *(() if "nanoseconds" in column.accept else precision)),
+        (("range", is_in_calendar), *precision),
         stored,
         lambda value: _written(stored(value)),
         sql,
         each(stored),
+        losses,
     )
 
 

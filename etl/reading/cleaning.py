@@ -81,7 +81,18 @@ def _read(column: Column, values: Values, notes: Counter[str]) -> Values:
         values = read_values
     if column.null_values:
         values = _without_null_numbers(column, values, notes)
+    _count_losses(column, values, notes)
     return values
+
+
+def _count_losses(column: Column, values: Values, notes: Counter[str]) -> None:
+    """Count the values of which the type will lose a part, as the column accepts."""
+    kind = field_type(column)
+    for word, is_lost in kind.losses:
+        lost = (type(value) in kind.python and is_lost(value) for value in values)
+        found = [value for value, is_one in zip(values, lost, strict=True) if is_one]
+        if count := sum(map(kind.is_valid, found)):
+            notes[_CHANGED.format(word)] += count
 
 
 def _picked(values: Values, position: int, notes: Counter[str]) -> Values:

@@ -41,6 +41,7 @@ NUMBER = {"type": "number", "accept": ["text"]}
 BOOLEAN = {"type": "boolean", "accept": ["text"]}
 DECIMAL = {"type": "decimal", "accept": ["text"]}
 EPOCH = {"type": "timestamp", "format": "seconds", "accept": ["text"]}
+ROUGH = {"type": "timestamp", "accept": ["nanoseconds", "leap_second"]}
 NO_ID = {"type": "uuid", "nullable": True, "null_values": ["0000000a-0000-0000-0000-000000000000"]}
 TIME_0 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -131,6 +132,14 @@ TAKEN: list[tuple[dict[str, Any], str, Any, list[str]]] = [
     ({"type": "timestamp", "nullable": True, "null_values": ["1970-01-01T00:00:00Z"]},
      '"1970-01-01T01:00:00+01:00"', None, ["null_values"]),
     (NO_ID, '"0000000A-0000-0000-0000-000000000000"', None, ["null_values"]),
+    (ROUGH, '"1970-01-01T00:00:00.0000001Z"', TIME_0, ["nanoseconds"]),
+    (ROUGH, '"1970-01-01T00:00:00.0000000Z"', TIME_0, []),
+    (ROUGH, '"1969-12-31T23:59:60.0000001Z"', TIME_0, ["leap_second", "nanoseconds"]),
+    ({**ROUGH, "type": "datetime", "format": "rfc3339"}, '"1969-12-31T23:59:60Z"',
+     TIME_0.replace(tzinfo=None), ["leap_second"]),
+    ({**ROUGH, "array": True}, '["1969-12-31T23:59:60Z", "1970-01-01T00:00:00Z"]',
+     [TIME_0, TIME_0], ["leap_second"]),
+    ({**EPOCH, "accept": ["nanoseconds"]}, "1e-7", TIME_0, ["nanoseconds"]),
     (BOOLEAN, '"true"', True, ["text"]),
     (BOOLEAN, "false", False, []),
     ({**BOOLEAN, "clean": ["lower"]}, '"False"', False, ["lower", "text"]),
@@ -151,6 +160,9 @@ def test_a_value_is_read_as_the_column_says_and_counted(
 # A column, the JSON of a value, and the checks that it fails.
 LEFT: list[tuple[dict[str, Any], str, list[str]]] = [
     (ABC, "5", ["type"]),
+    (ROUGH, '"1970-01-02T23:59:60Z"', ["timestamp"]),
+    (ROUGH, '"1970-01-01T00:00:00.0000001"', ["timestamp"]),
+    (ROUGH, "5", ["type"]),
     (ABC, '["abc"]', ["type"]),
     (ABC, '"\\ud800 "', ["lone surrogate"]),
     (ABC, '" \\u0000"', ["NUL character"]),
@@ -197,6 +209,12 @@ def test_what_is_not_accepted_stays_a_reject(
 ) -> None:
     """The check keeps its name."""
     assert read(column_of(**facts), text)[:2] == ([], checks)
+
+
+def test_a_loss_is_counted_only_of_a_value_that_is_taken() -> None:
+    """A refused one loses nothing."""
+    texts = ('"1970-01-02T23:59:60Z"', '"1970-02-30T00:00:00.0000001Z"', "null", "[]")
+    assert read(column_of(**ROUGH), *texts)[2] == {}
 
 
 def test_nothing_is_changed_by_default() -> None:
