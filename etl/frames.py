@@ -38,8 +38,10 @@ def time_text(time: pd.Timestamp, zone: str = "") -> str:
 
     :param zone: text to put after a time of day
     """
-    # A time without a zone is a date in the table.
-    return time.strftime("%Y-%m-%d" if time.tzinfo is None else f"%Y-%m-%d %H:%M:%S{zone}")
+    if time.tzinfo is not None:
+        return time.strftime(f"%Y-%m-%d %H:%M:%S{zone}")
+    # A date of the table, or a date and time without a zone.
+    return time.strftime("%Y-%m-%d" if time == time.normalize() else "%Y-%m-%d %H:%M:%S")
 
 
 def rejects(rows: Iterable[Reject]) -> pd.DataFrame:

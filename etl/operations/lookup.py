@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from etl import mask
 from etl.config import Column, Table
@@ -134,6 +135,14 @@ def _notations(text: str) -> list[str]:
     return [form for lower in forms for form in (lower, lower.upper())]
 
 
+def _as_shown(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """A column, as text where Python would show another text or fewer digits than Postgres."""
+    kind = column.type.item_type if isinstance(column.type, sa.ARRAY) else column.type
+    if isinstance(kind, (postgresql.JSONB, postgresql.BYTEA)):
+        return sa.cast(column, sa.Text).label(column.name)
+    return column
+
+
 def find_rows(
     engine: sa.Engine, table: Table, column: Column, tokens: Mapping[Any, str], limit: int
 ) -> pd.DataFrame:
@@ -146,7 +155,11 @@ def find_rows(
     :raises DatabaseUnavailable: an outage
     """
     target = target_table(table)
-    statement = sa.select(target).where(target.c[column.name].in_(tokens.values())).limit(limit)
+    statement = (
+        sa.select(*map(_as_shown, target.c))
+        .where(target.c[column.name].in_(tokens.values()))
+        .limit(limit)
+    )
     with transaction(engine) as connection:
         check_target_exists(connection, table)
         return fetch_frame(connection, statement)

@@ -15,10 +15,12 @@ from etl.analysis.reader import CannotCount
 from etl.analysis.source import Source
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
+from etl.operations.lookup import find_rows
+from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
-from etl.postgres.tables import create_tables
 from etl.report.build import Choice, build_report
 from etl.report.html import render
+from etl.terminal.cells import full
 from etl.validate import frame_schema
 from tests.unit.builders import message
 
@@ -39,6 +41,8 @@ COLUMNS: list[tuple[dict[str, Any], str, Any]] = [
 ]
 
 
+# The positions of those that a search for rows shows as the report does.
+TEXTS = (1, 2, 3, 4, 5, 6)
 HASHED = ("smallint", "time", "uuid", "bytes", "ip")
 # Their values have hashes that Postgres can send.
 COUNTED_HERE = [column for column in COLUMNS if column[0]["type"] in HASHED and len(column[0]) == 1]
@@ -79,6 +83,12 @@ def test_a_report_shows_values_of_every_type(
     assert list(shown[:2]) == ["a", dt.datetime.fromisoformat("2024-02-28T12:00:00")]
     assert list(shown[3:]) == [*expected, 2]
     assert expected[1] in render(report)
+    tokens = {"k1": str(shown[2])}
+    found = find_rows(engine, job.table, job.table.columns[2], tokens, 9).iloc[0].to_dict()
+    assert [str(found[f"c{i}"]) for i in TEXTS if f"c{i}" in found] == [
+        expected[i] for i in TEXTS if i < len(columns)
+    ]
+    assert full(found["at"]) == "2024-02-28 12:00:00"
 
 
 def fill(engine: sa.Engine, job: Settings, keyring: Keyring, bodies: list[str]) -> None:
