@@ -385,3 +385,28 @@ def test_settings_that_contradict_each_other_are_refused(
     with pytest.raises(SettingsError) as refused:
         orders(settings, **changes)
     assert says in str(refused.value)
+
+
+def test_policies_that_hide_the_rows_are_named(
+    settings: Make, engine: sa.Engine, superuser: sa.Engine
+) -> None:
+    """With row-level security a load needs to see the rows, and to update them."""
+    made = orders(settings)
+    create_tables(engine, made.table)
+    roles.create(superuser, made.table)
+    with superuser.begin() as connection:
+        connection.exec_driver_sql(
+            "alter table orders enable row level security;"
+            "create policy added on orders for insert to etl_loader with check (true)"
+        )
+    as_role = sa.create_engine(superuser.url.update_query_dict({"options": "-c role=etl_loader"}))
+    with pytest.raises(TableError) as refused:
+        check_target(as_role, made.table)
+    for privilege in ("select", "update"):
+        assert (
+            f'run: create policy ... on "public"."orders" for {privilege} to "etl_loader"'
+        ) in str(refused.value)
+    with superuser.begin() as connection:
+        connection.exec_driver_sql("create policy all_rows on orders to etl_loader using (true)")
+    check_target(as_role, made.table)
+    as_role.dispose()
