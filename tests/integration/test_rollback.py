@@ -68,7 +68,7 @@ def test_the_ledger_is_freed_for_what_is_not_in_quarantine(
 ) -> None:
     """So events that are sent again under the same business id are loaded."""
     path = configure(RUN_ID)
-    key = {"ETL_LEDGER__KEY": "field:order_id"}
+    key: dict[str, Any] = {"ETL_LEDGER__KEY": "field:order_id"}
     job.send(event("a", 1), event("b", "bad"))
     run_id = job.run("--config", path, **key)["run_id"]
     (quarantined,) = job.rows("select message_id from etl.quarantine")
