@@ -42,6 +42,8 @@ def value_checks(column: Column) -> list[Check]:
         )
     checks: list[Check] = []
     if column.allowed is not None:
+        if column.network:
+            raise SettingsError(f"column {column.name!r}: 'in' is not for a column with a network")
         allowed = frozenset(_written(column, "in", text) for text in column.allowed)
         checks.append(("in", partial(_not_in, allowed=allowed | {None})))
     if column.matches is not None:

@@ -185,7 +185,9 @@ class _Parser:
                 f"column {column.name!r} is masked, and an expression may only ask whether it is "
                 "null",
             )
-        kind = "array" if column.array else _KINDS.get(column.type, column.type)
+        kind = _KINDS.get(column.type, column.type)
+        if column.array or column.network:
+            kind = "array" if column.array else "network"
         name = column.name
         return Part(kind, lambda rows: rows[0][name], self._place(node), column=column)
 
