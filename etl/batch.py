@@ -20,7 +20,7 @@ from etl.frames import Note, rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
 from etl.postgres.event_counts import EventCounts
-from etl.postgres.findings import Check, without_personal_names
+from etl.postgres.findings import Check, Findings, without_personal_names
 from etl.reading.events import Events
 from etl.reading.reader import EventReader
 from etl.reading.sources import values_of_messages
@@ -47,6 +47,10 @@ class Batch:
         """Its messages by each check of the whole batch that stops the run."""
         messages = len(self.events.by_id)
         return Counter({(batches.BATCH, check.name): messages for check in self.broken})
+
+    def findings(self, checks: Counter[Check]) -> Findings:
+        """What its messages had, with the checks that they failed."""
+        return Findings(checks, self.unknown_fields, self.notes)
 
     @property
     def deliveries(self) -> int:

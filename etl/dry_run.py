@@ -199,7 +199,6 @@ def _try(
     counts, events = batch.counts(planned, batch.rejects["message_id"].nunique())
     findings.planned = findings.planned.plus(counts)
     findings.events = findings.events.plus(events)
-    checks = check_counts(batch.rejects) + batch.broken_checks
-    found = Findings(checks, batch.unknown_fields, batch.notes)
+    found = batch.findings(check_counts(batch.rejects) + batch.broken_checks)
     findings.released = findings.released.plus(found)
     findings.first_rows.append(rows.head(show_rows))

@@ -78,8 +78,7 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
         batch = prepare(messages, settings, schema, keyring, run_id)
         ids = [message.message_id for message in messages]
         trial.events += _events(batch, ids, sample.places, settings, keys)
-        checks = check_counts(batch.rejects) + batch.broken_checks
-        found = Findings(checks, batch.unknown_fields, batch.notes)
+        found = batch.findings(check_counts(batch.rejects) + batch.broken_checks)
         trial.findings = trial.findings.plus(found)
     return trial
 
