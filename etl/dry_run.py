@@ -140,7 +140,6 @@ def dry_run(
         raise
     if consumer.left is not None:
         raise consumer.left
-    reason = stop.reason or "idle"
     summary = Summary(
         run_id="",
         counts=Counts(received=consumer.received, released=consumer.released),
@@ -148,7 +147,7 @@ def dry_run(
         events=findings.events,
         reasons=reasons(findings.released.checks),
         notes=reasons(findings.released.notes),
-        stop_reason=reason,
+        stop_reason=stop.reason or "idle",
         seconds=round(time.monotonic() - began, 3),
         work_seconds=round(consumer.workload.work.seconds, 3),
         waiting_seconds=round(consumer.workload.work.waiting_seconds, 3),

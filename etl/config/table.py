@@ -222,14 +222,8 @@ class Table(TableChecks):
     @property
     def sent_column(self) -> Column | None:
         """The column that holds when a row's event was sent, to the millisecond."""
-        return next(
-            (
-                column
-                for column in self.columns
-                if column.is_sent_time and column.type == "timestamp"
-            ),
-            None,
-        )
+        times = (column for column in self.columns if column.is_sent_time)
+        return next((column for column in times if column.type == "timestamp"), None)
 
     @property
     def masked_fields(self) -> frozenset[str]:

@@ -21,7 +21,12 @@ from etl.frames import Note
 from etl.validate import frame_schema
 from tests.unit.builders import message
 
-ROWS = [{"n": 7, "t": "RU"}, {"n": 8, "t": None}, {"n": 1, "t": "US"}, {"n": "x", "t": "US"}]
+ROWS: list[dict[str, Any]] = [
+    {"n": 7, "t": "RU"},
+    {"n": 8, "t": None},
+    {"n": 1, "t": "US"},
+    {"n": "x", "t": "US"},
+]
 
 
 def column(name: str = "c", kind: str = "text", **more: Any) -> Column:
@@ -46,8 +51,8 @@ class Outcome:
         self.valid, rejects = validate.split(raw, schema, of.columns, self.notes)
         self.ids = [message_id.removeprefix("m") for message_id in self.valid["message_id"]]
         self.rejects = [
-            f"{row.message_id.removeprefix('m')} {row.column}: {row.check}"
-            for row in rejects.itertuples()
+            f"{message_id.removeprefix('m')} {name}: {check}"
+            for message_id, name, check in rejects.to_numpy().tolist()
         ]
 
 
@@ -306,7 +311,11 @@ def with_python(module: str, function: str) -> Table:
     return table(column("n", "integer"), masked, python_checks=f"{module}:{function}")
 
 
-PLAIN = [{"n": 7, "m": "secret"}, {"n": 8, "m": None}, {"n": 8, "m": "canary"}]
+PLAIN: list[dict[str, Any]] = [
+    {"n": 7, "m": "secret"},
+    {"n": 8, "m": None},
+    {"n": 8, "m": "canary"},
+]
 
 
 def test_a_schema_of_pandera_s_checks_the_plain_values(module: str) -> None:
