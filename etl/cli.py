@@ -17,6 +17,7 @@ from etl.commands.audit import audit
 from etl.commands.config import check_config, config
 from etl.commands.demo import demo
 from etl.commands.doctor import doctor
+from etl.commands.draft import draft
 from etl.commands.forget import forget
 from etl.commands.groups import Group
 from etl.commands.init import init
@@ -116,7 +117,7 @@ def main() -> None:
 main.add_commands("Run the job", run, history, peek, send)
 main.add_commands("Look at the loaded rows", report, rows, token)
 main.add_commands("Recover, correct and erase", quarantine, unmask, audit, forget, rollback)
-main.add_commands("Set up", config, check_config, init, doctor, keys, rekey, demo)
+main.add_commands("Set up", draft, config, check_config, init, doctor, keys, rekey, demo)
 
 # Its first name was one slip away from `run`, which drains the queue.
 main.old_names["runs"] = "history"

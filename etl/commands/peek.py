@@ -51,13 +51,7 @@ def peek(config_path: Path, max_messages: int, as_json: bool) -> None:
 
     with stop_on_signals(ON_SIGNAL) as stop:
         queue, state = open_look(settings, os.environ, stop)
-        maximum = state.max_receive_count
-        limit = (
-            f"; after {maximum} receives (maxReceiveCount) SQS moves it to the dead-letter queue"
-            if maximum
-            else ""
-        )
-        lines.say(f"each message that is looked at is received once more{limit}")
+        lines.say(peek_page.warning(state))
         look = look_at(queue, state, settings, max_messages, stop)
     with lines.output_may_be_lost("what was seen"):
         if as_json:

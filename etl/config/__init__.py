@@ -27,6 +27,7 @@ from etl.config.messages import (
 )
 from etl.config.paths import Path as EventPath
 from etl.config.paths import parse as parse_path
+from etl.config.paths import written as written_path
 from etl.config.program import (
     DatabaseSettings,
     JobSettings,
@@ -37,12 +38,14 @@ from etl.config.program import (
     TokenMaker,
     UnmaskSettings,
 )
+from etl.config.section import FIELDS_OF_THE_JOB
 from etl.config.settings import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
 from etl.config.sources import load
 from etl.config.table import Table, quoted_if_needed
 from etl.config.table_checks import BatchCheck, RowCheck, TableChecks
 
 __all__ = [
+    "FIELDS_OF_THE_JOB",
     "HIDDEN",
     "MASKABLE",
     "MASKED_MESSAGE",
@@ -79,4 +82,5 @@ __all__ = [
     "parse_path",
     "place",
     "quoted_if_needed",
+    "written_path",
 ]

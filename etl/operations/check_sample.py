@@ -12,14 +12,17 @@ import pandas as pd
 
 from etl.batch import Batch, prepare
 from etl.checks.configured import check_table
-from etl.config import Settings
+from etl.config import Column, Settings, parse_path
 from etl.crypto.keyring import Keyring
+from etl.operations import draft_personal
+from etl.operations.draft_fields import texts_in
 from etl.operations.sample import Sample
 from etl.postgres.findings import Findings
 from etl.quarantine import check_counts
 from etl.validate import frame_schema
 
 MASKED = "(masked)"
+HIDDEN = "(not shown)"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Trial:
     messages: int
     events: list[Event] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
+    # What the values of a column seem to be that is not masked: its rows do not show them.
+    looks: dict[str, str] = field(default_factory=dict)
 
     @property
     def loaded(self) -> int:
@@ -80,7 +85,33 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
         trial.events += _events(batch, ids, sample.places, settings, keys)
         found = batch.findings(check_counts(batch.rejects) + batch.broken_checks)
         trial.findings = trial.findings.plus(found)
+    _hide_what_looks_personal(trial, settings)
     return trial
+
+
+def _hide_what_looks_personal(trial: Trial, settings: Settings) -> None:
+    rows = [event.row for event in trial.events if event.row is not None]
+    for column in settings.table.columns:
+        values = [row[column.name] for row in rows if row[column.name] is not None]
+        if why := _looks(column, values):
+            trial.looks[column.name] = why
+            for row in rows:
+                if row[column.name] is not None:
+                    row[column.name] = HIDDEN
+
+
+def _looks(column: Column, values: list[Any]) -> str | None:
+    """Why values that would be stored in plain seem to be personal; None if they do not."""
+    if column.hides_value or column.is_of_the_job:
+        return None
+    paths = [[step for step in parse_path(f) if type(step) is str] for f in column.fields]
+    texts = [text for value in values for text in texts_in(value)]
+    # Numbers too, which a phone number may be; but no times.
+    is_text = any(isinstance(value, (str, int, list, dict)) for value in values)
+    names = (
+        [path or [column.name] for path in paths] if is_text and column.type != "boolean" else []
+    )
+    return draft_personal.why_personal(names, texts)
 
 
 def _events(
@@ -145,6 +176,7 @@ def columns_with_counts(settings: Settings, trial: Trial) -> pd.DataFrame:
                 "type": sql_type(column).compile(dialect=dialect),
                 "masked": column.hides_value,
                 "nullable": column.nullable,
+                "looks": trial.looks.get(column.name),
                 "values": filled[column.name],
             }
             for column in settings.table.columns

@@ -127,10 +127,19 @@ def open_look(
 def peek(
     queue: Queue, state: QueueState, settings: Settings, max_messages: int, stop: Stop
 ) -> Look:
-    """Receive a few messages, give all of them back at once, and describe them.
+    """Look at a few messages as :func:`look_at` does, and describe them."""
+    look, messages = look_at(queue, state, max_messages, stop)
+    return describe(look, messages, settings)
+
+
+def look_at(
+    queue: Queue, state: QueueState, max_messages: int, stop: Stop
+) -> tuple[Look, list[Message]]:
+    """Receive a few messages, and give all of them back at once.
 
     :param state: the queue's numbers before it
     :param stop: ends the look early; what was received is given back all the same
+    :returns: what it has cost, and the messages, which are no longer held
     :raises QueueRefused: SQS does not let this login receive
     :raises QueueUnavailable: SQS does not answer for now
     """
@@ -145,7 +154,13 @@ def peek(
         look.not_released = release(queue, heartbeat, messages, AtOnce(CallQueue(1)))
         warn_of_last_receives(messages, state.max_receive_count)
     look.ended_by = stop.reason
-    return describe(look, messages, settings)
+    _count(look, messages)
+    return look, messages
+
+
+def _count(look: Look, messages: Sequence[Message]) -> None:
+    look.messages = len(messages)
+    look.receive_count = _receive_count(messages)
 
 
 def _receive(
@@ -177,10 +192,9 @@ def _receive_count(messages: Iterable[Message]) -> int | None:
 
 def describe(look: Look, messages: Sequence[Message], settings: Settings) -> Look:
     """Fill a look with the shapes of messages."""
-    look.messages = len(messages)
+    _count(look, messages)
     largest = max((message.body_bytes for message in messages), default=0)
     look.max_kib = 1 << max((largest - 1) // 1024, 0).bit_length()
-    look.receive_count = _receive_count(messages)
     for column in settings.table.columns:
         look.fields |= {name: FieldShapes() for name in column.fields}
     reader = EventReader(settings)

@@ -28,6 +28,7 @@ def show(settings: Settings, trial: Trial, limit: int, *, wide: bool) -> None:
     columns = columns_with_counts(settings, trial)
     for name in ("masked", "nullable"):
         columns[name] = ["yes" if is_so else "" for is_so in columns[name]]
+    columns = columns.drop(columns="looks")
     printed = [output.frame(columns, "columns", wide=wide)]
     good = [event for event in trial.events if event.would_load]
     if good:
@@ -48,6 +49,10 @@ def show(settings: Settings, trial: Trial, limit: int, *, wide: bool) -> None:
             dtype=object,
         )
         printed.append(output.frame(faults, "what would be quarantined", wide=wide))
+    for name, why in trial.looks.items():
+        lines.line(
+            f"column {name!r} is not masked, and looks personal: {why}; its values are not shown"
+        )
     for text in _totals(trial, max(len(good), len(bad)) > limit):
         lines.line(text)
     output.say_what_is_missing(printed)

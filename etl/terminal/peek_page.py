@@ -9,6 +9,7 @@ from typing import Any
 
 from etl.operations.peek import FieldShapes, Look
 from etl.operations.shapes import LEGEND, Shape
+from etl.sqs.queue import QueueState
 from etl.terminal import lines
 
 MAX_SHAPES = 5  # of a field; the most frequent
@@ -22,14 +23,25 @@ def show(look: Look) -> None:
         lines.line(text)
 
 
+def warning(state: QueueState) -> str:
+    """What a look costs, to be said before it."""
+    maximum = state.max_receive_count
+    limit = (
+        f"; after {maximum} receives (maxReceiveCount) SQS moves it to the dead-letter queue"
+        if maximum
+        else ""
+    )
+    return f"each message that is looked at is received once more{limit}"
+
+
 def page(look: Look) -> Iterator[str]:
     """The lines of a look."""
     if not look.messages:
-        yield _nothing(look)
+        yield nothing(look)
         return
     bodies = "; ".join(f"{what}: {count}" for what, count in look.bodies.most_common())
     yield f"messages: {look.messages}, of {look.max_kib:,} KiB at most; {bodies}"
-    yield _cost(look)
+    yield cost(look)
     if look.body_shapes:
         yield from ("", "bodies without fields")
         yield from _shapes(look.body_shapes)
@@ -42,7 +54,8 @@ def page(look: Look) -> Iterator[str]:
         yield from textwrap.wrap(LEGEND, WIDTH)
 
 
-def _nothing(look: Look) -> str:
+def nothing(look: Look) -> str:
+    """Why a look has no message."""
     if look.ended_by:
         return f"{look.ended_by} ended the look before a message came"
     state = look.state
@@ -54,7 +67,8 @@ def _nothing(look: Look) -> str:
     return "the queue is empty"
 
 
-def _cost(look: Look) -> str:
+def cost(look: Look) -> str:
+    """What became of the messages, and of their receives."""
     given_back = look.messages - look.not_released
     if look.receive_count is None:
         return f"given back: {given_back}"

@@ -70,6 +70,7 @@ WITHOUT = {
     "check-config": "its own key, thrown away; no database",
     "config show": "no key",
     "demo": "runs other commands",
+    "draft": "no key, and no database",
     "doctor": "says that a key is another one in a line: see test_doctor.py",
     "history": "no key",
     "init": "no key",

@@ -112,6 +112,7 @@ def calls(job: Job, keyring: Keyring, folder: Path) -> dict[str, tuple[str, ...]
         "run --dry-run": ("--max-messages", "1"),
         "peek": (),
         "peek --json": (),
+        "draft --all-names": ("--output", str(folder / f"draft{NAME}")),
         "run": ("--idle-seconds", "1"),
         "history": (),
         "history 00000000-0000": (),

@@ -173,7 +173,7 @@ def test_events_that_would_not_load_end_with_1(as_json: bool) -> None:
     assert (found["would_load"], found["would_quarantine"]) == (1, 3)
     assert found["columns"][5] == {
         "column": "app_version", "from": "app_version", "type": "INTEGER",
-        "masked": False, "nullable": False, "values": 1,
+        "masked": False, "nullable": False, "looks": None, "values": 1,
     }  # fmt: skip
 
 
@@ -232,3 +232,49 @@ def test_few_events_are_shown_unless_asked() -> None:
     assert "line 12" not in (done := check(sample=lines)).stdout
     assert "some are not shown; --limit shows more, --json all" in done.stdout
     assert "line 12" in check("--limit", "12", sample=lines).stdout
+
+
+def test_what_looks_personal_and_is_not_masked_is_named_and_not_shown() -> None:
+    """Whoever forgot to mask a column would otherwise see its values first on a screen."""
+    columns = [
+        {"name": "a", "field": "customer.email", "type": "text"},
+        {"name": "b", "field": "b", "type": "text"},
+        {"name": "c", "field": "phone", "type": "bigint"},
+        {"name": "d", "field": "phone_verified", "type": "boolean"},
+    ]
+    body = {
+        "customer": {"email": "canary"}, "b": "from 203.0.113.77", "phone": 8675309867,
+        "phone_verified": True,
+    }  # fmt: skip
+    for arguments in ([], ["--json"]):
+        done = check(*arguments, sample=json.dumps(body), ETL_TABLE__COLUMNS=json.dumps(columns))
+        assert done.exit_code == 0, done.output
+        for value in ("canary", "203.0.113.77", "8675309867"):
+            assert value not in done.output
+        if not arguments:
+            assert "column 'a' is not masked, and looks personal: an e-mail address" in done.stdout
+            assert "column 'b' is not masked, and looks personal: a network addr" in done.stdout
+    assert json.loads(done.stdout)["outcomes"][0]["row"] == {
+        "a": "(not shown)", "b": "(not shown)", "c": "(not shown)", "d": True
+    }  # fmt: skip
+
+
+def test_what_is_changed_is_counted() -> None:
+    """As in the notes of a run."""
+    columns = [{"name": "a", "field": "a", "type": "text", "clean": ["strip"]}]
+    given = {"ETL_TABLE__COLUMNS": json.dumps(columns)}
+    done = check(sample='{"a": " x "}', **given)
+    assert done.exit_code == 0, done.output
+    assert "     1  a: " in done.stdout
+    found = json.loads(check("--json", sample='{"a": " x "}', **given).stdout)
+    assert list(found["notes"].values()) == [1]
+    assert found["outcomes"][0]["row"] == {"a": "x"}
+
+
+def test_each_event_of_a_split_message_is_one() -> None:
+    """In the order of the message, with its place."""
+    body = json.dumps([EVENT, {}, EVENT])
+    done = check("--format", "body", "--json", sample=body, ETL_EVENT__SPLIT="array")
+    found = json.loads(done.stdout)
+    assert [bool(outcome["failed"]) for outcome in found["outcomes"]] == [False, True, False]
+    assert (found["messages"], found["events"], found["would_load"]) == (1, 3, 2)
