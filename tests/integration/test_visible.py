@@ -39,7 +39,8 @@ HOSTILE = (
     "\xad\U000e0041\ue000\u3164\ufe0f[bold red]:x:[/]z"
 )
 WHY = ("--reason", f"ticket {HOSTILE}")
-NAME = "t\u202e\x1b[1mx"
+# ESC c resets a terminal. Without a bracket, which a path of an event has another meaning for.
+NAME = "t\u202e\x1bcx"
 
 
 def acting(text: str) -> set[str]:
@@ -197,7 +198,7 @@ def test_no_command_prints_what_a_terminal_obeys(
 ) -> None:
     """Whatever is in the messages, in the names of the table and its columns, and in arguments."""
     failing = {"unmask --column": 2, "quarantine show 9": 2, "send": 2, "report notebook": 2}
-    failing |= {"check-config": 1, "check-config --json": 1}
+    failing |= {"check-config": 1, "check-config --json": 1, "rollback": 2}
     shown = 0
     for call, arguments in calls(hostile, keyring, tmp_path).items():
         printed = run(hostile, [*call.split(), *arguments], json.dumps(HOSTILE).encode())
