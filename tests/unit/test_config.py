@@ -151,7 +151,7 @@ def test_the_command_line_overrides_the_environment() -> None:
         (table("{name: a, attribute: SentTimestamp, type: text}"), {}, ["'date' or 'timestamp'"]),
         (table() + "run: {workers: 20}", {}, ["run.workers", "batch.rows", "400,000", "120,000"]),
         (table() + "report: {entity: b}", {}, ["report.entity is 'b'", "not a column"]),
-        (table() + "report: {time: a}", {}, ["report.time is 'a'", "'date' or 'timestamp'"]),
+        (table() + "report: {time: a}", {}, ["report.time is 'a'", "'timestamp' or 'datetime'"]),
         ("table: {columns: [" + COLUMN + "], indexes: [[a, a]]}", {}, ["table.indexes", "twice"]),
         ("- a\n- b", {}, ["must hold sections"]),
         ("table: {columns: [", {}, ["not YAML at line"]),
