@@ -171,7 +171,7 @@ class Run:
         connection: sa.Connection,
         counts: Counts,
         findings: Findings,
-        events: EventCounts,
+        events: EventCounts | None = None,
     ) -> None:
         """Add a batch's counts and findings, in the batch's transaction."""
         connection.execute(queries()["add_to_run"], {"run_id": self.run_id, **asdict(counts)})
