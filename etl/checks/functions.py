@@ -80,10 +80,11 @@ def check_fit(schema: Any, empty: pd.DataFrame) -> None:
 def failures(schema: Any, frame: pd.DataFrame) -> Iterator[tuple[int, str, str, bool]]:
     """Yield the row, the column or ``table``, the check, and whether it only warns.
 
-    :param frame: the table's columns with an index from 0, converted, not masked
+    :param frame: the table's columns with an index from 0, converted, not masked; what
+        a check does to it stays there, since pandas copies on write
     :raises CheckRaised: a check raised an exception, or did not say which rows fail it
     """
-    for error in _errors(schema, frame.copy()):
+    for error in _errors(schema, frame):
         only_warns = getattr(error.check, "etl_only_warns", False)
         for row in _rows(error, len(frame)):
             yield row, _column(error), _check(error), only_warns

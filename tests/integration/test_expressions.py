@@ -24,7 +24,7 @@ TYPES = {
     "s": ("date", "date"),
     "e": ("date", "date"),
 }
-COLUMNS = [Column(name=n, field=n, type=kind, nullable=True) for n, (kind, _) in TYPES.items()]  # type: ignore[arg-type]
+COLUMNS = [Column(name=n, field=n, type=kind, nullable=True) for n, (kind, _) in TYPES.items()]
 DAYS = [dt.date(2026, 1, day) for day in (1, 2, 9)]
 ROWS: list[tuple[Any, ...]] = [
     (1, 2, 0.1, Decimal("0.1"), "RU", True, DAYS[0], DAYS[1]),

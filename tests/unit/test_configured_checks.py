@@ -31,7 +31,7 @@ ROWS: list[dict[str, Any]] = [
 
 def column(name: str = "c", kind: str = "text", **more: Any) -> Column:
     """A column that reads the field of its name."""
-    return Column(name=name, field=name, type=kind, **more)  # type: ignore[arg-type]
+    return Column(name=name, field=name, type=kind, **more)
 
 
 def table(*columns: Column, **checks: Any) -> Table:
@@ -127,12 +127,14 @@ def test_an_expression_of_exponential_time_elsewhere_takes_linear_time() -> None
 def test_of_equal_values_the_first_is_loaded() -> None:
     """It is the first of those that pass the other checks; nulls are not equal."""
     of = table(column("n", "integer", unique=True, min="2"), column("t", nullable=True))
-    rows = [{"n": n, "t": None} for n in (1, 1, 2, 2, 2)]
+    rows: list[dict[str, Any]] = [{"n": n, "t": None} for n in (1, 1, 2, 2, 2)]
     found = Outcome(of, *rows)
     assert found.ids == ["2"]
     assert found.rejects == ["0 n: min", "1 n: min", "3 n: unique", "4 n: unique"]
-    nulls = Outcome(table(column("t", nullable=True, unique=True)), *[{"t": None}] * 2)
-    assert nulls.rejects == []
+    texts: list[dict[str, Any]] = [{"t": t} for t in (None, None, "x", "x")]
+    assert Outcome(table(column("t", nullable=True, unique=True)), *texts).rejects == [
+        "3 t: unique"
+    ]
 
 
 def test_two_notations_of_a_value_are_equal() -> None:
@@ -164,7 +166,7 @@ def test_a_condition_may_ask_whether_a_masked_value_is_null() -> None:
     """And nothing else."""
     masked = (column("m", mask=True, nullable=True), column("n", "integer"))
     of = table(*masked, checks=[{"name": "c", "expression": "m is not null or n > 1"}])
-    rows = [{"m": None, "n": 1}, {"m": "x", "n": 1}, {"m": None, "n": 2}]
+    rows: list[dict[str, Any]] = [{"m": None, "n": 1}, {"m": "x", "n": 1}, {"m": None, "n": 2}]
     assert Outcome(of, *rows).rejects == ["0 table: c"]
     with pytest.raises(SettingsError, match="at character 1: column 'm' is masked"):
         check_table(table(*masked, checks=[{"name": "c", "expression": "m == 'x'"}]))
@@ -332,7 +334,7 @@ def test_what_pandera_itself_checks_rejects_too(module: str) -> None:
 
 
 def test_a_check_in_python_cannot_change_the_rows(module: str) -> None:
-    """It gets a copy."""
+    """It gets a frame of its own."""
     assert Outcome(with_python(module, "changes"), *PLAIN).valid["n"].tolist() == [7, 8, 8]
 
 

@@ -18,7 +18,7 @@ TYPES = {
     "from": "integer",
 }  # fmt: skip
 COLUMNS = [
-    *(Column(name=n, field=n, type=kind, nullable=True) for n, kind in TYPES.items()),  # type: ignore[arg-type]
+    *(Column(name=n, field=n, type=kind, nullable=True) for n, kind in TYPES.items()),
     Column(name="m", field="m", type="text", mask=True, nullable=True),
 ]
 ROW: dict[str, Any] = {
@@ -26,7 +26,8 @@ ROW: dict[str, Any] = {
     "end": DAY + dt.timedelta(days=30), "v": 2_010_000, "ip": "2001:db8::1", "from": 1, "m": "x",
     "ts": dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "j": "{}",
 }  # fmt: skip
-MET, NOT_MET = [], [0]
+MET: list[int] = []
+NOT_MET = [0]
 
 
 def failed(text: str, **changes: Any) -> list[int]:
@@ -80,6 +81,8 @@ def test_null_makes_a_condition_unknown_and_unknown_passes(text: str, outcome: l
         ("not (b / a > 0)", NOT_MET),
         ("a != 0 and b / a > 0", NOT_MET),
         ("a == 0 or b / a > 0", MET),
+        ("a == 0 and b / a > 0", NOT_MET),
+        ("not (a != 0 or b / a > 0)", NOT_MET),
         ("b / a > 0 or a == 0", NOT_MET),
         ("x / a > 0", NOT_MET),
         ("d / a > 0", NOT_MET),
