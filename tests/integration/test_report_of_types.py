@@ -70,6 +70,7 @@ def test_a_report_shows_values_of_every_type(
     create_tables(engine, job.table)
     fill(engine, job, keyring, bodies)
     source = Source(engine, job).between(until="2024-02-29")
+    assert source.bounds["until"].tzinfo is None
     with source.snapshot() as snapshot:
         counts_here = True
         try:
