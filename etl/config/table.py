@@ -30,7 +30,7 @@ def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
     """Check that no field is masked in one column and stored as it came in another."""
     masked = {field: column.name for column in columns if column.mask for field in column.fields}
     tokens = {field: c.name for c in columns if c.has_tokens for field in c.fields}
-    attributes = {c.message_attribute: c.name for c in columns if c.mask and c.message_attribute}
+    attributes = {c.source: c.name for c in columns if c.mask and not c.fields}
     for column in columns:
         # Commands take either name of a column with tokens.
         reader = tokens.get(column.name)
@@ -39,10 +39,11 @@ def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
                 f"masked column {shown_name(column.name)} has the name of a field of "
                 f"{shown_name(reader)}"
             )
-        if column.message_attribute in attributes and not column.hides_value:
+        if column.source in attributes and not column.hides_value:
+            name = column.message_attribute or column.attribute or ""
             raise ValueError(
-                f"message attribute {shown_name(column.message_attribute or '')} is masked in "
-                f"column {shown_name(attributes[column.message_attribute])}, and column "
+                f"{'message ' if column.message_attribute else ''}attribute {shown_name(name)} is "
+                f"masked in column {shown_name(attributes[column.source])}, and column "
                 f"{shown_name(column.name)} would store it as it came"
             )
     check_columns(
@@ -229,6 +230,11 @@ class Table(TableChecks):
     def masked_fields(self) -> frozenset[str]:
         """The fields of the event that are masked, and never stored as they come."""
         return frozenset(field for column in self.columns if column.mask for field in column.fields)
+
+    @property
+    def plain_attributes(self) -> dict[str, str]:
+        """The attributes that are stored as they come, each with the column that reads it."""
+        return {c.source: c.name for c in self.columns if not c.fields and not c.hides_value}
 
     @property
     def plain_fields(self) -> dict[str, str]:

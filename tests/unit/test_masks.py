@@ -260,6 +260,8 @@ LISTED = {"name": "a", "field": "items[0].sku", "mask": True}
         ([LISTED, {**PLAIN, "field": "items[1].sku"}], []),
         ([{**attribute, "field": None, "message_attribute": "m"} for attribute in (HMAC, PLAIN)],
          []),
+        ([{**attribute, "field": None, "attribute": "SenderId"} for attribute in (HMAC, PLAIN)],
+         []),
         ([PLAIN], ["x"]),
         ([HMAC], ["x"]),
         ([{**PLAIN, "field": "x.y"}], ["x"]),
