@@ -72,12 +72,11 @@ class Search:
 
     @property
     def parts(self) -> list[Column]:
-        """The columns that show a part of the same value (``mask: partial``)."""
-        fields = {*self.column.fields}
+        """The other columns that are made of the same value: its tokens, parts and networks."""
         return [
             column
             for column in self.settings.table.columns
-            if column.mask == "partial" and not fields.isdisjoint(column.fields)
+            if column.source == self.column.source and column.name != self.column.name
         ]
 
     @property

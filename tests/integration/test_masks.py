@@ -106,6 +106,36 @@ def test_a_number_and_a_one_way_value_are_found_and_forgotten(masks: QuarantineD
         find_value(search(masks, "4111-1111", "card"))
 
 
+def test_a_value_is_forgotten_in_every_column_that_is_made_of_it(
+    engine: sa.Engine, environment: dict[str, str], settings: Callable[..., Settings], job: Job
+) -> None:
+    """With --null, no other token, network or part of it stays; also of a message attribute."""
+    ip: dict[str, Any] = {"type": "ip", **NULLABLE}
+    columns = [
+        COLUMNS[0],
+        {"name": "a", "field": "ip", "mask": True, **ip},
+        {"name": "b", "field": "ip", "mask": True, "context": "other", **ip},
+        {"name": "c", "field": "ip", "mask": "hmac", **ip},
+        {"name": "d", "field": "ip", "network": 24, **ip},
+        {"name": "e", "message_attribute": "p", "type": "text", "mask": True, **NULLABLE},
+        {"name": "f", "message_attribute": "p", "type": "text", "mask": "partial", "keep_last": 4}
+        | NULLABLE,
+    ]
+    environment["ETL_TABLE__COLUMNS"] = yaml.safe_dump(columns)
+    database = QuarantineDatabase(engine, KEYRING, settings())
+    phone = {"p": {"DataType": "String", "StringValue": "+49 170 1234567"}}
+    body_ = json.dumps({"user_id": "u", "ip": "192.0.2.7"})
+    job.client.send_message(QueueUrl=job.queue_url, MessageBody=body_, MessageAttributes=phone)
+    assert job.run()["loaded"] == 1
+    stored = database.rows("select host(d), f from user_logins")
+    assert stored == [("192.0.2.0", "****4567")]
+    assert forget_value(search(database, "192.0.2.7", "a"), "null", "4711").rows == 1
+    left = database.rows("select a, b, c, d, e is null, f from user_logins")
+    assert left == [(None, None, None, None, False, "****4567")]
+    assert forget_value(search(database, "+49 170 1234567", "e"), "null", "4711").rows == 1
+    assert database.rows("select e, f from user_logins") == [(None, None)]
+
+
 def test_a_rekey_leaves_one_way_tokens_under_their_key(masks: QuarantineDatabase, job: Job) -> None:
     """The outcome names the column, the list of keys says that the key must stay."""
     one_way = masks.rows("select email from user_logins order by user_id")
