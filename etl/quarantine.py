@@ -54,7 +54,7 @@ def store(
     by_id = by_message(rejects)
     rejected = [messages[message_id] for message_id in by_id]
     masked = sorted(settings.masked_fields)
-    masked_in_events = sorted(settings.table.masked_fields)
+    masked_in_events = sorted(settings.masked_in_events)
     bodies = seal([m.to_seal for m in rejected], [m.message_id for m in rejected], keyring)
     connection.execute(
         queries()["store_reject"],

@@ -18,6 +18,7 @@ SPLITS = ("none", "array", "lines")
 # In the place of a position: every item of a list.
 EACH = -1
 _AT = "at:"
+_OF_MESSAGE = "of message:"
 
 
 class PathLayer(Section):
@@ -131,6 +132,16 @@ _PLACES: dict[str, EventPath] = {
 def mark(place: EventPath) -> str:
     """How an entry of the quarantine names the place of the event among its masked fields."""
     return _AT + json.dumps(place, ensure_ascii=False)
+
+
+def mark_attribute(source: str) -> str:
+    """How an entry of the quarantine names an attribute among its masked fields."""
+    return _OF_MESSAGE + source
+
+
+def is_attribute(masked: str) -> bool:
+    """Whether what an entry names among its masked fields is an attribute."""
+    return masked.startswith(_OF_MESSAGE)
 
 
 def marked(masked_fields: Iterable[str]) -> dict[str, EventPath]:

@@ -8,7 +8,7 @@ import json
 from pydantic import model_validator
 
 from etl.config.column_type import TIMES
-from etl.config.envelopes import mark, places
+from etl.config.envelopes import mark, mark_attribute, places
 from etl.config.hidden import Place, check_columns, within
 from etl.config.messages import (
     BatchSettings,
@@ -154,14 +154,24 @@ class Settings(Section):
         A `Message` is listed once more with the envelope before it. Of ``sns``, that is the whole
         text of the event; of ``none``, it is a field, which may hold an event as ``sns`` reads it.
         """
-        fields = self.table.masked_fields | frozenset(self.event.drop)
-        if not fields:
+        fields = self.masked_in_events
+        if not fields or (not self.queue.layers and not self.splits):
             return fields
-        if not self.queue.layers and not self.splits:
-            return fields | {MASKED_MESSAGE} if "Message" in fields else fields
+        fields -= {MASKED_MESSAGE}
         if self.queue.layers == ("sns",) and not self.splits:
             return fields | {MASKED_NOTIFICATION}
         return fields.union(map(mark, self.places))
+
+    @property
+    def masked_in_events(self) -> frozenset[str]:
+        """The fields that are masked or dropped of an event with nothing around it.
+
+        Masked attributes of its message are among them, each with a mark.
+        """
+        fields = self.table.masked_fields | frozenset(self.event.drop)
+        fields |= {MASKED_MESSAGE} if "Message" in fields else set()
+        columns = self.table.columns
+        return fields.union(mark_attribute(c.source) for c in columns if c.mask and not c.fields)
 
     @property
     def places(self) -> list[EventPath]:

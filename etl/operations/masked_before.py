@@ -16,7 +16,9 @@ from etl.config import (
     MASKED_NOTIFICATION,
     EventPath,
     Settings,
+    is_attribute,
     is_within,
+    mark_attribute,
     marked,
     overlap,
     place,
@@ -40,6 +42,9 @@ def check_masking(
         if {*entry.places} <= {*settings.places}:
             entry = entry.without(hidden)
         before[entry] += entries
+    for source, column in settings.table.plain_attributes.items():
+        if entries := sum(n for fields, n in masked.items() if mark_attribute(source) in fields):
+            raise _would_store(f"the {source!r}", entries, column)
     for field, column in settings.table.plain_fields.items():
         wholes = 0
         parts = Counter[str]()
@@ -50,17 +55,21 @@ def check_masking(
             elif name is not None:
                 parts[name] += entries
         if wholes:
-            raise UsageError(
-                f"the field {field!r} of {wholes:,} entries was masked or dropped when they were "
-                f"quarantined, and column {column!r} would store it as it came; set 'mask: true' "
-                "for this column, or select other entries"
-            )
+            raise _would_store(f"the field {field!r}", wholes, column)
         for name, entries in parts.most_common(1):
             raise UsageError(
                 f"the field {name!r} of {entries:,} entries was masked when they were quarantined, "
                 f"and column {column!r} would store a part of it as it came; set 'queue.envelope' "
                 "as it was then, or 'mask: true' for this column, or select other entries"
             )
+
+
+def _would_store(what: str, entries: int, column: str) -> UsageError:
+    return UsageError(
+        f"{what} of {entries:,} entries was masked or dropped when they were quarantined, and "
+        f"column {column!r} would store it as it came; set 'mask: true' for this column, or select "
+        "other entries"
+    )
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,11 @@ class _Masked:
             # Whatever is around them, two events may have the same fields.
             # An earlier version knew names only, also of one with a dot.
             pairs: list[tuple[EventPath, EventPath]] = [(steps, field), ((masked,), field)]
-            pairs += [(then + steps, now + field) for then in self.places for now in places]
+            pairs += [
+                (_without_positions(then) + steps, _without_positions(now) + field)
+                for then in self.places
+                for now in places
+            ]
             met = [
                 (masked_at, read_at) for masked_at, read_at in pairs if overlap(masked_at, read_at)
             ]
@@ -103,6 +116,7 @@ class _Masked:
 def _masked(fields: Collection[str], ever_masked: Collection[str]) -> _Masked:
     marks = marked(fields)
     names = {*fields} - {*marks, MASKED_NOTIFICATION, MASKED_MESSAGE}
+    names -= {*filter(is_attribute, names)}
     places = [*marks.values()]
     if MASKED_NOTIFICATION in fields:
         places.append(("Message",))
@@ -119,6 +133,11 @@ def _path(field: str) -> tuple[str, ...]:
         return place(field)  # what was hidden in an item of a list was hidden in all
     except ValueError:
         return (field,)  # of an earlier version, in which every text was a name
+
+
+def _without_positions(steps: EventPath) -> EventPath:
+    """As the place of a field is written: an item of a list is not told from the others."""
+    return tuple(step for step in steps if isinstance(step, str))
 
 
 def _is_field_message(fields: Collection[str], ever_masked: Collection[str]) -> bool:

@@ -245,6 +245,32 @@ def test_the_entry_of_an_event_is_replayed_alone(logins: OneJob) -> None:
     assert entries(logins) == [(f"{message_id}#2", "replayed")]
 
 
+def test_the_entry_of_an_event_keeps_what_was_dropped_and_masked_attributes(
+    logins: OneJob,
+) -> None:
+    """A replay under another configuration stores neither as it came."""
+    logins.client.send_message(
+        QueueUrl=logins.queue_url,
+        MessageBody=json.dumps([event("x", ssn="078-05-1120")]),
+        MessageAttributes={"phone": {"DataType": "String", "StringValue": "+49 170 1234567"}},
+    )
+    optional = {"type": "text", "nullable": True, "required": False}
+    attribute = {"name": "p", "message_attribute": "phone", **optional}
+    tables = [[*COLUMNS, {**attribute, "name": "q", "mask": True}], [*COLUMNS, attribute]]
+    tables.append([*COLUMNS, {"name": "ssn", "field": "ssn", **optional}])
+    event_ = {"split": "array", "drop": ["ssn"]}
+    logins.run(event=event_, table={"columns": tables[0]})
+    with logins.engine.begin() as connection:
+        connection.exec_driver_sql("alter table user_logins add p text, add ssn text")
+    for columns, words in zip(tables[1:], ["message attribute phone", "ssn"], strict=True):
+        logins.changed({"event": {"split": "array"}, "table": {"columns": columns}})
+        refused = logins.command("quarantine", "replay", "--all")
+        assert refused.code == 2, refused.out
+        assert f"{words!r} of 1 entries was masked or dropped" in refused.err
+    logins.changed({"event": event_, "table": {"columns": tables[0]}})
+    assert replayed(logins)["quarantined"] == 1
+
+
 def test_a_message_that_can_be_split_now_is_replayed_event_by_event(logins: OneJob) -> None:
     """Its good events are loaded, and the others get entries of their own."""
     message_id = sent(logins, json.dumps([event(1), event("x")]))
