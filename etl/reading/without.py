@@ -16,14 +16,19 @@ def without(places: Places) -> Callable[[Any], Any]:
     """Make the function that returns a decoded value without what is at the places.
 
     A place is the names on the way to it; lists on the way are gone through, each item of them. A
-    text where an object is expected may hold anything, so it is taken out too, and a value that is
-    such a text becomes null. The given value is not changed; what needs no change is shared with
-    it.
+    text or a number where an object is expected may be what is hidden, so it is taken out too, and
+    a value that is one becomes null. The given value is not changed; what needs no change is
+    shared with it.
     """
     tree: _Tree = {}
     for place in places:
         _add(tree, place)
-    return lambda value: None if isinstance(value, str) else _without(value, tree)
+    return lambda value: None if _may_hold_it(value) else _without(value, tree)
+
+
+def _may_hold_it(value: Any) -> bool:
+    """Whether a value stands where an object is expected, and is a text or a number."""
+    return not isinstance(value, (dict, list)) and value is not None
 
 
 def _add(tree: _Tree, place: Sequence[str]) -> None:
@@ -39,7 +44,7 @@ def _add(tree: _Tree, place: Sequence[str]) -> None:
 
 def _without(value: Any, tree: _Tree) -> Any:
     if isinstance(value, list):
-        return [_without(item, tree) for item in value if not isinstance(item, str)]
+        return [_without(item, tree) for item in value if not _may_hold_it(item)]
     if not isinstance(value, dict) or tree.keys().isdisjoint(value):
         return value
     kept = {}
@@ -47,7 +52,7 @@ def _without(value: Any, tree: _Tree) -> Any:
         below = tree.get(name)
         if below is None:
             kept[name] = member
-        elif below and not isinstance(member, str):
+        elif below and not _may_hold_it(member):
             kept[name] = _without(member, below)
     return kept
 
