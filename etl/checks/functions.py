@@ -99,7 +99,8 @@ def _errors(schema: Any, frame: pd.DataFrame) -> list[Any]:
             schema.validate(frame, lazy=True)
         except pa.errors.SchemaErrors as errors:
             return list(errors.schema_errors)
-        except Exception as error:  # noqa: BLE001  (code of somebody else)
+        # Python prints what a program exits with.
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (code of somebody else)
             raise CheckRaised(
                 f"table.python_checks: the schema raised {_type(error)}; this batch was released"
             ) from None

@@ -277,6 +277,9 @@ def leaks():
         raise ValueError(f"{series.tolist()}")
     return pa.DataFrameSchema({"m": pa.Column(checks=[pa.Check(check, name="boom")])})
 
+def exits():
+    return pa.DataFrameSchema({"m": pa.Column(checks=[pa.Check(lambda s: exit(s.tolist()))])})
+
 def of_all():
     return pa.DataFrameSchema({"n": pa.Column(checks=[pa.Check(lambda s: False, name="no")])})
 
@@ -344,6 +347,7 @@ def test_a_check_in_python_cannot_change_the_rows(module: str) -> None:
         ("leaks", "the check 'boom' of 'm' raised ValueError; this batch was released"),
         ("of_all", "the check 'no' of 'n' does not say which rows fail it"),
         ("parses", "the schema raised KeyError"),
+        ("exits", "the schema raised SystemExit"),
     ],
 )
 def test_a_check_that_raises_stops_the_run_and_shows_no_value(
