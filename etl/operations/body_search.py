@@ -51,6 +51,8 @@ class BodySearch:
 
     def __init__(self, column: Column, spellings: Iterable[str]) -> None:
         self._cleaned = CleanedSearch(column.clean, spellings := list(spellings))
+        self._is_uuid = column.type == "uuid"
+        self._is_number = column.type in ("smallint", "integer", "bigint", "decimal")
         self._texts = {self._fold(spelling).strip() for spelling in spellings} - {""}
         self._addresses = (
             {address_of(text) for text in self._texts} - {None} if column.type == "ip" else set()
@@ -81,13 +83,15 @@ class BodySearch:
         plain = self._fold(text)
         return (
             plain.strip() in self._texts
+            or (self._is_number and _decimal(plain.strip()) in self._numbers)
             or self._cleaned.finds(plain)
             or self._word.search(plain) is not None
             or self._has_address(plain)
         )
 
     def _fold(self, text: str) -> str:
-        return self._cleaned.folded(folded(text))
+        text = self._cleaned.folded(folded(text))
+        return text.lower() if self._is_uuid else text
 
     def _has_address(self, text: str) -> bool:
         return bool(self._addresses) and not self._addresses.isdisjoint(addresses_in(text))

@@ -156,6 +156,28 @@ def test_a_number_is_found_among_the_usual_wrappings() -> None:
     assert BodySearch(column(type="integer", mask=True), ["5"]).finds('{"x": 5}')
 
 
+UUID = "424cdd21-063a-43a7-b91b-7ca1a833afae"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "written", "expected"),
+    [
+        ("bigint", "4111111111111234", "4111111111111234.0", True),
+        ("bigint", "4111111111111234", "4.111111111111234e15", True),
+        ("bigint", "4111111111111234", "4111111111111234.5", False),
+        ("decimal", "-1.5", "-1.50", True),
+        ("uuid", UUID, UUID.title(), True),
+        ("text", "4711", "4711.0", False),
+    ],
+)  # fmt: skip
+def test_a_value_in_a_text_is_found_in_each_form_that_is_loaded_as_it(
+    kind: str, value: str, written: str, expected: bool
+) -> None:
+    """`accept: [text]` takes a number as text, and a UUID is the same in any letters."""
+    body = json.dumps({"x": written, "y": "bad"})
+    assert BodySearch(column(type=kind, mask=True), [value]).finds(body) == expected
+
+
 def test_a_uuid_is_looked_for_in_both_cases() -> None:
     """A body has it as it was sent."""
     wanted = settings({"name": "a", "field": "x", "type": "uuid", "mask": True})
