@@ -69,7 +69,7 @@ class QuarantineDatabase:
         assert summary.counts.adds_up
         row = self.rows(
             "select command, received, loaded, already_handled, quarantined, released, "
-            "stop_reason from etl.runs where finished_at is not null "
+            "updated, skipped, stop_reason from etl.runs where finished_at is not null "
             f"and run_id = '{summary.run_id}'"
         )
         assert row == [("replay", *vars(summary.counts).values(), "replayed")]
