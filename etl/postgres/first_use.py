@@ -23,7 +23,7 @@ from etl.errors import (
     LoginRefused,
     SettingsError,
 )
-from etl.postgres import contexts, evidence, key_checks
+from etl.postgres import contexts, evidence, key_checks, once_masked
 from etl.postgres.contexts import FirstLoad
 from etl.postgres.engine import transaction
 from etl.postgres.evidence import Evidence
@@ -161,6 +161,7 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
 def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
     key_checks.check(keyring, memory.keys)
     contexts.check(settings.table, memory.columns)
+    once_masked.check_plain(settings, memory.columns)
     contexts.check_one_way_key(settings.table, memory.columns, keyring)
     _check_evidence(memory, settings, keyring)
 

@@ -184,6 +184,34 @@ def test_another_kind_of_mask_is_refused_before_anything(
         first_use.check(masks.engine, changed, KEYRING)
 
 
+@pytest.mark.parametrize(
+    ("without", "changes", "drop"),
+    [
+        ("card", {"name": "plain", "field": "card", "type": "text"}, []),
+        ("card", {}, []),  # from the column with the whole event
+        ("email", {"name": "plain", "field": "c", "type": "json"}, []),
+        ("card", {}, ["card"]),
+        ("card", {"name": "whole", "field": "user_id"}, []),
+    ],
+)
+def test_what_was_masked_is_not_stored_as_it_comes_once_its_column_is_gone(
+    masks: QuarantineDatabase, without: str, changes: dict[str, Any], drop: list[str]
+) -> None:
+    """A line that is lost, or has another name, does not let the value through."""
+    field = next(column["field"] for column in COLUMNS if column["name"] == without)
+    kept = [column for column in COLUMNS if column["field"] != field]
+    kept[-1] = {**kept[-1], **changes}
+    table = {**masks.settings.table.model_dump(by_alias=True), "columns": kept}
+    event = {"drop": ["secret", "c.phones", *drop]}
+    wanted = masks.settings.model_dump(by_alias=True) | {"table": table, "event": event}
+    changed = Settings.model_validate(wanted)
+    if drop or changes.get("field") == "user_id":
+        first_use.check(masks.engine, changed, KEYRING)
+        return
+    with pytest.raises(SettingsError, match=f"'{field}' was masked in column"):
+        first_use.check(masks.engine, changed, KEYRING)
+
+
 def test_a_column_of_recoverable_tokens_does_not_become_one_way_unnoticed(
     masks: QuarantineDatabase,
 ) -> None:
