@@ -131,6 +131,7 @@ def next_step(result: Summary) -> str | None:
         return f"look at what was refused: etl quarantine list --samples; {page}"
     if result.exit_code or result.problem:
         return f"correct the problem and start again, nothing is lost; {page}".removesuffix("; ")
-    if result.counts.quarantined:
+    # A message counts as loaded if one of its events is. Of a dry run, nothing is in quarantine.
+    if result.would is None and (result.counts.quarantined or result.events.quarantined):
         return "look at the rejects: etl quarantine list"
     return None

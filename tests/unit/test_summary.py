@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from etl.postgres.event_counts import EventCounts
 from etl.runs import Counts, Summary
 from etl.sqs.queue import QueueState
 from etl.terminal.summary import next_step, print_summary, speed
@@ -80,6 +81,7 @@ def test_the_rate_is_that_of_the_work(changes: dict[str, object], expected: str)
     ("changes", "expected"),
     [
         ({"counts": Counts()}, None),
+        ({"counts": Counts(), "events": EventCounts(loaded=1, quarantined=1)}, "quarantine list"),
         (
             {"exit_code": 1, "problem": "x"},
             "start again, nothing is lost; see: etl history 1a2b3c4d",
