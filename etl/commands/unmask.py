@@ -179,7 +179,8 @@ def _table(plain: pd.DataFrame, *, as_json: bool, exact: bool) -> Iterator[str]:
             yield to_json({str(name): value for name, value in row.items()})
         return
     rows: list[list[Any]] = [list(plain.columns), *map(list, plain.itertuples(index=False))]
-    for line in rows:
+    for values_of_row in rows:
+        line = [to_json(cell) if isinstance(cell, list) else cell for cell in values_of_row]
         cells = line if exact else [None if cell is None else visible(str(cell)) for cell in line]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)

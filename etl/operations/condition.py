@@ -12,7 +12,7 @@ import re
 import pandas as pd
 import sqlalchemy as sa
 
-from etl.config import Table, UnmaskSettings
+from etl.config import Column, Table, UnmaskSettings
 from etl.errors import UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import quote_name
@@ -50,10 +50,11 @@ def rows_where(
     """
     check_condition(condition)
     names = [column.name for column in table.columns]
+    shown = [_as_shown(column) for column in table.columns]
     # The driver gets the statement verbatim: neither : nor % is special in it. The newline after
     # the condition would end a comment.
     statement = (
-        f"select {', '.join(quote_name(name, for_driver=True) for name in names)} "  # noqa: S608
+        f"select {', '.join(shown)} "  # noqa: S608
         f"from {quote_name(table.schema_name, table.name, for_driver=True)} "
         f"where ({condition}\n) limit {settings.max_rows + 1}"
     )
@@ -72,6 +73,12 @@ def rows_where(
             f"more than {settings.max_rows} {meet} the condition; narrow it, or raise --limit"
         )
     return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _as_shown(column: Column) -> str:
+    """The SQL of a column, as text where Python would show another text or fewer digits."""
+    name = quote_name(column.name, for_driver=True)
+    return f"cast({name} as text)" if column.type in ("json", "bytes") else name
 
 
 def _fetch(connection: sa.Connection, statement: str) -> list[tuple[object, ...]]:

@@ -78,7 +78,8 @@ def unmask_frame(
     """Replace columns of tokens with plain columns.
 
     Columns in: each key of *columns*, token or null (object); any others.
-    Columns out: the field's name in the position of its tokens, str or None; the others unchanged.
+    Columns out: the field's name in the position of its tokens, str or None, or the column's
+    ``plain_name`` if another column has that name; the others unchanged.
     Rows: the same number, in the same order.
 
     :raises UsageError: there are too many rows, or two columns would have the same name
@@ -87,16 +88,21 @@ def unmask_frame(
     :raises EtlError: the audit row could not be written
     """
     request.check_limit(masked, "row")
-    new_names = {name: column.source for name, column in columns.items()}
+    sources = [column.source for column in columns.values()]
+    taken = [*sources, *(name for name in masked.columns if name not in columns)]
+    new_names = {
+        name: column.source if taken.count(column.source) == 1 else column.plain_name
+        for name, column in columns.items()
+    }
     plain = masked.rename(columns=new_names)
     if plain.columns.has_duplicates:
         raise UsageError("two columns would have the same name after unmasking; remove one of them")
     tokens = [token for name in columns for token in masked[name].dropna()]
-    entry = audit.AuditEntry("unmask", request.reason, scope, list(new_names.values()), len(masked))
+    entry = audit.AuditEntry("unmask", request.reason, scope, sources, len(masked))
     audit.write(request.engine, entry, tokens, request.keyring)
     for name, column in columns.items():
         values = _plain_values(masked[name], name, column, request.keyring)
-        plain[column.source] = pd.Series(values, index=plain.index, dtype=object)
+        plain[new_names[name]] = pd.Series(values, index=plain.index, dtype=object)
     return plain
 
 

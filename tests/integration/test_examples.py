@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytest
-import yaml
 
 from etl import mask
 from etl.config import Column, load
@@ -32,18 +31,18 @@ def test_an_example_stores_what_it_says(job: Job, case: tuple[str, str]) -> None
     """And quarantines what it says, with these reasons; nothing is left in the queue."""
     example, method = case
     folder = FOLDER / example
-    columns = load(folder / "config.yaml", {}).table.columns
-    table = yaml.safe_load((folder / "config.yaml").read_text())["table"]["name"]
+    table = load(folder / "config.yaml", {}).table
     if (folder / "table.sql").exists():
         with job.engine.begin() as connection:
             connection.exec_driver_sql((folder / "table.sql").read_text())
     for body in (folder / "messages.jsonl").read_text().splitlines():
         send_in_a_later_millisecond(job, body)
     summary = job.run("--config", str(folder / "config.yaml"), ETL_LOAD__METHOD=method)
-    names = ", ".join(f'cast("{c.name}" as text)' for c in columns)
-    stored = job.rows(f"select {names} from {table}")
+    names = ", ".join(f'cast("{c.name}" as text)' for c in table.columns)
+    stored = job.rows(f"select {names} from {table.name}")
     rows = [
-        {c.name: readable(c, text) for c, text in zip(columns, row, strict=True)} for row in stored
+        {c.name: readable(c, text) for c, text in zip(table.columns, row, strict=True)}
+        for row in stored
     ]
     reasons = job.rows("select reasons from etl.quarantine")
     found = {
@@ -56,7 +55,6 @@ def test_an_example_stores_what_it_says(job: Job, case: tuple[str, str]) -> None
     }
     expected = json.loads((folder / "expected.json").read_text())
     expected["rows"].sort(key=json.dumps)
-
     assert found == expected
     assert job.left() == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -246,6 +248,31 @@ def test_nothing_recovers_a_one_way_value(masks: QuarantineDatabase, job: Job) -
     done = job.command("unmask", "--where", "user_id = 'a'", "--json", *why)
     row = json.loads(done.stdout)
     assert (row["card"], row["email"], row["shown"]) == (str(CARD), token, "****1234")
+
+
+def test_recovered_rows_have_json_bytes_and_lists_as_text(job: Job) -> None:
+    """A JSON column with every digit, and a field that is stored twice under a name of its own."""
+    columns = [
+        {"name": "email", "field": "email", "type": "text", "mask": "partial", "keep_domain": True},
+        {"name": "masked_email", "field": "email", "type": "text", "mask": True},
+        {"name": "whole", "field": "whole", "type": "json"},
+        {"name": "raw", "field": "raw", "type": "bytes"},
+        {"name": "raws", "field": "raws", "type": "bytes", "array": True},
+        {"name": "tags", "field": "tags", "type": "text", "array": True},
+    ]
+    tail = '"raw": "3q0=", "raws": ["3q0="], "tags": ["a", "b\'c"]}'
+    job.send(f'{{"email": "{EMAIL}", "whole": {{"n": 1.10}}, {tail}')
+    job.environment["ETL_TABLE__COLUMNS"] = yaml.safe_dump(columns)
+    job.run()
+    done = job.command("unmask", "--where", "true", "--reason", "4711")
+    head, row = csv.reader(io.StringIO(done.stdout))
+    assert head == ["email", "masked_email (plain)", "whole", "raw", "raws", "tags"]
+    bytes_, list_ = ["\\xdead", '{"\\\\xdead"}'], '["a", "b\'c"]'
+    assert row == ["****@example.com", EMAIL, '{"n": 1.10}', *bytes_, list_]
+    done = job.command("unmask", "--where", "true", "--json", "--reason", "4711")
+    shown = json.loads(done.stdout)
+    assert (shown["whole"], shown["raw"]) == ('{"n": 1.10}', "\\xdead")
+    assert shown["tags"] == ["a", "b'c"]
 
 
 @pytest.mark.parametrize("field", ["secret", "c.email", "c", "$"])
