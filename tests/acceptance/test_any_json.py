@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from etl import config, extract, mask, validate
+from etl.reading.sources import values_of_messages
 from tests.conftest import KEYRING, ROOT, Job
 from tests.unit.builders import EVENT, FIELDS, event, message
 
@@ -74,7 +75,8 @@ SYSTEMATIC = [event(**{field: odd}) for field in FIELDS for odd in ODD]
 def process(message_bodies: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read, validate and mask the messages m0, m1, ...; returns masked rows and rejects."""
     messages = [message(body, number) for number, body in enumerate(message_bodies)]
-    raw, unreadable = extract.read(messages, FIELDS)
+    sources = values_of_messages(SETTINGS.table.columns, "run")
+    raw, unreadable = extract.read(messages, FIELDS, of_messages=sources)
     valid, rejects = validate.split(raw, SCHEMA, SETTINGS.table.columns)
     return mask.columns(valid, KEYRING, PLAN), pd.concat([unreadable, rejects])
 

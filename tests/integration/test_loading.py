@@ -405,7 +405,7 @@ def test_the_default_table_is_the_one_promised(ready: Settings, engine: sa.Engin
         ("alter table user_logins drop column locale", "no column 'locale'"),
         ("alter table user_logins alter app_version type text", "'app_version'.*TEXT.*INTEGER"),
         ("alter table user_logins alter user_id type varchar(64)", "'user_id'.*64.*128"),
-        ("alter table user_logins alter create_date type timestamp", "'create_date'"),
+        ("alter table user_logins alter create_date type timestamptz", "'create_date'"),
         ("drop table etl.ledger", "'etl.ledger' is missing.*init"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from etl import extract, validate
 from etl.demo import samples
+from etl.reading.sources import values_of_messages
 from etl.validate import frame_schema
 from tests.unit.builders import FIELDS, columns, message
 
@@ -17,7 +18,9 @@ from tests.unit.builders import FIELDS, columns, message
 def reasons(bodies: list[str]) -> list[set[str]]:
     """Return the checks that each body breaks, as ``column: check``."""
     messages = [message(body, number) for number, body in enumerate(bodies)]
-    raw, unreadable = extract.read(messages, FIELDS)
+    raw, unreadable = extract.read(
+        messages, FIELDS, of_messages=values_of_messages(columns(), "run")
+    )
     _, rejects = validate.split(raw, frame_schema(columns()), columns())
     broken: dict[str, set[str]] = defaultdict(set)
     for frame in (unreadable, rejects):
