@@ -160,7 +160,7 @@ def prepare(
         ),
         fingerprints=keys,
         broken=[check for check in broken if check.severity == "stop"],
-        unknown_fields=without_personal_names(unknown, len(events.readable)),
+        unknown_fields=without_personal_names(unknown, events.readable_messages),
         notes=notes,
     )
 

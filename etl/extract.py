@@ -23,6 +23,7 @@ import pandas as pd
 
 from etl.fieldtypes import Real
 from etl.frames import Reject, rejects
+from etl.reading.event_ids import is_event, message_id_of
 from etl.reading.paths import Known, TwoValuesError, row_of
 from etl.reading.reader import CHECKS as CHECKS_OF_READING
 from etl.reading.spans import BOM, check_nesting
@@ -88,11 +89,19 @@ def read(
     unreadable: list[Reject] = []
     # Messages by the names that no column reads, which costs less than to count each name.
     unknown_names: dict[tuple[str, ...], int] = {}
+    in_split: set[tuple[str, str]] = set()  # the id of a split message, and a name in its events
     for message in messages:
         try:
             event = _event(message, unwrap, decoder)
             if names := known.unknown_names(event):
-                unknown_names[names] = unknown_names.get(names, 0) + 1
+                if is_event(message):
+                    # All events of a message may be of one person, so each name counts once.
+                    of = message_id_of(message)
+                    new = tuple(name for name in names if (of, name) not in in_split)
+                    in_split.update((of, name) for name in new)
+                else:
+                    new = names
+                unknown_names[new] = unknown_names.get(new, 0) + 1
                 if unknown_fields == "reject":
                     # The name of an unknown field also comes from outside, so it is not repeated.
                     raise Unreadable("unknown field")

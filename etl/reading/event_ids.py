@@ -19,3 +19,8 @@ def event_id(message: Message, number: int) -> str:
 def is_event(message: Message) -> bool:
     """Whether this is an event of a split message, whose text is all of the body."""
     return _MARK in message.message_id
+
+
+def message_id_of(event: Message) -> str:
+    """The id of the message that an event was taken from."""
+    return event.message_id.partition(_MARK)[0]

@@ -38,6 +38,13 @@ class Events:
         if of_message is not None:
             self.message_ids[event.message_id] = of_message
 
+    @property
+    def readable_messages(self) -> int:
+        """How many messages the events were taken from."""
+        if not self.message_ids:
+            return len(self.readable)
+        return len(self.messages_of(event.message_id for event in self.readable))
+
     @cached_property
     def by_id(self) -> dict[str, Message]:
         """What becomes a row or an entry of the quarantine, each with its id in the frames."""

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.batch import prepare
+from etl.config import Settings
 from etl.reading.events import Events
+from etl.validate import frame_schema
+from tests.conftest import KEYRING
 from tests.unit.builders import SENT_MS, message, reader
 from tests.unit.test_envelopes import check_failed, sns, texts
 
@@ -212,3 +216,19 @@ def test_what_is_split_can_be_put_together_again(
         split = {"path": "events", "keep": [kept]}
         found = [json.loads(text) for text in texts(body, "none", split)]
         assert found == [{kept: value, **event} for event in events]
+
+
+def test_a_name_in_many_events_of_one_message_is_in_one_message() -> None:
+    """They may all be of one person, so the name of their field may be the person's."""
+    events = [{"n": number, "anna": 1} for number in range(20)]
+    wanted = Settings.model_validate(
+        {
+            "event": {"split": "array"},
+            "table": {"columns": [{"name": "n", "field": "n", "type": "integer"}]},
+        }
+    )
+    schema = frame_schema(wanted.table.columns)
+    one = message(json.dumps(events))
+    assert prepare([one], wanted, schema, KEYRING, "r").unknown_fields == {None: 1}
+    many = [message(json.dumps(events), number) for number in range(5)]
+    assert prepare(many, wanted, schema, KEYRING, "r").unknown_fields == {"anna": 5}
