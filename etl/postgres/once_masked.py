@@ -7,10 +7,13 @@ column that reads the same field, or one of type ``json`` that reads what is aro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from etl.config import Settings, Table, is_within, place
 from etl.errors import SettingsError
-from etl.postgres.contexts import FirstLoad
+
+if TYPE_CHECKING:
+    from etl.postgres.contexts import FirstLoad
 
 
 def check_plain(settings: Settings, known: Sequence[FirstLoad]) -> None:
