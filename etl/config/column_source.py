@@ -50,6 +50,14 @@ class ColumnSource(Section):
         None, description="value where the event does not have the field; null stays null"
     )
 
+    @field_validator("constant", "default", mode="before")
+    @classmethod
+    def _check_text(cls, text: Any) -> Any:
+        is_many = isinstance(text, (list, tuple, dict))
+        if is_many:
+            raise ValueError("must be one value; write a list or an object as JSON in quotes: '[]'")
+        return text
+
     @field_validator("field", mode="before")
     @classmethod
     def _check_paths(cls, field: Any) -> Any:

@@ -84,8 +84,8 @@ def column_problems(
         found = existing.get(column.name)
         if found is None:
             yield (
-                f"{table_text(table)} has no column {column.name!r}; add it, or remove it from "
-                "'table.columns'"
+                f"{table_text(table)} has no column {column.name!r}; add it with 'etl init "
+                "--alter', or remove it from 'table.columns'"
             )
         elif problem := _problem(found, column, described.c[column.name].type, table):
             yield f"column {column.name!r} of {table_text(table)} {problem}"

@@ -24,9 +24,10 @@ def literal(column: Column, text: str) -> Any:
         value = None
     if type(value) in python:
         return value
-    raise SettingsError(
-        f"column {column.name!r}: its 'constant' or 'default' is not of type {column.type!r}"
-    )
+    kind = f"is not of type {column.type!r}"
+    if column.array:
+        kind = "is not a list; write it as JSON in quotes: '[]'"
+    raise SettingsError(f"column {column.name!r}: its 'constant' or 'default' {kind}")
 
 
 def written_value(column: Column, text: str) -> Any:

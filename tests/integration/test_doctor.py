@@ -116,7 +116,7 @@ BROKEN: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "no column": (
         ("alter table user_logins drop column locale",),
         {"database.target": "fail"},
-        "add it, or remove it from 'table.columns'",
+        "add it with 'etl init --alter', or remove it from 'table.columns'",
     ),
     "no target": (
         ("drop table user_logins",),

@@ -448,3 +448,16 @@ def test_a_lost_mask_is_noticed(tmp_path: Path) -> None:
         tmp_path, f"table: {{columns: [{column.format('masked_b', ', mask: false')}]}}"
     ).table.columns
     assert not given.mask
+
+
+@pytest.mark.parametrize("default", ["[]", "[5]", "{}"])
+def test_a_list_as_a_default_is_told_how_to_write_it(tmp_path: Path, default: str) -> None:
+    """As JSON in quotes, which is accepted."""
+    column = f"{{name: a, field: a, type: integer, array: true, default: {default}}}"
+    text = f"table: {{columns: [{column}]}}"
+    assert problem(tmp_path, text) == (
+        "column 'a': 'default' must be one value; write a list or an object as JSON in quotes: "
+        "'[]' (config.yaml line 1)"
+    )
+    quoted = text.replace(default, "'[]'")
+    assert load(tmp_path, quoted).table.columns[0].default == "[]"
