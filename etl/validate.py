@@ -108,7 +108,7 @@ def split(
     if schema.values is None:
         return valid, rejects(named)
     failed = schema.values.failed(valid, Counter() if notes is None else notes)
-    found = ((valid_ids[row], source, why) for row, source, why in failed)
+    found = dict.fromkeys((valid_ids[row], source, why) for row, source, why in failed)
     valid = valid.drop(index=sorted({row for row, _, _ in failed})).reset_index(drop=True)
     return valid, rejects([*named, *found])
 

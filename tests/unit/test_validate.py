@@ -385,3 +385,16 @@ def test_an_address_is_written_as_rfc_5952_says(drawn: int | list[int]) -> None:
     texts = [str(address), address.exploded, address.exploded.upper()]
     converted = field_type(column).convert([*texts, None, "1.2.3.4"])
     assert converted == [*[expected] * 3, None, "1.2.3.4"]
+
+
+def test_a_check_that_two_columns_of_a_field_fail_is_one_reason() -> None:
+    """The counts are of messages."""
+    of = tuple(
+        Column(name=name, field="code", type="text", matches="[a-z]+", mask=False)
+        for name in ("code", "code_again")
+    )
+    _, rejects = split('{"code": "1"}', '{"code": "2"}', of=of)
+    assert rejects[["message_id", "column", "check"]].to_numpy().tolist() == [
+        ["m0", "code", "matches"],
+        ["m1", "code", "matches"],
+    ]
