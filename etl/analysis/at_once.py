@@ -78,12 +78,12 @@ class AtOnce:
         return self._with_query(frame, "headline")
 
     def _exact_rows(self, top: int | None) -> pd.DataFrame:
-        columns = ", ".join(f"logins.{quote_name(name)}" for name in self._source.columns)
+        columns = ", ".join(f"logins.{quote_name(name)}" for name in self._source.compared)
         best = largest(self._counted.copies, ["copies"], top)
         frame, counted = self._counted.names.of(best, columns, columns, ["copies"], top)
-        copies = duplicates.unused_name("copies", self._source.columns)
+        copies = duplicates.unused_name("copies", self._source.compared)
         frame.insert(len(frame.columns), copies, counted["copies"])
-        origins = {name: name for name in self._source.columns}
+        origins = {name: name for name in self._source.compared}
         frame = duplicates.without_plain_values(self._source, frame, origins)
         return self._with_query(frame, "exact_rows", {"copies": quote_name(copies)})
 

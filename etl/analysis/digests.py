@@ -32,7 +32,7 @@ class Digests:
 
     time_type: TimeType
     values: dict[str, Numbers]  # the hashes of the user and of each compared column; null is 0
-    rows: Numbers  # the hash of all columns
+    rows: Numbers  # the hash of all compared columns
     times: Numbers
     places: Numbers  # the index in *parts*, the block and the line in it: 15, 32 and 16 bits
     parts: list[int]  # the OIDs of the tables that hold the rows
@@ -52,7 +52,7 @@ def read_digests(source: Source, compared: list[str], key_ids: dict[str, str]) -
     names = list(dict.fromkeys([source.entity.name, *compared]))
     seed = secrets.randbits(63)
     fields = [_hash(name, oids[name], seed) for name in names]
-    fields.append(_hash_of_row(oids, seed))
+    fields.append(_hash_of_row({name: oids[name] for name in source.compared}, seed))
     fields.append(f"coalesce({source.fragments()['time']}, '{time_type.null}')")
     fields += ["tableoid", "ctid"]
     fields += [_key_state(name, key_id, seed) for name, key_id in key_ids.items()]

@@ -56,12 +56,14 @@ def headline(source: Source) -> pd.DataFrame:
 def exact_rows(source: Source, *, top: int | None = None) -> pd.DataFrame:
     """Find rows that are equal in every column, most copies first. Null equals null.
 
-    Columns: those of the table, then ``copies`` (number of equal rows, at least 2; called
+    Columns with ``metadata``, such as the message's id, are left out: they always differ.
+
+    Columns: the others of the table, then ``copies`` (number of equal rows, at least 2; called
     ``copies_`` if the table has a column ``copies``).
     """
-    copies = unused_name("copies", source.columns)
+    copies = unused_name("copies", source.compared)
     frame = source.ask("exact_rows", {"copies": quote_name(copies)}, top=top)
-    return without_plain_values(source, frame, {name: name for name in source.columns})
+    return without_plain_values(source, frame, {name: name for name in source.compared})
 
 
 def over_time(source: Source) -> pd.DataFrame:

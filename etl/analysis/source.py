@@ -78,6 +78,12 @@ class Source:
         return next(times, None)
 
     @property
+    def compared(self) -> list[str]:
+        """The columns by which rows are equal: two sends of an event differ in metadata."""
+        kept = (self.entity, self.time)
+        return [c.name for c in self.columns.values() if c.metadata is None or c in kept]
+
+    @property
     def masked(self) -> list[str]:
         """The masked columns, except the entity."""
         return [
@@ -203,6 +209,7 @@ class Source:
             "user": quote_name(self.entity.name),
             "time": time,
             "columns": ", ".join(map(quote_name, self.columns)),
+            "compared": ", ".join(map(quote_name, self.compared)),
         }
 
 

@@ -129,7 +129,10 @@ def _sections(ask: Callable[..., Any], choice: Choice) -> list[Section]:
 
 TITLES = {
     "columns": ("Columns", "How many values each column has, and how many of them are shared."),
-    "exact_rows": ("Exact duplicate rows", "Rows that are equal in every column."),
+    "exact_rows": (
+        "Exact duplicate rows",
+        "Rows that are equal in every column but those of metadata.",
+    ),
     "shared_values": ("Shared values", "Values that several users have."),
     "users_with_many": ("Users with many values", "Users who have several values."),
     "repeats": (

@@ -1,31 +1,32 @@
 -- The duplicate report. A place in braces is filled with SQL whose names are quoted by
 -- etl.postgres.queries.quote_name: {logins} the rows of the table, {user} the column of the user,
--- {value} a masked column, {time} the column of the time, {columns} all columns. The innermost query
--- gives the columns names of our own, because a table may use these names for other columns. Text is
--- sorted by its bytes (collation "C"), which is the same in every database and the fastest.
+-- {value} a masked column, {time} the column of the time, {columns} all columns, {compared} those
+-- without the ones that the job fills in by itself ('metadata'). The innermost query gives the columns
+-- names of our own, because a table may use these names for other columns. Text is sorted by its bytes
+-- (collation "C"), which is the same in every database and the fastest.
 
 -- headline --
--- Rows, users, the first and last time, and how many rows repeat another row in every column.
+-- Rows, users, the first and last time, and how many rows repeat another row in every compared column.
 select coalesce(sum(copies), 0)::bigint as rows,
        (select count(distinct {user}) from {logins}) as users,
        min(time) as first, max(time) as last,
        coalesce(sum(copies - 1), 0)::bigint as surplus_rows
-from (select {time} as time, count(*) as copies from {logins} group by {columns}) as distinct_rows
+from (select {time} as time, count(*) as copies from {logins} group by {compared}) as distinct_rows
 
 -- exact_rows --
--- Rows that are equal in every column; null equals null.
-select {columns}, count(*) as {copies}
+-- Rows that are equal in every compared column; null equals null.
+select {compared}, count(*) as {copies}
 from {logins}
-group by {columns}
+group by {compared}
 having count(*) > 1
-order by count(*) desc, {columns}
+order by count(*) desc, {compared}
 limit cast(:top as bigint)
 
 -- rows_over_time --
--- Rows of each day, and how many of them repeat another row in every column.
+-- Rows of each day, and how many of them repeat another row in every compared column.
 select date_trunc('day', cast(time as timestamp)) as day,
        sum(copies)::bigint as rows, sum(copies - 1)::bigint as surplus_rows
-from (select {time} as time, count(*) as copies from {logins} group by {columns}) as distinct_rows
+from (select {time} as time, count(*) as copies from {logins} group by {compared}) as distinct_rows
 where time is not null
 group by 1
 order by 1
