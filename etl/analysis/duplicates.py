@@ -158,7 +158,7 @@ def token_keys(source: Source) -> pd.DataFrame:
     Columns: ``column``, ``key_id`` (null for values that are not tokens), ``rows``.
     """
     with source.reading() as connection:
-        return key_usage_in(connection, source.settings.table)
+        return key_usage_in(connection, source.settings.table).drop(columns="one_way")
 
 
 def deliveries(source: Source) -> pd.DataFrame:
