@@ -33,6 +33,9 @@ AT_ONCE = "tests/integration/test_at_once.py"
 PEEK = "tests/integration/test_peek.py"
 SHAPES = "tests/unit/test_shapes.py"
 DELETES = "tests/integration/test_refused_deletes.py"
+ON_CONFLICT = "tests/integration/test_on_conflict.py"
+SPLITTING = "tests/unit/test_splitting.py"
+WITHOUT = "tests/unit/test_without.py"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ BUGS = (
         "acknowledges messages before the commit",
         "etl/pipeline.py",
         "        totals = _load_patiently(drain, batch)\n",
-        "        drain.consumer.acknowledge(messages)\n"
+        "        drain.consumer.acknowledge(events.messages)\n"
         "        drain.consumer.wait_for_acknowledgements()\n"
         "        totals = _load_patiently(drain, batch)\n",
         (f"{CRASHES}::test_a_run_killed_before_its_commit_loses_nothing",),
@@ -144,16 +147,16 @@ BUGS = (
     ),
     Bug(
         "counts a message that was delivered twice only once",
-        "etl/pipeline.py",
-        "            already_handled=batch.deliveries - loaded - quarantined,\n",
-        "            already_handled=len(batch.messages) - loaded - quarantined,\n",
+        "etl/batch.py",
+        "            already_handled=self.deliveries - loaded - quarantined,\n",
+        "            already_handled=len(self.events.messages) - loaded - quarantined,\n",
         (f"{CRASHES}::test_a_message_delivered_twice_within_a_batch_is_loaded_once",),
     ),
     Bug(
         "counts rows loaded by another run as its own",
-        "etl/pipeline.py",
+        "etl/batch.py",
         "        loaded = len(stored.loaded)\n",
-        "        loaded = len(batch.masked)\n",
+        "        loaded = len(self.masked)\n",
         (f"{CRASHES}::test_two_runs_at_once_load_each_message_once",),
     ),
     Bug(
@@ -172,14 +175,14 @@ BUGS = (
     ),
     Bug(
         "lets a lone surrogate through to the database",
-        "etl/schema.py",
-        "    return [] if _encodes(_all_text(values)) else _bad(values, (str,), _encodes)\n",
+        "etl/checks/searches.py",
+        "    return [] if encodes(_all_text(values)) else bad(values, (str,), encodes)\n",
         "    return []\n",
         ("tests/unit/test_validate.py",),
     ),
     Bug(
         "does not bind tokens to their column",
-        "etl/mask.py",
+        "etl/crypto/recoverable.py",
         "\n    bound_to = [associated_data(key_id, context)]\n",
         "\n    bound_to = []\n",
         ("tests/unit/test_mask.py::test_a_token_is_what_another_library_makes",),
@@ -207,7 +210,7 @@ BUGS = (
     ),
     Bug(
         "logs the frame of pandera's error",
-        "etl/validate.py",
+        "etl/checks/failures.py",
         "        found = errors.schema_errors\n",
         "        found = errors.schema_errors\n"
         '        __import__("logging").getLogger("etl").warning("%s", errors.data.to_dict())\n',
@@ -306,8 +309,8 @@ BUGS = (
     ),
     Bug(
         "loads one of two different values of a field",
-        "etl/extract.py",
-        '        raise Unreadable("two values", field)\n',
+        "etl/reading/paths.py",
+        "        raise TwoValuesError(field)\n",
         "        values = values[:1]\n",
         ("tests/unit/test_field_names.py::test_different_values_are_a_reject",),
     ),
@@ -342,8 +345,8 @@ BUGS = (
     ),
     Bug(
         "stores a field as it came that was masked when it was quarantined",
-        "etl/operations/replay.py",
-        "        if counts[field]:\n",
+        "etl/operations/masked_before.py",
+        "        if wholes:\n",
         "        if False:\n",
         (f"{JOBS}::test_replay_stores_no_field_as_it_came_that_was_masked",),
     ),
@@ -448,8 +451,8 @@ BUGS = (
     Bug(
         "counts a row as loaded that a trigger has dropped",
         "etl/postgres/bisection.py",
-        "        if insert(start, stop) != stop - start:\n",
-        "        if insert(start, stop) > stop - start:\n",
+        "        if outcome.taken != stop - start:\n",
+        "        if outcome.taken > stop - start:\n",
         (f"{REFUSED}::test_one_row_alone_is_quarantined_for_its_own_value",),
     ),
     Bug(
@@ -642,5 +645,33 @@ BUGS = (
         'if "m" in kinds or (letters and "d" in kinds):',
         "if False:",
         (f"{SHAPES}::test_values_that_a_guess_could_tell_apart_look_alike",),
+    ),
+    Bug(
+        "loads only one of the equal events of a message",
+        "etl/reading/splitting.py",
+        "    return [text[slice(*item)] for item in found]\n",
+        "    return list(dict.fromkeys(text[slice(*item)] for item in found))\n",
+        (f"{SPLITTING}::test_each_event_keeps_its_own_text",),
+    ),
+    Bug(
+        "cuts an event in two where a text in it has a line separator",
+        "etl/reading/splitting.py",
+        'for line in text.split("\\n")',
+        "for line in text.splitlines()",
+        (f"{SPLITTING}::test_each_event_keeps_its_own_text",),
+    ),
+    Bug(
+        "replaces a row by that of an older event which comes later",
+        "etl/postgres/upsert.py",
+        "{changes} where {is_newer}",
+        "{changes}",
+        (f"{ON_CONFLICT}::test_the_last_one_sent_wins_in_whatever_order_they_come",),
+    ),
+    Bug(
+        "leaves masked members of the objects of a list in a json column",
+        "etl/reading/without.py",
+        "        return [_without(item, tree) for item in value if not _may_hold_it(item)]\n",
+        "        return value\n",
+        (f"{WITHOUT}::test_what_is_at_a_place_is_taken_out",),
     ),
 )
