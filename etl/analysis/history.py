@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
 
 from etl.errors import DatabaseRefused, UsageError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import filled, queries
 from etl.postgres.tables import check_own_tables, query_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A run gives a sign of life every 15 s. After this long without one it counts as killed, with a
 # question mark: it may also have been unable to reach the database.
