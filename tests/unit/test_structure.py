@@ -82,12 +82,19 @@ def is_in(name: str, package: str) -> bool:
     return f"{name}.".startswith(f"{package}.")
 
 
-def chain(name: str, importers: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The longest chain of imports that starts at a module; fails on a circle."""
+def chain(
+    name: str, found: dict[str, tuple[str, ...]], importers: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The longest chain of imports that starts at a module; fails on a circle.
+
+    :param found: the chains that are known; those of this module and of what it imports are added
+    """
     path = (*importers, name)
     assert name not in importers, f"{' imports '.join(path)}: a circle"
-    longest = max((chain(module, path) for module in IMPORTS[name]), key=steps, default=())
-    return (name, *longest)
+    if name not in found:
+        chains = [chain(module, found, path) for module in IMPORTS[name]]
+        found[name] = (name, *max(chains, key=steps, default=()))
+    return found[name]
 
 
 # The entrance of the package: light, and above everything; and the services for development.
@@ -108,7 +115,8 @@ def test_imports_go_one_way(name: str) -> None:
 
 def test_no_import_goes_in_a_circle_or_too_deep() -> None:
     """From the command line to the errors it is a few steps."""
-    longest = max(map(chain, PATHS), key=steps)
+    found: dict[str, tuple[str, ...]] = {}
+    longest = max((chain(name, found) for name in PATHS), key=steps)
     assert steps(longest) <= MAX_CHAIN, " imports ".join(longest)
 
 
