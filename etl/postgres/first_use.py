@@ -161,7 +161,8 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
 def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
     key_checks.check(keyring, memory.keys)
     contexts.check(settings.table, memory.columns)
-    once_masked.check_plain(settings, memory.columns)
+    own = [c for c in memory.columns if c.job == settings.job_name]
+    once_masked.check_plain(settings, [(c.column_name, c.context, c.fields) for c in own])
     contexts.check_one_way_key(settings.table, memory.columns, keyring)
     _check_evidence(memory, settings, keyring)
 

@@ -6,42 +6,36 @@ column that reads the same field, or one of type ``json`` that reads what is aro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from etl.config import Settings, Table, is_within, place
 from etl.errors import SettingsError
 
-if TYPE_CHECKING:
-    from etl.postgres.contexts import FirstLoad
 
-
-def check_plain(settings: Settings, known: Sequence[FirstLoad]) -> None:
+def check_plain(settings: Settings, masked: Iterable[tuple[str, str, Sequence[str]]]) -> None:
     """Check that no column stores as it comes what the job has masked in another column.
 
+    :param masked: columns as they were first loaded: name, context, and fields of the event, of
+        which an attribute of a message has none
     :raises SettingsError: one would; names the field and both columns
     """
     table = settings.table
     hidden = [place(path) for path in table.masked_fields.union(settings.event.drop)]
-    for first in known:
-        if first.job != settings.job_name:
-            continue
-        for path in first.fields:
+    for name, context, fields in masked:
+        for path in fields:
             at = place(path)
             if any(is_within(at, outer) for outer in hidden):
                 continue
             for field, column in table.plain_fields.items():
                 if is_within(at, place(field)) or is_within(place(field), at):
-                    raise _would_be_plain(path, first, column, table)
-        if not first.fields and first.context in table.plain_attributes:
-            column = table.plain_attributes[first.context]
-            raise _would_be_plain(first.context, first, column, table)
+                    raise _would_be_plain(path, name, column, table)
+        if not fields and context in table.plain_attributes:
+            raise _would_be_plain(context, name, table.plain_attributes[context], table)
 
 
-def _would_be_plain(what: str, first: FirstLoad, column: str, table: Table) -> SettingsError:
+def _would_be_plain(what: str, masked: str, column: str, table: Table) -> SettingsError:
     return SettingsError(
-        f"{table.full_name!r}: {what!r} was masked in column {first.column_name!r}, and column "
-        f"{column!r} would store it as it comes; mask it, or list it in 'event.drop'; if it is "
-        "not personal, let the owner of the tables delete the row of column "
-        f"{first.column_name!r} in etl.masked_columns"
+        f"{table.full_name!r}: {what!r} was masked in column {masked!r}, and column {column!r} "
+        "would store it as it comes; mask it, or list it in 'event.drop'; if it is not personal, "
+        f"let the owner of the tables delete the row of column {masked!r} in etl.masked_columns"
     )
