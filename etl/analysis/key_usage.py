@@ -61,12 +61,15 @@ def _usage_of(
     names = (sa.column("column", sa.Text), sa.column("token", sa.Text))
     pairs = [(column, target.c[column]) for column in columns]
     cells = sa.values(*names, name="cells").data(pairs).lateral()
+    key_id = _key_id(cells.c.token)
+    has_mark = _mark_place(cells.c.token, ONE_WAY_MARK) > 0
     query = (
         sa.select(
             cells.c.column,
-            _key_id(cells.c.token).label("key_id"),
+            key_id.label("key_id"),
             sa.func.count().label("rows"),
-            sa.func.count().filter(_mark_place(cells.c.token, ONE_WAY_MARK) > 0).label("one_way"),
+            # A plain value may have the mark too.
+            sa.func.count().filter(has_mark, key_id.is_not(None)).label("one_way"),
         )
         .select_from(target.join(cells, sa.true()))
         .where(cells.c.token.is_not(None))

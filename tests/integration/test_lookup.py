@@ -98,12 +98,13 @@ def test_rows_finds_a_value_under_every_key(engine: sa.Engine, table: Table) -> 
 def test_key_usage_counts_the_rows_of_each_key(engine: sa.Engine, table: Table) -> None:
     """The count is by column; nulls are left out, and plain values are counted but not shown."""
     old, new = ip_token("1.1.1.1", OLD), ip_token("1.1.1.1", RING)
-    put(engine, (old, None), (old, old), (new, "593-47-5928"), (None, "1.2.3.4"))
+    one_way = new.replace(".", ":")
+    put(engine, (old, None), (old, old), (new, "593-47-5928"), (None, "::1"), (one_way, None))
     used = key_usage(engine, table)
     assert used.astype(object).where(used.notna(), None).to_numpy().tolist() == [
         ["masked_device_id", "old", 1, 0],
         ["masked_device_id", None, 2, 0],
-        ["masked_ip", "new", 1, 0],
+        ["masked_ip", "new", 2, 1],
         ["masked_ip", "old", 2, 0],
     ]
 
