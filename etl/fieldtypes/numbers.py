@@ -141,7 +141,9 @@ def _keeps_digits(text: str, value: float) -> bool:
         return not digits
     if len(digits) > MAX_DOUBLE_DIGITS:
         return False
-    return Decimal(text) == Decimal(format(value, f".{len(digits) - 1}e"))
+    # A double may be in the middle between two such texts. format() writes the even one of them,
+    # and repr(), as producers do, the one that is read as this double: 5.960464477539063e-08.
+    return Decimal(text) in (Decimal(format(value, f".{len(digits) - 1}e")), Decimal(repr(value)))
 
 
 def _shortest_text(value: float) -> str:

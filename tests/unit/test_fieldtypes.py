@@ -62,6 +62,11 @@ STORED: dict[str, dict[str, Any]] = {
         "1." + "0" * 5000: Decimal(1),
         "9" * 1000: Decimal("9" * 1000),
     },
+    # This double is in the middle between two texts of 16 digits.
+    "type: number": {
+        "5.960464477539063e-08": 2.0**-24,
+        "5.9604644775390625e-08": 2.0**-24,
+    },
     "type: decimal, precision: 5, scale: 2": {
         "999.99": Decimal("999.99"), "-999.9900": Decimal("-999.99"), "7": Decimal(7),
         "1e2": Decimal(100), "0.01": Decimal("0.01"), "100e-4": Decimal("0.01"),
