@@ -42,7 +42,7 @@ Examples:
     help=f"Look at N messages of the queue, at most {MAX_MESSAGES}.",
 )
 @click.option(
-    "--table", metavar="NAME", default="events", show_default=True, help="Name the table this."
+    "--table", metavar="NAME", default="events", show_default=True, help="Name of the table."
 )
 @click.option(
     "--all-names",
