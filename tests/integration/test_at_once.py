@@ -82,10 +82,25 @@ def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     assert ours.attrs == theirs.attrs
 
 
-@examples(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@examples(max_examples=20, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_every_answer_is_that_of_postgres(source: Source, data: st.DataObject) -> None:
     """The tables are those of the tests that compare Postgres with pandas."""
+    check_drawn_table(source, data)
+
+
+@pytest.mark.long
+@examples(max_examples=100, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_every_answer_about_more_tables_is_that_of_postgres(
+    source: Source, data: st.DataObject
+) -> None:
+    """As above."""
+    check_drawn_table(source, data)
+
+
+def check_drawn_table(source: Source, data: st.DataObject) -> None:
+    """Fill the table, and compare the answers."""
     fill(source, data.draw(tables(source)))
     by = data.draw(st.sampled_from([None, *[c for c in source.columns if c != source.entity.name]]))
     period = data.draw(st.sampled_from([None, "2026-03-29", "2026-03-29T00:01:00", "2026-03-30"]))

@@ -434,7 +434,7 @@ def check_draft(events: list[Any], *, all_names: bool) -> None:
         assert canary not in stored
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.lists(EVENTS, min_size=1, max_size=7), st.booleans())
 def test_a_draft_loads_every_event_it_was_made_from(events: list[Any], all_names: bool) -> None:
     """Nested, with nulls and mixed types."""

@@ -352,12 +352,8 @@ def frames(draw: st.DrawFn) -> tuple[tuple[Column, ...], pd.DataFrame]:
     return tuple(of), pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in raw.items()})
 
 
-@settings(max_examples=400, deadline=None)
-@given(frames())
-def test_a_whole_column_fails_the_checks_that_its_values_fail_alone(
-    drawn: tuple[tuple[Column, ...], pd.DataFrame],
-) -> None:
-    """The checks look at a column as a whole first, which must make no difference."""
+def check_frame(drawn: tuple[tuple[Column, ...], pd.DataFrame]) -> None:
+    """Compare the rejects of whole columns with those of each value."""
     of, raw = drawn
     expected = {
         (message_id, column.source, check)
@@ -370,6 +366,25 @@ def test_a_whole_column_fails_the_checks_that_its_values_fail_alone(
     assert len(rejects) == len(expected)
     bad = {message_id for message_id, _, _ in expected}
     assert valid["message_id"].tolist() == [i for i in raw["message_id"] if i not in bad]
+
+
+@settings(max_examples=100, deadline=None)
+@given(frames())
+def test_a_whole_column_fails_the_checks_that_its_values_fail_alone(
+    drawn: tuple[tuple[Column, ...], pd.DataFrame],
+) -> None:
+    """The checks look at a column as a whole first, which must make no difference."""
+    check_frame(drawn)
+
+
+@pytest.mark.long
+@settings(max_examples=1000, deadline=None)
+@given(frames())
+def test_more_columns_fail_the_checks_that_their_values_fail_alone(
+    drawn: tuple[tuple[Column, ...], pd.DataFrame],
+) -> None:
+    """As above, with more frames."""
+    check_frame(drawn)
 
 
 @settings(max_examples=500)
