@@ -130,7 +130,8 @@ def dry_run(
     began = time.monotonic()
     with consumer:
         try:
-            _try_batches(consumer, settings, schema, ready.keyring, findings, show_rows)
+            reader = EventReader(settings, ready.payloads)
+            _try_batches(consumer, settings, reader, schema, ready.keyring, findings, show_rows)
         finally:
             consumer.release(findings.messages)
     try:
@@ -163,6 +164,7 @@ def dry_run(
 def _try_batches(
     consumer: Consumer,
     settings: Settings,
+    reader: EventReader,
     schema: Any,
     keyring: Keyring,
     findings: _Findings,
@@ -172,7 +174,7 @@ def _try_batches(
         # Held to the end: a message released now would be received again at once.
         findings.messages += messages
         limits = settings.batch
-        for part in EventReader(settings).parts(messages, limits.rows, limits.bytes):
+        for part in reader.parts(messages, limits.rows, limits.bytes):
             _try(part, settings, schema, keyring, findings, show_rows)
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end

@@ -9,11 +9,13 @@
     │   └── LoginRefused            the database refuses the connection: a password, a role, a name
     ├── Outage                      wait and try the same thing again            exit code 1
     │   ├── DatabaseUnavailable
-    │   └── QueueUnavailable
+    │   ├── QueueUnavailable
+    │   └── PayloadsUnavailable     the bodies in S3
     ├── Stopped                     the run cannot go on; the rest is in the queue
     │   ├── DatabaseRefused         the database refuses the job itself          exit code 1
     │   ├── QueueRefused            SQS refuses the job itself                   exit code 1
     │   │   └── DeletesRefused      or only to delete what it has handled        exit code 1
+    │   ├── PayloadsRefused         S3 refuses the bodies of messages            exit code 1
     │   ├── NoSentTimestamp         messages come without what a column needs    exit code 1
     │   ├── LastReceives            a dry run would use a message's last receives exit code 1
     │   ├── QuarantineBudget        too many messages failed a check             exit code 3
@@ -123,6 +125,12 @@ class QueueUnavailable(Outage):
     stop_reason = "queue unavailable"
 
 
+class PayloadsUnavailable(Outage):
+    """S3, which has bodies of messages, cannot be reached, or asks to try again."""
+
+    stop_reason = "S3 unavailable"
+
+
 class Stopped(EtlError):  # noqa: N818
     """The run cannot go on; everything that it has not loaded is in the queue."""
 
@@ -143,6 +151,12 @@ class DeletesRefused(QueueRefused):
     """SQS refuses to delete messages: each further run would receive the same ones again."""
 
     stop_reason = "deletes refused"
+
+
+class PayloadsRefused(Stopped):
+    """S3 refuses to give bodies of messages: no such bucket, no permission, no credentials."""
+
+    stop_reason = "S3 refused"
 
 
 class NoSentTimestamp(Stopped):

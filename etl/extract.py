@@ -25,6 +25,7 @@ from etl.fieldtypes import Real
 from etl.frames import Reject, rejects
 from etl.reading.event_ids import is_event, message_id_of
 from etl.reading.paths import Known, TwoValuesError, row_of
+from etl.reading.pointers import POINTER, is_pointer
 from etl.reading.reader import CHECKS as CHECKS_OF_READING
 from etl.reading.spans import BOM, check_nesting
 from etl.reading.unreadable import Unreadable
@@ -185,7 +186,7 @@ def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     if end != len(text):
         raise Unreadable("JSON")
     if type(event) is not dict:
-        raise Unreadable("JSON object")
+        raise Unreadable(POINTER if is_pointer(text) else "JSON object")
     return event
 
 

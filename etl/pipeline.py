@@ -26,10 +26,9 @@ from etl.postgres.findings import Findings
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.watchdog import Watchdog
 from etl.reading.events import Events
-from etl.reading.reader import EventReader
+from etl.reading.reader import BodySource, EventReader
 from etl.runs import Share, Totals
 from etl.sqs.consumer import Consumer
-from etl.sqs.message import Message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +59,7 @@ class Drain:
     share: Share
     pruner: ledger.Pruner
     budget: quarantine.Budget
+    payloads: BodySource | None = None  # where bodies are that are not in the queue
     totals: Totals = field(default_factory=Totals)
     schema: Any = None  # pandera's DataFrameSchema, once the stages are loaded
 
@@ -97,24 +97,23 @@ def _load_next(drain: Drain) -> bool:
     messages = drain.consumer.take()
     if messages is None:
         return False
-    undecided: list[Message] = []
-    done = 0  # messages, from the first
+    held = {message.message_id: message for message in messages}
     try:
         drain.load_stages()
         limits = drain.settings.batch
+        reader = EventReader(drain.settings, drain.payloads)
         # A batch, unless its messages hold more events than a batch may have.
-        for part in EventReader(drain.settings).parts(messages, limits.rows, limits.bytes):
-            events = part
-            while events.messages and (waiting := _load_events(drain, events)):
-                undecided += [m for m in events.messages if m.message_id in waiting]
-                events = events.without(waiting)
-            done += len(part.messages)
-            drain.consumer.acknowledge(events.messages)
+        for events in reader.parts(messages, limits.rows, limits.bytes):
+            loading = events
+            while loading.messages and (waiting := _load_events(drain, loading)):
+                loading = loading.without(waiting)
+            for message in loading.messages:
+                del held[message.message_id]
+            drain.consumer.acknowledge(loading.messages)
     except BaseException:
-        held = {message.message_id: message for message in [*undecided, *messages[done:]]}
         drain.consumer.release(list(held.values()))
         raise
-    drain.consumer.keep(undecided)
+    drain.consumer.keep(list(held.values()))  # those that wait for the next batch
     if drain.share.index == 0:  # one worker is enough
         with drain.watchdog.limited():
             drain.pruner.remove_some(2 * len(messages) * drain.share.workers)

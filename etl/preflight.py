@@ -23,6 +23,7 @@ from etl.postgres.creation import create_tables
 from etl.postgres.row_key import check_tokens_of_key
 from etl.postgres.target import check_target
 from etl.postgres.watchdog import Watchdog
+from etl.reading.reader import BodySource
 from etl.runs import Run
 from etl.sqs.attributes import wanted_attributes
 from etl.sqs.client import open_queue
@@ -41,6 +42,7 @@ class Ready:
     keyring: Keyring
     queue: Queue
     queue_state: QueueState  # at the start
+    payloads: BodySource | None = None  # where bodies are that are not in the queue
 
     def dead_letters(self) -> DeadLetters | None:
         """Count the dead letters; None if there is no such queue, or it cannot be asked."""
@@ -48,13 +50,14 @@ class Ready:
 
 
 def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], stop: Stop) -> Ready:
-    """Check the cipher, the keyring, the columns and the queue. Receives nothing.
+    """Check the cipher, the keyring, the columns, the queue and the buckets. Receives nothing.
 
-    Waits out an outage of SQS, but no longer than the run may last, and not after a signal.
+    Waits out an outage of SQS or S3, but no longer than the run may last, and not after a signal.
 
     :raises ConfigurationError: one of them cannot be used
     :raises EtlError: the cipher fails its test vectors
     :raises QueueUnavailable: the outage lasts too long, or the run is asked to stop
+    :raises PayloadsUnavailable: so does that of S3
     """
     siv.check_vectors()
     keyring = until_stopped(lambda: load_keyring(environment), stop, "Secrets Manager")
@@ -64,7 +67,14 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], sto
         stop,
         "the service that gives the AWS credentials",
     )
-    return Ready(keyring, queue, _queue_state(queue, settings.queue.retry_seconds, stop))
+    state = _queue_state(queue, settings.queue.retry_seconds, stop)
+    if settings.queue.payloads == "none":
+        return Ready(keyring, queue, state)
+    from etl.reading.payloads import open_payloads
+
+    payloads = open_payloads(settings.queue, environment, stop)
+    payloads.check()
+    return Ready(keyring, queue, state, payloads)
 
 
 def _queue_state(queue: Queue, retry_seconds: float, stop: Stop) -> QueueState:

@@ -54,6 +54,7 @@ def work(
         share=share,
         pruner=ledger.Pruner(engine, settings.job_name, settings.ledger.retention_days),
         budget=Budget(settings.quarantine),
+        payloads=ready.payloads,
     )
     # Where SQS says that messages wait, the stages are loaded before the first of them is received.
     if ready.queue_state.visible:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from etl.commands import options, selection
 from etl.commands.groups import Group
 from etl.terminal import lines
 
-# In a narrow terminal the last of them are left out.
-IMPORTANCE = (
+IMPORTANCE = (  # in a narrow terminal the last of them are left out
     *("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at", "closed_by"),
     *("run_id", "note", "sent_at", "message_id"),
 )
@@ -159,7 +159,7 @@ def quarantine_replay(
 
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(engine, settings, **choices, ids=ids)
-    summary = replay(settings, engine, keyring, selected)
+    summary = replay(settings, engine, keyring, selected, os.environ)
     with lines.output_may_be_lost("the summary"):
         if as_json:
             lines.json_line(summary.as_dict())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from etl.config import paths
 from etl.config.envelopes import Layer, Split, check_envelope, check_split
 from etl.config.section import FIELDS_OF_THE_JOB, MAX_DAYS, Seconds, Section
 from etl.errors import shown_name
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # also the alias of an access point
 
 
 class QueueSettings(Section):
@@ -38,6 +41,21 @@ class QueueSettings(Section):
     retry_seconds: Seconds = Field(
         300, description="how long an SQS outage may last before the run stops"
     )
+    payloads: Literal["none", "s3"] = Field(
+        "none",
+        description="where the Extended Client Library keeps large bodies; s3: a pointer to one is "
+        "replaced by it; none: a pointer is quarantined",
+    )
+    payload_buckets: tuple[str, ...] = Field(
+        (), description="the buckets that a pointer may name; no message has any other one read"
+    )
+    payload_max_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        le=256 * 1024 * 1024,
+        description="maximum bytes of a body in S3; a larger one is quarantined. A worker holds up "
+        "to 8 times this besides batch.bytes",
+    )
     transport: Literal["curl", "boto3"] = Field(
         "curl",
         description="curl: the frequent calls go over libcurl, which needs less CPU; boto3: all "
@@ -45,6 +63,20 @@ class QueueSettings(Section):
     )
 
     _check_envelope = field_validator("envelope", mode="before")(check_envelope)
+
+    @field_validator("payload_buckets")
+    @classmethod
+    def _check_buckets(cls, buckets: tuple[str, ...]) -> tuple[str, ...]:
+        for bucket in buckets:
+            if not _BUCKET.fullmatch(bucket):
+                raise ValueError(f"{shown_name(bucket)} is not the name of a bucket")
+        return tuple(dict.fromkeys(buckets))
+
+    @model_validator(mode="after")
+    def _check_payloads(self) -> QueueSettings:
+        if self.payloads == "s3" and not self.payload_buckets:
+            raise ValueError("payloads: s3 needs payload_buckets, the buckets that may be read")
+        return self
 
     @property
     def layers(self) -> tuple[Layer, ...]:

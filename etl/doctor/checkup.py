@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
-from etl.doctor import aws, database, environment, keyring, queue, rights, tables
+from etl.doctor import aws, database, environment, keyring, payloads, queue, rights, tables
 from etl.doctor.questions import open_questions
 from etl.doctor.result import Result, asked, result_of
 from etl.errors import EtlError, SettingsError
@@ -56,6 +56,8 @@ def _of_aws(settings: Settings, variables: Mapping[str, str], tasks: int) -> Ite
     yield asked("environment.clock", lambda: aws.clock(sqs))
     yield from queue.results(settings, sqs, tasks=tasks)
     yield from rights.results(settings, sqs)
+    if settings.queue.payloads == "s3":
+        yield from payloads.results(settings, variables)
 
 
 def _of_the_database(settings: Settings, keys: Keyring | None) -> Iterator[Result]:

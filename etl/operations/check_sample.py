@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,11 @@ from etl.operations.draft_fields import texts_in
 from etl.operations.sample import Sample
 from etl.postgres.findings import Findings
 from etl.quarantine import check_counts
+from etl.reading.events import Bodies
+from etl.reading.pointers import is_pointer, read_pointer
+from etl.reading.reader import EventReader
+from etl.reading.unreadable import Unreadable
+from etl.sqs.message import Message
 from etl.validate import frame_schema
 
 MASKED = "(masked)"
@@ -45,6 +50,7 @@ class Trial:
     """What would become of the events of a sample, in their order."""
 
     messages: int
+    pointers: int = 0  # messages whose bodies are in S3, which is not asked
     events: list[Event] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
     # What the values of a column seem to be that is not masked: its rows do not show them.
@@ -77,16 +83,42 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
     keyring = Keyring.new()
     run_id = str(uuid.uuid4())
     trial = Trial(len(sample.messages))
+    pointers = _Pointers(settings.queue.payload_buckets)
+    reader = EventReader(settings, pointers if settings.queue.payloads == "s3" else None)
     keys: set[str] = set()
     for start in range(0, len(sample.messages), settings.batch.rows):
         messages = sample.messages[start : start + settings.batch.rows]
-        batch = prepare(messages, settings, schema, keyring, run_id)
+        batch = prepare(reader.events(messages), settings, schema, keyring, run_id)
         ids = [message.message_id for message in messages]
         trial.events += _events(batch, ids, sample.places, settings, keys)
         found = batch.findings(check_counts(batch.rejects) + batch.broken_checks)
         trial.findings = trial.findings.plus(found)
+    trial.pointers = pointers.found
     _hide_what_looks_personal(trial, settings)
     return trial
+
+
+class _Pointers:
+    """Sets the pointers to bodies in S3 aside, if they are right."""
+
+    def __init__(self, buckets: Collection[str]) -> None:
+        self._buckets = buckets
+        self.found = 0
+
+    def bodies(self, messages: Sequence[Message], _max_bytes: float) -> Iterator[Bodies]:
+        """Yield the other messages."""
+        others = Bodies()
+        for message in messages:
+            if not is_pointer(message.body):
+                others.add(message)
+                continue
+            try:
+                read_pointer(message.body, self._buckets)
+            except Unreadable as finding:
+                others.faults.append((message, finding.check))
+            else:
+                self.found += 1
+        yield others
 
 
 def _hide_what_looks_personal(trial: Trial, settings: Settings) -> None:

@@ -157,14 +157,17 @@ def list_entries(
     return entries
 
 
-def id_pages(engine: sa.Engine, selection: Selection, max_bytes: int) -> Iterator[list[int]]:
+def id_pages(
+    engine: sa.Engine, selection: Selection, max_bytes: int, max_entries: int = PAGE_ENTRIES
+) -> Iterator[list[int]]:
     """Yield the ids of the open entries in order, page by page, each id once.
 
     :param max_bytes: maximum size of the bodies of a page, unless it holds only one entry
+    :param max_entries: of a page
     """
     after = 0
     while True:
-        entries = list_entries(engine, selection, PAGE_ENTRIES, after=after)
+        entries = list_entries(engine, selection, max_entries, after=after)
         if entries.empty:
             return
         count = int((entries["sealed_bytes"].cumsum() <= max_bytes).sum())

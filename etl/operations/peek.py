@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from etl.config import Settings
 from etl.errors import ConfigurationError, LastReceives, LeftMessages, UsageError
 from etl.operations.shapes import Members, Shape, read_json, shape_of, shape_of_text
+from etl.reading.pointers import POINTER
 from etl.reading.reader import EventReader
 from etl.reading.unreadable import Unreadable
 from etl.sqs.acknowledge import release, warn_of_last_receives
@@ -38,7 +39,7 @@ MAX_EMPTY = 2  # answers before the first message
 OBJECT = "JSON objects"
 NO_OBJECT = "other JSON"
 NO_JSON = "not JSON"
-NO_NOTIFICATION = "no SNS notifications"
+REFUSED = {"SNS notification": "no SNS notifications", POINTER: "pointers to S3"}  # by check
 NO_EVENT = "without an event"
 DAMAGED = "damaged"
 
@@ -218,8 +219,7 @@ def _read(message: Message, reader: EventReader) -> Iterator[tuple[str, Members 
     except Unreadable as finding:
         what, content = _read_text(message.body)
         if what != NO_JSON:
-            is_sns = finding.check == "SNS notification"
-            what = NO_NOTIFICATION if is_sns else f"failed check {finding.check!r}"
+            what = REFUSED.get(finding.check, f"failed check {finding.check!r}")
         yield what, shape_of(content) if isinstance(content, Members) else content
         return
     if not texts:

@@ -13,18 +13,21 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
+from etl.aws.objects import MAX_READS
 from etl.batch import Batch, BatchId, Stored, prepare, store
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
 from etl.errors import EtlError
 from etl.operations.entries import (
+    PAGE_ENTRIES,
     QuarantineEntry,
     Selection,
     as_message,
@@ -45,7 +48,9 @@ from etl.postgres.row_key import check_tokens_of_key
 from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
+from etl.reading.reader import EventReader
 from etl.runs import Counts, Run, Summary, Totals
+from etl.sqs.limits import Stop
 from etl.validate import frame_schema
 
 log = logging.getLogger(__name__)
@@ -54,19 +59,28 @@ REPLAYED = "replayed"  # the stop reason
 
 
 def replay(
-    settings: Settings, engine: sa.Engine, keyring: Keyring, selection: Selection
+    settings: Settings,
+    engine: sa.Engine,
+    keyring: Keyring,
+    selection: Selection,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Summary:
     """Load the messages that pass now; those that fail again stay, with their new reasons.
 
     Each entry of this job is tried once. Entries that another replay has locked are left to it.
 
+    :param environment: has the AWS variables, for a job whose messages point to bodies in S3
+
     :raises ConfigurationError: nothing was tried: an entry belongs to another job, or a field that
         was masked when the entry was quarantined would be stored as it came
     :raises DatabaseRefused: the database refuses a statement
     :raises DatabaseUnavailable: an outage; committed pages stay, the other entries are unchanged
+    :raises PayloadsUnavailable: the same, of S3
+    :raises PayloadsRefused: S3 refuses a body
     """
     began = time.monotonic()
     siv.check_vectors()
+    reader = _reader(settings, environment)
     check_target(engine, settings.table, is_run=False)
     check_tokens_of_key(engine, settings.table, keyring.primary, keyring.key_ids)
     # The message of a sample is still in the queue, and a run will load it from there.
@@ -79,7 +93,7 @@ def replay(
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
     try:
         with signs_of_life(settings.database, run.run_id):
-            findings = _replay_pages(settings, engine, keyring, run, selection)
+            findings = _replay_pages(settings, engine, keyring, run, selection, reader)
     except EtlError as error:
         with contextlib.suppress(EtlError):
             _finish(run, engine, error.stop_reason, str(error), error.exit_code)
@@ -107,13 +121,30 @@ def _finish(
     return counts, batches
 
 
+def _reader(settings: Settings, environment: Mapping[str, str]) -> EventReader:
+    """Read entries as a run reads messages. An outage of S3 is not waited out: rows are locked."""
+    if settings.queue.payloads == "none":
+        return EventReader(settings)
+    from etl.reading.payloads import open_payloads
+
+    return EventReader(settings, open_payloads(settings.queue, environment, Stop(), 0))
+
+
 def _replay_pages(
-    settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, selection: Selection
+    settings: Settings,
+    engine: sa.Engine,
+    keyring: Keyring,
+    run: Run,
+    selection: Selection,
+    reader: EventReader,
 ) -> Findings:
     """Replay all entries, page by page; returns what was found, of the checks those that stay."""
     schema = frame_schema(settings.table.columns, settings.table)
     findings = Findings()
-    for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
+    # Each of the entries may be a pointer to a large body.
+    max_entries = PAGE_ENTRIES if settings.queue.payloads == "none" else MAX_READS
+    pages = id_pages(engine, selection, settings.batch.bytes, max_entries)
+    for number, page in enumerate(pages, 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:
             entries = read_open(connection, page, lock=True)
             # Not those of events that this replay has put there itself.
@@ -122,7 +153,7 @@ def _replay_pages(
             masked = Counter(tuple(entry.masked_fields) for entry in entries)
             ever_masked = jobs.masked_fields(connection, settings.job_name)
             check_masking(settings, masked, ever_masked)
-            found = _replay(connection, settings, schema, keyring, run, number, entries)
+            found = _replay(connection, settings, schema, keyring, run, number, entries, reader)
             findings = findings.plus(found)
     return findings
 
@@ -135,6 +166,7 @@ def _replay(
     run: Run,
     number: int,
     entries: list[QuarantineEntry],
+    reader: EventReader,
 ) -> Findings:
     """Replay one page in the caller's transaction; returns what its messages had."""
     unsealed = unseal_entries(entries, keyring)
@@ -144,7 +176,7 @@ def _replay(
         for entry, body in unsealed
         if body is not None and tried[entry.message_id] is entry
     ]
-    batch = prepare(messages, settings, schema, keyring, run.run_id)
+    batch = prepare(reader.events(messages), settings, schema, keyring, run.run_id)
     batch_id = BatchId(run.run_id, number)
     claimed: set[str] = set()
 

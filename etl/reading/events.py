@@ -11,6 +11,20 @@ from etl.sqs.message import Message
 
 
 @dataclass
+class Bodies:
+    """Messages whose bodies are here, and those whose bodies cannot be had, with the check."""
+
+    messages: list[Message] = field(default_factory=list)
+    faults: list[tuple[Message, str]] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, message: Message) -> None:
+        """Add a message with its body."""
+        self.messages.append(message)
+        self.bytes += message.body_bytes
+
+
+@dataclass
 class Events:
     """The events of some messages: the messages themselves, unless they are split.
 
@@ -20,7 +34,7 @@ class Events:
 
     messages: list[Message]
     readable: list[Message]
-    # Messages that cannot be split, whole, and why.
+    # Messages that cannot be split, or whose bodies cannot be had, whole; and why.
     unsplit: list[Message] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     message_ids: dict[str, str] = field(default_factory=dict)  # of split messages, by event id
@@ -37,6 +51,11 @@ class Events:
         self.characters += len(event.body)
         if of_message is not None:
             self.message_ids[event.message_id] = of_message
+
+    def add_reject(self, message: Message, check: str) -> None:
+        """Add a message whose events cannot be taken out, whole."""
+        self.rejects.append((message.message_id, "message", check))
+        self.unsplit.append(message)
 
     @property
     def readable_messages(self) -> int:

@@ -5,24 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 from etl.config import Settings
 from etl.reading.event_ids import event_id, is_event
-from etl.reading.events import Events
+from etl.reading.events import Bodies, Events
 from etl.reading.layers import CHECKS as LAYER_CHECKS
 from etl.reading.layers import Unwrap, unwrapping
+from etl.reading.pointers import CHECKS as POINTER_CHECKS
+from etl.reading.pointers import POINTER, is_pointer
 from etl.reading.splitting import CHECKS as SPLIT_CHECKS
 from etl.reading.splitting import splitting
 from etl.reading.unreadable import Unreadable
 from etl.sqs.message import Message
 
-CHECKS = (*LAYER_CHECKS, *SPLIT_CHECKS)
+CHECKS = (*LAYER_CHECKS, *SPLIT_CHECKS, *POINTER_CHECKS)
+
+
+class BodySource(Protocol):
+    """Puts the bodies that are elsewhere into messages."""
+
+    def bodies(self, messages: Sequence[Message], max_bytes: float, /) -> Iterator[Bodies]:
+        """Yield the messages with their bodies, as many at a time as may be in memory."""
 
 
 class EventReader:
     """How the events are taken out of messages; made of the settings once for many of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, payloads: BodySource | None = None) -> None:
+        """Prepare to read.
+
+        :param payloads: where bodies are that are not in the queue; None: such a message is refused
+        """
+        self._payloads = payloads
         self._unwrap = unwrapping(settings.queue.layers, settings.event.max_bytes)
         self._split = splitting(settings)
 
@@ -41,8 +56,24 @@ class EventReader:
         """Take out the events, as many at a time as may be in memory.
 
         A part ends with the message that brings it to the maximum of events, or of bytes. Without a
-        split, each message is one event and is left as it is, and all of them are one part.
+        split, each message is one event and is left as it is, and all of them are one part, unless
+        bodies are put into them. The messages of a part need not be in order.
         """
+        if self._payloads is None:
+            yield from self._parts(messages, max_events, max_bytes)
+            return
+        for bodies in self._payloads.bodies(messages, max_bytes):
+            parts = self._parts(bodies.messages, max_events, max_bytes)
+            first = next(parts, Events([], [], are_split=self._split is not None))
+            for message, check in bodies.faults:
+                first.messages.append(message)
+                first.add_reject(message, check)
+            yield first
+            yield from parts
+
+    def _parts(
+        self, messages: Sequence[Message], max_events: float, max_bytes: float
+    ) -> Iterator[Events]:
         if self._split is None:
             yield Events(list(messages), list(messages))
             return
@@ -65,8 +96,7 @@ class EventReader:
         try:
             texts = self.texts(message)
         except Unreadable as finding:
-            part.rejects.append((message.message_id, "message", finding.check))
-            part.unsplit.append(message)
+            part.add_reject(message, finding.check)
             return
         if not texts:
             part.empty.append(message.message_id)
@@ -81,6 +111,7 @@ class EventReader:
         :raises Unreadable: the message is damaged, or is not what it should be
         """
         check_whole(message)
+        check_no_pointer(message)
         text = message.body if self._unwrap is None else self._unwrap(message.body)
         return [text] if self._split is None else self._split(text)
 
@@ -96,9 +127,21 @@ def check_whole(message: Message) -> None:
         raise Unreadable("MD5 of body")
 
 
+def check_no_pointer(message: Message) -> None:
+    """Check that a message is no pointer to a body elsewhere, so that its check has its name.
+
+    :raises Unreadable: it is one
+    """
+    if is_pointer(message.body):
+        raise Unreadable(POINTER)
+
+
 def _unwrapped(unwrap: Unwrap, message: Message) -> str:
     # In the quarantine, an event of a split message has its own text as the body.
-    return message.body if is_event(message) else unwrap(message.body)
+    if is_event(message):
+        return message.body
+    check_no_pointer(message)
+    return unwrap(message.body)
 
 
 def _event(message: Message, number: int, text: str) -> Message:

@@ -72,6 +72,8 @@ def _totals(trial: Trial, is_cut: bool) -> Iterator[str]:
         yield f"{count:>6,}  no column reads {what}"
     if trial.repeated:
         yield f"{trial.repeated:,} have the ledger key of an earlier event and would be skipped"
+    if trial.pointers:
+        yield f"{trial.pointers:,} messages are pointers to bodies in S3, which were not read"
     yield (
         f"{trial.loaded:,} of {len(trial.events):,} events would load; {trial.quarantined:,} would "
         "be quarantined"
@@ -84,6 +86,7 @@ def as_json(settings: Settings, trial: Trial) -> dict[str, Any]:
     """What was found as ``check-config --json`` prints it."""
     return {
         "messages": trial.messages,
+        "pointers": trial.pointers,
         "events": len(trial.events),
         "would_load": trial.loaded,
         "would_quarantine": trial.quarantined,

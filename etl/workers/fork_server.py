@@ -190,6 +190,8 @@ def _import_all(settings: Settings) -> None:
         import pycurl  # noqa: F401
     frame_schema(settings.table.columns, settings.table)
     read_models("sqs")
+    if settings.queue.payloads == "s3":
+        read_models("s3")
     tune_interpreter()
 
 
