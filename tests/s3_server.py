@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -126,13 +127,25 @@ def cut(handler: BaseHTTPRequestHandler, content: bytes) -> None:
 
 
 def endless(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-    """Bytes without an end and without a length, until nobody reads them."""
+    """Bytes without a length, until nobody reads them: 128 MiB, so that a bug fills no memory."""
     handler.send_response(200)
     handler.end_headers()
     handler.close_connection = True
     with suppress(OSError):
-        while True:
+        for _chunk in range(2048):
             handler.wfile.write(b" " * 65536)
+
+
+def dripping(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """A byte now and then, which keeps a connection alive; after some seconds the rest, wrong."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    with suppress(OSError):
+        for _byte in range(60):
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+        handler.wfile.write(b"x" * (len(content) - 60))
 
 
 def waiting_for(event: threading.Event) -> Fault:

@@ -36,6 +36,7 @@ DELETES = "tests/integration/test_refused_deletes.py"
 ON_CONFLICT = "tests/integration/test_on_conflict.py"
 SPLITTING = "tests/unit/test_splitting.py"
 WITHOUT = "tests/unit/test_without.py"
+PAYLOADS = "tests/unit/test_payloads.py"
 
 
 @dataclass(frozen=True)
@@ -673,5 +674,19 @@ BUGS = (
         "        return [_without(item, tree) for item in value if not _may_hold_it(item)]\n",
         "        return value\n",
         (f"{WITHOUT}::test_what_is_at_a_place_is_taken_out",),
+    ),
+    Bug(
+        "reads a body from whatever bucket a message names",
+        "etl/reading/pointers.py",
+        "    if pointer.bucket not in buckets:\n",
+        "    if not buckets:\n",
+        (f"{PAYLOADS}::test_no_other_bucket_is_asked",),
+    ),
+    Bug(
+        "believes the length that is announced of a body in S3",
+        "etl/aws/objects.py",
+        "                if len(content) > max_bytes:\n",
+        "                if body._content_length and int(body._content_length) > max_bytes:\n",
+        (f"{PAYLOADS}::test_an_endless_body_is_read_up_to_the_limit",),
     ),
 )

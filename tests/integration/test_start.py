@@ -64,6 +64,20 @@ def test_the_stages_are_imported_before_waiting_messages_are_received(job: Job, 
     assert run() == [1, sorted(FOR_BATCHES), sorted(FOR_BATCHES)]
 
 
+def test_s3_is_imported_only_for_a_job_that_wants_it(job: Job) -> None:
+    """Nothing of it is imported, and so nothing opened."""
+    job.send(event())
+    code = (
+        "import sys; from etl.cli import main\n"
+        "main(['run', '--idle-seconds', '0.1'], standalone_mode=False)\n"
+        "sys.exit(repr({'etl.aws.objects', 'etl.reading.payloads'} & set(sys.modules) or 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=job.environment, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stderr.splitlines()[-1] == "0"
+
+
 def test_the_command_prints_its_summary_without_pandas(job: Job) -> None:
     """The output imports no more than the run."""
     code = (

@@ -34,7 +34,10 @@ def check_of(body: str) -> str:
 def test_the_libraries_of_java_and_python_are_understood(name: str, indent: int | None) -> None:
     """They differ in the blanks, and in the class by version."""
     place = {"s3BucketName": "payloads", "s3Key": "in/ä b+%2f"}
-    for text in (json.dumps([name, place], indent=indent), f'\ufeff["{name}", {json.dumps(place)}]'):
+    for text in (
+        json.dumps([name, place], indent=indent),
+        f'\ufeff["{name}", {json.dumps(place)}]',
+    ):
         assert is_pointer(text)
         assert read_pointer(text, BUCKETS) == Pointer("payloads", "in/ä b+%2f")
 
