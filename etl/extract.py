@@ -25,7 +25,7 @@ from etl.fieldtypes import Real
 from etl.frames import Reject, rejects
 from etl.reading.event_ids import is_event, message_id_of
 from etl.reading.paths import Known, TwoValuesError, row_of
-from etl.reading.pointers import POINTER, is_pointer
+from etl.reading.pointers import is_pointer
 from etl.reading.reader import CHECKS as CHECKS_OF_READING
 from etl.reading.spans import BOM, check_nesting
 from etl.reading.unreadable import Unreadable
@@ -186,7 +186,9 @@ def _decode(text: str, decoder: json.JSONDecoder) -> dict[str, Any]:
     if end != len(text):
         raise Unreadable("JSON")
     if type(event) is not dict:
-        raise Unreadable(POINTER if is_pointer(text) else "JSON object")
+        if is_pointer(text):
+            raise Unreadable("S3 pointer")
+        raise Unreadable("JSON object")
     return event
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from etl.config import Settings
 from etl.errors import ConfigurationError, LastReceives, LeftMessages, UsageError
 from etl.operations.shapes import Members, Shape, read_json, shape_of, shape_of_text
-from etl.reading.pointers import POINTER
 from etl.reading.reader import EventReader
 from etl.reading.unreadable import Unreadable
 from etl.sqs.acknowledge import release, warn_of_last_receives
@@ -39,7 +38,7 @@ MAX_EMPTY = 2  # answers before the first message
 OBJECT = "JSON objects"
 NO_OBJECT = "other JSON"
 NO_JSON = "not JSON"
-REFUSED = {"SNS notification": "no SNS notifications", POINTER: "pointers to S3"}  # by check
+REFUSED = {"SNS notification": "no SNS notifications", "S3 pointer": "pointers to S3"}  # by check
 NO_EVENT = "without an event"
 DAMAGED = "damaged"
 

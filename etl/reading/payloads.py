@@ -29,7 +29,6 @@ from etl.aws.objects import (
 from etl.backoff import TICK_SECONDS, Backoff
 from etl.config import QueueSettings
 from etl.errors import ConfigurationError, PayloadsRefused, PayloadsUnavailable
-from etl.reading import pointers
 from etl.reading.event_ids import is_event
 from etl.reading.events import Bodies
 from etl.reading.pointers import Pointer, is_pointer, read_pointer
@@ -147,21 +146,26 @@ class Payloads:
     ) -> Settled:
         if not isinstance(first, _Reading):
             return first
-        message = first.message
         others = [other.content for other in ahead if isinstance(other, _Reading)]
         try:
-            content = self._content(first, others)
-            text = content.decode()
-        except UnicodeDecodeError:
-            return message, "UTF-8"
+            text = self._text(first, others)
+        except Unreadable as finding:
+            return first.message, finding.check
+        return replace(first.message, body=text, md5=None), None
+
+    def _text(self, first: _Reading, others: list[Future[bytearray]]) -> str:
+        try:
+            text = self._content(first, others).decode()
         except NoSuchObjectError:
-            return message, pointers.OBJECT
+            raise Unreadable("S3 object") from None
         except TooLargeError:
-            return message, pointers.SIZE
+            raise Unreadable("S3 object size") from None
+        except UnicodeDecodeError:
+            raise Unreadable("UTF-8") from None
         # In the quarantine it would end the attributes, and no JSON has it.
         if "\0" in text:
-            return message, "UTF-8"
-        return replace(message, body=text, md5=None), None
+            raise Unreadable("UTF-8")
+        return text
 
     def _content(self, first: _Reading, others: list[Future[bytearray]]) -> bytearray:
         """Wait for an object, and wait out an outage of S3.

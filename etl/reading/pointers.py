@@ -16,7 +16,7 @@ from typing import NamedTuple
 from etl.reading.spans import BOM
 from etl.reading.unreadable import Unreadable
 
-POINTER, BUCKET, OBJECT, SIZE = CHECKS = ("S3 pointer", "S3 bucket", "S3 object", "S3 object size")
+CHECKS = ("S3 pointer", "S3 bucket", "S3 object", "S3 object size")
 MAX_KEY_BYTES = 1024  # of S3
 _MAX_CHARACTERS = 8192  # a key in which each byte is escaped, and the rest
 
@@ -48,7 +48,7 @@ def read_pointer(body: str, buckets: Collection[str]) -> Pointer:
     """
     pointer = _decoded(body)
     if pointer.bucket not in buckets:
-        raise Unreadable(BUCKET)
+        raise Unreadable("S3 bucket")
     return pointer
 
 
@@ -60,8 +60,8 @@ def _decoded(body: str) -> Pointer:
         bucket, key = place["s3BucketName"], place["s3Key"]
         is_key = 0 < len(key.encode()) <= MAX_KEY_BYTES
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Unreadable(POINTER) from None
+        raise Unreadable("S3 pointer") from None
     # In a path, whatever is between here and S3 could take dots for another folder or bucket.
     if type(bucket) is not str or not is_key or {".", ".."} & {*key.split("/")}:
-        raise Unreadable(POINTER)
+        raise Unreadable("S3 pointer")
     return Pointer(bucket, key)

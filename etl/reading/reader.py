@@ -13,7 +13,7 @@ from etl.reading.events import Bodies, Events
 from etl.reading.layers import CHECKS as LAYER_CHECKS
 from etl.reading.layers import Unwrap, unwrapping
 from etl.reading.pointers import CHECKS as POINTER_CHECKS
-from etl.reading.pointers import POINTER, is_pointer
+from etl.reading.pointers import is_pointer
 from etl.reading.splitting import CHECKS as SPLIT_CHECKS
 from etl.reading.splitting import splitting
 from etl.reading.unreadable import Unreadable
@@ -133,7 +133,7 @@ def check_no_pointer(message: Message) -> None:
     :raises Unreadable: it is one
     """
     if is_pointer(message.body):
-        raise Unreadable(POINTER)
+        raise Unreadable("S3 pointer")
 
 
 def _unwrapped(unwrap: Unwrap, message: Message) -> str:

@@ -132,9 +132,11 @@ def test_a_damaged_pointer_is_not_followed(s3: S3Server) -> None:
 def test_an_endless_body_is_read_up_to_the_limit(s3: S3Server) -> None:
     """It announces no length, so only the bytes that come can be counted."""
     s3.always["k"] = endless
+    reader = source(s3, payload_max_bytes=MIB)
+    read(reader, s3.put("small", "body"))  # what botocore loads for its first call
     tracemalloc.start()
     try:
-        assert read(source(s3, payload_max_bytes=MIB), pointer("k")) == ["failed S3 object size"]
+        assert read(reader, pointer("k")) == ["failed S3 object size"]
         assert tracemalloc.get_traced_memory()[1] < 8 * MIB
     finally:
         tracemalloc.stop()
