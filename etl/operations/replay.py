@@ -19,7 +19,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
-from etl.batch import Batch, BatchId, Stored, prepare, store
+from etl.batch import Batch, Stored, prepare, store
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
@@ -38,6 +38,7 @@ from etl.operations.entries import (
     update_reasons,
 )
 from etl.operations.masked_before import check_masking
+from etl.parts import BatchId
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Findings
@@ -46,7 +47,7 @@ from etl.postgres.sign_of_life import signs_of_life
 from etl.postgres.sqlstate import no_row_refused_at_commit
 from etl.postgres.target import check_target
 from etl.runs import Counts, Run, Summary, Totals
-from etl.validate import frame_schema
+from etl.validate import FrameSchema, frame_schemas
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,9 @@ def replay(
     """
     began = time.monotonic()
     siv.check_vectors()
-    check_target(engine, settings.table, is_run=False)
-    check_tokens_of_key(engine, settings.table, keyring.primary, keyring.key_ids)
+    for table in settings.tables:
+        check_target(engine, table, is_run=False)
+        check_tokens_of_key(engine, table, keyring.primary, keyring.key_ids)
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)
@@ -111,7 +113,7 @@ def _replay_pages(
     settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run, selection: Selection
 ) -> Findings:
     """Replay all entries, page by page; returns what was found, of the checks those that stay."""
-    schema = frame_schema(settings.table.columns, settings.table)
+    schemas = frame_schemas(settings)
     findings = Findings()
     for number, page in enumerate(id_pages(engine, selection, settings.batch.bytes), 1):
         with no_row_refused_at_commit(), transaction(engine) as connection:
@@ -122,7 +124,7 @@ def _replay_pages(
             masked = Counter(tuple(entry.masked_fields) for entry in entries)
             ever_masked = jobs.masked_fields(connection, settings.job_name)
             check_masking(settings, masked, ever_masked)
-            found = _replay(connection, settings, schema, keyring, run, number, entries)
+            found = _replay(connection, settings, schemas, keyring, run, number, entries)
             findings = findings.plus(found)
     return findings
 
@@ -130,7 +132,7 @@ def _replay_pages(
 def _replay(
     connection: sa.Connection,
     settings: Settings,
-    schema: object,
+    schemas: list[FrameSchema],
     keyring: Keyring,
     run: Run,
     number: int,
@@ -144,7 +146,7 @@ def _replay(
         for entry, body in unsealed
         if body is not None and tried[entry.message_id] is entry
     ]
-    batch = prepare(messages, settings, schema, keyring, run.run_id)
+    batch = prepare(messages, settings, schemas, keyring, run.run_id)
     batch_id = BatchId(run.run_id, number)
     claimed: set[str] = set()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
@@ -16,33 +15,20 @@ from etl.config import Column, Settings, Table
 from etl.crypto import seal
 from etl.crypto.keyring import Keyring
 from etl.errors import (
-    DatabaseRefused,
     DatabaseUnavailable,
     EtlError,
     KeyringError,
     LoginRefused,
     SettingsError,
 )
-from etl.postgres import contexts, evidence, key_checks, once_masked
-from etl.postgres.contexts import FirstLoad
+from etl.postgres import contexts, evidence, first_uses, key_checks, once_masked
 from etl.postgres.engine import transaction
 from etl.postgres.evidence import Evidence
-from etl.postgres.key_checks import KeyCheck
-from etl.postgres.queries import queries, quote_name
+from etl.postgres.first_uses import Memory
+from etl.postgres.queries import queries
 from etl.postgres.watchdog import limited_engine
 
 log = logging.getLogger(__name__)
-
-_TABLES = {"key_checks", "masked_columns"}
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """What the database knows, and samples of what is stored for what it does not know."""
-
-    keys: Sequence[KeyCheck] = ()
-    columns: Sequence[FirstLoad] = ()
-    evidence: Evidence = field(default_factory=Evidence)
 
 
 def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
@@ -54,8 +40,8 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        memory = _read(connection, settings, keyring)
-    _check(memory, settings, keyring)
+        memories = first_uses.read(connection, settings, keyring)
+    _check(memories, keyring)
 
 
 def check_recordable(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
@@ -65,8 +51,8 @@ def check_recordable(engine: sa.Engine, settings: Settings, keyring: Keyring) ->
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        if not _is_all_known(_read_known(connection, settings), settings, keyring):
-            _check_rights(connection, "writable", "write")
+        if not _is_all_known(first_uses.read_known(connection, settings), keyring):
+            first_uses.check_rights(connection, "writable", "write")
 
 
 def check_if_reachable(
@@ -85,11 +71,11 @@ def check_if_reachable(
             limited_engine(settings.database, is_stopped) as engine,
             transaction(engine) as connection,
         ):
-            memory = _read(connection, settings, keyring)
+            memories = first_uses.read(connection, settings, keyring)
     except EtlError as error:
         log.warning("keys and contexts were not compared with the database: %s", error)
         return not isinstance(error, LoginRefused | DatabaseUnavailable)
-    _check(memory, settings, keyring)
+    _check(memories, keyring)
     return True
 
 
@@ -98,17 +84,23 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
 
     :raises EtlError: as :func:`check`, or the role may not record; nothing is recorded
     """
-    known = _read_known(connection, settings)
-    if _is_all_known(known, settings, keyring):
-        _check(known, settings, keyring)
+    known = first_uses.read_known(connection, settings)
+    if _is_all_known(known, keyring):
+        _check(known, keyring)
         return
     # What another transaction records meanwhile must fit, too.
     connection.execute(queries()["lock_first_use"])
-    memory = _read(connection, settings, keyring)
-    _check(memory, settings, keyring)
-    _check_rights(connection, "writable", "write")
-    _warn_of_replaced(memory, settings, keyring)
-    _warn_of_second_table(memory, settings)
+    memories = first_uses.read(connection, settings, keyring)
+    _check(memories, keyring)
+    first_uses.check_rights(connection, "writable", "write")
+    for memory in memories:
+        _record(connection, memory, keyring)
+
+
+def _record(connection: sa.Connection, memory: Memory, keyring: Keyring) -> None:
+    settings = memory.settings
+    _warn_of_replaced(memory, keyring)
+    _warn_of_second_table(memory)
     # A masked column that is not known may be a known one under a new name.
     is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
     if is_new and not memory.evidence.is_readable:
@@ -119,57 +111,35 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     contexts.add(connection, settings, columns, keyring)
 
 
-def _is_all_known(memory: _Memory, settings: Settings, keyring: Keyring) -> bool:
-    """Whether nothing is left to record for this job and its table."""
-    return not key_checks.missing(settings, keyring, memory.keys) and not contexts.missing(
-        settings.table, memory.columns
+def _is_all_known(memories: Sequence[Memory], keyring: Keyring) -> bool:
+    """Whether nothing is left to record for this job and its tables."""
+    return not any(
+        key_checks.missing(memory.settings, keyring, memory.keys)
+        or contexts.missing(memory.settings.table, memory.columns)
+        for memory in memories
     )
 
 
-def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> _Memory:
-    """Read what is known and, if that is not all, what else keys and contexts can be tested on."""
-    memory = _read_known(connection, settings)
-    known = {first.key_id for first in memory.keys}
-    table = settings.table
-    if known.issuperset(keyring.key_ids) and not contexts.missing(table, memory.columns):
-        return memory
-    headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
-    return replace(memory, evidence=evidence.gather(connection, settings, headers))
+def _check(memories: Sequence[Memory], keyring: Keyring) -> None:
+    # What the job has masked in one of its tables, no other may store as it comes.
+    masked = [
+        (first.column_name, first.context, first.fields)
+        for memory in memories
+        for first in memory.columns
+        if first.job == memory.settings.job_name
+    ]
+    for memory in memories:
+        table = memory.settings.table
+        key_checks.check(keyring, memory.keys)
+        contexts.check(table, memory.columns)
+        once_masked.check_plain(memory.settings, masked)
+        contexts.check_one_way_key(table, memory.columns, keyring)
+        _check_evidence(memory, keyring)
 
 
-def _read_known(connection: sa.Connection, settings: Settings) -> _Memory:
-    # A database of an earlier version has no such tables, and so remembers nothing.
-    if _check_rights(connection, "readable", "read") < _TABLES:
-        return _Memory()
-    return _Memory(key_checks.read(connection, settings), contexts.read(connection, settings.table))
-
-
-def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
-    """Check a right of the session's role on the two tables; returns those that exist."""
-    rows = connection.execute(queries()["first_use_rights"]).mappings().all()
-    refused = sorted(str(row["name"]) for row in rows if not row[right])
-    if refused:
-        role = connection.exec_driver_sql("select current_user").scalar_one()
-        raise DatabaseRefused(
-            f"role {role!r} may not {verb} etl.{refused[0]} (SQLSTATE 42501); for a role of this "
-            "program run 'etl init --roles' again as the owner, else: grant select, insert on "
-            f"etl.key_checks, etl.masked_columns to {quote_name(str(role), for_driver=True)}"
-        )
-    return {str(row["name"]) for row in rows}
-
-
-def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
-    key_checks.check(keyring, memory.keys)
-    contexts.check(settings.table, memory.columns)
-    own = [c for c in memory.columns if c.job == settings.job_name]
-    once_masked.check_plain(settings, [(c.column_name, c.context, c.fields) for c in own])
-    contexts.check_one_way_key(settings.table, memory.columns, keyring)
-    _check_evidence(memory, settings, keyring)
-
-
-def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+def _check_evidence(memory: Memory, keyring: Keyring) -> None:
     """Check that keys and contexts that are not recorded open what is stored."""
-    table = settings.table
+    table = memory.settings.table
     opening = evidence.opening_contexts(memory.evidence, keyring, table)
     proven = {first.key_id for first in memory.keys}
     proven |= {key_id for (_, key_id), context in opening.items() if context is not None}
@@ -195,7 +165,7 @@ def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> No
             raise contexts.unlike_stored_tokens(column, table, next(filter(None, found), None))
 
 
-def _check_no_recoverable(column: Column, memory: _Memory, table: Table) -> None:
+def _check_no_recoverable(column: Column, memory: Memory, table: Table) -> None:
     if any(name == column.name for name, _ in memory.evidence.tokens):
         raise SettingsError(
             f"column {column.name!r} of {table.full_name!r} holds tokens of 'mask: true', and is "
@@ -212,21 +182,22 @@ def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
     return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
 
 
-def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+def _warn_of_replaced(memory: Memory, keyring: Keyring) -> None:
     used = sorted({first.key_id for first in memory.keys})
     if used and not set(used) & set(keyring.key_ids):
         log.warning(
             "this keyring has none of the keys that were used for table %r before (%s), so equal "
             "values get other tokens from now on; if it replaces a lost keyring, restore its copy",
-            settings.table.full_name,
+            memory.settings.table.full_name,
             ", ".join(used),
         )
 
 
-def _warn_of_second_table(memory: _Memory, settings: Settings) -> None:
-    job, table = settings.job_name, settings.table.full_name
+def _warn_of_second_table(memory: Memory) -> None:
+    job, table = memory.settings.job_name, memory.settings.table.full_name
     targets = {first.target for first in memory.keys if first.job == job}
-    if targets and table not in targets:
+    # A job with routes loads into several from the beginning.
+    if targets and targets.isdisjoint(t.full_name for t in memory.settings.tables_of_job):
         log.warning(
             "job %r has loaded into %s before, and begins to load into %r; events with equal ids, "
             "or an equal ledger.key, count as one event in both; if this is not the same job, stop "

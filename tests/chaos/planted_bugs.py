@@ -274,8 +274,8 @@ BUGS = (
     ),
     Bug(
         "keeps a business id claimed for a row that the table refused",
-        "etl/batch.py",
-        "        ledger.free(connection, free_keys, batch_id.run_id)\n",
+        "etl/parts.py",
+        "            ledger.free(self.connection, free_keys, batch_id.run_id)\n",
         "",
         (f"{KEYS}::test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next",),
     ),
@@ -317,7 +317,7 @@ BUGS = (
     Bug(
         "takes an event of one job for an event of another",
         "etl/fingerprints.py",
-        'json.dumps([job, name]).encode() + b"\\0"',
+        'json.dumps([*within, name]).encode() + b"\\0"',
         'f"{name}\\0".encode()',
         (f"{JOBS}::test_an_event_of_an_earlier_version_is_not_taken_for_another_jobs",),
     ),
@@ -479,8 +479,8 @@ BUGS = (
     Bug(
         "receives messages for a table that cannot take them",
         "etl/preflight.py",
-        "    check_target(engine, settings.table)\n",
-        "    pass\n",
+        "        check_target(engine, table)\n",
+        "        pass\n",
         (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
     ),
     Bug(
