@@ -34,6 +34,7 @@ PEEK = "tests/integration/test_peek.py"
 SHAPES = "tests/unit/test_shapes.py"
 DELETES = "tests/integration/test_refused_deletes.py"
 ON_CONFLICT = "tests/integration/test_on_conflict.py"
+ROUTES = "tests/integration/test_routes.py"
 SPLITTING = "tests/unit/test_splitting.py"
 WITHOUT = "tests/unit/test_without.py"
 
@@ -673,5 +674,26 @@ BUGS = (
         "        return [_without(item, tree) for item in value if not _may_hold_it(item)]\n",
         "        return value\n",
         (f"{WITHOUT}::test_what_is_at_a_place_is_taken_out",),
+    ),
+    Bug(
+        "takes a click for an order that has the same business id",
+        "etl/parts.py",
+        "        table=None if settings.routes is None else table.full_name,\n",
+        "",
+        (f"{ROUTES}::test_a_business_id_is_of_one_table",),
+    ),
+    Bug(
+        "stores in one table what another one masks",
+        "etl/config/settings.py",
+        "        masked = (table.masked_fields for table in self.tables_of_job)\n",
+        "        masked = (table.masked_fields for table in self.tables)\n",
+        (f"{ROUTES}::test_a_json_column_holds_nothing_that_another_table_masks",),
+    ),
+    Bug(
+        "takes rows of one table for a sign that another one takes rows",
+        "etl/pipeline.py",
+        "doubt.table in drain.totals.tables",
+        "drain.totals.counts.loaded",
+        (f"{ROUTES}::test_rows_of_the_other_table_say_nothing_of_a_table_that_refuses_all",),
     ),
 )

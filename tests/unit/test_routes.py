@@ -120,8 +120,10 @@ def test_a_bare_name_of_two_tables_is_refused(tmp_path: Path) -> None:
         ),
         (
             HEAD + ORDERS + CLICKS.replace("page_viewed", "order_paid"),
-            "setting 'routes.tables': event 'order_paid' is listed twice, for 'shop.orders' and "
-            "'public.clicks'",
+            (
+                "setting 'routes.tables': event 'order_paid' is listed twice, for 'shop.orders' "
+                "and 'public.clicks'"
+            ),
         ),
         (
             HEAD + CLICKS + CLICKS.replace("page_viewed", "page_left"),
@@ -141,23 +143,31 @@ def test_a_bare_name_of_two_tables_is_refused(tmp_path: Path) -> None:
         ),
         (
             HEAD + ORDERS + CLICKS.replace("name: clicks", "name: clicks\n      keys: [page]"),
-            "routes.tables[1] ('clicks'): unknown key 'keys'; did you mean 'key'? "
-            "(config.yaml line 13)",
+            (
+                "routes.tables[1] ('clicks'): unknown key 'keys'; did you mean 'key'? "
+                "(config.yaml line 13)"
+            ),
         ),
         (
             HEAD + ORDERS + CLICKS.replace("name: clicks", "name: clicks\n      key: [page]"),
-            "routes.tables[1] ('clicks'): 'key' is for 'on_conflict: skip' or 'update'; set that "
-            "too (config.yaml line 11)",
+            (
+                "routes.tables[1] ('clicks'): 'key' is for 'on_conflict: skip' or 'update'; set "
+                "that too (config.yaml line 11)"
+            ),
         ),
         (
             clicks("{name: x, field: x, type: texxt}"),
-            "routes.tables[1] ('clicks'): column 'x': unknown type 'texxt'; did you mean 'text'? "
-            "(config.yaml line 15)",
+            (
+                "routes.tables[1] ('clicks'): column 'x': unknown type 'texxt'; did you mean "
+                "'text'? (config.yaml line 15)"
+            ),
         ),
         (
             clicks("{name: x, field: x, type: text, max_length: 0}"),
-            "routes.tables[1] ('clicks'): column 'x': 'max_length' must be a whole number from 1 "
-            "to 10,485,760, not 0 (config.yaml line 15)",
+            (
+                "routes.tables[1] ('clicks'): column 'x': 'max_length' must be a whole number "
+                "from 1 to 10,485,760, not 0 (config.yaml line 15)"
+            ),
         ),
         (
             HEAD.replace("event_type", "a..b") + CLICKS,
@@ -183,8 +193,10 @@ def test_a_mistake_in_routes_is_named_with_its_place(
     [
         (
             "{name: mail, field: email, type: text}",
-            "'email' is masked in column 'masked_email' of 'shop.orders', and column 'mail' would "
-            "store it as it came (config.yaml line 10, config.yaml line 15)",
+            (
+                "'email' is masked in column 'masked_email' of 'shop.orders', and column 'mail' "
+                "would store it as it came (config.yaml line 10, config.yaml line 15)"
+            ),
         ),
         (
             "{name: part, field: email.domain, type: text}",
