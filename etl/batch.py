@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 import sqlalchemy as sa
 
-from etl import extract, parts
+from etl import extract, fingerprints, mask, parts, validate
 from etl.checks import batches
 from etl.config import BatchCheck, Settings
 from etl.crypto.keyring import Keyring
 from etl.fieldtypes import needs_exact_numbers
-from etl.fingerprints import Fingerprints
 from etl.frames import Note, rejects
-from etl.parts import BatchId, Part
-from etl.postgres import verdict
+from etl.parts import BatchId, Part, Stored
 from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Check, Findings, without_personal_names
 from etl.reading.events import Events
 from etl.reading.reader import EventReader
 from etl.reading.routing import routing
 from etl.reading.table_fields import table_fields
+from etl.reading.without import take_out
 from etl.runs import Counts
+from etl.schema import STAGING
 from etl.sqs.message import Message
 from etl.validate import FrameSchema
 
@@ -50,7 +50,7 @@ class Batch:
         return part.masked
 
     @property
-    def fingerprints(self) -> dict[str, Fingerprints]:
+    def fingerprints(self) -> dict[str, tuple[str, ...]]:
         """Those of all parts, by message id."""
         return {key: value for part in self.parts for key, value in part.fingerprints.items()}
 
@@ -107,22 +107,6 @@ class Batch:
         return counts, events
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The batch's new messages: loaded, or rejected.
-
-    A message in neither was handled before, under its id or another key.
-    """
-
-    loaded: list[str]  # event ids
-    rejects: pd.DataFrame
-    empty: list[str]  # ids of new messages without an event
-    doubts: list[verdict.Doubt] = field(default_factory=list)
-    updated: int = 0  # of the loaded ones, those whose row has replaced another one
-    skipped: int = 0  # of the loaded ones, those whose row was kept out by another one
-    tables: frozenset[str] = frozenset()  # that rows were loaded into
-
-
 def prepare(
     messages: Sequence[Message] | Events,
     settings: Settings,
@@ -152,20 +136,10 @@ def prepare(
     )
     schemas = [schema] if isinstance(schema, FrameSchema) else schema
     notes = Counter[Note]()
+    of_each = enumerate(zip(each, raws, schemas, strict=True))
     prepared = [
-        parts.prepare(
-            one,
-            raw,
-            of_table,
-            keyring,
-            events.readable,
-            notes,
-            # What could not be read belongs to the one table, but to none of several.
-            messages=len(events.by_id) if settings.routes is None else len(raw),
-            number=number,
-            unwrap=reader.unwrap,
-        )
-        for number, (one, raw, of_table) in enumerate(zip(each, raws, schemas, strict=True))
+        _part(number, one, raw, of_table, keyring, events, reader.unwrap, notes)
+        for number, (one, raw, of_table) in of_each
     ]
     return Batch(
         events=events,
@@ -176,6 +150,46 @@ def prepare(
         ),
         unknown_fields=without_personal_names(unknown, events.readable_messages),
         notes=notes,
+    )
+
+
+def _part(
+    number: int,
+    settings: Settings,
+    raw: pd.DataFrame,
+    schema: FrameSchema,
+    keyring: Keyring,
+    events: Events,
+    unwrap: Callable[[Message], str] | None,
+    notes: Counter[Note],
+) -> Part:
+    """Check and mask the rows of one table; *notes* get what was changed or warned of."""
+    table = settings.table
+    # What could not be read belongs to the one table, but to none of several.
+    messages = len(events.by_id) if settings.routes is None else len(raw)
+    keys, unidentified = fingerprints.make(
+        events.readable,
+        raw,
+        settings.ledger,
+        keyring,
+        job=settings.job_name,
+        table=None if settings.routes is None else table.full_name,
+        other_names=settings.other_names.get(settings.ledger.field or "", ()),
+        unwrap=unwrap,
+    )
+    raw = take_out(raw, settings.hidden_within)
+    valid, invalid = validate.split(raw, schema, table.columns, notes)
+    broken = batches.broken(table, valid, messages)
+    warned = [check.name for check in broken if check.severity == "warn"]
+    notes.update({(batches.BATCH, name): messages for name in warned})
+    return Part(
+        table=table,
+        staging=f"{STAGING}_{number}" if number else STAGING,
+        masked=mask.columns(valid, keyring, mask.masking_plan(table)),
+        rejects=pd.concat([unidentified, invalid], ignore_index=True),
+        fingerprints=keys,
+        messages=messages,
+        broken=[check for check in broken if check.severity == "stop"],
     )
 
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from etl.batch import Stored, prepare
+from etl.batch import prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import LastReceives, UsageError
 from etl.operations import looks
+from etl.parts import Stored
 from etl.postgres import first_use
 from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Findings

@@ -1,27 +1,21 @@
-"""The part of a batch that goes to one table: its rows are checked and masked, and then stored."""
+"""The part of a batch that goes to one table, and how its rows are stored."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
 
-from etl import fingerprints, ledger, load, mask, validate
-from etl.checks import batches
-from etl.config import BatchCheck, LoadSettings, Settings, Table
-from etl.crypto.keyring import Keyring
-from etl.frames import Note, rejects
+from etl import ledger, load
+from etl.config import BatchCheck, LoadSettings, Table
+from etl.frames import rejects
 from etl.postgres import conflicts, verdict
 from etl.postgres.bisection import NoRowTaken, Trial
-from etl.reading.without import take_out
-from etl.schema import STAGING
-from etl.sqs.message import Message
 
 
 class BatchId(NamedTuple):
@@ -40,60 +34,9 @@ class Part:
     masked: pd.DataFrame  # may hold rows of messages that are also in rejects
     rejects: pd.DataFrame  # message_id, column, check
     # By message id; empty if ``ledger.key`` is message_id.
-    fingerprints: dict[str, fingerprints.Fingerprints]
+    fingerprints: Mapping[str, tuple[str, ...]]
     messages: int  # for the checks of the whole batch
     broken: list[BatchCheck]  # those of them that it fails and that stop a run
-
-
-def prepare(
-    settings: Settings,
-    raw: pd.DataFrame,
-    schema: validate.FrameSchema,
-    keyring: Keyring,
-    readable: Sequence[Message],
-    notes: Counter[Note],
-    *,
-    messages: int,
-    number: int = 0,
-    unwrap: Callable[[Message], str] | None = None,
-) -> Part:
-    """Check and mask the rows of a table.
-
-    :param settings: of this table, as of :meth:`etl.config.Settings.of_each_table`
-    :param raw: as of :func:`etl.extract.read`
-    :param readable: the messages, and perhaps others
-    :param notes: gets what was changed or warned of without a reject
-    :param messages: of the batch, for this table
-    :param number: of the part, from 0
-    :param unwrap: as of :func:`etl.extract.read`
-    """
-    table = settings.table
-    keys, unidentified = fingerprints.make(
-        readable,
-        raw,
-        settings.ledger,
-        keyring,
-        job=settings.job_name,
-        table=None if settings.routes is None else table.full_name,
-        other_names=settings.other_names.get(settings.ledger.field or "", ()),
-        unwrap=unwrap,
-    )
-    raw = take_out(raw, settings.hidden_within)
-    valid, invalid = validate.split(raw, schema, table.columns, notes)
-    broken = batches.broken(table, valid, messages)
-    warned: dict[Any, int] = {
-        (batches.BATCH, check.name): messages for check in broken if check.severity == "warn"
-    }
-    notes.update(warned)
-    return Part(
-        table=table,
-        staging=f"{STAGING}_{number}" if number else STAGING,
-        masked=mask.columns(valid, keyring, mask.masking_plan(table)),
-        rejects=pd.concat([unidentified, invalid], ignore_index=True),
-        fingerprints=keys,
-        messages=messages,
-        broken=[check for check in broken if check.severity == "stop"],
-    )
 
 
 @dataclass(frozen=True)
@@ -147,6 +90,22 @@ class StagedPart:
     def doubt(self) -> verdict.Doubt | None:
         """Whether the table may be at fault, as of :func:`etl.postgres.verdict.doubt`."""
         return verdict.doubt(self.connection, self.trial, self.part.table, self.part.staging)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The batch's new messages: loaded, or rejected.
+
+    A message in neither was handled before, under its id or another key.
+    """
+
+    loaded: list[str]  # event ids
+    rejects: pd.DataFrame
+    empty: list[str]  # ids of new messages without an event
+    doubts: list[verdict.Doubt] = field(default_factory=list)
+    updated: int = 0  # of the loaded ones, those whose row has replaced another one
+    skipped: int = 0  # of the loaded ones, those whose row was kept out by another one
+    tables: frozenset[str] = frozenset()  # that rows were loaded into
 
 
 def stage(

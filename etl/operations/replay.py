@@ -19,7 +19,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from etl import ledger, quarantine
-from etl.batch import Batch, Stored, prepare, store
+from etl.batch import Batch, prepare, store
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
@@ -38,7 +38,7 @@ from etl.operations.entries import (
     update_reasons,
 )
 from etl.operations.masked_before import check_masking
-from etl.parts import BatchId
+from etl.parts import BatchId, Stored
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Findings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
@@ -15,20 +16,39 @@ from etl.config import Column, Settings, Table
 from etl.crypto import seal
 from etl.crypto.keyring import Keyring
 from etl.errors import (
+    DatabaseRefused,
     DatabaseUnavailable,
     EtlError,
     KeyringError,
     LoginRefused,
     SettingsError,
 )
-from etl.postgres import contexts, evidence, first_uses, key_checks, once_masked
+from etl.postgres import contexts, evidence, key_checks, once_masked
+from etl.postgres.contexts import FirstLoad
 from etl.postgres.engine import transaction
 from etl.postgres.evidence import Evidence
-from etl.postgres.first_uses import Memory
-from etl.postgres.queries import queries
+from etl.postgres.first_use_warnings import (
+    warn_of_replaced,
+    warn_of_second_table,
+    warn_of_untested,
+)
+from etl.postgres.key_checks import KeyCheck
+from etl.postgres.queries import queries, quote_name
 from etl.postgres.watchdog import limited_engine
 
 log = logging.getLogger(__name__)
+
+_TABLES = {"key_checks", "masked_columns"}
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the database knows of a table, and samples of what is stored for what it does not."""
+
+    settings: Settings  # of this table
+    keys: Sequence[KeyCheck] = ()
+    columns: Sequence[FirstLoad] = ()
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
@@ -40,7 +60,7 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        memories = first_uses.read(connection, settings, keyring)
+        memories = _read(connection, settings, keyring)
     _check(memories, keyring)
 
 
@@ -51,8 +71,8 @@ def check_recordable(engine: sa.Engine, settings: Settings, keyring: Keyring) ->
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        if not _is_all_known(first_uses.read_known(connection, settings), keyring):
-            first_uses.check_rights(connection, "writable", "write")
+        if not _is_all_known(_read_known(connection, settings), keyring):
+            _check_rights(connection, "writable", "write")
 
 
 def check_if_reachable(
@@ -71,7 +91,7 @@ def check_if_reachable(
             limited_engine(settings.database, is_stopped) as engine,
             transaction(engine) as connection,
         ):
-            memories = first_uses.read(connection, settings, keyring)
+            memories = _read(connection, settings, keyring)
     except EtlError as error:
         log.warning("keys and contexts were not compared with the database: %s", error)
         return not isinstance(error, LoginRefused | DatabaseUnavailable)
@@ -84,34 +104,35 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
 
     :raises EtlError: as :func:`check`, or the role may not record; nothing is recorded
     """
-    known = first_uses.read_known(connection, settings)
+    known = _read_known(connection, settings)
     if _is_all_known(known, keyring):
         _check(known, keyring)
         return
     # What another transaction records meanwhile must fit, too.
     connection.execute(queries()["lock_first_use"])
-    memories = first_uses.read(connection, settings, keyring)
+    memories = _read(connection, settings, keyring)
     _check(memories, keyring)
-    first_uses.check_rights(connection, "writable", "write")
+    _check_rights(connection, "writable", "write")
     for memory in memories:
         _record(connection, memory, keyring)
 
 
-def _record(connection: sa.Connection, memory: Memory, keyring: Keyring) -> None:
+def _record(connection: sa.Connection, memory: _Memory, keyring: Keyring) -> None:
     settings = memory.settings
-    _warn_of_replaced(memory, keyring)
-    _warn_of_second_table(memory)
+    warn_of_replaced(settings, {first.key_id for first in memory.keys}, keyring.key_ids)
+    targets = {first.target for first in memory.keys if first.job == settings.job_name}
+    warn_of_second_table(settings, targets)
     # A masked column that is not known may be a known one under a new name.
     is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
     if is_new and not memory.evidence.is_readable:
-        _warn_of_untested(connection, settings)
+        warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
     columns = contexts.missing(settings.table, memory.columns)
     contexts.add(connection, settings, columns, keyring)
 
 
-def _is_all_known(memories: Sequence[Memory], keyring: Keyring) -> bool:
+def _is_all_known(memories: Sequence[_Memory], keyring: Keyring) -> bool:
     """Whether nothing is left to record for this job and its tables."""
     return not any(
         key_checks.missing(memory.settings, keyring, memory.keys)
@@ -120,7 +141,46 @@ def _is_all_known(memories: Sequence[Memory], keyring: Keyring) -> bool:
     )
 
 
-def _check(memories: Sequence[Memory], keyring: Keyring) -> None:
+def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> list[_Memory]:
+    """Read what is known and, if that is not all, what else keys and contexts can be tested on."""
+    memories = _read_known(connection, settings)
+    headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
+    for number, memory in enumerate(memories):
+        known = {first.key_id for first in memory.keys}
+        table = memory.settings.table
+        if not known.issuperset(keyring.key_ids) or contexts.missing(table, memory.columns):
+            found = evidence.gather(connection, memory.settings, headers)
+            memories[number] = replace(memory, evidence=found)
+    return memories
+
+
+def _read_known(connection: sa.Connection, settings: Settings) -> list[_Memory]:
+    """Read what is known: for each table of the job, in the order of the settings."""
+    each = settings.of_each_table()
+    # A database of an earlier version has no such tables, and so remembers nothing.
+    if _check_rights(connection, "readable", "read") < _TABLES:
+        return [_Memory(one) for one in each]
+    return [
+        _Memory(one, key_checks.read(connection, one), contexts.read(connection, one.table))
+        for one in each
+    ]
+
+
+def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
+    """Check a right of the session's role on the two tables; returns those that exist."""
+    rows = connection.execute(queries()["first_use_rights"]).mappings().all()
+    refused = sorted(str(row["name"]) for row in rows if not row[right])
+    if refused:
+        role = connection.exec_driver_sql("select current_user").scalar_one()
+        raise DatabaseRefused(
+            f"role {role!r} may not {verb} etl.{refused[0]} (SQLSTATE 42501); for a role of this "
+            "program run 'etl init --roles' again as the owner, else: grant select, insert on "
+            f"etl.key_checks, etl.masked_columns to {quote_name(str(role), for_driver=True)}"
+        )
+    return {str(row["name"]) for row in rows}
+
+
+def _check(memories: Sequence[_Memory], keyring: Keyring) -> None:
     # What the job has masked in one of its tables, no other may store as it comes.
     masked = [
         (first.column_name, first.context, first.fields)
@@ -137,7 +197,7 @@ def _check(memories: Sequence[Memory], keyring: Keyring) -> None:
         _check_evidence(memory, keyring)
 
 
-def _check_evidence(memory: Memory, keyring: Keyring) -> None:
+def _check_evidence(memory: _Memory, keyring: Keyring) -> None:
     """Check that keys and contexts that are not recorded open what is stored."""
     table = memory.settings.table
     opening = evidence.opening_contexts(memory.evidence, keyring, table)
@@ -165,7 +225,7 @@ def _check_evidence(memory: Memory, keyring: Keyring) -> None:
             raise contexts.unlike_stored_tokens(column, table, next(filter(None, found), None))
 
 
-def _check_no_recoverable(column: Column, memory: Memory, table: Table) -> None:
+def _check_no_recoverable(column: Column, memory: _Memory, table: Table) -> None:
     if any(name == column.name for name, _ in memory.evidence.tokens):
         raise SettingsError(
             f"column {column.name!r} of {table.full_name!r} holds tokens of 'mask: true', and is "
@@ -180,38 +240,3 @@ def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
         [body for _, body in entries], [message_id for message_id, _ in entries], keyring
     )
     return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
-
-
-def _warn_of_replaced(memory: Memory, keyring: Keyring) -> None:
-    used = sorted({first.key_id for first in memory.keys})
-    if used and not set(used) & set(keyring.key_ids):
-        log.warning(
-            "this keyring has none of the keys that were used for table %r before (%s), so equal "
-            "values get other tokens from now on; if it replaces a lost keyring, restore its copy",
-            memory.settings.table.full_name,
-            ", ".join(used),
-        )
-
-
-def _warn_of_second_table(memory: Memory) -> None:
-    job, table = memory.settings.job_name, memory.settings.table.full_name
-    targets = {first.target for first in memory.keys if first.job == job}
-    # A job with routes loads into several from the beginning.
-    if targets and targets.isdisjoint(t.full_name for t in memory.settings.tables_of_job):
-        log.warning(
-            "job %r has loaded into %s before, and begins to load into %r; events with equal ids, "
-            "or an equal ledger.key, count as one event in both; if this is not the same job, stop "
-            "it and set 'job.name' to a name of its own",
-            job,
-            ", ".join(map(repr, sorted(targets))),
-            table,
-        )
-
-
-def _warn_of_untested(connection: sa.Connection, settings: Settings) -> None:
-    if connection.execute(queries()["has_history"]).scalar_one():
-        log.warning(
-            "the keys and contexts are recorded without a test on stored tokens, because this role "
-            "may not read table %r; make sure that the keyring opens them: etl unmask",
-            settings.table.full_name,
-        )

@@ -677,7 +677,7 @@ BUGS = (
     ),
     Bug(
         "takes a click for an order that has the same business id",
-        "etl/parts.py",
+        "etl/batch.py",
         "        table=None if settings.routes is None else table.full_name,\n",
         "",
         (f"{ROUTES}::test_a_business_id_is_of_one_table",),
