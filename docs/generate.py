@@ -55,7 +55,8 @@ def settings() -> str:
     schema = Settings.model_json_schema()
     parts = []
     for section, property_ in schema["properties"].items():
-        model = schema["$defs"][property_["$ref"].rpartition("/")[2]]
+        choices = property_.get("anyOf", [property_])
+        model = schema["$defs"][choices[0]["$ref"].rpartition("/")[2]]
         rows = [
             (
                 f"`{section}.{key}`",

@@ -11,15 +11,15 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pandas as pd
 
-from etl.batch import Stored, prepare
+from etl.batch import prepare
 from etl.config import Settings
 from etl.crypto.keyring import Keyring
 from etl.errors import LastReceives, UsageError
 from etl.operations import looks
+from etl.parts import Stored
 from etl.postgres import first_use
 from etl.postgres.event_counts import EventCounts
 from etl.postgres.findings import Findings
@@ -35,7 +35,7 @@ from etl.sqs.message import Message
 from etl.sqs.quota import open_quota
 from etl.sqs.remainder import ask_what_is_left
 from etl.sqs.run_limits import run_limits
-from etl.validate import frame_schema
+from etl.validate import FrameSchema, frame_schemas
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,13 @@ class DryRun:
     """What a run would do: the summary, and the first masked rows."""
 
     summary: Summary
-    masked: pd.DataFrame
+    by_table: dict[str, pd.DataFrame]  # in the order of the settings
+
+    @property
+    def masked(self) -> pd.DataFrame:
+        """The first masked rows of all tables together."""
+        frames = [frame for frame in self.by_table.values() if len(frame)]
+        return pd.concat(frames) if frames else pd.DataFrame()
 
 
 @dataclass
@@ -61,7 +67,7 @@ class _Findings:
     planned: Counts = field(default_factory=Counts)  # what a run would have done
     events: EventCounts = field(default_factory=EventCounts)
     released: Findings = field(default_factory=Findings)
-    first_rows: list[pd.DataFrame] = field(default_factory=list)
+    first_rows: dict[str, list[pd.DataFrame]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
 
     @property
@@ -97,7 +103,7 @@ def dry_run(
     stop = stop or Stop()
     stop.request_after(settings.run.max_seconds)
     ready = check_keys_and_queue(settings, environment, stop)
-    schema = frame_schema(settings.table.columns, settings.table)
+    schemas = frame_schemas(settings)
     is_open = first_use.check_if_reachable(settings, ready.keyring, lambda: stop.ends_retries)
     warn_of_dead_letters(ready)
     # A wrong password that is sent again may lock the account.
@@ -131,7 +137,7 @@ def dry_run(
     with consumer:
         try:
             reader = EventReader(settings, ready.payloads)
-            _try_batches(consumer, settings, reader, schema, ready.keyring, findings, show_rows)
+            _try_batches(consumer, settings, reader, schemas, ready.keyring, findings, show_rows)
         finally:
             consumer.release(findings.messages)
     try:
@@ -157,15 +163,17 @@ def dry_run(
         dead_letters=None if consumer.received else ready.dead_letters(),
         left=None if stop.release_rest else ask_what_is_left(ready.queue),
     )
-    frames = findings.first_rows
-    return DryRun(summary, pd.concat(frames).head(show_rows) if frames else pd.DataFrame())
+    return DryRun(
+        summary,
+        {table: pd.concat(rows).head(show_rows) for table, rows in findings.first_rows.items()},
+    )
 
 
 def _try_batches(
     consumer: Consumer,
     settings: Settings,
     reader: EventReader,
-    schema: Any,
+    schemas: list[FrameSchema],
     keyring: Keyring,
     findings: _Findings,
     show_rows: int,
@@ -175,7 +183,7 @@ def _try_batches(
         findings.messages += messages
         limits = settings.batch
         for part in reader.parts(messages, limits.rows, limits.bytes):
-            _try(part, settings, schema, keyring, findings, show_rows)
+            _try(part, settings, schemas, keyring, findings, show_rows)
         for message in messages:
             message.body = ""  # no longer needed; saves memory until the end
         # Not a break: what is being received now must be held too, or it would come again.
@@ -189,17 +197,22 @@ def _try_batches(
 def _try(
     part: Events,
     settings: Settings,
-    schema: Any,
+    schemas: list[FrameSchema],
     keyring: Keyring,
     findings: _Findings,
     show_rows: int,
 ) -> None:
-    batch = prepare(part, settings, schema, keyring, run_id=str(uuid.uuid4()))
-    rows = batch.masked[~batch.masked["message_id"].isin(batch.rejects["message_id"])]
-    planned = Stored(rows["message_id"].tolist(), batch.rejects, batch.events.empty)
+    batch = prepare(part, settings, schemas, keyring, run_id=str(uuid.uuid4()))
+    loaded: list[str] = []
+    for of_table in batch.parts:
+        ids = of_table.masked["message_id"]
+        rows = of_table.masked[~ids.isin(batch.rejects["message_id"])]
+        loaded += rows["message_id"].tolist()
+        first_rows = findings.first_rows.setdefault(of_table.table.full_name, [])
+        first_rows.append(rows.head(show_rows))
+    planned = Stored(loaded, batch.rejects, batch.events.empty)
     counts, events = batch.counts(planned, batch.rejects["message_id"].nunique())
     findings.planned = findings.planned.plus(counts)
     findings.events = findings.events.plus(events)
     found = batch.findings(check_counts(batch.rejects) + batch.broken_checks)
     findings.released = findings.released.plus(found)
-    findings.first_rows.append(rows.head(show_rows))

@@ -24,10 +24,13 @@ import pandas as pd
 from etl.fieldtypes import Real
 from etl.frames import Reject, rejects
 from etl.reading.event_ids import is_event, message_id_of
-from etl.reading.paths import Known, TwoValuesError, row_of
+from etl.reading.paths import TwoValuesError
 from etl.reading.pointers import is_pointer
 from etl.reading.reader import CHECKS as CHECKS_OF_READING
+from etl.reading.routing import CHECK as NO_ROUTE
+from etl.reading.routing import NoRouteError, Route
 from etl.reading.spans import BOM, check_nesting
+from etl.reading.table_fields import Rows, TableFields
 from etl.reading.unreadable import Unreadable
 from etl.sqs.message import Message
 
@@ -59,34 +62,43 @@ def read(
     *,
     of_messages: Mapping[str, Callable[[Message], Any]] = MappingProxyType({}),
     other_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    **options: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decode the messages for one table, as :func:`read_each` does for several."""
+    (raw,), unreadable = read_each(
+        messages, [TableFields(fields, of_messages, other_names)], **options
+    )
+    return raw, unreadable
+
+
+def read_each(
+    messages: Sequence[Message],
+    tables: Sequence[TableFields],
+    route: Route | None = None,
+    *,
     dropped: Sequence[str] = (),
     unwrap: Callable[[Message], str] | None = None,
     unknown_fields: Literal["ignore", "reject"] = "ignore",
     exact_numbers: bool = True,
     unknown: Counter[str] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Decode the messages.
+) -> tuple[list[pd.DataFrame], pd.DataFrame]:
+    """Decode the messages, each of them once.
 
     :param messages: messages with distinct ids
-    :param fields: paths of the event's fields that become columns
-    :param of_messages: what else becomes a column, by its name in the raw frame: a function of the
-        message
-    :param other_names: the other paths of fields, by the path that is in *fields*
-    :param dropped: paths that are known, though nothing reads them
+    :param route: says which table takes an event; None: there is one
+    :param dropped: paths that are known, though no column reads them
     :param unwrap: gives the text of the event of a message; None: that is the body
     :param exact_numbers: keep the text of every number that is not an integer, as a ``Real``. This
         costs time, and matters to some types only, see ``needs_exact_numbers``.
     :param unknown: counts the messages of each field that no column reads, by the field's name
-    :returns: the raw frame and the rejects. The raw frame has ``message_id``, then *fields* (the
-        decoded Python values, or ``ABSENT``), then *of_messages*, all object. The rejects have
-        ``message_id``, ``column``, ``check``. Each message is in one of the two, in the given
-        order.
+    :returns: a raw frame for each table, and the rejects. A raw frame has ``message_id``, then the
+        fields (the decoded Python values, or ``ABSENT``), then what is of messages, all object. The
+        rejects have ``message_id``, ``column``, ``check``. Each message is in one of them, in the
+        given order.
     """
-    known = Known([*fields, *dropped], other_names)
-    row = row_of(fields, other_names)
+    taken = [table.no_rows(dropped) for table in tables]
+    known, row, readable, rows = taken[0]
     decoder = _DECODER if exact_numbers else None
-    readable: list[Message] = []
-    rows: list[list[Any]] = []
     unreadable: list[Reject] = []
     # Messages by the names that no column reads, which costs less than to count each name.
     unknown_names: dict[tuple[str, ...], int] = {}
@@ -94,6 +106,8 @@ def read(
     for message in messages:
         try:
             event = _event(message, unwrap, decoder)
+            if route is not None:
+                known, row, readable, rows = taken[route(event)]
             if names := known.unknown_names(event):
                 if is_event(message):
                     # All events of a message may be of one person, so each name counts once.
@@ -112,17 +126,23 @@ def read(
             unreadable.append((message.message_id, "message", finding.check))
         except TwoValuesError as finding:
             unreadable.append((message.message_id, finding.field, "two values"))
+        except NoRouteError as finding:
+            unreadable.append((message.message_id, finding.field, NO_ROUTE))
         else:
             readable.append(message)
     if unknown is not None:
         for names, count in unknown_names.items():
             unknown.update(dict.fromkeys(names, count))
-    columns = {"message_id": _objects([message.message_id for message in readable])}
-    in_columns = zip(*rows, strict=True) if rows else repeat(())
-    columns |= {f: _objects(values) for f, values in zip(fields, in_columns, strict=False)}
-    for source, value_of in of_messages.items():
-        columns[source] = _objects([value_of(message) for message in readable])
-    return pd.DataFrame(columns), rejects(unreadable)
+    return list(map(_frame, tables, taken)), rejects(unreadable)
+
+
+def _frame(table: TableFields, taken: Rows) -> pd.DataFrame:
+    columns = {"message_id": _objects([message.message_id for message in taken.readable])}
+    in_columns = zip(*taken.rows, strict=True) if taken.rows else repeat(())
+    columns |= {f: _objects(values) for f, values in zip(table.fields, in_columns, strict=False)}
+    for source, value_of in table.of_messages.items():
+        columns[source] = _objects([value_of(message) for message in taken.readable])
+    return pd.DataFrame(columns)
 
 
 def _objects(values: Sequence[Any]) -> pd.Series[Any]:

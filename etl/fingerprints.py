@@ -2,7 +2,8 @@
 
 A fingerprint is the HMAC-SHA-256 (RFC 2104) of the whole body or of one field's value, so that the
 ledger holds no value and nobody without the keyring can test values against it. The job's name is
-part of the input: order 7 of one job is not login 7 of another that shares its database.
+part of the input: order 7 of one job is not login 7 of another that shares its database. So is the
+table's name if the job has several.
 
 A message has one fingerprint for each key of the keyring, and is new only if all of them are new.
 Two workers therefore recognise each other's messages as long as their keyrings have one key in
@@ -39,12 +40,14 @@ def make(
     keyring: Keyring,
     *,
     job: str,
+    table: str | None = None,
     other_names: Sequence[str] = (),
     unwrap: Callable[[Message], str] | None = None,
 ) -> tuple[dict[str, Fingerprints], pd.DataFrame]:
     """Fingerprint the readable messages, if the setting asks for it.
 
     :param job: the name of the job, within which a key identifies an event
+    :param table: name of the table, if the job has several, within each of which it does
     :param unwrap: as of :func:`etl.extract.read`
     :param other_names: further names of the field that identifies an event
 
@@ -66,9 +69,10 @@ def make(
     else:
         texts = [_identifier(value) for value in raw[settings.field].tolist()]
     keys = [(key_id, keyring.derive(_PURPOSE, key_id)) for key_id in keyring.key_ids]
+    within = [job] if table is None else [job, table]
     # JSON escapes quotes and NUL, so job, key and value cannot run into one another.
     names = [settings.key, *(f"field:{name}" for name in other_names)]
-    heads = [json.dumps([job, name]).encode() + b"\0" for name in names]
+    heads = [json.dumps([*within, name]).encode() + b"\0" for name in names]
     fingerprints: dict[str, Fingerprints] = {}
     unidentified: list[Reject] = []
     for message_id, text in zip(ids, texts, strict=True):

@@ -29,10 +29,13 @@ def stage(
     table: Table,
     settings: LoadSettings,
     max_rejects: int,
+    staging: str = STAGING,
 ) -> pd.DataFrame:
     """Put the masked rows into a new staging table, in the caller's transaction.
 
     Columns in: ``message_id``, then the table's columns, as :func:`etl.mask.columns` leaves them.
+
+    :param staging: name of the staging table
 
     Rows: all are staged except those that the database refuses, which come back as rejects
     (``message_id``, ``column``, ``check``).
@@ -42,16 +45,16 @@ def stage(
     :raises NoRowTaken: all of many rows are refused
     :raises DatabaseRefused: the statement itself is refused
     """
-    staging = staging_table(table)
-    staging.create(connection)
-    types: Any = {column.name: column.type for column in staging.columns}
+    created = staging_table(table, staging)
+    created.create(connection)
+    types: Any = {column.name: column.type for column in created.columns}
     method: Any = copy_rows if settings.method == "copy" else insert_rows
     # One COPY takes all rows; copy_rows feeds it in pieces.
     chunk = None if settings.method == "copy" else settings.statement_rows
 
     def insert(start: int, stop: int) -> Outcome:
         stored = masked.iloc[start:stop].to_sql(
-            STAGING,
+            staging,
             connection,
             if_exists="append",
             index=False,
@@ -72,12 +75,14 @@ def merge(
     staged: int,
     max_rejects: int,
     trial: Trial | None = None,
+    staging: str = STAGING,
 ) -> pd.DataFrame:
     """Move the staged rows of these messages to the target, in the caller's transaction.
 
     With ``table.on_conflict``, a row may replace another one of its key, or be skipped for it.
 
     :param staged: rows in the staging table
+    :param staging: name of the staging table
     :param trial: gets what the target did with each row, for :func:`etl.postgres.verdict.doubt`
 
     Rows: all are moved except those that the target refuses or does not store, for whatever reason.
@@ -95,11 +100,11 @@ def merge(
     if key not in known:
         known[key] = staged_values(connection, table)
     values: list[sa.ColumnElement[Any]] = [sa.literal_column(value) for value in known[key]]
-    wanted = sa.select(*values).select_from(sa.table(STAGING))
+    wanted = sa.select(*values).select_from(sa.table(staging))
     # One JSON text, since an array of thousands of parameters would be parsed one by one.
     listed = sa.text("select jsonb_array_elements_text(cast(:ids as jsonb))")
 
-    mover = None if table.on_conflict == "error" else Mover(connection, table, STAGING)
+    mover = None if table.on_conflict == "error" else Mover(connection, table, staging)
 
     def insert(start: int, stop: int) -> Outcome:
         part = ids[start:stop]

@@ -61,18 +61,18 @@ class Drain:
     budget: quarantine.Budget
     payloads: BodySource | None = None  # where bodies are that are not in the queue
     totals: Totals = field(default_factory=Totals)
-    schema: Any = None  # pandera's DataFrameSchema, once the stages are loaded
+    schemas: Any = None  # the checks of each table, once the stages are loaded
 
     def load_stages(self) -> None:
         """Import the stages, and with them pandas and pandera, unless it was done before.
 
         That takes most of the CPU of a run's start, and a run that finds no message does without.
         """
-        if self.schema is None:
+        if self.schemas is None:
             import etl.batch  # noqa: F401  (the functions below import from it)
-            from etl.validate import frame_schema
+            from etl.validate import frame_schemas
 
-            self.schema = frame_schema(self.settings.table.columns, self.settings.table)
+            self.schemas = frame_schemas(self.settings)
 
 
 def run(drain: Drain) -> None:
@@ -125,7 +125,7 @@ def _load_events(drain: Drain, events: Events) -> set[str]:
     from etl.batch import prepare
 
     run_id = drain.share.run.run_id
-    batch = prepare(events, drain.settings, drain.schema, drain.keyring, run_id)
+    batch = prepare(events, drain.settings, drain.schemas, drain.keyring, run_id)
     try:
         if batch.broken:
             raise _refused(batch)
@@ -147,7 +147,11 @@ def _load_events(drain: Drain, events: Events) -> set[str]:
 
 
 def _refused(batch: Batch) -> BatchRefused:
-    names = ", ".join(repr(check.name) for check in batch.broken)
+    several = len(batch.parts) > 1
+    names = ", ".join(
+        f"{check.name!r}{f' of {part.table.full_name!r}' if several else ''}"
+        for part, check in batch.broken
+    )
     return BatchRefused(
         f"a batch of {len(batch.events.by_id):,} messages fails table.batch_checks: {names}; this "
         "batch was released"
@@ -206,7 +210,8 @@ def _load_unless_committed(drain: Drain, batch: Batch, note: Callable[[Totals], 
 
 def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
     """Run one batch's transaction: rows, ledger, quarantine and counts commit together."""
-    from etl.batch import BatchId, store
+    from etl.batch import store
+    from etl.parts import BatchId
 
     settings = drain.settings
     run_id = drain.share.run.run_id
@@ -216,10 +221,15 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
         claim = partial(ledger.claim, connection, run_id=run_id, batch=batch_id.number)
         stored = store(connection, batch, settings, batch_id, max_rejects, claim)
         # In the last batch, the rows that the run has loaded before must be enough to go by.
-        if stored.doubt and not (
-            drain.consumer.is_last and (drain.totals.counts.loaded or stored.doubt.blames_rows)
-        ):
-            raise Undecided(stored.doubt.error, stored.refused)
+        undecided = [
+            doubt
+            for doubt in stored.doubts
+            if not drain.consumer.is_last
+            or not (doubt.table in drain.totals.tables or doubt.blames_rows)
+        ]
+        if undecided:
+            refused = {event_id for doubt in undecided for event_id in doubt.refused}
+            raise Undecided(undecided[0].error, batch.events.messages_of(refused))
         quarantined = quarantine.store(
             connection, stored.rejects, batch.events.by_id, drain.keyring, run_id, settings
         )
@@ -229,4 +239,4 @@ def _load(drain: Drain, batch: Batch, note: Callable[[Totals], None]) -> None:
         checks = quarantine.check_counts(stored.rejects)
         findings = Findings(checks, batch.unknown_fields, batch.notes)
         drain.share.run.add(connection, counts, findings, events)
-        note(Totals(counts, findings, batches=1, events=events))
+        note(Totals(counts, findings, batches=1, events=events, tables=stored.tables))

@@ -61,9 +61,10 @@ def check_keys_and_queue(settings: Settings, environment: Mapping[str, str], sto
     """
     siv.check_vectors()
     keyring = until_stopped(lambda: load_keyring(environment), stop, "Secrets Manager")
-    check_table(settings.table)
+    for table in settings.tables:
+        check_table(table)
     queue = until_stopped(
-        lambda: open_queue(settings.queue, environment, wanted_attributes(settings.table)),
+        lambda: open_queue(settings.queue, environment, wanted_attributes(settings.tables)),
         stop,
         "the service that gives the AWS credentials",
     )
@@ -137,10 +138,11 @@ def prepare_database(
 
 
 def _prepare(settings: Settings, engine: sa.Engine, keyring: Keyring, run: Run) -> None:
-    if settings.database.create_tables:
-        create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
-    check_target(engine, settings.table)
-    check_tokens_of_key(engine, settings.table, keyring.primary, keyring.key_ids)
+    for table in settings.tables:
+        if settings.database.create_tables:
+            create_tables(engine, table, settings.job_name, settings.masked_fields)
+        check_target(engine, table)
+        check_tokens_of_key(engine, table, keyring.primary, keyring.key_ids)
     run.start(engine, settings, lambda connection: first_use.record(connection, settings, keyring))
 
 

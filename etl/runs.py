@@ -62,6 +62,7 @@ class Totals:
     batches: int = 0
     released_findings: Findings = field(default_factory=Findings)  # of messages that were released
     events: EventCounts = field(default_factory=EventCounts)
+    tables: frozenset[str] = frozenset()  # that rows were loaded into
 
     def plus(self, other: Totals) -> Totals:
         """Add two totals."""
@@ -71,6 +72,7 @@ class Totals:
             batches=self.batches + other.batches,
             released_findings=self.released_findings.plus(other.released_findings),
             events=self.events.plus(other.events),
+            tables=self.tables | other.tables,
         )
 
 

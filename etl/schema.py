@@ -162,10 +162,10 @@ def target_table(table: Table) -> sa.Table:
     )
 
 
-def staging_table(table: Table) -> sa.Table:
+def staging_table(table: Table, name: str = STAGING) -> sa.Table:
     """Describe the temporary table in which a batch waits for the ledger."""
     return sa.Table(
-        STAGING,
+        name,
         sa.MetaData(),
         sa.Column("message_id", sa.Text),
         # The target may have a column of this name, which holds the same.

@@ -14,7 +14,7 @@ import pandera.pandas as pa
 from etl.checks.failures import check_of, failures
 from etl.checks.searches import Failed
 from etl.checks.values import ValueChecks, all_value_checks, as_series, frame_name
-from etl.config import Column, TableChecks
+from etl.config import Column, Settings, TableChecks
 from etl.fieldtypes import Values
 from etl.frames import Note, rejects
 from etl.reading.cleaning import cleaned
@@ -53,6 +53,14 @@ def frame_schema(columns: tuple[Column, ...], rules: TableChecks | None = None) 
     # fail now, and not when messages have been received.
     schema.validate(pd.DataFrame(columns=list(schema.columns), dtype=object))
     return FrameSchema(schema, all_value_checks(columns, rules or TableChecks()))
+
+
+def frame_schemas(settings: Settings) -> list[FrameSchema]:
+    """The checks of each table of a job.
+
+    :raises SettingsError: as :func:`frame_schema`
+    """
+    return [frame_schema(table.columns, table) for table in settings.tables]
 
 
 def _of_values(failed: Callable[[Values], Failed], series: Any) -> Failed:

@@ -40,6 +40,7 @@ from etl.config.program import (
     TokenMaker,
     UnmaskSettings,
 )
+from etl.config.routes import RoutedTable, Routes
 from etl.config.section import FIELDS_OF_THE_JOB
 from etl.config.settings import MASKED_MESSAGE, MASKED_NOTIFICATION, Settings
 from etl.config.sources import load
@@ -70,6 +71,8 @@ __all__ = [
     "QuarantineSettings",
     "QueueSettings",
     "ReportSettings",
+    "RoutedTable",
+    "Routes",
     "RowCheck",
     "RunSettings",
     "Settings",

@@ -37,6 +37,22 @@ def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a setting is, or that the items of its list are; None if there is none."""
+    for kind in kinds(annotation):
+        if _is_section(kind):
+            return kind  # type: ignore[no-any-return]
+        if _is_list(kind) and (section := section_of(get_args(kind)[0])):
+            return section
+    return None
+
+
+def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The sections of all settings, by their names."""
+    found = {key: section_of(info.annotation) for key, info in fields(model).items()}
+    return {key: section for key, section in found.items() if section}
+
+
 def is_text(annotation: Any) -> bool:
     """Whether a setting is a text or a choice of words."""
     return any(kind is str or get_origin(kind) is Literal for kind in kinds(annotation))

@@ -46,6 +46,46 @@ def check_columns(columns: Iterable[Column], hidden: Mapping[str, str]) -> None:
                     )
 
 
+def check_masked(columns: Iterable[Column], masked: Iterable[Column], of_table: str = "") -> None:
+    """Check that no column stores as it came what others mask.
+
+    :param masked: the columns that mask it, among others
+    :param of_table: says whose columns these are: `` of 'public.orders'``
+    :raises ValueError: says which column would
+    """
+    plain = [column for column in columns if not column.hides_value]
+    masked = [column for column in masked if column.mask]
+    attributes = {column.source: column.name for column in masked if not column.fields}
+    for column in plain:
+        if column.source in attributes:
+            name = column.message_attribute or column.attribute or ""
+            raise ValueError(
+                f"{'message ' if column.message_attribute else ''}attribute {shown_name(name)} is "
+                f"masked in column {shown_name(attributes[column.source])}{of_table}, and column "
+                f"{shown_name(column.name)} would store it as it came"
+            )
+    fields = {field: column.name for column in masked for field in column.fields}
+    check_columns(
+        plain,
+        {field: f"is masked in column {shown_name(n)}{of_table}" for field, n in fields.items()},
+    )
+
+
+def check_first_names(columns: Iterable[Column]) -> None:
+    """Check that columns that share a field read it by the same names, so that it has one value.
+
+    :raises ValueError: names the field
+    """
+    readers: dict[str, tuple[str, ...]] = {}
+    for column in columns:
+        for name in column.fields:
+            if readers.setdefault(name, column.fields) != column.fields:
+                raise ValueError(
+                    f"{shown_name(name)} is read by two columns under different lists of names "
+                    "(give both the same list)"
+                )
+
+
 def _stores(field: str, path: str, column: Column) -> str:
     inner, outer = place(field), place(path)
     if inner == outer:

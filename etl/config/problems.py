@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from etl.config.column import Column
-from etl.config.conversion import NULL, fields, number
+from etl.config.conversion import NULL, fields, number, section_of, sections
 from etl.config.settings import Settings
 from etl.config.yaml_text import Place, Scalar
 from etl.errors import nearest, shown_name, suggestion
 
 _WORD = re.compile(r"[A-Za-z]{1,16}")
 MAX_NUMBER = 9  # characters of a number that is repeated
-_COLUMNS = ("table", "columns")
+_TABLES = ("routes", "tables")
+_INNER = ("column ", "routes.tables[")
 
 # Settings that have another name now.
 _RENAMED = {("queue", "receivers"): "queue.max_receivers"}
@@ -37,7 +37,7 @@ def sentence(problem: Any, tree: Mapping[str, Any], origins: Mapping[Place, str]
         # A check of several settings together; its message names them.
         return f"{said}{_origins_of_named(said, origins)}"
     subject, rest = _subject(place, tree)
-    found = _origins_of_columns(said, tree, origins) if place == _COLUMNS else ""
+    found = _origins_of_columns(said, place, tree, origins)
     return f"{_about(problem, subject, rest, tree, said)}{found or origin(place, origins)}"
 
 
@@ -67,16 +67,48 @@ def _origins_of_named(text: str, origins: Mapping[Place, str]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _origins_of_columns(text: str, tree: Mapping[str, Any], origins: Mapping[Place, str]) -> str:
+def _origins_of_columns(
+    text: str, place: Place, tree: Mapping[str, Any], origins: Mapping[Place, str]
+) -> str:
     """The lines of the columns that a text about several of them names."""
-    columns = tree["table"].get("columns")
-    places = [
-        (*_COLUMNS, index)
-        for index, column in enumerate(columns if isinstance(columns, list) else ())
-        if isinstance(column, dict) and set(re.findall("'([^']+)'", text)) & _names(column)
-    ]
+    named = set(re.findall("'([^']+)'", text))
+    places = [found for found in _columns_at(place, tree) if named & _names(_at(tree, found))]
     found = list(dict.fromkeys(origins[place] for place in places if origins.get(place)))
     return f" ({', '.join(found)})" if found else ""
+
+
+def _columns_at(place: Place, tree: Mapping[str, Any]) -> list[Place]:
+    """The columns that a problem at a place may be about: of one table, or of all of them."""
+    if place == _TABLES[:1]:
+        lists = [(*table, "columns") for table in _items_at(_TABLES, tree)]
+    else:
+        size = _table_size(place)
+        lists = [place] if size and place[size:] == ("columns",) else []
+    return [column for columns in lists for column in _items_at(columns, tree)]
+
+
+def _items_at(place: Place, tree: Mapping[str, Any]) -> list[Place]:
+    """The sections in a list."""
+    found = _at(tree, place)
+    items = found if isinstance(found, list) else []
+    return [(*place, number) for number, item in enumerate(items) if isinstance(item, dict)]
+
+
+def _table_size(place: Place) -> int:
+    """How many steps lead to the table that a place is in; 0 if it is in none."""
+    if place[:1] == ("table",):
+        return 1
+    return 3 if place[:2] == _TABLES and len(place) > 2 else 0
+
+
+def _at(tree: Any, place: Place) -> Any:
+    """What is at a place; an empty text if there is nothing."""
+    for step in place:
+        if isinstance(tree, dict):
+            tree = tree.get(step, "")
+        elif isinstance(tree, list) and isinstance(step, int):
+            tree = tree[step]
+    return tree
 
 
 def _names(column: Mapping[str, Any]) -> set[str]:
@@ -88,41 +120,61 @@ def _names(column: Mapping[str, Any]) -> set[str]:
 
 def _subject(place: Place, tree: Mapping[str, Any]) -> tuple[str, Place]:
     """Name the thing that a place is in, and return the rest of the place."""
-    if place[:2] == _COLUMNS and len(place) > 2:
-        index = int(place[2])
-        column = tree["table"]["columns"][index]
-        name = column.get("name") if isinstance(column, dict) else None
+    size = _table_size(place)
+    table = _name_of_table(place, tree) if size > 1 else ""
+    if size and len(place) > size + 1 and place[size] == "columns":
+        index = int(place[size + 1])
         # From 1, as people count.
-        named = shown_name(name) if isinstance(name, str) and name else f"number {index + 1}"
-        return f"column {named}", place[3:]
+        name = _name(_at(tree, place[: size + 2])) or f"number {index + 1}"
+        return f"{table and f'{table}: '}column {name}", place[size + 2 :]
+    if table:
+        return table, place[size:]
     if len(place) == 1:
         return f"section {shown_name(str(place[0]))}", ()
     return f"setting {shown_name('.'.join(map(str, place[:2])))}", place[2:]
 
 
+def _name_of_table(place: Place, tree: Mapping[str, Any]) -> str:
+    table = _at(tree, place[:3])
+    name = _name(table)
+    return f"{_written(place[:3])} ({name})" if name else _written(place[:3])
+
+
+def _written(place: Place) -> str:
+    """Write a place as a path: ``routes.tables[1]``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
+
+
+def _name(part: Any) -> str:
+    """The name of a column or a table, as it may be shown; empty if it has none."""
+    name = part.get("name") if isinstance(part, dict) else None
+    return shown_name(name) if isinstance(name, str) and name else ""
+
+
 def _about(problem: Any, subject: str, rest: Place, tree: Mapping[str, Any], said: str) -> str:
     place: Place = tuple(problem["loc"])
-    in_column = subject.startswith("column")
-    key = str(rest[0]) if in_column and rest else str(place[-1])
+    # Of a column, or of one of several tables, the subject leaves the key to be named.
+    is_inner = subject.startswith(_INNER)
+    key = str(rest[0]) if is_inner and rest else str(place[-1])
     if problem["type"] == "extra_forbidden":
-        what = f"{subject}: unknown key {shown_name(key)}" if in_column else f"unknown {subject}"
+        what = f"{subject}: unknown key {shown_name(key)}" if is_inner else f"unknown {subject}"
         if place in _RENAMED:
             return f"{what}; its name is now {_RENAMED[place]!r}"
         known = fields(_model(place[:-1]))
-        homes = [] if in_column or nearest(key, known) else _sections_with(key)
+        homes = [] if is_inner or nearest(key, known) else _sections_with(key)
         return f"{what}; it belongs to {homes[0]!r}" if homes else what + suggestion(key, known)
     if problem["type"] == "missing":
-        return f"{subject}: {key!r} is missing" if in_column else f"{subject} is missing"
+        return f"{subject}: {key!r} is missing" if is_inner else f"{subject} is missing"
     if problem["type"] == "model_type":
         return f"{subject}: must hold keys such as {', '.join(list(fields(_model(place)))[:3])}"
-    named = f"{key!r} " if in_column and rest else ""
+    named = f"{key!r} " if is_inner and rest else ""
     if problem["type"] == "value_error":
         return f"{subject}: {named}{said}"
     facts = _facts(place)
     given = _given(place, tree)
     if words := facts.get("enum", [facts["const"]] if "const" in facts else []):
         shown = given if _WORD.fullmatch(given) else ""
-        unknown = f"unknown {key if in_column else 'value'}{f' {shown!r}' if shown else ''}"
+        unknown = f"unknown {key if is_inner else 'value'}{f' {shown!r}' if shown else ''}"
         return f"{subject}: {unknown}{suggestion(shown, words)}"
     return f"{subject}: {named}must be {_allowed(facts)}{_but(given)}"
 
@@ -136,7 +188,7 @@ def _but(given: str) -> str:
 
 def _sections_with(key: str) -> list[str]:
     """The sections that have a setting of this name, if it is only one."""
-    homes = [name for name in Settings.model_fields if key in fields(_model((name,)))]
+    homes = [name for name, model in sections(Settings).items() if key in fields(model)]
     return homes if len(homes) == 1 else []
 
 
@@ -144,13 +196,15 @@ def _model(place: Place) -> Any:
     model: Any = Settings
     for part in place:
         if isinstance(part, str):
-            model = Column if part == "columns" else model.model_fields[part].annotation
+            model = section_of(fields(model)[part].annotation)
     return model
 
 
 def _facts(place: Place) -> dict[str, Any]:
     """What the JSON schema of a setting says of its values, apart from null."""
-    size = 3 if place[:2] == _COLUMNS and len(place) > 3 else 1
+    size = _table_size(place) or 1
+    if place[size] == "columns" and len(place) > size + 2:
+        size += 2
     owner, key = place[:size], place[size]
     facts: dict[str, Any] = _model(owner).model_json_schema()["properties"][key]
     return next(
@@ -160,12 +214,7 @@ def _facts(place: Place) -> dict[str, Any]:
 
 def _given(place: Place, tree: Mapping[str, Any]) -> str:
     """The text of what was given; empty if it is a list or a section."""
-    value: Any = tree
-    for part in place:
-        if isinstance(value, dict):
-            value = value.get(part, "")
-        elif isinstance(value, list) and isinstance(part, int):
-            value = value[part]
+    value = _at(tree, place)
     if isinstance(value, Scalar):
         return value.text
     return "" if isinstance(value, (dict, list)) else str(value)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Self
 
 from pydantic import model_validator
 
 from etl.config.column_type import TIMES
 from etl.config.envelopes import mark, mark_attribute, places
 from etl.config.hidden import Place, check_columns, within
+from etl.config.job_tables import JobTables
 from etl.config.messages import (
     BatchSettings,
     EventSettings,
@@ -21,14 +23,12 @@ from etl.config.messages import (
 from etl.config.paths import Path as EventPath
 from etl.config.program import (
     DatabaseSettings,
-    JobSettings,
     LogSettings,
     MetricsSettings,
     ReportSettings,
     RunSettings,
     UnmaskSettings,
 )
-from etl.config.section import Section
 from etl.config.table import Table
 from etl.errors import shown_name, suggestion
 
@@ -39,14 +39,12 @@ MASKED_MESSAGE = "none:Message"
 MAX_IN_FLIGHT = 100_000
 
 
-class Settings(Section):
+class Settings(JobTables):
     """All settings of a job."""
 
-    job: JobSettings = JobSettings()
     queue: QueueSettings = QueueSettings()
     batch: BatchSettings = BatchSettings()
     event: EventSettings = EventSettings()
-    table: Table
     load: LoadSettings = LoadSettings()
     ledger: LedgerSettings = LedgerSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
@@ -69,36 +67,22 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_indexes(self) -> Settings:
-        known = [column.name for column in self.table.columns]
-        for index in self.table.indexes:
-            for name in index:
-                if name not in known:
-                    raise ValueError(
-                        f"table.indexes: {shown_name(name)} is not a column of the table"
-                        f"{suggestion(name, known)}"
-                    )
-            if not index or len(set(index)) < len(index):
-                raise ValueError(
-                    "table.indexes: each index must list columns of the table, none of them twice"
-                )
-        return self
-
-    @model_validator(mode="after")
     def _check_report(self) -> Settings:
-        types = {c.name: "list" if c.array else c.type for c in self.table.columns}
+        columns = [column for table in self.tables for column in table.columns]
         for key in ("entity", "time"):
             name = getattr(self.report, key)
-            if name is not None and name not in types:
+            names = [column.name for column in columns]
+            if name is not None and name not in names:
                 raise ValueError(
                     f"report.{key} is {shown_name(name)}, which is not a column of the table"
-                    f"{suggestion(name, types)}"
+                    f"{suggestion(name, names)}"
                 )
-        if self.report.time and types[self.report.time] not in TIMES:
-            raise ValueError(
-                f"report.time is {shown_name(self.report.time)}, which is not a 'date', "
-                "'timestamp' or 'datetime' column"
-            )
+        for column in columns:
+            if column.name == self.report.time and (column.array or column.type not in TIMES):
+                raise ValueError(
+                    f"report.time is {shown_name(self.report.time)}, which is not a 'date', "
+                    "'timestamp' or 'datetime' column"
+                )
         return self
 
     @model_validator(mode="after")
@@ -111,9 +95,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _check_drop(self) -> Settings:
-        check_columns(
-            self.table.columns, dict.fromkeys(self.event.drop, "is listed in 'event.drop'")
-        )
+        why = dict.fromkeys(self.event.drop, "is listed in 'event.drop'")
+        for table in self.tables:
+            check_columns(table.columns, why)
         return self
 
     @model_validator(mode="after")
@@ -122,7 +106,7 @@ class Settings(Section):
 
         So each of the names reads the same value, and gives it the same fingerprint.
         """
-        for column in self.table.columns:
+        for column in (column for table in self.tables for column in table.columns):
             if self.ledger.field in column.fields:
                 ledger = self.ledger.model_copy(update={"key": f"field:{column.source}"})
                 self.__dict__["ledger"] = ledger  # the model is frozen
@@ -137,15 +121,21 @@ class Settings(Section):
             )
         return self
 
+    def _with_table(self, table: Table) -> Self:
+        names = [column.name for column in table.columns]
+        report = {
+            key: getattr(self.report, key)
+            for key in ("entity", "time")
+            if getattr(self.report, key) in names
+        }
+        none = {"entity": None, "time": None}
+        changed = self.report.model_copy(update={**none, **report})
+        return super()._with_table(table).model_copy(update={"report": changed})
+
     @property
     def splits(self) -> bool:
         """Whether a message may hold several events."""
         return self.event.split != "none" or "s3" in self.queue.layers
-
-    @property
-    def job_name(self) -> str:
-        """The name under which the database knows this job."""
-        return self.job.name or self.table.full_name
 
     @property
     def masked_fields(self) -> frozenset[str]:
@@ -168,10 +158,16 @@ class Settings(Section):
 
         Masked attributes of its message are among them, each with a mark.
         """
-        fields = self.table.masked_fields | frozenset(self.event.drop)
+        fields = self.hidden_fields
         fields |= {MASKED_MESSAGE} if "Message" in fields else set()
-        columns = self.table.columns
+        columns = [column for table in self.tables_of_job for column in table.columns]
         return fields.union(mark_attribute(c.source) for c in columns if c.mask and not c.fields)
+
+    @property
+    def hidden_fields(self) -> frozenset[str]:
+        """The fields of the event that a table of the job masks, or that are dropped."""
+        masked = (table.masked_fields for table in self.tables_of_job)
+        return frozenset(self.event.drop).union(*masked)
 
     @property
     def places(self) -> list[EventPath]:
@@ -184,7 +180,7 @@ class Settings(Section):
 
         By the column's source; the places as seen from there.
         """
-        hidden = sorted(self.table.masked_fields.union(self.event.drop))
+        hidden = sorted(self.hidden_fields)
         found = {c.source: within(c, hidden) for c in self.table.columns if c.type == "json"}
         return {source: places for source, places in found.items() if places}
 
@@ -206,5 +202,7 @@ class Settings(Section):
     @property
     def config_hash(self) -> str:
         """The first 16 hex digits of SHA-256 over all settings except the secrets."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # Routes hold the tables.
+        table = set() if self.routes is None else {"table"}
+        text = json.dumps(self.model_dump(mode="json", exclude=table), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

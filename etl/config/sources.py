@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from etl.config import problems, slips
-from etl.config.conversion import fields, is_single, typed
+from etl.config.conversion import fields, is_single, sections, typed
 from etl.config.settings import Settings
 from etl.config.yaml_text import Document, Scalar, read_yaml
 from etl.errors import SettingsError, may_be_secret, nearest, suggestion
@@ -70,14 +70,14 @@ class _Given:
 
     def set_variable(self, section: str, key: str, text: str, variable: str) -> None:
         """Set a value from the text of a variable."""
-        model = Settings.model_fields.get(section)
+        model = sections(Settings).get(section)
         if model is None:
             self.problems.append(
                 f"unknown section {section!r} in {variable!r}"
                 f"{suggestion(section, Settings.model_fields)}"
             )
             return
-        info = fields(model.annotation).get(key)  # type: ignore[arg-type]
+        info = fields(model).get(key)
         document = Document(_scalar(text), {}, [])
         if document.tree.plain and (info is None or is_single(info.annotation)):
             found = slips.slip(document.tree.text)
@@ -216,7 +216,7 @@ def _known_variables() -> list[str]:
     """Every variable that may be set, apart from libpq's and those of AWS."""
     settings = {
         f"ETL_{section}__{key}".upper()
-        for section, info in Settings.model_fields.items()
-        for key in fields(info.annotation)  # type: ignore[arg-type]
+        for section, model in sections(Settings).items()
+        for key in fields(model)
     }
     return sorted((settings | NOT_SETTINGS | {"DATABASE_URL"}) - {"ETL_DATABASE__URL"})

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
-from etl.config.hidden import check_columns
+from etl.config.hidden import check_first_names, check_masked
 from etl.config.partitioning import Partitioning
 from etl.config.section import Identifier
 from etl.config.table_checks import TableChecks
@@ -26,11 +26,9 @@ def quoted_if_needed(part: str) -> str:
     return part
 
 
-def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
-    """Check that no field is masked in one column and stored as it came in another."""
-    masked = {field: column.name for column in columns if column.mask for field in column.fields}
+def _check_names_of_masked(columns: tuple[Column, ...]) -> None:
+    """Check that no masked column has the name of another one's field."""
     tokens = {field: c.name for c in columns if c.has_tokens for field in c.fields}
-    attributes = {c.source: c.name for c in columns if c.mask and not c.fields}
     for column in columns:
         # Commands take either name of a column with tokens.
         reader = tokens.get(column.name)
@@ -39,29 +37,6 @@ def _check_nothing_is_also_plain(columns: tuple[Column, ...]) -> None:
                 f"masked column {shown_name(column.name)} has the name of a field of "
                 f"{shown_name(reader)}"
             )
-        if column.source in attributes and not column.hides_value:
-            name = column.message_attribute or column.attribute or ""
-            raise ValueError(
-                f"{'message ' if column.message_attribute else ''}attribute {shown_name(name)} is "
-                f"masked in column {shown_name(attributes[column.source])}, and column "
-                f"{shown_name(column.name)} would store it as it came"
-            )
-    check_columns(
-        (column for column in columns if not column.hides_value),
-        {field: f"is masked in column {shown_name(name)}" for field, name in masked.items()},
-    )
-
-
-def _check_first_names(columns: tuple[Column, ...]) -> None:
-    """Check that columns that share a field read it by the same names, so that it has one value."""
-    readers: dict[str, tuple[str, ...]] = {}
-    for column in columns:
-        for name in column.fields:
-            if readers.setdefault(name, column.fields) != column.fields:
-                raise ValueError(
-                    f"{shown_name(name)} is read by two columns under different lists of names "
-                    "(give both the same list)"
-                )
 
 
 class Table(TableChecks):
@@ -136,8 +111,9 @@ class Table(TableChecks):
                 raise ValueError(
                     f"field {shown_name(column.source)} has the name of another column's source"
                 )
-        _check_first_names(columns)
-        _check_nothing_is_also_plain(columns)
+        check_first_names(columns)
+        _check_names_of_masked(columns)
+        check_masked(columns, columns)
         return columns
 
     @model_validator(mode="after")

@@ -184,7 +184,7 @@ def _outputs(settings: Settings, environment: Mapping[str, str]) -> Iterator[Out
     endpoint = find_endpoint(environment)
     if endpoint is not None:
         try:
-            yield Otlp(endpoint, labels, settings.table.full_name)
+            yield Otlp(endpoint, labels, settings.target)
         except Exception as error:  # noqa: BLE001  (protobuf has its own for versions that differ)
             log.warning(
                 "OpenTelemetry's variables ask for metrics, but its libraries cannot be imported "

@@ -35,17 +35,18 @@ def check_masking(
     :param ever_masked: the fields that the job masks, or has masked earlier
     :raises UsageError: something would be; names the field and the column
     """
-    hidden = [place(path) for path in settings.table.masked_fields.union(settings.event.drop)]
+    hidden = [place(path) for path in settings.hidden_fields]
     before = Counter[_Masked]()
     for fields, entries in masked.items():
         entry = _masked(fields, ever_masked)
         if {*entry.places} <= {*settings.places}:
             entry = entry.without(hidden)
         before[entry] += entries
-    for source, column in settings.table.plain_attributes.items():
+    attributes = [pair for table in settings.tables for pair in table.plain_attributes.items()]
+    for source, column in attributes:
         if entries := sum(n for fields, n in masked.items() if mark_attribute(source) in fields):
             raise _would_store(f"the {source!r}", entries, column)
-    for field, column in settings.table.plain_fields.items():
+    for field, column in (pair for table in settings.tables for pair in table.plain_fields.items()):
         wholes = 0
         parts = Counter[str]()
         for entry, entries in before.items():

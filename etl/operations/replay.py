@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from etl import ledger, quarantine
 from etl.aws.objects import MAX_READS
-from etl.batch import Batch, BatchId, Stored, prepare, store
+from etl.batch import Batch, prepare, store
 from etl.config import Settings
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
@@ -41,6 +41,7 @@ from etl.operations.entries import (
     update_reasons,
 )
 from etl.operations.masked_before import check_masking
+from etl.parts import BatchId, Stored
 from etl.postgres import first_use, jobs
 from etl.postgres.engine import transaction
 from etl.postgres.findings import Findings
@@ -51,7 +52,7 @@ from etl.postgres.target import check_target
 from etl.reading.reader import EventReader
 from etl.runs import Counts, Run, Summary, Totals
 from etl.sqs.limits import Stop
-from etl.validate import frame_schema
+from etl.validate import FrameSchema, frame_schemas
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,9 @@ def replay(
     began = time.monotonic()
     siv.check_vectors()
     reader = _reader(settings, environment)
-    check_target(engine, settings.table, is_run=False)
-    check_tokens_of_key(engine, settings.table, keyring.primary, keyring.key_ids)
+    for table in settings.tables:
+        check_target(engine, table, is_run=False)
+        check_tokens_of_key(engine, table, keyring.primary, keyring.key_ids)
     # The message of a sample is still in the queue, and a run will load it from there.
     selection = replace(selection, job=settings.job_name, samples=False)
     check_job(engine, selection)
@@ -139,7 +141,7 @@ def _replay_pages(
     reader: EventReader,
 ) -> Findings:
     """Replay all entries, page by page; returns what was found, of the checks those that stay."""
-    schema = frame_schema(settings.table.columns, settings.table)
+    schemas = frame_schemas(settings)
     findings = Findings()
     # Each of the entries may be a pointer to a large body.
     max_entries = PAGE_ENTRIES if settings.queue.payloads == "none" else MAX_READS
@@ -153,7 +155,7 @@ def _replay_pages(
             masked = Counter(tuple(entry.masked_fields) for entry in entries)
             ever_masked = jobs.masked_fields(connection, settings.job_name)
             check_masking(settings, masked, ever_masked)
-            found = _replay(connection, settings, schema, keyring, run, number, entries, reader)
+            found = _replay(connection, settings, schemas, keyring, run, number, entries, reader)
             findings = findings.plus(found)
     return findings
 
@@ -161,7 +163,7 @@ def _replay_pages(
 def _replay(
     connection: sa.Connection,
     settings: Settings,
-    schema: object,
+    schemas: list[FrameSchema],
     keyring: Keyring,
     run: Run,
     number: int,
@@ -176,7 +178,7 @@ def _replay(
         for entry, body in unsealed
         if body is not None and tried[entry.message_id] is entry
     ]
-    batch = prepare(reader.events(messages), settings, schema, keyring, run.run_id)
+    batch = prepare(reader.events(messages), settings, schemas, keyring, run.run_id)
     batch_id = BatchId(run.run_id, number)
     claimed: set[str] = set()
 

@@ -62,7 +62,7 @@ def read_sample(path: Path, settings: Settings, form: str = "auto") -> Sample:
         of SQS, by what the file is as JSON
     :raises UsageError: a file cannot be read, is not of this form, or there is no message
     """
-    wanted = wanted_attributes(settings.table)
+    wanted = wanted_attributes(settings.tables)
     now_ms = time.time_ns() // 1_000_000
     messages: dict[str, Message] = {}
     places: dict[str, str] = {}

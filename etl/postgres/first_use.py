@@ -27,6 +27,11 @@ from etl.postgres import contexts, evidence, key_checks, once_masked
 from etl.postgres.contexts import FirstLoad
 from etl.postgres.engine import transaction
 from etl.postgres.evidence import Evidence
+from etl.postgres.first_use_warnings import (
+    warn_of_replaced,
+    warn_of_second_table,
+    warn_of_untested,
+)
 from etl.postgres.key_checks import KeyCheck
 from etl.postgres.queries import queries, quote_name
 from etl.postgres.watchdog import limited_engine
@@ -38,8 +43,9 @@ _TABLES = {"key_checks", "masked_columns"}
 
 @dataclass(frozen=True)
 class _Memory:
-    """What the database knows, and samples of what is stored for what it does not know."""
+    """What the database knows of a table, and samples of what is stored for what it does not."""
 
+    settings: Settings  # of this table
     keys: Sequence[KeyCheck] = ()
     columns: Sequence[FirstLoad] = ()
     evidence: Evidence = field(default_factory=Evidence)
@@ -54,8 +60,8 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        memory = _read(connection, settings, keyring)
-    _check(memory, settings, keyring)
+        memories = _read(connection, settings, keyring)
+    _check(memories, keyring)
 
 
 def check_recordable(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
@@ -65,7 +71,7 @@ def check_recordable(engine: sa.Engine, settings: Settings, keyring: Keyring) ->
     :raises DatabaseUnavailable: an outage
     """
     with transaction(engine) as connection:
-        if not _is_all_known(_read_known(connection, settings), settings, keyring):
+        if not _is_all_known(_read_known(connection, settings), keyring):
             _check_rights(connection, "writable", "write")
 
 
@@ -85,11 +91,11 @@ def check_if_reachable(
             limited_engine(settings.database, is_stopped) as engine,
             transaction(engine) as connection,
         ):
-            memory = _read(connection, settings, keyring)
+            memories = _read(connection, settings, keyring)
     except EtlError as error:
         log.warning("keys and contexts were not compared with the database: %s", error)
         return not isinstance(error, LoginRefused | DatabaseUnavailable)
-    _check(memory, settings, keyring)
+    _check(memories, keyring)
     return True
 
 
@@ -99,49 +105,65 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     :raises EtlError: as :func:`check`, or the role may not record; nothing is recorded
     """
     known = _read_known(connection, settings)
-    if _is_all_known(known, settings, keyring):
-        _check(known, settings, keyring)
+    if _is_all_known(known, keyring):
+        _check(known, keyring)
         return
     # What another transaction records meanwhile must fit, too.
     connection.execute(queries()["lock_first_use"])
-    memory = _read(connection, settings, keyring)
-    _check(memory, settings, keyring)
+    memories = _read(connection, settings, keyring)
+    _check(memories, keyring)
     _check_rights(connection, "writable", "write")
-    _warn_of_replaced(memory, settings, keyring)
-    _warn_of_second_table(memory, settings)
+    for memory in memories:
+        _record(connection, memory, keyring)
+
+
+def _record(connection: sa.Connection, memory: _Memory, keyring: Keyring) -> None:
+    settings = memory.settings
+    warn_of_replaced(settings, {first.key_id for first in memory.keys}, keyring.key_ids)
+    targets = {first.target for first in memory.keys if first.job == settings.job_name}
+    warn_of_second_table(settings, targets)
     # A masked column that is not known may be a known one under a new name.
     is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
     if is_new and not memory.evidence.is_readable:
-        _warn_of_untested(connection, settings)
+        warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
     columns = contexts.missing(settings.table, memory.columns)
     contexts.add(connection, settings, columns, keyring)
 
 
-def _is_all_known(memory: _Memory, settings: Settings, keyring: Keyring) -> bool:
-    """Whether nothing is left to record for this job and its table."""
-    return not key_checks.missing(settings, keyring, memory.keys) and not contexts.missing(
-        settings.table, memory.columns
+def _is_all_known(memories: Sequence[_Memory], keyring: Keyring) -> bool:
+    """Whether nothing is left to record for this job and its tables."""
+    return not any(
+        key_checks.missing(memory.settings, keyring, memory.keys)
+        or contexts.missing(memory.settings.table, memory.columns)
+        for memory in memories
     )
 
 
-def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> _Memory:
+def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> list[_Memory]:
     """Read what is known and, if that is not all, what else keys and contexts can be tested on."""
-    memory = _read_known(connection, settings)
-    known = {first.key_id for first in memory.keys}
-    table = settings.table
-    if known.issuperset(keyring.key_ids) and not contexts.missing(table, memory.columns):
-        return memory
+    memories = _read_known(connection, settings)
     headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
-    return replace(memory, evidence=evidence.gather(connection, settings, headers))
+    for number, memory in enumerate(memories):
+        known = {first.key_id for first in memory.keys}
+        table = memory.settings.table
+        if not known.issuperset(keyring.key_ids) or contexts.missing(table, memory.columns):
+            found = evidence.gather(connection, memory.settings, headers)
+            memories[number] = replace(memory, evidence=found)
+    return memories
 
 
-def _read_known(connection: sa.Connection, settings: Settings) -> _Memory:
+def _read_known(connection: sa.Connection, settings: Settings) -> list[_Memory]:
+    """Read what is known: for each table of the job, in the order of the settings."""
+    each = settings.of_each_table()
     # A database of an earlier version has no such tables, and so remembers nothing.
     if _check_rights(connection, "readable", "read") < _TABLES:
-        return _Memory()
-    return _Memory(key_checks.read(connection, settings), contexts.read(connection, settings.table))
+        return [_Memory(one) for one in each]
+    return [
+        _Memory(one, key_checks.read(connection, one), contexts.read(connection, one.table))
+        for one in each
+    ]
 
 
 def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
@@ -158,18 +180,26 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
     return {str(row["name"]) for row in rows}
 
 
-def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
-    key_checks.check(keyring, memory.keys)
-    contexts.check(settings.table, memory.columns)
-    own = [c for c in memory.columns if c.job == settings.job_name]
-    once_masked.check_plain(settings, [(c.column_name, c.context, c.fields) for c in own])
-    contexts.check_one_way_key(settings.table, memory.columns, keyring)
-    _check_evidence(memory, settings, keyring)
+def _check(memories: Sequence[_Memory], keyring: Keyring) -> None:
+    # What the job has masked in one of its tables, no other may store as it comes.
+    masked = [
+        (first.column_name, first.context, first.fields)
+        for memory in memories
+        for first in memory.columns
+        if first.job == memory.settings.job_name
+    ]
+    for memory in memories:
+        table = memory.settings.table
+        key_checks.check(keyring, memory.keys)
+        contexts.check(table, memory.columns)
+        once_masked.check_plain(memory.settings, masked)
+        contexts.check_one_way_key(table, memory.columns, keyring)
+        _check_evidence(memory, keyring)
 
 
-def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
+def _check_evidence(memory: _Memory, keyring: Keyring) -> None:
     """Check that keys and contexts that are not recorded open what is stored."""
-    table = settings.table
+    table = memory.settings.table
     opening = evidence.opening_contexts(memory.evidence, keyring, table)
     proven = {first.key_id for first in memory.keys}
     proven |= {key_id for (_, key_id), context in opening.items() if context is not None}
@@ -210,37 +240,3 @@ def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
         [body for _, body in entries], [message_id for message_id, _ in entries], keyring
     )
     return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
-
-
-def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
-    used = sorted({first.key_id for first in memory.keys})
-    if used and not set(used) & set(keyring.key_ids):
-        log.warning(
-            "this keyring has none of the keys that were used for table %r before (%s), so equal "
-            "values get other tokens from now on; if it replaces a lost keyring, restore its copy",
-            settings.table.full_name,
-            ", ".join(used),
-        )
-
-
-def _warn_of_second_table(memory: _Memory, settings: Settings) -> None:
-    job, table = settings.job_name, settings.table.full_name
-    targets = {first.target for first in memory.keys if first.job == job}
-    if targets and table not in targets:
-        log.warning(
-            "job %r has loaded into %s before, and begins to load into %r; events with equal ids, "
-            "or an equal ledger.key, count as one event in both; if this is not the same job, stop "
-            "it and set 'job.name' to a name of its own",
-            job,
-            ", ".join(map(repr, sorted(targets))),
-            table,
-        )
-
-
-def _warn_of_untested(connection: sa.Connection, settings: Settings) -> None:
-    if connection.execute(queries()["has_history"]).scalar_one():
-        log.warning(
-            "the keys and contexts are recorded without a test on stored tokens, because this role "
-            "may not read table %r; make sure that the keyring opens them: etl unmask",
-            settings.table.full_name,
-        )

@@ -19,15 +19,17 @@ def register(connection: sa.Connection, settings: Settings) -> None:
     if not connection.execute(queries()["is_known_job"], job).scalar_one():
         connection.execute(queries()["lock_jobs"])
         connection.execute(queries()["register_job"], job)
-    table = settings.table
-    pairs = [(column.name, field) for column in masked_columns(table) for field in column.fields]
-    columns = {
-        "schema": table.schema_name,
-        "table": table.name,
-        "columns": [name for name, _ in pairs],
-        "fields": [field for _, field in pairs],
-    }
-    connection.execute(queries()["register_columns"], {**job, **columns})
+    for table in settings.tables:
+        pairs = [
+            (column.name, field) for column in masked_columns(table) for field in column.fields
+        ]
+        columns = {
+            "schema": table.schema_name,
+            "table": table.name,
+            "columns": [name for name, _ in pairs],
+            "fields": [field for _, field in pairs],
+        }
+        connection.execute(queries()["register_columns"], {**job, **columns})
 
 
 def masked_fields(connection: sa.Connection, job: str) -> set[str]:
@@ -36,21 +38,24 @@ def masked_fields(connection: sa.Connection, job: str) -> set[str]:
 
 
 def earlier_columns(engine: sa.Engine, settings: Settings) -> list[str]:
-    """The columns that hold tokens of this job, but are not masked in its configuration.
+    """The columns that hold tokens of this job, but are not masked in the settings' tables.
 
     Another table, because the job has had several; or a column that it masked earlier. Raises as
     ``transaction`` does.
     """
-    table = settings.table
-    parameters = {
-        "job": settings.job_name,
-        "schema": table.schema_name,
-        "table": table.name,
-        "columns": [column.name for column in masked_columns(table)],
-    }
+    found: list[list[str]] = []
     with transaction(engine) as connection:
-        rows = connection.execute(queries()["columns_of_earlier_configurations"], parameters)
-        return [".".join(map(quoted_if_needed, row)) for row in rows]
+        for table in settings.tables:
+            parameters = {
+                "job": settings.job_name,
+                "schema": table.schema_name,
+                "table": table.name,
+                "columns": [column.name for column in masked_columns(table)],
+            }
+            rows = connection.execute(queries()["columns_of_earlier_configurations"], parameters)
+            found.append([".".join(map(quoted_if_needed, row)) for row in rows])
+    first, *others = found
+    return [name for name in first if all(name in other for other in others)]
 
 
 def other_jobs(engine: sa.Engine, job: str) -> list[str]:

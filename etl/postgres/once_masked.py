@@ -13,14 +13,14 @@ from etl.errors import SettingsError
 
 
 def check_plain(settings: Settings, masked: Iterable[tuple[str, str, Sequence[str]]]) -> None:
-    """Check that no column stores as it comes what the job has masked in another column.
+    """Check that no column of the table stores as it comes what the job has masked.
 
-    :param masked: columns as they were first loaded: name, context, and fields of the event, of
-        which an attribute of a message has none
+    :param masked: columns of all tables of the job as they were first loaded: name, context, and
+        fields of the event, of which an attribute of a message has none
     :raises SettingsError: one would; names the field and both columns
     """
     table = settings.table
-    hidden = [place(path) for path in table.masked_fields.union(settings.event.drop)]
+    hidden = [place(path) for path in settings.hidden_fields]
     for name, context, fields in masked:
         for path in fields:
             at = place(path)

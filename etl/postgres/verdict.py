@@ -29,33 +29,42 @@ class Doubt:
 
     error: DatabaseRefused  # what stops the run, if it is
     blames_rows: bool  # if no other batch comes: each row was refused for its own values
+    table: str
+    refused: frozenset[str]  # message ids
 
 
-def doubt(connection: sa.Connection, trial: Trial, table: Table) -> Doubt | None:
+def doubt(
+    connection: sa.Connection, trial: Trial, table: Table, staging: str = STAGING
+) -> Doubt | None:
     """Return None if the rows that were refused are at fault, because another one was accepted.
 
+    :param staging: name of the staging table
     :raises DatabaseRefused: it is the table's or the job's fault for certain
     """
     if not trial.refused or trial.has_taken_rows:
         return None
     refusals = Counter(trial.refused.values())
-    plain = plan_of_load(connection, table, STAGING).refusal
+    plain = plan_of_load(connection, table, staging).refusal
     certain = [refusal for refusal in refusals if _column_without_value(refusal, table)]
     if plain or certain:
-        raise table_refused(connection, table, plain or certain[0])
+        raise table_refused(connection, table, plain or certain[0], staging)
     # Several rows that are refused alike may be any rows.
     differ = len(refusals) > 1 or len(trial.refused) == 1
     return Doubt(
-        error=table_refused(connection, table, refusals.most_common(1)[0][0]),
+        error=table_refused(connection, table, refusals.most_common(1)[0][0], staging),
         blames_rows=differ and all(refusal.is_about_a_value for refusal in refusals),
+        table=table.full_name,
+        refused=frozenset(trial.refused),
     )
 
 
-def table_refused(connection: sa.Connection, table: Table, found: Refusal) -> DatabaseRefused:
+def table_refused(
+    connection: sa.Connection, table: Table, found: Refusal, staging: str = STAGING
+) -> DatabaseRefused:
     """Make the error that stops the run, with names from the catalogue."""
     names = {"schema": table.schema_name, "name": table.name}
     role, triggers = connection.execute(queries()["role_and_triggers"], names).one()
-    plain = plan_of_load(connection, table, STAGING).refusal
+    plain = plan_of_load(connection, table, staging).refusal
     shown = plain or found
     existing = existing_columns(connection, table)
     missing = [column.name for column in table.columns if column.name not in existing]

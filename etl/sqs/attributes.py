@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +29,9 @@ class Wanted:
     of_sender: Mapping[str, str] = field(default_factory=dict)
 
 
-def wanted_attributes(table: Table) -> Wanted | None:
-    """The attributes that the columns of a table read; None if there are none."""
-    columns = table.columns
+def wanted_attributes(tables: Iterable[Table]) -> Wanted | None:
+    """The attributes that the columns of some tables read; None if there are none."""
+    columns = [column for table in tables for column in table.columns]
     of_sqs = {c.source: c.attribute for c in columns if c.attribute and not c.is_sent_time}
     of_sender = {c.source: c.message_attribute for c in columns if c.message_attribute}
     return Wanted(of_sqs, of_sender) if of_sqs or of_sender else None

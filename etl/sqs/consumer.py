@@ -244,7 +244,7 @@ def open_consumer(
         settings.queue.max_receivers,
         stop,
         quota,
-        next((column.name for column in settings.table.columns if column.is_sent_time), None),
+        next((c.name for t in settings.tables for c in t.columns if c.is_sent_time), None),
         # Of several workers, the parent warns.
         warns=settings.run.workers == 1,
     )

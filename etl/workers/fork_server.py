@@ -184,11 +184,11 @@ def _import_all(settings: Settings) -> None:
     import etl.batch
     import etl.sqs.transport  # noqa: F401
     from etl.aws.models import read_models
-    from etl.validate import frame_schema
+    from etl.validate import frame_schemas
 
     with suppress(ImportError):  # the workers then do without
         import pycurl  # noqa: F401
-    frame_schema(settings.table.columns, settings.table)
+    frame_schemas(settings)
     read_models("sqs")
     if settings.queue.payloads == "s3":
         read_models("s3")

@@ -16,6 +16,7 @@ import yaml
 
 from etl.cli import main
 from etl.config import Settings
+from etl.config.conversion import fields, sections
 from etl.config.sources import NOT_SETTINGS
 from tests.acceptance.private_network import (
     Network,
@@ -179,11 +180,10 @@ def test_what_the_demo_prints_is_enough_for_a_second_terminal(tmp_path: Path) ->
 
 def known_variables() -> set[str]:
     """Every variable of ours that the program reads."""
-    sections = Settings.model_fields.items()
     return NOT_SETTINGS | {
-        f"ETL_{section}__{key.alias or name}".upper()
-        for section, field in sections
-        for name, key in field.annotation.model_fields.items()  # type: ignore[union-attr]
+        f"ETL_{section}__{key}".upper()
+        for section, model in sections(Settings).items()
+        for key in fields(model)
     }
 
 

@@ -22,7 +22,7 @@ PLACES = {
     "receive": ("etl.sqs.queue", "Queue.receive"),
     "hold": ("etl.sqs.heartbeat", "Heartbeat.hold"),
     "extend": ("etl.sqs.queue", "Queue.extend"),
-    "read": ("etl.extract", "read"),
+    "read": ("etl.extract", "read_each"),
     "split": ("etl.validate", "split"),
     "mask": ("etl.mask", "columns"),
     "stage": ("etl.load", "stage"),

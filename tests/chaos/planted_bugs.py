@@ -34,6 +34,7 @@ PEEK = "tests/integration/test_peek.py"
 SHAPES = "tests/unit/test_shapes.py"
 DELETES = "tests/integration/test_refused_deletes.py"
 ON_CONFLICT = "tests/integration/test_on_conflict.py"
+ROUTES = "tests/integration/test_routes.py"
 SPLITTING = "tests/unit/test_splitting.py"
 WITHOUT = "tests/unit/test_without.py"
 PAYLOADS = "tests/unit/test_payloads.py"
@@ -275,8 +276,8 @@ BUGS = (
     ),
     Bug(
         "keeps a business id claimed for a row that the table refused",
-        "etl/batch.py",
-        "        ledger.free(connection, free_keys, batch_id.run_id)\n",
+        "etl/parts.py",
+        "            ledger.free(self.connection, free_keys, batch_id.run_id)\n",
         "",
         (f"{KEYS}::test_a_row_that_the_table_refuses_leaves_its_business_id_to_the_next",),
     ),
@@ -318,7 +319,7 @@ BUGS = (
     Bug(
         "takes an event of one job for an event of another",
         "etl/fingerprints.py",
-        'json.dumps([job, name]).encode() + b"\\0"',
+        'json.dumps([*within, name]).encode() + b"\\0"',
         'f"{name}\\0".encode()',
         (f"{JOBS}::test_an_event_of_an_earlier_version_is_not_taken_for_another_jobs",),
     ),
@@ -480,8 +481,8 @@ BUGS = (
     Bug(
         "receives messages for a table that cannot take them",
         "etl/preflight.py",
-        "    check_target(engine, settings.table)\n",
-        "    pass\n",
+        "        check_target(engine, table)\n",
+        "        pass\n",
         (f"{PREFLIGHT}::test_a_run_and_init_refuse_before_anything_is_received",),
     ),
     Bug(
@@ -688,5 +689,26 @@ BUGS = (
         "                if len(content) > max_bytes:\n",
         "                if body._content_length and int(body._content_length) > max_bytes:\n",
         (f"{PAYLOADS}::test_an_endless_body_is_read_up_to_the_limit",),
+    ),
+    Bug(
+        "takes a click for an order that has the same business id",
+        "etl/batch.py",
+        "        table=None if settings.routes is None else table.full_name,\n",
+        "",
+        (f"{ROUTES}::test_a_business_id_is_of_one_table",),
+    ),
+    Bug(
+        "stores in one table what another one masks",
+        "etl/config/settings.py",
+        "        masked = (table.masked_fields for table in self.tables_of_job)\n",
+        "        masked = (table.masked_fields for table in self.tables)\n",
+        (f"{ROUTES}::test_a_json_column_holds_nothing_that_another_table_masks",),
+    ),
+    Bug(
+        "takes rows of one table for a sign that another one takes rows",
+        "etl/pipeline.py",
+        "doubt.table in drain.totals.tables",
+        "drain.totals.counts.loaded",
+        (f"{ROUTES}::test_rows_of_the_other_table_say_nothing_of_a_table_that_refuses_all",),
     ),
 )

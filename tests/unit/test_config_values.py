@@ -242,16 +242,16 @@ def test_every_problem_has_a_line_of_its_own_and_names_its_line(tmp_path: Path) 
             "  unknown variable 'ETL_QUEUE_URL': settings are named ETL_SECTION__KEY, with two "
             "underscores; did you mean 'ETL_QUEUE__URL'?"
         ),
-        (
-            "  setting 'batch.rows': must be a whole number from 1 to 50,000, not 0 "
-            "(config.yaml line 15)"
-        ),
         "  column 'email': unknown type 'texxt'; did you mean 'text'? (config.yaml line 8)",
         (
             "  column 'email': 'max_length' must be a whole number from 1 to 10,485,760, not 0 "
             "(config.yaml line 10)"
         ),
         "  column 'b': unknown key 'filed'; did you mean 'field'? (config.yaml line 12)",
+        (
+            "  setting 'batch.rows': must be a whole number from 1 to 50,000, not 0 "
+            "(config.yaml line 15)"
+        ),
         "  setting 'log.format': unknown value 'yaml'; known are text, json (ETL_LOG__FORMAT)",
         "  unknown section 'loda'; did you mean 'load'? (config.yaml line 16)",
     ]

@@ -14,6 +14,7 @@ import yaml
 
 from etl import config, errors
 from etl.cli import EXIT_CODES, main
+from etl.config.conversion import sections
 from tests.unit.builders import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -98,8 +99,8 @@ def test_every_setting_of_a_schedule_exists(path: Path) -> None:
     text = path.read_text()
     known = {
         f"{section}.{name}"
-        for section, field in config.Settings.model_fields.items()
-        for name in field.annotation.model_fields  # type: ignore[union-attr]
+        for section, model in sections(config.Settings).items()
+        for name in model.model_fields
     }
     variables = set(re.findall(r"\bETL_[A-Z_]+[A-Z]\b", text)) - config.sources.NOT_SETTINGS
     names = {name[4:].lower().replace("__", ".") for name in variables}

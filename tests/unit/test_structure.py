@@ -20,7 +20,7 @@ LAYERS = (
     "frames fieldtypes checks schema sqs reading",
     "postgres",
     "extract validate mask load ledger fingerprints quarantine runs analysis",
-    "report preflight batch pipeline",
+    "report preflight parts batch pipeline",
     "worker workers monitoring job dry_run operations doctor",
     "terminal demo",
     "commands cli",
