@@ -24,6 +24,8 @@ PROBES = 20
 
 # Inserts the rows from the first position up to the second; returns what the database did.
 Insert = Callable[[int, int], Outcome]
+# Adds to the refusal of a row, which has this message id, what can be found out about it.
+Named = Callable[[str, Refusal], Refusal]
 
 
 class NoRowTaken(Exception):  # noqa: N818  (a finding, caught by its callers)
@@ -61,6 +63,7 @@ def insert_rows(
     insert: Insert,
     max_rejects: int,
     trial: Trial,
+    named: Named = lambda _, found: found,
 ) -> None:
     """Insert all rows that the database accepts, and enter in *trial* what became of each.
 
@@ -88,6 +91,7 @@ def insert_rows(
             middle = (start + stop) // 2
             parts += [(middle, stop), (start, middle)]
             continue
+        found = named(message_ids[start], found)
         trial.refused[message_ids[start]] = found
         refused += 1
         if refused > max_rejects:
