@@ -1,8 +1,9 @@
-"""Which column of a refused row has a text that is no label of its enum. Postgres does not say it."""
+"""Which column of a refused row has a text that is no label of its enum: Postgres does not say."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,7 +26,9 @@ def named(connection: sa.Connection, table: Table, message_id: str, refusal: Ref
         known = (
             f"array_remove({texts}, null) <@ {labels}" if is_array else f"{texts} = any({labels})"
         )
-        row = sa.select(sa.literal_column(f"not ({known})")).select_from(sa.table(STAGING))
+        row: sa.Select[Any] = sa.select(sa.literal_column(f"not ({known})")).select_from(
+            sa.table(STAGING)
+        )
         if connection.execute(row.where(sa.column("message_id") == message_id)).scalar():
             return replace(refusal, names=(("column", name),))
     return refusal
