@@ -29,6 +29,7 @@ from etl.postgres.findings import MIN_MESSAGES_OF_NAME
 from etl.quarantine import check_counts, reasons
 from etl.reading.reader import EventReader
 from etl.sqs.message import Message
+from etl.text import counted
 from etl.validate import frame_schema
 
 _WHOLE = "$"
@@ -111,9 +112,9 @@ def draft(
     for each in found.fields:
         _add(result, each, names)
     for path, hidden in found.hidden_names.items():
-        what = "name that is not shown" if hidden == 1 else "names that are not shown"
-        where = written(path)
-        result.left_out.append((where, f"{hidden:,} {what}: too rare, or they may be personal"))
+        hidden_names = counted(hidden, "name that is not shown", "names that are not shown")
+        reason = f"{hidden_names}: too rare, or they may be personal"
+        result.left_out.append((written(path), reason))
     result.columns.append(DraftColumn(_SENT | {"name": names.free("sent_at")}, "of each message"))
     _leave_out_what_fails(result, messages, {*raw["message_id"]})
     if len(result.columns) == 1:
@@ -172,7 +173,7 @@ def _seen(each: Field) -> str:
     texts = [value for value in each.present if type(value) is str]
     if texts:
         shapes = len({shape_of_text(value).text for value in texts})
-        text += f"; {shapes:,} distinct shape" + "s" * (shapes > 1)
+        text += f"; {counted(shapes, 'distinct shape')}"
     return text
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateTable
 from etl.config import Settings
 from etl.operations.draft import Draft, DraftColumn
 from etl.schema import target_table
+from etl.text import counted
 
 WIDTH = 80
 _INDENT = "    "
@@ -32,8 +33,7 @@ _HEAD = """\
 
 def config_text(draft: Draft) -> str:
     """The configuration as YAML, with what is known and doubtful of each column as comments."""
-    noun = "event" if draft.events == 1 else "events"
-    lines = _HEAD.format(events=f"{draft.events:,} {noun}").splitlines()
+    lines = _HEAD.format(events=counted(draft.events, "event")).splitlines()
     for reason, count in draft.unread.items():
         lines += _comment(f"{count:,} of {draft.messages:,} messages failed {reason}", indent="")
     lines.append("")

@@ -17,6 +17,7 @@ from etl.errors import QuarantineBudget
 from etl.frames import rejects
 from etl.postgres.sqlstate import NOT_STORED, Refusal, refusal, translate
 from etl.postgres.upsert import Outcome
+from etl.text import counted
 
 # So many rows are refused one by one, and then so many others are tried, before it is concluded
 # that the table takes none. If it takes one row in seven, one of 20 is taken with 95 %.
@@ -96,8 +97,9 @@ def insert_rows(
         refused += 1
         if refused > max_rejects:
             raise QuarantineBudget(
-                f"the database refused more than {max_rejects} rows of a batch, the last one with "
-                f"{found.check}; look at the constraints and triggers of the target table",
+                f"the database refused more than {counted(max_rejects, 'row')} of a batch, the "
+                f"last one with {found.check}; look at the constraints and triggers of the target "
+                "table",
                 rejects((row, "row", why.check) for row, why in trial.refused.items()),
             )
         if refused >= PROBES and not (is_probed or trial.tries_all or trial.has_taken_rows):
