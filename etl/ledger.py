@@ -133,7 +133,8 @@ class Pruner:
         except EtlError as error:
             self._has_failed = True
             log.warning(
-                "could not remove ids older than %s from the ledger (the next run will try again): %s",
+                "could not remove ids older than %s from the ledger (the next run will try "
+                "again): %s",
                 counted(self._retention_days, "day"),
                 error,
             )
