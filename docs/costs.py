@@ -20,7 +20,7 @@ ROW_BYTES, LEDGER_BYTES = 190, 190
 # What a message takes on its way: the body, its attributes, the receipt handle, twice.
 WIRE_BYTES = 2_000
 FARGATE_START_SECONDS = 60  # paid from the first byte of the image
-METRICS = 15  # of a job, as docs/metrics.md says; one more for each check that messages failed
+METRICS = 17  # of a job, as docs/metrics.md says; one more for each check that messages failed
 
 # US dollars in us-east-1, on demand, read in November 2026. AWS's pages have the current ones.
 PRICES = {

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from etl.errors import EtlError
 from etl.postgres.engine import transaction
 from etl.postgres.queries import queries
+from etl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +133,9 @@ class Pruner:
         except EtlError as error:
             self._has_failed = True
             log.warning(
-                "could not remove ids older than %d days from the ledger (the next run will try "
+                "could not remove ids older than %s from the ledger (the next run will try "
                 "again): %s",
-                self._retention_days,
+                counted(self._retention_days, "day"),
                 error,
             )
             return False
@@ -150,7 +151,7 @@ class Pruner:
                 break
         if self.removed:
             log.info(
-                "removed %d ids older than %d days from the ledger",
-                self.removed,
-                self._retention_days,
+                "removed %s older than %s from the ledger",
+                counted(self.removed, "id"),
+                counted(self._retention_days, "day"),
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from etl.config import LoadSettings, Table
 from etl.frames import rejects
-from etl.postgres import bisection
+from etl.postgres import bisection, enums
 from etl.postgres.bisection import Trial
 from etl.postgres.columns import staged_values
 from etl.postgres.insertion import copy_rows, insert_rows
@@ -120,7 +121,8 @@ def merge(
         inserted = connection.execute(statement, {} if is_all else {"ids": json.dumps(part)})
         return Outcome(inserted.rowcount)
 
-    return _insert_rows(connection, ids, insert, max_rejects, trial or Trial())
+    named = partial(enums.named, connection, table)
+    return _insert_rows(connection, ids, insert, max_rejects, trial or Trial(), named)
 
 
 def _insert_rows(
@@ -129,8 +131,9 @@ def _insert_rows(
     insert: bisection.Insert,
     max_rejects: int,
     trial: Trial,
+    named: bisection.Named = lambda _, refusal: refusal,
 ) -> pd.DataFrame:
     refused_before = len(trial.refused)
-    bisection.insert_rows(connection, message_ids, insert, max_rejects, trial)
+    bisection.insert_rows(connection, message_ids, insert, max_rejects, trial, named)
     refused = list(trial.refused.items())[refused_before:]
     return rejects((message_id, "row", refusal.check) for message_id, refusal in refused)

@@ -29,6 +29,7 @@ from etl.reading.events import Events
 from etl.reading.reader import BodySource, EventReader
 from etl.runs import Share, Totals
 from etl.sqs.consumer import Consumer
+from etl.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,8 @@ def _load_events(drain: Drain, events: Events) -> set[str]:
         if drain.consumer.is_last:
             _note_released(drain, batch, batch.rejects)
             raise found.error from None
-        log.warning("%s; trying %d rows again with the next batch", found, len(found.message_ids))
+        rows = counted(len(found.message_ids), "row")
+        log.warning("%s; trying %s again with the next batch", found, rows)
         return found.message_ids
     except EtlError as error:
         # Those of a budget stop include the rows that the database refused.
@@ -153,8 +155,8 @@ def _refused(batch: Batch) -> BatchRefused:
         for part, check in batch.broken
     )
     return BatchRefused(
-        f"a batch of {len(batch.events.by_id):,} messages fails table.batch_checks: {names}; this "
-        "batch was released"
+        f"a batch of {counted(len(batch.events.by_id), 'message')} fails table.batch_checks: "
+        f"{names}; this batch was released"
     )
 
 

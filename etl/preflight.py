@@ -31,6 +31,7 @@ from etl.sqs.dead_letters import DeadLetters, count_dead_letters
 from etl.sqs.first_answer import first_answer, until_stopped
 from etl.sqs.limits import Stop
 from etl.sqs.queue import Queue, QueueState
+from etl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +99,8 @@ def warn_of_dead_letters(ready: Ready) -> DeadLetters | None:
     """Say how many messages wait in the dead-letter queue, if any do, and return what is known."""
     dead_letters = ready.dead_letters()
     if dead_letters is not None and dead_letters.messages:
-        noun = "message" if dead_letters.messages == 1 else "messages"
-        log.warning(
-            "dead-letter queue %s holds %d %s", dead_letters.queue, dead_letters.messages, noun
-        )
+        messages = counted(dead_letters.messages, "message")
+        log.warning("dead-letter queue %s holds %s", dead_letters.queue, messages)
     return dead_letters
 
 

@@ -1,4 +1,4 @@
-"""Text as files, shells and other programs hand it over: its encoding, and quotes around it."""
+"""Text as files, shells and other programs hand it over, and numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def read_at_most(file: BinaryIO, limit: int) -> bytes:

@@ -117,6 +117,8 @@ def _snapshot(drain: pipeline.Drain, quota: Quota) -> Snapshot:
         needed_visibility=consumer.needed_visibility,
         not_acknowledged=consumer.not_acknowledged,
         oldest_sent_ms=consumer.arrivals.oldest_sent_ms,
+        updated=counts.updated,
+        skipped=counts.skipped,
         checks=drain.totals.findings.checks,
     )
 

@@ -57,9 +57,9 @@ def style() -> None:
     )
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """Write a number with its noun: 1 user, 2,000 users."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _is_empty(frame: pd.DataFrame) -> bool:
@@ -469,7 +469,8 @@ def run_speed(runs: pd.DataFrame) -> None:
         axes.set(ylabel=label)
         axes.margins(y=0.2)
         axes.yaxis.set_major_formatter("{x:,g}")
-    panels[0].set(title=f"{runs['received'].sum():,} deliveries in {count(len(runs), 'run')}")
+    deliveries = count(runs["received"].sum(), "delivery", "deliveries")
+    panels[0].set(title=f"{deliveries} in {count(len(runs), 'run')}")
     panels[1].set(xlabel="run, the oldest first", xticks=runs["run"])
     plt.show()
 

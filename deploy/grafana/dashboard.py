@@ -50,13 +50,14 @@ DATABASE = DataSourceRef(POSTGRES, "${database}")
 # "in ()", is a syntax error.
 NIGHTS = """\
 select started_at, job, command, stop_reason, exit_code,
-       received, loaded, already_handled, quarantined, released, batches,
+       received, loaded, updated, skipped, already_handled, quarantined, released, batches,
        extract(epoch from coalesce(finished_at, seen_at) - started_at) as seconds, version
 from etl.runs
 where $__timeFilter(started_at) and job = any(array[${job:sqlstring}]::text[])
 order by started_at desc
 limit 500"""
 
+OUTCOME = "{{queue}} {{outcome}}"
 OUTCOMES = """\
 select date_trunc('day', started_at) as time,
        sum(loaded) as loaded, sum(already_handled) as "already handled",
@@ -227,12 +228,13 @@ def rows() -> dict[str, list[Builder[Panel]]]:
             program_version(),
         ],
         "Runs": [
-            curve("Deliveries by outcome", Short, "etl_run_deliveries", "{{queue}} {{outcome}}"),
+            curve("Deliveries by outcome", Short, "etl_run_deliveries", OUTCOME),
             curve("Quarantined messages by check", Short, "etl_run_quarantined_messages", check),
             curve("Duration of the run", Seconds, "etl_run_duration_seconds"),
             curve("Messages in the queue", Short, "etl_queue_visible_messages"),
             curve("Dead letters over time", Short, "etl_dead_letter_messages"),
             curve("Ids in the ledger", Short, "etl_ledger_ids"),
+            curve("Conflicts by outcome", Short, "etl_run_conflicts", OUTCOME).span(24),
         ],
         "Nights, from etl.runs": [
             nightly("Deliveries of each night", Short, OUTCOMES),

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from etl.commands import options
-from etl.commands.peek import MAX_MESSAGES, ON_SIGNAL
+from etl.commands.peek import ON_SIGNAL
 from etl.terminal import lines
 
 if TYPE_CHECKING:
@@ -32,24 +32,16 @@ Examples:
 @options.config
 @options.sample("Use the messages of this file or folder; the queue is not looked at.")
 @options.sample_format
-@click.option(
-    "--messages",
-    "max_messages",
-    type=click.IntRange(1, MAX_MESSAGES),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help=f"Look at N messages of the queue, at most {MAX_MESSAGES}.",
-)
+@options.messages_to_look_at(50, "Look at N messages of the queue")
 @click.option(
     "--table", metavar="NAME", default="events", show_default=True, help="Name of the table."
 )
 @click.option(
     "--all-names",
     is_flag=True,
-    help="Take every name in the events for that of a field. Without it, names that few events "
-    "have are left out, because a name may be data, as in a map by e-mail address; and fewer than "
-    "5 events are too few for a draft.",
+    help="Take every name in the events for that of a field. Without it, names that few "
+    "messages have are left out, because a name may be data, as in a map by e-mail address; and "
+    "fewer than 5 messages are too few for a draft.",
 )
 @click.option(
     "--output",

@@ -11,6 +11,7 @@ import click
 from etl.commands import options, values
 from etl.commands.groups import ValueCommand
 from etl.terminal import lines
+from etl.text import counted
 
 if TYPE_CHECKING:
     from etl.operations.forget import Matches, Search
@@ -76,10 +77,10 @@ def forget(
 
 
 def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
-    rows = f"{matches.rows:,} rows"
-    messages = f"{len(matches.entries):,} quarantined messages"
+    rows = counted(matches.rows, "row")
+    messages = counted(len(matches.entries), "quarantined message")
     if not yes:
-        lines.line(f"{rows} and {messages} have this value")
+        lines.line(f"found {rows} and {messages} with this value")
         lines.say("nothing was changed; add --yes to make the change")
     elif null:
         lines.line(f"set the column to null in {rows} and closed {messages} that had this value")
@@ -90,7 +91,7 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
 def _print_places(search: Search, matches: Matches) -> None:
     """Say what was searched, so that nobody takes an answer of 0 for more than it is."""
     table = search.settings.table
-    where = f"{matches.searched:,} open quarantined messages"
+    where = counted(matches.searched, "open quarantined message")
     if search.refusal:
         lines.say(f"looked in {where} only: {search.refusal}")
     else:
@@ -128,6 +129,6 @@ def _check_all_compared(search: Search, matches: Matches) -> None:
     rows = incomparable(usage, search.column, key_ids(search.column, search.keyring))
     if rows or matches.unopened:
         raise UnmaskError(
-            f"no key in this keyring opens {rows:,} rows and {len(matches.unopened):,} quarantined "
-            "messages, so they were not searched; see: etl keys list"
+            f"not searched, because no key in this keyring opens them: {counted(rows, 'row')} and "
+            f"{counted(len(matches.unopened), 'quarantined message')}; see: etl keys list"
         )

@@ -10,6 +10,7 @@ import click
 from etl.commands import options, values
 from etl.commands.groups import ValueCommand
 from etl.terminal import lines
+from etl.text import counted
 
 
 @click.command(
@@ -91,11 +92,11 @@ def rows(
     output.table(found, f"rows with this {masked.source}", as_json=as_json, wide=wide)
     values.say_spellings(len({spelling for _, spelling in tokens}))
     if len(found) == limit:
-        lines.say(f"showing {limit:,} rows; there may be more, raise --limit")
+        lines.say(f"showing {counted(limit, 'row')}; there may be more, raise --limit")
     usage = key_usage(engine, settings.table)
     not_compared = incomparable(usage, masked, key_ids(masked, keyring))
     if not_compared:
         raise UnmaskError(
-            f"{not_compared:,} rows were not compared, because no key in this keyring opens their "
-            f"token in {masked.name!r}; see: etl keys list"
+            f"not compared: {counted(not_compared, 'row')}, because no key in this keyring opens "
+            f"the token in {masked.name!r}; see: etl keys list"
         )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from etl.config import Settings
     from etl.crypto.keyring import Keyring
 
+MAX_LOOK = 100  # messages
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _VALUE_HELP = """
@@ -77,6 +79,19 @@ def sample(text: str) -> Decorator:
         type=click.Path(exists=True, allow_dash=True, path_type=Path),
         metavar="FILE",
         help=text,
+    )
+
+
+def messages_to_look_at(default: int, text: str = "Look at N messages") -> Decorator:
+    """The option --messages of the commands that look at the queue."""
+    return click.option(
+        "--messages",
+        "max_messages",
+        type=click.IntRange(1, MAX_LOOK),
+        metavar="N",
+        default=default,
+        show_default=True,
+        help=f"{text}, at most {MAX_LOOK}.",
     )
 
 

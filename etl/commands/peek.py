@@ -10,8 +10,6 @@ import click
 from etl.commands import options
 from etl.terminal import lines
 
-MAX_MESSAGES = 100
-
 # What a first signal does, in words for the log.
 ON_SIGNAL = "giving the messages back; a second signal leaves them to the visibility timeout"
 
@@ -25,15 +23,7 @@ Examples:
 """
 )
 @options.config
-@click.option(
-    "--messages",
-    "max_messages",
-    type=click.IntRange(1, MAX_MESSAGES),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help=f"Look at N messages, at most {MAX_MESSAGES}.",
-)
+@options.messages_to_look_at(10)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
 def peek(config_path: Path, max_messages: int, as_json: bool) -> None:
     """Show the shapes of a few messages: types, lengths, kinds of characters; no value.

@@ -11,11 +11,11 @@ import click
 from etl.commands import options, selection
 from etl.commands.groups import Group
 from etl.terminal import lines
+from etl.text import counted
 
-IMPORTANCE = (  # in a narrow terminal the last of them are left out
-    *("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at", "closed_by"),
-    *("run_id", "note", "sent_at", "message_id"),
-)
+# In a narrow terminal the last of them are left out.
+IMPORTANCE = ("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at")
+IMPORTANCE += ("closed_by", "run_id", "note", "sent_at", "message_id")
 
 
 @click.group(cls=Group)
@@ -194,7 +194,7 @@ def quarantine_discard(
     engine = open_engine(settings.database)
     selected = selection.from_options(engine, settings, **choices, ids=ids, samples=None)
     count = entries.discard(engine, selected, reason, settings.batch.bytes)
-    lines.say(f"discarded {count:,} entries")
+    lines.say(f"discarded {counted(count, 'entry', 'entries')}")
 
 
 @quarantine.command(
@@ -219,7 +219,7 @@ def quarantine_export(config_path: Path, file: Path, **choices: Any) -> None:
     engine, keyring = options.open_with_keys(settings)
     selected = selection.from_options(engine, settings, **choices)
     count = export_entries(engine, keyring, settings, selected, file)
-    lines.say(f"wrote {count:,} entries to {file}")
+    lines.say(f"wrote {counted(count, 'entry', 'entries')} to {file}")
 
 
 @quarantine.command(

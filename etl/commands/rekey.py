@@ -9,6 +9,7 @@ import click
 
 from etl.commands import options
 from etl.terminal import lines
+from etl.text import counted
 
 if TYPE_CHECKING:
     from etl.operations.rekey import RekeyProgress, RekeyResult
@@ -48,7 +49,8 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
             show(
                 state.done,
                 state.total,
-                f"pass {state.number}: {done.rows:,} rows, {done.entries:,} quarantined bodies",
+                f"pass {state.number}: {counted(done.rows, 'row')}, "
+                f"{counted(done.entries, 'quarantined body', 'quarantined bodies')}",
             )
 
         outcome = rekey_database(settings, engine, keyring, show_progress)
@@ -71,7 +73,8 @@ def rekey(context: click.Context, config_path: Path, as_json: bool) -> None:
 
 def _sentence(outcome: RekeyResult) -> str:
     return (
-        f"re-encrypted {outcome.rows:,} rows and {outcome.entries:,} quarantined bodies with key "
+        f"re-encrypted {counted(outcome.rows, 'row')} and "
+        f"{counted(outcome.entries, 'quarantined body', 'quarantined bodies')} with key "
         f"{outcome.key_id!r} in {outcome.seconds:.1f} s"
     )
 
@@ -94,7 +97,7 @@ def _problems(outcome: RekeyResult) -> list[str]:
         )
     if outcome.remaining:
         problems.append(
-            f"{outcome.remaining:,} values of other keys were written meanwhile: give every job "
-            "the new keyring, restart the jobs, then run rekey again"
+            f"meanwhile jobs wrote {counted(outcome.remaining, 'value')} of other keys: give every "
+            "job the new keyring, restart the jobs, then run rekey again"
         )
     return problems

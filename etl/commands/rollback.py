@@ -9,6 +9,7 @@ import click
 
 from etl.commands import options
 from etl.terminal import lines
+from etl.text import counted
 
 if TYPE_CHECKING:
     from etl.operations.rollback import Rollback
@@ -62,16 +63,18 @@ def rollback(
     target = f"{settings.table.schema_name}.{settings.table.name}"
     _say_what_is_gone(plan, is_keyed=settings.table.on_conflict != "error")
     if not yes:
-        question = f"Delete {plan.rows:,} rows of {target}, loaded by run {plan.run_id}?"
+        question = f"Delete {counted(plan.rows, 'row')} of {target}, loaded by run {plan.run_id}?"
         click.confirm(question, abort=True, err=True)
     done = roll_back(settings, engine, keyring, plan, reason, frees=free_ledger)
     with lines.output_may_be_lost("the count of what was deleted"):
         if as_json:
             lines.json_line(done.as_dict())
         else:
-            lines.line(f"deleted {done.rows:,} rows of {target}, loaded by run {done.run_id}")
+            lines.line(f"deleted {counted(done.rows, 'row')} of {target}, of run {done.run_id}")
     if free_ledger:
-        lines.say(f"removed {done.freed:,} ids from the ledger: these messages can be loaded again")
+        lines.say(
+            f"removed {counted(done.freed, 'id')} from the ledger, so the run can be loaded again"
+        )
     else:
         lines.say("the ledger still knows their messages, so they are not loaded again")
 
@@ -79,10 +82,12 @@ def rollback(
 def _say_what_is_gone(plan: Rollback, *, is_keyed: bool) -> None:
     if plan.missing:
         lines.say(
-            f"{plan.missing:,} other rows that the run stored are not there: later events replaced "
-            "them, or they were deleted, or the table had no column for the run's id"
+            f"not there any more: {counted(plan.missing, 'other row')} of this run, replaced by "
+            "later events, or deleted, or the table had no column for the run's id"
         )
     if plan.updated:
-        lines.say(f"the values that {plan.updated:,} of its rows replaced cannot be brought back")
+        lines.say(
+            f"the values replaced by {counted(plan.updated, 'row')} of it cannot be brought back"
+        )
     if is_keyed and plan.rows:
         lines.say("nor can events that were skipped because of these rows")

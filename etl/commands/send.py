@@ -17,7 +17,7 @@ from etl.commands import options
 from etl.demo.samples import BAD, BAD_SHARE
 from etl.errors import EtlError, UsageError
 from etl.terminal import lines
-from etl.text import decoded
+from etl.text import counted, decoded
 
 MAX_NUMBERS = 10  # of refused messages, in the error
 
@@ -144,10 +144,11 @@ def send(
         lines.say("Ctrl-C: ending at once; some of the messages may have been sent")
         # Threads whose call has no answer yet would keep the process for most of a minute.
         os._exit(128 + signal.SIGINT)
-    lines.say(f"sent {sent:,} messages")
+    lines.say(f"sent {counted(sent, 'message')}")
     if refused:
         numbers = ", ".join(map(str, refused[:MAX_NUMBERS]))
         rest = ", ..." if len(refused) > MAX_NUMBERS else ""
         raise EtlError(
-            f"SQS refused {len(refused)} messages: numbers {numbers}{rest} (counted from 1)"
+            f"SQS refused {counted(len(refused), 'message')}: number {numbers}{rest} (the first is "
+            "1)"
         )

@@ -24,6 +24,7 @@ from etl.embedded.sqs import EmbeddedSqs
 from etl.errors import EmbeddedError
 from etl.postgres.engine import driver_url
 from etl.terminal import output
+from etl.text import counted
 
 FOLDER = Path(".embedded")
 QUEUE = "logins"
@@ -153,7 +154,7 @@ def _show_job(
 
 
 def _name_earlier_runs(out: Console, earlier_runs: int) -> None:
-    runs = "1 earlier run" if earlier_runs == 1 else f"{earlier_runs} earlier runs"
+    runs = counted(earlier_runs, "earlier run")
     out.print(
         f"\nThe database has the rows of {runs} too, and the tables below count them. To start\n"
         f"anew, delete the folder {FOLDER}."
@@ -169,7 +170,9 @@ def _show_call(out: Console, environment: Mapping[str, str], *arguments: str) ->
 def _load_week(out: Console, environment: Mapping[str, str], engine: sa.Engine) -> None:
     missing = nights.missing(engine)
     if missing:
-        out.print(f"[bold]loading[/] {len(missing)} nights of made-up events, some with faults")
+        out.print(
+            f"[bold]loading[/] {counted(len(missing), 'night')} of made-up events, some with faults"
+        )
         nights.load(environment, missing)
 
 
@@ -185,8 +188,8 @@ def _show_summary(out: Console, summary: Mapping[str, float]) -> None:
         f"{summary['seconds'] - summary['work_seconds']:.1f} s are checks, and waiting for\n"
         "the queue to stay empty.\n"
         "\nSQS may deliver a message again even after it was deleted. Here it did so\n"
-        f"{summary['already_handled']:,} times; the ledger knew the ids, so nothing was loaded "
-        "twice.\n"
+        f"{counted(int(summary['already_handled']), 'time')}; the ledger knew the ids, so nothing "
+        "was loaded twice.\n"
     )
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from etl.doctor.questions import Answer, Questions, QueueAttributes
 from etl.doctor.result import Result, Status, asked
 from etl.sqs.redrive import RedrivePolicy
+from etl.text import counted
 
 MAX_RETENTION_SECONDS = 14 * 86_400  # SQS allows no more
 DAY_SECONDS = 86_400
@@ -79,7 +80,7 @@ def _redrive(queue: QueueAttributes) -> Result:
             f"of {ENOUGH_RECEIVES} or more",
         )
     receives = policy.max_receive_count
-    found = f"{policy.dead_letter_queue!r} after {receives} receives (maxReceiveCount)"
+    found = f"{policy.dead_letter_queue!r} after {counted(receives, 'receive')} (maxReceiveCount)"
     if receives < ENOUGH_RECEIVES:
         return Result(
             check,
@@ -117,11 +118,10 @@ def _depth(dead: DeadLetterQueue) -> Result:
     messages = sum(dead.attributes.number(f"ApproximateNumberOfMessages{n}") for n in names)
     if not messages:
         return Result(check, "ok", f"{name!r} is empty")
-    noun = "message" if messages == 1 else "messages"
     return Result(
         check,
         "warn",
-        f"{name!r} holds {messages:,} {noun}",
+        f"{name!r} holds {counted(messages, 'message')}",
         # By default the ledger knows only the ids, and a move gives new ones.
         "find the cause in the log and in 'etl history', and correct it; if some are loaded "
         "already (deletes were refused), run the job once on that queue: a move would load them "

@@ -16,6 +16,7 @@ from etl.config import Settings
 from etl.doctor.result import Result, asked
 from etl.sqs.call_queue import MAX_CALL_THREADS
 from etl.sqs.heartbeat import MAX_HEARTBEAT_THREADS
+from etl.text import counted
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -60,7 +61,7 @@ def columns(settings: Settings) -> Result:
     """
     configured = settings.table.columns
     check_table(settings.table)
-    return Result("environment.columns", "ok", f"{len(configured)} columns are configured")
+    return Result("environment.columns", "ok", f"configured: {counted(len(configured), 'column')}")
 
 
 def wanted_versions() -> tuple[str, dict[str, SpecifierSet]]:
@@ -171,7 +172,7 @@ def memory(settings: Settings, limit: int | None) -> Result:
     batch_bytes = batch.rows * ROW_BYTES + batch.bytes * BODY_COPIES
     most = least + round(workers * BATCHES_HELD * batch_bytes / MIB)
     limit_mib = limit // MIB
-    whose = "1 worker" if workers == 1 else f"{workers} workers"
+    whose = counted(workers, "worker")
     found = f"{limit_mib:,} MiB; {whose} with full batches may use {most:,} MiB"
     advice = "raise the limit, or lower run.workers, batch.bytes or batch.rows"
     if limit_mib < least:

@@ -26,6 +26,7 @@ from etl.doctor.questions import Answer, Questions, QueueAttributes
 from etl.doctor.result import Result, Status, asked
 from etl.sqs.client import ANSWER_SECONDS, CONNECT_SECONDS
 from etl.sqs.pace import HELD_PER_SECOND
+from etl.text import counted
 
 MIN_VISIBILITY_SECONDS = 60
 # A run that follows a kill finds the messages hidden for this long.
@@ -221,8 +222,8 @@ def _in_flight(facts: _Facts) -> Result:
     held = min(2 * config.batch.rows, HELD_PER_SECOND * visibility_seconds)
     each = min(workers * held, config.run.max_messages or math.inf)
     total = int(tasks * each)
-    noun = "task" if tasks == 1 else "tasks"
-    found = f"{tasks} {noun} may hold {total:,} messages; SQS allows {MAX_IN_FLIGHT:,} in flight"
+    held_by = f"{counted(tasks, 'task')} may hold {counted(total, 'message')}"
+    found = f"{held_by}; SQS allows {MAX_IN_FLIGHT:,} in flight"
     if total <= NEAR_IN_FLIGHT:
         return Result(check, "ok", found)
     rows = NEAR_IN_FLIGHT // (2 * tasks * workers)

@@ -18,6 +18,7 @@ from etl.config import Settings
 from etl.doctor.questions import Answer, Questions
 from etl.doctor.result import Result, asked
 from etl.sqs.message import CALL_ENTRIES
+from etl.text import counted
 
 # It has the length and the characters of a receipt handle of SQS, so that nothing refuses it
 # before it is known who asks. No message has it.
@@ -74,8 +75,8 @@ def _receive(sqs: Questions) -> Result:
     return Result(
         check,
         "unknown",
-        f"what answers returned {len(messages)} messages to a receive that SQS refuses; they were "
-        f"given back{hidden}",
+        f"what answers returned {counted(len(messages), 'message')} to a receive that SQS refuses, "
+        f"now given back{hidden}",
         "each of them was received once more, so do not ask this of the emulator again",
     )
 

@@ -12,6 +12,7 @@ from etl.postgres.findings import Check
 from etl.runs import Counts
 from etl.version import __version__
 
+OF_CONFLICTS = ("updated", "skipped")
 OUTCOMES = ("loaded", "already_handled", "quarantined", "released")
 
 
@@ -54,6 +55,7 @@ class Figures:
         return [
             *(Sample(metric, value) for metric, value in single.items() if value is not None),
             *(Sample(metrics.DELIVERIES, counts[name], (name,)) for name in OUTCOMES),
+            *(Sample(metrics.CONFLICTS, counts[name], (name,)) for name in OF_CONFLICTS),
             *(Sample(metrics.QUARANTINED, count, check) for check, count in self.checks.items()),
             Sample(metrics.BUILD_INFO, 1, (__version__,)),
         ]

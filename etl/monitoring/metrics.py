@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Unit = Literal["seconds", "deliveries", "messages", "ids", ""]
+Unit = Literal["seconds", "deliveries", "messages", "events", "ids", ""]
 
 # Of every metric. The queue is the name of the queue; its URL names the account too.
 COMMON_LABELS = ("job", "queue")
@@ -64,6 +64,13 @@ DELIVERIES = Metric(
     "deliveries",
     ("outcome",),
 )
+CONFLICTS = Metric(
+    "etl_run_conflicts",
+    "Loaded events whose key a row had already, with table.on_conflict: updated, because they "
+    "replaced the row, or skipped, because the row stayed.",
+    "events",
+    ("outcome",),
+)
 QUARANTINED = Metric(
     "etl_run_quarantined_messages",
     "Messages that the run put into quarantine, by the check that they failed. A message may fail "
@@ -106,6 +113,7 @@ METRICS = (
     EXIT_CODE,
     DURATION,
     DELIVERIES,
+    CONFLICTS,
     QUARANTINED,
     NOT_ACKNOWLEDGED,
     VISIBLE,

@@ -166,6 +166,8 @@ def _counts(snapshot: Snapshot) -> Counts:
         already_handled=snapshot.already_handled,
         quarantined=snapshot.quarantined,
         released=snapshot.released,
+        updated=snapshot.updated,
+        skipped=snapshot.skipped,
     )
 
 

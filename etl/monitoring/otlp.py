@@ -38,6 +38,7 @@ _UNITS: dict[Unit, str] = {
     "seconds": "s",
     "deliveries": "{delivery}",
     "messages": "{message}",
+    "events": "{event}",
     "ids": "{id}",
     "": "",
 }
@@ -184,7 +185,7 @@ def _conventional(metric: Metric, queue: str, table: str) -> dict[str, str]:
     messaging = {"messaging.system": "aws_sqs", "messaging.destination.name": queue}
     if metric is metrics.LEDGER_IDS:
         return {**database, "db.collection.name": "etl.ledger"}
-    if metric is metrics.DELIVERIES:
+    if metric in (metrics.DELIVERIES, metrics.CONFLICTS):
         return {**messaging, **database, "db.collection.name": table}
     if metric is metrics.BUILD_INFO or metric in metrics.OF_THE_END:
         return {}

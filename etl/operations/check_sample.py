@@ -15,7 +15,7 @@ from etl.checks.configured import check_table
 from etl.config import Column, Settings, parse_path
 from etl.crypto.keyring import Keyring
 from etl.operations import draft_personal
-from etl.operations.draft_fields import texts_in
+from etl.operations.draft_fields import values_by_path
 from etl.operations.sample import Sample
 from etl.postgres.findings import Findings
 from etl.quarantine import check_counts
@@ -137,13 +137,11 @@ def _looks(column: Column, values: list[Any]) -> str | None:
     if column.hides_value or column.is_of_the_job:
         return None
     paths = [[step for step in parse_path(f) if type(step) is str] for f in column.fields]
-    texts = [text for value in values for text in texts_in(value)]
     # Numbers too, which a phone number may be; but no times.
-    is_text = any(isinstance(value, (str, int, list, dict)) for value in values)
-    names = (
-        [path or [column.name] for path in paths] if is_text and column.type != "boolean" else []
-    )
-    return draft_personal.why_personal(names, texts)
+    if column.type == "boolean" or not any(isinstance(v, (str, int, list, dict)) for v in values):
+        return None
+    found = [values_by_path(tuple(path) or (column.name,), values) for path in paths]
+    return draft_personal.why_personal({path: of for each in found for path, of in each.items()})
 
 
 def _events(

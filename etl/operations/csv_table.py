@@ -13,6 +13,7 @@ from etl.config import Column
 from etl.crypto.tokens import TOKEN
 from etl.errors import UsageError, nearest
 from etl.operations.spellings import innermost
+from etl.text import counted
 
 # What stands between cells, the most usual first.
 SEPARATORS = ",;\t|"
@@ -43,7 +44,8 @@ def read_csv(text: str, columns: Sequence[Column], max_rows: int) -> pd.DataFram
         for row in reader:
             if rows and row and len(row) != len(rows[0]):
                 raise UsageError(
-                    f"row {len(rows)} has {len(row)} cells, but the header has {len(rows[0])}"
+                    f"row {len(rows)} has {counted(len(row), 'cell')}, but the header has "
+                    f"{len(rows[0])}"
                 )
             if row:
                 rows.append(row)

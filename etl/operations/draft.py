@@ -19,15 +19,17 @@ from etl.crypto.keyring import Keyring
 from etl.errors import UsageError, shown_name
 from etl.frames import ABSENT, rejects
 from etl.operations import draft_personal
-from etl.operations.draft_fields import Field, find_fields, names_in
+from etl.operations.draft_fields import Field, find_fields, values_by_path
 from etl.operations.draft_names import MASKED, Names, written
 from etl.operations.draft_reading import Reading, recognised
 from etl.operations.draft_types import Spec, has_setting, typed
+from etl.operations.draft_values import BIRTH
 from etl.operations.shapes import shape_of_text
 from etl.postgres.findings import MIN_MESSAGES_OF_NAME
 from etl.quarantine import check_counts, reasons
 from etl.reading.reader import EventReader
 from etl.sqs.message import Message
+from etl.text import counted
 from etl.validate import frame_schema
 
 _WHOLE = "$"
@@ -92,7 +94,7 @@ def draft(
     :param reading: as of :func:`etl.operations.draft_reading.reading_of`; without it, SNS
         notifications and arrays of events are recognised
     :param all_names: as of :func:`etl.operations.draft_fields.find_fields`
-    :raises UsageError: there are too few events, or none has a field to load
+    :raises UsageError: there are too few messages with events, or none has a field to load
     """
     result = Draft(table, reading or recognised(messages), len(messages))
     # The event as a whole is read by the rules of a run.
@@ -101,17 +103,18 @@ def draft(
     taken = reader.events(messages)
     raw, unread = extract.read(taken.readable, [_WHOLE], unwrap=reader.unwrap)
     events = raw[_WHOLE].tolist()
+    message_ids = [taken.message_ids.get(each, each) for each in raw["message_id"]]
     result.events = len(events)
     result.unread = reasons(check_counts(pd.concat([rejects(taken.rejects), unread])))
-    _check_enough(result, all_names=all_names)
-    found = find_fields(events, all_names=all_names)
+    _check_enough(result, len({*message_ids}), all_names=all_names)
+    found = find_fields(events, message_ids, all_names=all_names)
     names = Names(found.fields)
     for each in found.fields:
         _add(result, each, names)
     for path, hidden in found.hidden_names.items():
-        what = "name that is not shown" if hidden == 1 else "names that are not shown"
-        where = written(path)
-        result.left_out.append((where, f"{hidden:,} {what}: too rare, or they may be personal"))
+        hidden_names = counted(hidden, "name that is not shown", "names that are not shown")
+        reason = f"{hidden_names}: too rare, or they may be personal"
+        result.left_out.append((written(path), reason))
     result.columns.append(DraftColumn(_SENT | {"name": names.free("sent_at")}, "of each message"))
     _leave_out_what_fails(result, messages, {*raw["message_id"]})
     if len(result.columns) == 1:
@@ -119,17 +122,17 @@ def draft(
     return result
 
 
-def _check_enough(result: Draft, *, all_names: bool) -> None:
+def _check_enough(result: Draft, messages: int, *, all_names: bool) -> None:
     if not result.events:
         failed = "; ".join(f"{count:,} failed {reason}" for reason, count in result.unread.items())
         raise UsageError(
             f"none of {result.messages:,} messages is an event{failed and f': {failed}'}"
         )
-    if result.events < MIN_MESSAGES_OF_NAME and not all_names:
+    if messages < MIN_MESSAGES_OF_NAME and not all_names:
         raise UsageError(
-            f"{result.events} events are too few to tell the name of a field from a name that is "
-            f"data, as in a map by user: {MIN_MESSAGES_OF_NAME} are needed; if every name in them "
-            "is that of a field, add --all-names"
+            f"a draft needs events from {MIN_MESSAGES_OF_NAME} messages, to tell the name of a "
+            f"field from a name that is data, as in a map by user; found: {messages}; if every "
+            "name in them is that of a field, add --all-names"
         )
 
 
@@ -170,20 +173,17 @@ def _seen(each: Field) -> str:
     texts = [value for value in each.present if type(value) is str]
     if texts:
         shapes = len({shape_of_text(value).text for value in texts})
-        text += f"; {shapes:,} distinct shape" + "s" * (shapes > 1)
+        text += f"; {counted(shapes, 'distinct shape')}"
     return text
 
 
 def _personal(each: Field) -> str | None:
     """What the field holds of a person, and what says so."""
-    present = each.present
-    if all(type(value) is bool for value in present):
+    if all(type(value) is bool for value in each.present):
         return None
-    inner = [(*each.path, name) for value in present for name in names_in(value)]
-    paths = [*dict.fromkeys([each.path, *inner])]
-    if draft_personal.kind_by_name(each.path) != draft_personal.BIRTH and _is_time(each):
-        paths = []
-    return draft_personal.why_personal(paths, each.texts)
+    if draft_personal.kind_by_name(each.path) != BIRTH and _is_time(each):
+        return None
+    return draft_personal.why_personal(values_by_path(each.path, each.present))
 
 
 def _is_time(each: Field) -> bool:

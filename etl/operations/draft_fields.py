@@ -44,24 +44,32 @@ class Found:
     hidden_names: dict[Path, int] = field(default_factory=dict)
 
 
-def find_fields(events: Sequence[Any], *, all_names: bool = False) -> Found:
+def find_fields(
+    events: Sequence[Any], message_ids: Sequence[str], *, all_names: bool = False
+) -> Found:
     """Find the fields of events, in the order in which the first event has them.
 
     :param events: objects as :func:`etl.extract.read` decodes them
+    :param message_ids: of the message that each event was in: a name counts once in a message
     :param all_names: show every name; otherwise one that may be personal is left out, by
         :func:`etl.postgres.findings.without_personal_names`
     """
     found = Found()
-    _go_into(found, events, (), all_names)
+    _go_into(found, events, message_ids, (), all_names)
     return found
 
 
-def _go_into(found: Found, events: Sequence[Any], path: Path, all_names: bool) -> None:
-    objects = [value for event in events if type(value := at(event, path)) is dict]
-    counts = Counter(name for each in objects for name in each)
+def _go_into(
+    found: Found, events: Sequence[Any], message_ids: Sequence[str], path: Path, all_names: bool
+) -> None:
+    names_of: dict[str, dict[str, None]] = {}  # by message
+    for event, message_id in zip(events, message_ids, strict=True):
+        if type(value := at(event, path)) is dict:
+            names_of.setdefault(message_id, {}).update(dict.fromkeys(value))
+    counts = Counter(name for names in names_of.values() for name in names)
     shown = {name for name in counts if _is_storable(name)}
     if not all_names:
-        shown &= _names_of_fields(counts, len(objects))
+        shown &= _names_of_fields(counts, len(names_of))
     if hidden := len(counts) - len(shown):
         found.hidden_names[path] = hidden
     for name in [name for name in counts if name in shown]:
@@ -72,7 +80,7 @@ def _go_into(found: Found, events: Sequence[Any], path: Path, all_names: bool) -
         present = inner.present
         is_object = bool(present) and all(type(value) is dict for value in present)
         if is_object and any(present) and len(inner.path) < MAX_DEPTH:
-            _go_into(found, events, inner.path, all_names)
+            _go_into(found, events, message_ids, inner.path, all_names)
         else:
             found.fields.append(inner)
 
@@ -82,15 +90,15 @@ def _is_storable(name: str) -> bool:
     return bool(name) and name.isprintable()
 
 
-def _names_of_fields(counts: Counter[str], objects: int) -> set[str]:
-    frequent = Counter({name: n for name, n in counts.items() if n >= objects * HALF})
+def _names_of_fields(counts: Counter[str], messages: int) -> set[str]:
+    frequent = Counter({name: n for name, n in counts.items() if n >= messages * HALF})
     rare = counts - frequent
-    kept = {*without_personal_names(rare, objects)}
+    kept = {*without_personal_names(rare, messages)}
     # The rule keeps a limited number, and a wide event has more names in each of its messages.
     names = [*frequent]
     for start in range(0, len(names), MAX_NAMES):
         part = Counter({name: counts[name] for name in names[start : start + MAX_NAMES]})
-        kept |= {*without_personal_names(part, objects)}
+        kept |= {*without_personal_names(part, messages)}
     return {name for name in kept if name is not None}
 
 
@@ -107,10 +115,22 @@ def texts_in(value: Any) -> Iterator[str]:
             yield from texts_in(item)
 
 
-def names_in(value: Any) -> Iterator[str]:
-    """Every name of an object in a value."""
-    items = value if type(value) is list else [*value.values()] if type(value) is dict else []
-    if type(value) is dict:
-        yield from value
-    for item in items:
-        yield from names_in(item)
+def values_by_path(path: Path, values: Sequence[Any]) -> dict[Path, list[Any]]:
+    """What is in the values of a field: by the names that lead there, what is no list or object.
+
+    The names of an object may be values too, and stand beside it.
+    """
+    found: dict[Path, list[Any]] = {path: []}
+    for value in values:
+        if type(value) is list:
+            inner = values_by_path(path, value)
+        elif type(value) is dict:
+            inner = {path: [*value]}
+            for name, item in value.items():
+                for place, items in values_by_path((*path, name), [item]).items():
+                    inner.setdefault(place, []).extend(items)
+        else:
+            inner = {path: [value]}
+        for place, items in inner.items():
+            found.setdefault(place, []).extend(items)
+    return found

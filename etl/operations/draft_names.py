@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etl.config import FIELDS_OF_THE_JOB, written_path
 from etl.operations.draft_fields import Field
-from etl.operations.draft_personal import words_of
+from etl.operations.draft_words import words_of
 
 MASKED = "masked_"  # before the name of a masked column
 

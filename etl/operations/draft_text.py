@@ -12,17 +12,20 @@ from sqlalchemy.schema import CreateTable
 from etl.config import Settings
 from etl.operations.draft import Draft, DraftColumn
 from etl.schema import target_table
+from etl.text import counted
 
-WIDTH = 100
+WIDTH = 80
 _INDENT = "    "
 _LAST = ("nullable", "required", "mask")
 
 _HEAD = """\
 # A draft, made from {events} by etl draft. It holds no value of them.
 #
-# 1. Read every column: what is personal and has no `mask: true` is stored in plain.
+# 1. Read every column: what is personal and has no `mask: true` is stored in
+#    plain.
 # 2. Try it: etl check-config --config FILE --sample SAMPLE
-# 3. Set ETL_QUEUE__URL, DATABASE_URL and a keyring, and look at the queue: etl run --dry-run
+# 3. Set ETL_QUEUE__URL, DATABASE_URL and a keyring, and look at the queue:
+#    etl run --dry-run
 #
 # What else can be set: etl config show
 """
@@ -30,10 +33,9 @@ _HEAD = """\
 
 def config_text(draft: Draft) -> str:
     """The configuration as YAML, with what is known and doubtful of each column as comments."""
-    noun = "event" if draft.events == 1 else "events"
-    lines = _HEAD.format(events=f"{draft.events:,} {noun}").splitlines()
+    lines = _HEAD.format(events=counted(draft.events, "event")).splitlines()
     for reason, count in draft.unread.items():
-        lines.append(f"# {count:,} of {draft.messages:,} messages failed {reason}")
+        lines += _comment(f"{count:,} of {draft.messages:,} messages failed {reason}", indent="")
     lines.append("")
     for section, settings in draft.reading.items():
         lines += [f"{section}:", *(f"  {key}: {_scalar(v)}" for key, v in settings.items()), ""]
@@ -64,8 +66,8 @@ def _comments(column: DraftColumn) -> Iterator[str]:
         yield from _comment(f"doubtful: {column.doubt}")
 
 
-def _comment(text: str, more: str = "") -> Iterator[str]:
-    first = f"{_INDENT}# {more}"
+def _comment(text: str, more: str = "", indent: str = _INDENT) -> Iterator[str]:
+    first = f"{indent}# {more}"
     yield from textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=f"{first}  ", break_long_words=False
     )

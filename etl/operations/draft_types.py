@@ -18,7 +18,7 @@ from etl.crypto.key_ids import MAX_KEY_ID_CHARACTERS
 from etl.crypto.tokens import longest_value
 from etl.errors import SettingsError
 from etl.frames import ABSENT
-from etl.operations.draft_personal import words_of
+from etl.operations.draft_words import MONEY, words_of
 from etl.reading.cleaning import cleaned
 from etl.schema import column_checks
 
@@ -37,13 +37,6 @@ _TIME_WORDS = frozenset(
         *("time", "timestamp", "ts", "at", "date", "datetime", "created"),
         *("updated", "modified", "occurred", "sent", "received", "epoch", "expires"),
         *("expiry", "seen", "zeit", "datum", "fecha", "hora", "heure", "quando"),
-    )
-)
-_MONEY_WORDS = frozenset(
-    (
-        *("amount", "price", "total", "subtotal", "cost", "fee", "tax", "vat", "balance"),
-        *("sum", "discount", "payment", "revenue", "salary", "betrag", "preis", "summe", "gebuhr"),
-        *("prix", "montant", "cout", "precio", "importe", "coste", "prezzo", "importo", "valor"),
     )
 )
 # The years 2001 to 2100, in seconds.
@@ -136,7 +129,7 @@ def _of_integers(words: set[str], present: list[int]) -> Iterator[Spec]:
         for form, unit in _EPOCHS.items():
             if all(_FIRST <= value / unit < _LAST for value in present):
                 yield {"type": "timestamp", "format": form}
-    if words & _MONEY_WORDS:
+    if words & MONEY:
         yield from _decimals(present)
     is_small = all(abs(value) <= MAX_INTEGER for value in present)
     if is_small and not words & {"id", "key"}:
@@ -146,7 +139,7 @@ def _of_integers(words: set[str], present: list[int]) -> Iterator[Spec]:
 
 
 def _of_numbers(words: set[str], present: list[Any]) -> Iterator[Spec]:
-    if words & _MONEY_WORDS:
+    if words & MONEY:
         yield from _decimals(present)
     yield {"type": "number"}
     yield {"type": "decimal"}

@@ -32,6 +32,7 @@ from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_target_exists
 from etl.postgres.target import check_changes
 from etl.schema import target_table
+from etl.text import counted
 
 Change = Literal["delete", "null"]
 
@@ -156,7 +157,8 @@ def _audit_entry(
 ) -> audit.AuditEntry:
     table = search.settings.table
     verb = "deleted" if change == "delete" else "nulled"
-    scope = f"{rows} rows of {table.schema_name}.{table.name} {verb}, {len(closed)} in quarantine"
+    where = f"{table.schema_name}.{table.name}"
+    scope = f"{counted(rows, 'row')} of {where} {verb}, {len(closed)} in quarantine"
     return audit.AuditEntry("forget", reason, scope, [search.column.source], rows + len(closed))
 
 
@@ -181,5 +183,7 @@ def _find_entries(search: Search) -> Matches:
             if bodies.finds(body):
                 matching.append(entry.quarantine_id)
     if search.refusal and not matching and not unopened:
-        raise UsageError(f"{search.refusal}; none of {searched:,} quarantined messages has it")
+        raise UsageError(
+            f"{search.refusal}; it is in none of {counted(searched, 'quarantined message')}"
+        )
     return Matches(0, tuple(matching), tuple(unopened), searched)

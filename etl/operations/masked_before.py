@@ -24,6 +24,7 @@ from etl.config import (
     place,
 )
 from etl.errors import UsageError
+from etl.text import counted
 
 
 def check_masking(
@@ -59,17 +60,18 @@ def check_masking(
             raise _would_store(f"the field {field!r}", wholes, column)
         for name, entries in parts.most_common(1):
             raise UsageError(
-                f"the field {name!r} of {entries:,} entries was masked when they were quarantined, "
-                f"and column {column!r} would store a part of it as it came; set 'queue.envelope' "
-                "as it was then, or 'mask: true' for this column, or select other entries"
+                f"the field {name!r} of {counted(entries, 'entry', 'entries')} was masked in the "
+                f"quarantine, and column {column!r} would store a part of it as it came; set "
+                "'queue.envelope' as it was then, or 'mask: true' for this column, or select other "
+                "entries"
             )
 
 
 def _would_store(what: str, entries: int, column: str) -> UsageError:
     return UsageError(
-        f"{what} of {entries:,} entries was masked or dropped when they were quarantined, and "
-        f"column {column!r} would store it as it came; set 'mask: true' for this column, or select "
-        "other entries"
+        f"{what} of {counted(entries, 'entry', 'entries')} was masked or dropped in the "
+        f"quarantine, and column {column!r} would store it as it came; set 'mask: true' for this "
+        "column, or select other entries"
     )
 
 

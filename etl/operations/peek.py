@@ -25,6 +25,7 @@ from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.limits import Stop
 from etl.sqs.message import CALL_ENTRIES, Message
 from etl.sqs.queue import Queue, QueueState
+from etl.text import counted
 
 # A look uses one, and after it a message has two left: one for a run that fails, and one for the
 # run that loads it. Below this, the second look could be the one that does harm.
@@ -82,15 +83,15 @@ class Look:
         """
         if self.not_released:
             raise LeftMessages(
-                f"{self.not_released} of {self.messages} messages were not given back; they come "
-                f"back after the visibility timeout of {self.state.visibility_seconds} s"
+                f"not given back: {self.not_released} of {counted(self.messages, 'message')}; SQS "
+                f"does so after the visibility timeout of {self.state.visibility_seconds} s"
             )
         maximum = self.state.max_receive_count
         if _has_few_receives(self.receive_count, maximum):
             raise LastReceives(
-                f"SQS moves a message to the dead-letter queue after {maximum} receives "
-                f"(maxReceiveCount), and this look was receive {self.receive_count}; load the "
-                "messages before you look again"
+                "SQS moves a message to the dead-letter queue after "
+                f"{counted(maximum or 0, 'receive')} (maxReceiveCount), and this look was receive "
+                f"{self.receive_count}; load the messages before you look again"
             )
 
 

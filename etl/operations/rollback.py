@@ -19,6 +19,7 @@ from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_target_exists
 from etl.postgres.target import check_changes
+from etl.text import counted
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def _check_run(settings: Settings, record: RunRecord, *, with_replaced: bool, fr
         raise UsageError(f"{run} is still running; stop it first")
     if record.updated and not with_replaced:
         raise UsageError(
-            f"{run} replaced {record.updated:,} rows, and their former values are gone: a rollback "
-            "would delete these rows and not bring the former ones back; to delete them all the "
-            "same, add --with-replaced"
+            f"{run} replaced {counted(record.updated, 'row')}, and the former values are gone: a "
+            "rollback would delete what replaced them and not bring them back; to delete it all "
+            "the same, add --with-replaced"
         )
     if frees and record.command == "replay":
         raise UsageError(
@@ -141,7 +142,7 @@ def _of_run(connection: sa.Connection, settings: Settings, verb: str) -> sa.Text
 def _audit_entry(
     settings: Settings, run_id: str, reason: str, rows: int, freed: int | None
 ) -> audit.AuditEntry:
-    ledger = "ledger kept" if freed is None else f"{freed} ids removed from the ledger"
+    ledger = "ledger kept" if freed is None else f"{counted(freed, 'id')} removed from the ledger"
     target = f"{settings.table.schema_name}.{settings.table.name}"
-    scope = f"{rows} rows of {target} deleted, of run {run_id}; {ledger}"
+    scope = f"{counted(rows, 'row')} of {target} deleted, of run {run_id}; {ledger}"
     return audit.AuditEntry("rollback", reason, scope, [], rows)

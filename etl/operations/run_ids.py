@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from etl.errors import UsageError
 from etl.postgres.tables import query_frame
+from etl.text import counted
 
 RUN_ID_DIGITS = 32  # of a UUID, in hexadecimal
 MAX_RUNS_SHOWN = 5
@@ -64,6 +65,6 @@ def find_run(
     )
     rest = ", ..." if len(run_ids) > MAX_RUNS_SHOWN else ""
     raise UsageError(
-        f"{len(run_ids)} runs have an id that begins with {beginning!r}; give more of it: "
-        f"{shown}{rest}"
+        f"{counted(len(run_ids), 'run')} have an id that begins with {beginning!r}; give more of "
+        f"it: {shown}{rest}"
     )

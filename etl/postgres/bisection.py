@@ -17,6 +17,7 @@ from etl.errors import QuarantineBudget
 from etl.frames import rejects
 from etl.postgres.sqlstate import NOT_STORED, Refusal, refusal, translate
 from etl.postgres.upsert import Outcome
+from etl.text import counted
 
 # So many rows are refused one by one, and then so many others are tried, before it is concluded
 # that the table takes none. If it takes one row in seven, one of 20 is taken with 95 %.
@@ -24,6 +25,8 @@ PROBES = 20
 
 # Inserts the rows from the first position up to the second; returns what the database did.
 Insert = Callable[[int, int], Outcome]
+# Adds to the refusal of a row, which has this message id, what can be found out about it.
+Named = Callable[[str, Refusal], Refusal]
 
 
 class NoRowTaken(Exception):  # noqa: N818  (a finding, caught by its callers)
@@ -61,6 +64,7 @@ def insert_rows(
     insert: Insert,
     max_rejects: int,
     trial: Trial,
+    named: Named = lambda _, found: found,
 ) -> None:
     """Insert all rows that the database accepts, and enter in *trial* what became of each.
 
@@ -88,12 +92,14 @@ def insert_rows(
             middle = (start + stop) // 2
             parts += [(middle, stop), (start, middle)]
             continue
+        found = named(message_ids[start], found)
         trial.refused[message_ids[start]] = found
         refused += 1
         if refused > max_rejects:
             raise QuarantineBudget(
-                f"the database refused more than {max_rejects} rows of a batch, the last one with "
-                f"{found.check}; look at the constraints and triggers of the target table",
+                f"the database refused more than {counted(max_rejects, 'row')} of a batch, the "
+                f"last one with {found.check}; look at the constraints and triggers of the target "
+                "table",
                 rejects((row, "row", why.check) for row, why in trial.refused.items()),
             )
         if refused >= PROBES and not (is_probed or trial.tries_all or trial.has_taken_rows):

@@ -188,15 +188,20 @@ def _precision_and_scale(modifier: int) -> tuple[int, int]:
 
 def staged_values(connection: sa.Connection, table: Table) -> list[str]:
     """The SQL of each column's value in the staging table, as the target takes it."""
-    names = {column.name for column in table.columns if column.type == "text" and not column.mask}
-    found = existing_columns(connection, table).values() if names else ()
     # Postgres itself turns no text into an enum, unless it is a constant.
-    casts = {c.name: c.written for c in found if c.is_enum and c.name in names}
+    casts = enum_columns(connection, table)
     quoted_names = {column.name: quoted(column.name) for column in table.columns}
     return [
         f"cast({value} as {casts[name]})" if name in casts else value
         for name, value in quoted_names.items()
     ]
+
+
+def enum_columns(connection: sa.Connection, table: Table) -> dict[str, str]:
+    """The columns of text that are an enum in the target, or a list of one, with their types."""
+    names = {column.name for column in table.columns if column.type == "text" and not column.mask}
+    found = existing_columns(connection, table).values() if names else ()
+    return {c.name: c.written for c in found if c.is_enum and c.name in names}
 
 
 def quoted(*names: str) -> str:

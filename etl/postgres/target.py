@@ -6,7 +6,7 @@ run where that is clear.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -119,10 +119,25 @@ def problems_of_target(connection: sa.Connection, table: Table) -> Iterator[str]
     yield from _problems_of_storage(connection, found, table)
     yield from column_problems(columns, target_table(table), table)
     yield from problems_of_replacing(connection, table, found.kind)
+    if not (found.row_trigger or found.sends_rows_elsewhere):
+        yield from _problems_of_nulls(columns, table)
     configured = {column.name for column in table.columns}
     for column in columns.values():
         if column.name not in configured:
             yield from _problems_of_other_column(column, found, table)
+
+
+def _problems_of_nulls(columns: Mapping[str, Any], table: Table) -> Iterator[str]:
+    """Which columns would get nulls and take none. A default does not help: the null is sent."""
+    for column in table.columns:
+        if column.nullable and column.name in columns and columns[column.name].not_null:
+            settings = "'nullable: true'" + (" and 'required: false'" * (not column.required))
+            yield (
+                f"column {column.name!r} of {table_text(table)} is NOT NULL, but the configuration "
+                f"lets nulls through; take out {settings} (a 'default' is for events without the "
+                f"field), or run: alter table {quoted(table.schema_name, table.name)} alter column "
+                f"{quoted(column.name)} drop not null"
+            )
 
 
 def _problems_of_rights(found: Any, table: Table, columns: list[Any]) -> Iterator[str]:

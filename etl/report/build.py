@@ -15,6 +15,7 @@ from etl.analysis.at_once import AtOnce, ask_postgres
 from etl.analysis.linked import DEFAULT_TOP
 from etl.analysis.reader import CannotCount
 from etl.analysis.source import Source
+from etl.text import counted
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,10 @@ def _redelivery_note(deliveries: pd.DataFrame) -> str:
         )
     counts = deliveries.iloc[0]
     return (
-        f"A message that SQS delivers twice is loaded once: of {counts['received']:,} deliveries "
-        f"in {counts['runs']:,} runs, {counts['already_handled']:,} had already been handled. The "
-        "duplicates in this report were sent by the producer as separate messages."
+        "A message that SQS delivers twice is loaded once: of "
+        f"{counted(counts['received'], 'delivery', 'deliveries')} in "
+        f"{counted(counts['runs'], 'run')}, {counts['already_handled']:,} had already been "
+        "handled. The duplicates in this report were sent by the producer as separate messages."
     )
 
 
@@ -190,7 +192,9 @@ def _key_notes(keys: pd.DataFrame) -> list[str]:
             )
         if len(tokens) < len(counts):
             plain = int(counts.loc[counts["key_id"].isna(), "rows"].sum())
-            notes.append(f"{plain:,} values of {column!r} are not tokens and are not shown.")
+            notes.append(
+                f"Not shown: {counted(plain, 'value')} of {column!r} without the form of a token."
+            )
     return notes
 
 

@@ -21,6 +21,7 @@ from etl.report import charts
 from etl.report.build import Report, Section
 from etl.report.charts import Chart
 from etl.report.jinja import fill_template, read_verbatim
+from etl.text import counted
 from etl.version import __version__
 
 # The sections shown as tables, in this order; the figures at the top and the charts show the rest.
@@ -158,7 +159,7 @@ def _page_section(section: Section) -> PageSection:
 def _page_table(frame: pd.DataFrame) -> PageTable:
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     return PageTable(
-        caption=f"{len(frame):,} rows" if len(frame) != 1 else "1 row",
+        caption=counted(len(frame), "row"),
         headings=[Cell(str(name), n) for name, n in zip(frame.columns, numeric, strict=True)],
         rows=[
             list(map(_cell, values, numeric)) for values in frame.itertuples(index=False, name=None)

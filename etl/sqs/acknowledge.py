@@ -14,6 +14,7 @@ from etl.errors import DeletesRefused, EtlError, QueueUnavailable
 from etl.sqs.heartbeat import Heartbeat
 from etl.sqs.message import Handle, Message, in_tens
 from etl.sqs.queue import FailedEntry, Queue
+from etl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,9 @@ def acknowledge(
     left = calls.for_all(handles, call_maker)
     if left:
         log.warning(
-            "%d handled messages could not be deleted; SQS will deliver them again, and the ledger "
-            "will recognise them",
-            left,
+            "could not delete %s; SQS will deliver what is left again, and the ledger will "
+            "recognise it",
+            counted(left, "handled message"),
         )
     return left
 
@@ -99,9 +100,7 @@ def release(
     call = partial(queue.extend, seconds=after_seconds) if after_seconds else queue.release
     left = _Calls(call, heartbeat, is_left).for_all(messages, call_maker)
     if left:
-        log.warning(
-            "%d messages could not be released; they come back after the visibility timeout", left
-        )
+        log.warning("could not release %s before the visibility timeout", counted(left, "message"))
     return left
 
 
@@ -111,7 +110,7 @@ def announced(messages: int, hint: str) -> Iterator[None]:
 
     :param hint: how a person can end it
     """
-    line = f"giving {messages:,} messages back{hint}"
+    line = f"giving {counted(messages, 'message')} back{hint}"
     timer = threading.Timer(SILENT_SECONDS, log.info, ("%s", line))
     timer.daemon = True
     if messages > MANY_MESSAGES:
@@ -132,11 +131,11 @@ def warn_of_last_receives(messages: Sequence[Message], maximum: int | None) -> N
     last = maximum and sum(message.receive_count >= maximum for message in messages)
     if last:
         log.warning(
-            "%d of %d released messages have been received %d times (maxReceiveCount): SQS "
-            "moves them to the dead-letter queue at the next receive",
+            "of %s released, %d had the last of %s (maxReceiveCount): at the next one, SQS moves "
+            "such a message to the dead-letter queue",
+            counted(len(messages), "message"),
             last,
-            len(messages),
-            maximum,
+            counted(maximum or 0, "receive"),
         )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from etl.errors import LastReceives, NoSentTimestamp, Stopped
 from etl.sqs.limits import Stop
 from etl.sqs.message import Message
+from etl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +89,8 @@ class Arrivals:
             self.released += len(again)
             self._expected_until = time.monotonic() + PAUSE_SECONDS + GRACE_SECONDS
         log.warning(
-            "%d messages arrived damaged, such as %s; released, to be received again",
-            len(damaged),
+            "%s arrived damaged, such as %s; released, to be received again",
+            counted(len(damaged), "message"),
             damaged[0].message_id,
         )
         self._release(again, PAUSE_SECONDS)
@@ -121,7 +122,7 @@ class Arrivals:
             else:
                 hint = "it was the last one: the next receive, also by a run, moves them there"
             return LastReceives(
-                f"SQS moves a message to the dead-letter queue after {maximum} receives "
+                f"SQS moves a message to the dead-letter queue after {counted(maximum, 'receive')} "
                 f"(maxReceiveCount), and this look is receive {receives}; so it was given up at "
                 f"its first messages and everything was released; {hint}; to look all the same, "
                 "add --use-last-receives"

@@ -23,6 +23,7 @@ from etl.sqs.quota import Quota
 from etl.sqs.receiver import Receiver
 from etl.sqs.run_limits import run_limits
 from etl.sqs.work import Workload
+from etl.text import counted
 
 
 class Consumer:
@@ -64,10 +65,7 @@ class Consumer:
         self._calls = CallQueue(MAX_CALL_THREADS, lambda: stop.leave_rest)
         self.arrivals = Arrivals(
             lambda damaged, seconds: release(queue, self._heartbeat, damaged, self._calls, seconds),
-            stop,
-            limits.max_receive_count,
-            sent_time_column,
-            limits.receives_to_leave,
+            *(stop, limits.max_receive_count, sent_time_column, limits.receives_to_leave),
         )
         self._receiver = Receiver(
             queue,
@@ -193,8 +191,8 @@ class Consumer:
         self._released += sum(message.deliveries for message in messages)
         if self.stop.leave_rest and not_released:
             self.left = LeftMessages(
-                f"interrupted again: {not_released:,} of {len(messages):,} messages were not given "
-                "back; they come back after the visibility timeout"
+                f"interrupted again; not given back: {not_released:,} of "
+                f"{counted(len(messages), 'message')}; they come back after the visibility timeout"
             )
         warn_of_last_receives(messages, self._limits.max_receive_count)
 

@@ -19,6 +19,7 @@ from etl.sqs.message import Handle, Message
 from etl.sqs.queue import FailedEntry, Queue
 from etl.sqs.schedule import Schedule
 from etl.sqs.visibility import VisibilityCheck
+from etl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,8 @@ class Heartbeat:
         try:
             failed = self._queue.extend(handles, self.visibility_seconds)
         except EtlError as error:
-            log.warning("cannot extend the visibility of %d messages: %s", len(handles), error)
+            messages = counted(len(handles), "message")
+            log.warning("cannot extend the visibility of %s: %s", messages, error)
             failed = [FailedEntry(handle, "", final=False) for handle in handles]
         now = time.monotonic()
         with self._lock:

@@ -6,6 +6,7 @@ import logging
 
 from etl.errors import EtlError
 from etl.sqs.queue import Queue, QueueState
+from etl.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +20,14 @@ def ask_what_is_left(queue: Queue, stop_reason: str = "") -> QueueState | None:
         return None
     if left.visible and stop_reason == "idle":
         log.warning(
-            "%d messages are visible in the queue, but SQS did not deliver them: other consumers "
-            "hold their FIFO groups or too many messages, or the count is out of date",
-            left.visible,
+            "the queue shows %s, but SQS did not deliver any: other consumers hold the FIFO groups "
+            "or too many messages, or the count is out of date",
+            counted(left.visible, "visible message"),
         )
     if left.in_flight or left.delayed:
         log.info(
-            "left in the queue: %d messages in flight elsewhere, %d delayed",
-            left.in_flight,
+            "left in the queue: %s in flight elsewhere, %d delayed",
+            counted(left.in_flight, "message"),
             left.delayed,
         )
     return left

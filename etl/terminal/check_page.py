@@ -9,6 +9,7 @@ from etl.config import Settings
 from etl.operations.check_sample import Event, Trial, columns_with_counts
 from etl.quarantine import reasons
 from etl.terminal import lines, output
+from etl.text import counted
 
 
 def headline(name: str, settings: Settings) -> str:
@@ -16,7 +17,7 @@ def headline(name: str, settings: Settings) -> str:
     columns = settings.table.columns
     masked = sum(column.hides_value for column in columns)
     return (
-        f"{name} is valid: table {settings.table.full_name}, {len(columns):,} columns, "
+        f"{name} is valid: table {settings.table.full_name}, {counted(len(columns), 'column')}, "
         f"{masked:,} of them masked"
     )
 
@@ -71,9 +72,9 @@ def _totals(trial: Trial, is_cut: bool) -> Iterator[str]:
         what = f"the field {name!r}" if name else "a field whose name is not shown"
         yield f"{count:>6,}  no column reads {what}"
     if trial.repeated:
-        yield f"{trial.repeated:,} have the ledger key of an earlier event and would be skipped"
+        yield f"{trial.repeated:,} would be skipped: the ledger key is that of an earlier event"
     if trial.pointers:
-        yield f"{trial.pointers:,} messages are pointers to bodies in S3, which were not read"
+        yield f"{counted(trial.pointers, 'pointer')} to S3, not followed"
     yield (
         f"{trial.loaded:,} of {len(trial.events):,} events would load; {trial.quarantined:,} would "
         "be quarantined"

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from rich.text import Text
 
+from etl import text
 from etl.doctor.result import Result, Status
 from etl.terminal import output
 from etl.terminal.wrapping import limited_width, wrapped
@@ -52,7 +53,7 @@ def show_summary(results: Sequence[Result], skipped: Sequence[str]) -> None:
     counts = counted(results)
     listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     out = output.console()
-    out.print(Text(f"{len(results)} checks: {listed}"), soft_wrap=True)
+    out.print(Text(f"{text.counted(len(results), 'check')}: {listed}"), soft_wrap=True)
     if skipped:
         for line in wrapped(f"left out: {', '.join(skipped)}", limited_width(), "", "  "):
             out.print(Text(line), soft_wrap=True)

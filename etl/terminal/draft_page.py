@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from etl.operations.draft import Draft
+from etl.text import counted
 
 
 def page(draft: Draft, config: Path) -> Iterator[str]:
@@ -15,8 +16,9 @@ def page(draft: Draft, config: Path) -> Iterator[str]:
     for reason, count in draft.unread.items():
         yield f"{count:,} of {draft.messages:,} messages failed {reason}; no column is made of them"
     yield (
-        f"{config}: {len(draft.columns):,} columns from {draft.events:,} events; {len(masked):,} "
-        f"masked, {len(doubtful):,} doubtful, {len(draft.left_out):,} fields left out"
+        f"{config}: {counted(len(draft.columns), 'column')} from {counted(draft.events, 'event')}; "
+        f"{len(masked):,} masked, {len(doubtful):,} doubtful, "
+        f"{counted(len(draft.left_out), 'field')} left out"
     )
     yield f"{config.with_name('table.sql')}: the table as etl init creates it"
     yield f"next: read its comments, and try it: etl check-config --config {config} --sample FILE"

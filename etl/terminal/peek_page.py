@@ -11,6 +11,7 @@ from etl.operations.peek import FieldShapes, Look
 from etl.operations.shapes import LEGEND, Shape
 from etl.sqs.queue import QueueState
 from etl.terminal import lines
+from etl.text import counted
 
 MAX_SHAPES = 5  # of a field; the most frequent
 MAX_OTHERS = 10  # names that the configuration does not have, by their shapes
@@ -27,7 +28,8 @@ def warning(state: QueueState) -> str:
     """What a look costs, to be said before it."""
     maximum = state.max_receive_count
     limit = (
-        f"; after {maximum} receives (maxReceiveCount) SQS moves it to the dead-letter queue"
+        f"; after {counted(maximum, 'receive')} (maxReceiveCount) SQS moves it to the dead-letter "
+        "queue"
         if maximum
         else ""
     )
@@ -83,7 +85,7 @@ def _shapes(shapes: Counter[Shape]) -> Iterator[str]:
         yield f"  {count:>6,}  {shape.words:<20} {shape.text}".rstrip()
     if rest := shapes.total() - sum(count for _, count in frequent):
         others = len(shapes) - len(frequent)
-        yield f"  {rest:>6,}  in {others:,} other shape{'s' if others > 1 else ''}"
+        yield f"  {rest:>6,}  in {counted(others, 'other shape')}"
 
 
 def _others(look: Look) -> Iterator[str]:
@@ -91,12 +93,14 @@ def _others(look: Look) -> Iterator[str]:
     if frequent:
         yield from ("", "fields that the configuration does not read, by the shape of the name")
     for shape, found in frequent:
-        noun = "name" if len(found.names) == 1 else "names"
         name = shape.text or "(empty)"
-        yield from ("", f"{name}: {len(found.names):,} {noun}, in {found.events} of {look.events}")
+        yield from (
+            "",
+            f"{name}: {counted(len(found.names), 'name')}, in {found.events} of {look.events}",
+        )
         yield from _shapes(found.shapes)
     if rest := len(look.other_fields) - len(frequent):
-        yield from ("", f"and {rest:,} other shape{'s' if rest > 1 else ''} of names")
+        yield from ("", f"and {counted(rest, 'other shape')} of names")
 
 
 def _most_frequent(look: Look) -> list[tuple[Shape, FieldShapes]]:

@@ -10,6 +10,7 @@ from etl.analysis.history import FINISHED, KILLED, RunRecord
 from etl.terminal import lines
 from etl.terminal.next_steps import next_steps, words
 from etl.terminal.wrapping import limited_width, wrapped
+from etl.text import counted
 
 _LABEL = 12  # characters of the labels on the left
 
@@ -100,7 +101,7 @@ def _time(time: dt.datetime) -> str:
 def _counts(run: RunRecord) -> Iterator[str]:
     accounted = run.loaded + run.already_handled + run.quarantined + run.released
     sign = "=" if run.received == accounted else "!="
-    batches = "1 batch" if run.batches == 1 else f"{run.batches:,} batches"
+    batches = counted(run.batches, "batch", "batches")
     yield ""
     yield f"    received         {run.received:>11,}   in {batches}"
     yield f"{sign:>3} loaded           {run.loaded:>11,}"
@@ -115,13 +116,13 @@ def _counts(run: RunRecord) -> Iterator[str]:
 
 def conflicts(updated: int, skipped: int) -> str:
     """What became of the loaded events whose key was in the table, or twice in a batch."""
-    return f"of the loaded, {updated:,} replaced a row, and {skipped:,} were skipped for one"
+    return f"of the loaded, {updated:,} replaced a row, and {skipped:,} gave way to one"
 
 
 def _events(run: RunRecord) -> Iterator[str]:
     events = run.events_loaded + run.events_already_handled + run.events_quarantined
     yield ""
-    empty = f"   and {run.empty_messages:,} messages without one" if run.empty_messages else ""
+    empty = "" if (n := run.empty_messages) == 0 else f"   and {counted(n, 'message')} without one"
     yield f"    events           {events:>11,}{empty}"
     yield f"  = loaded           {run.events_loaded:>11,}"
     yield f"  + already handled  {run.events_already_handled:>11,}"

@@ -14,6 +14,7 @@ from etl.runs import Counts, Summary
 from etl.terminal import output
 from etl.terminal.cells import SHORT_ID
 from etl.terminal.run_page import conflicts
+from etl.text import counted
 
 MIN_SECONDS = 0.05  # of the time for checks that is worth naming
 
@@ -79,7 +80,7 @@ def _facts(result: Summary) -> Iterator[str]:
         would = result.would
         yield f"would load {would.loaded:,} and quarantine {would.quarantined:,}"
         if events := result.events:
-            yield f"{events.loaded:,} events would be loaded, {events.quarantined:,} quarantined"
+            yield f"of the events, {events.loaded:,} would load, {events.quarantined:,} would not"
     if result.counts.updated or result.counts.skipped:
         yield conflicts(result.counts.updated, result.counts.skipped)
     yield speed(result)
@@ -88,8 +89,8 @@ def _facts(result: Summary) -> Iterator[str]:
         yield f"{others:,.1f} s for checks before and after"
     if result.not_acknowledged:
         yield (
-            f"{result.not_acknowledged:,} handled messages could not be deleted from the queue; "
-            "SQS will deliver them again"
+            f"could not delete {counted(result.not_acknowledged, 'handled message')} from the "
+            "queue; SQS will deliver what is left again"
         )
     if result.receive_count and result.max_receive_count:
         yield (
@@ -98,8 +99,7 @@ def _facts(result: Summary) -> Iterator[str]:
         )
     dead = result.dead_letters
     if dead and dead.messages:
-        noun = "message" if dead.messages == 1 else "messages"
-        yield visible(f"dead-letter queue {dead.queue} holds {dead.messages:,} {noun}")
+        yield visible(f"dead-letter queue {dead.queue} holds {counted(dead.messages, 'message')}")
     left = result.left
     if left is not None:
         if left.visible + left.in_flight + left.delayed:
@@ -117,8 +117,7 @@ def speed(result: Summary) -> str:
     parts = []
     if result.counts.received:
         rate = f": {result.counts.received / work:,.0f}/s" if work else ""
-        noun = "message" if result.counts.received == 1 else "messages"
-        parts.append(f"{result.counts.received:,} {noun} in {work:,.1f} s of work{rate}")
+        parts.append(f"{counted(result.counts.received, 'message')} in {work:,.1f} s of work{rate}")
     if result.waiting_seconds >= MIN_SECONDS:
         parts.append(f"{result.waiting_seconds:,.1f} s waiting for messages")
     return "; ".join(parts) or "no messages"

@@ -24,6 +24,7 @@ from etl.runs import Run, Share, WorkerResult
 from etl.sqs import visibility
 from etl.sqs.limits import Phase, Stop
 from etl.sqs.queue import Queue
+from etl.text import counted
 from etl.workers.fork_server import ForkServer
 from etl.workers.process import REPORT_SECONDS, Order
 from etl.workers.restarts import MAX_PAUSE_SECONDS, WINDOW_SECONDS, Restarts
@@ -212,8 +213,8 @@ class _Pool:
         pause = self._restarts.died(now)
         if pause is None:
             self.gave_up = (
-                f"{len(self._restarts)} workers died within {WINDOW_SECONDS / 60:g} minutes, and "
-                f"the last one {what}"
+                f"{counted(len(self._restarts), 'worker')} died within {WINDOW_SECONDS / 60:g} "
+                f"minutes, and the last one {what}"
             )
             log.error("%s; the run ends", self.gave_up)
             self.stop.request(DIED, release_rest=True)

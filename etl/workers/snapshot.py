@@ -31,6 +31,8 @@ class Snapshot:
     # A visibility timeout that would not be too short; 0 if the queue's own is long enough.
     needed_visibility: int = 0
     # For the metrics.
+    updated: int = 0  # of the loaded, as in etl/runs.py
+    skipped: int = 0
     not_acknowledged: int = 0  # messages
     oldest_sent_ms: float = math.inf  # of the messages received; milliseconds since 1970
     checks: Counter[Check] = field(default_factory=Counter)  # that quarantined messages failed

@@ -277,7 +277,7 @@ def test_a_run_warns_of_messages_that_it_must_release_on_their_last_receive(
     with receives(strict_sqs, postgres, 2) as job:
         job.send(*logins(40))
         fail(job)
-        assert "40 of 40 released messages have been received 2 times" in fail(job).stderr
+        assert "of 40 messages released, 40 had the last of 2 receives" in fail(job).stderr
 
 
 def test_an_empty_queue_shows_its_dead_letters(

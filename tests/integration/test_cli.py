@@ -125,7 +125,7 @@ def test_send_names_the_lines_that_sqs_refuses(job: Job, tmp_path: Path) -> None
     file.write_text("good\nbad \x01\ngood\n")
     done = job.command("send", str(file))
     assert done.returncode == 1
-    assert "SQS refused 1 messages: numbers 2 (counted from 1)" in done.stderr
+    assert "SQS refused 1 message: number 2 (the first is 1)" in done.stderr
     assert job.left() == 2
 
 

@@ -140,7 +140,7 @@ def test_each_event_of_a_message_is_a_row_or_an_entry(logins: OneJob, method: st
         "loaded": 3, "already_handled": 0, "quarantined": 4, "empty_messages": 1,
     }  # fmt: skip
     page = logins.command("history", summary.run_id)
-    assert "    events                     7   and 1 messages without one" in page.out
+    assert "    events                     7   and 1 message without one" in page.out
     (facts,) = logins.command("history", summary.run_id, "--json").lines
     assert (facts["loaded"], facts["events_loaded"]) == (2, 3)
 
@@ -271,7 +271,7 @@ def test_the_entry_of_an_event_keeps_what_was_dropped_and_masked_attributes(
                 connection.exec_driver_sql("delete from etl.masked_columns where column_name = 'q'")
             refused = logins.command("quarantine", "replay", "--all")
         assert refused.code == 2, refused.out
-        assert f"{words!r} of 1 entries was masked or dropped" in refused.err
+        assert f"{words!r} of 1 entry was masked or dropped" in refused.err
     logins.changed({"event": event_, "table": {"columns": tables[0]}})
     assert replayed(logins)["quarantined"] == 1
 
@@ -408,7 +408,7 @@ def test_a_replay_under_another_envelope_stores_nothing_that_was_masked(logins: 
     logins.changed({"table": {"columns": columns}})
     done = logins.command("quarantine", "replay", "--all")
     assert done.code == 2
-    assert "the field 'detail.ip' of 1 entries was masked" in done.err
+    assert "the field 'detail.ip' of 1 entry was masked" in done.err
     assert logins.ids() == []
 
 

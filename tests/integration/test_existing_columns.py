@@ -297,5 +297,41 @@ def test_what_an_enum_or_a_domain_refuses_is_a_reject_of_its_row(
     assert got == [rows[0]]
     assert refused["message_id"].tolist() == ["m1", "m2"]
     assert refused["check"].tolist() == [
-        "SQLSTATE 22P02", "SQLSTATE 23514 constraint 'filled_check'",
+        "SQLSTATE 22P02 column 'c0'", "SQLSTATE 23514 constraint 'filled_check'",
     ]  # fmt: skip
+
+
+def test_the_column_of_a_text_that_is_no_label_is_named(
+    connection: sa.Connection, engine: sa.Engine, settings: Callable[..., Settings]
+) -> None:
+    """Of several enums, whatever they are called, and in a list; a trigger's refusal has none."""
+    connection.exec_driver_sql(
+        """create schema other; create type other."k:i %%nd" as enum ('a', 'b');"""
+        """create domain kinds as other."k:i %%nd";"""
+        """create table target (c0 mood, "c:%%1" kinds, c2 other."k:i %%nd"[], c3 text);"""
+        """create function act() returns trigger language plpgsql as $$ begin """
+        """if new.c3 = 'x' then perform cast('x' as integer); end if; return new; end $$;"""
+        """create trigger act before insert on target for each row execute function act()"""
+    )
+    connection.commit()
+    columns = columns_of("type: text, nullable: true", 4)
+    columns[1]["name"] = "c:%1"
+    columns[2] |= {"array": True, "null_elements": True}
+    job = settings(table__columns=columns, table__name="target")
+    texts = ['"no"', '"no"', '["a", null, "no"]', '"x"']
+    rows = [dict.fromkeys(range(4), "null") | {n: text} for n, text in enumerate(texts)]
+    rows.append({0: f'"{LABELS[0]}"', 1: '"a"', 2: '["b", null]', 3: '"y"'})
+    bodies = [
+        message("{%s}" % ", ".join(f'"f{f}": {v}' for f, v in row.items()), n)  # noqa: UP031
+        for n, row in enumerate(rows)
+    ]
+    raw, _ = extract.read(bodies, [f"f{n}" for n in range(4)])
+    valid, rejects = validate.split(raw, frame_schema(job.table.columns), job.table.columns)
+    assert rejects.empty
+    with transaction(engine) as loading:
+        assert load.stage(loading, valid, job.table, job.load, 0).empty
+        refused = load.merge(loading, valid["message_id"].tolist(), job.table, len(valid), 9)
+    assert dict(zip(refused["message_id"], refused["check"], strict=True)) == {
+        "m0": "SQLSTATE 22P02 column 'c0'", "m1": "SQLSTATE 22P02 column 'c:%1'",
+        "m2": "SQLSTATE 22P02 column 'c2'", "m3": "SQLSTATE 22P02",
+    }  # fmt: skip

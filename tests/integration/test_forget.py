@@ -219,11 +219,11 @@ def test_the_command_counts_first_and_acts_on_yes(
     put(database, "b", "192.0.2.8", keyring)
     database.add(event(ip="192.0.2.7 "))
     for arguments, printed, left in (
-        ((), "1 rows and 1 quarantined messages have this value\n", ["a", "b"]),
+        ((), "found 1 row and 1 quarantined message with this value\n", ["a", "b"]),
         (("--yes", "--null"), "", ["a", "b"]),
         (
             ("--yes",),
-            "deleted 1 rows and closed 1 quarantined messages that had this value\n",
+            "deleted 1 row and closed 1 quarantined message that had this value\n",
             ["b"],
         ),
         (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
@@ -235,7 +235,7 @@ def test_the_command_counts_first_and_acts_on_yes(
     other = Keyring.new("k7").dump()
     done = job.command("forget", "-", "--column", "ip", piped="192.0.2.7\n", ETL_KEYRING=other)
     assert done.returncode == 1
-    assert "no key in this keyring opens 1 rows and 0 quarantined messages" in done.stderr
+    assert "no key in this keyring opens them: 1 row and 0 quarantined messages" in done.stderr
 
 
 def test_the_command_says_that_it_set_the_column_to_null(job: Job) -> None:
@@ -340,7 +340,7 @@ def test_the_command_never_answers_0_to_what_it_did_not_search(
     database.add(event(ip="300.1.2.3"))
     for code, value, words in (
         (0, "300.1.2.3", "looked in 1 open quarantined messages only: the value fails the check"),
-        (2, "300.1.2.4", "none of 0 quarantined messages has it"),
+        (2, "300.1.2.4", "looked in 0 quarantined messages: none has it"),
         (2, "", "no value on standard input"),
     ):
         done = job.command(*erase, "--yes", piped=value)
@@ -349,7 +349,7 @@ def test_the_command_never_answers_0_to_what_it_did_not_search(
     database.add(event(ip="300.1.2.3"), keyring=Keyring.new("k9"))
     done = job.command(*erase, "--yes", piped="300.1.2.4")
     assert done.returncode == 1
-    assert "0 rows and 1 quarantined messages, so they were not searched" in done.stderr
+    assert "opens them: 0 rows and 1 quarantined message; see" in done.stderr
     for command in ("rows", "token"):
         done = job.command(command, "-", "--column", "ip", piped="300.1.2.3\n")
         assert (done.returncode, done.stdout) == (2, "")

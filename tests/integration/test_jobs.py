@@ -843,7 +843,7 @@ def test_replay_stores_no_field_as_it_came_that_was_masked(
         assert logins.command("quarantine", "import", path).code == 0
     done = logins.command("quarantine", "replay", "--all")
     assert done.code == 2
-    assert "the field 'ip' of 1 entries was masked" in done.err
+    assert "the field 'ip' of 1 entry was masked" in done.err
     assert f"column {name!r}" in done.err
     assert logins.rows("select count(*) from user_logins") == [(0,)]
     assert logins.rows("select count(*) from etl.runs where command = 'replay'") == [(0,)]
@@ -930,7 +930,7 @@ def test_no_part_of_a_masked_message_is_stored_as_it_came(
     one.changed({"queue": {"envelope": "sns"}, "table": {"columns": columns}})
     done = one.command("quarantine", "replay", "--all")
     assert done.code == 2
-    assert "the field 'Message' of 1 entries was masked" in done.err
+    assert "the field 'Message' of 1 entry was masked" in done.err
     assert "column 'id'" in done.err
     assert one.ids() == []
     # Masked on both sides, nothing is plain.

@@ -195,10 +195,10 @@ def test_rows_finds_a_value_under_every_key(job: Job) -> None:
     found = [json.loads(line)["masked_ip"] for line in done.stdout.splitlines()]
     assert sorted(found) == sorted([ip(KEYRING), ip(SECOND)])
     assert done.returncode == 1
-    assert "2 rows were not compared" in done.stderr
+    assert "not compared: 2 rows" in done.stderr
     few = job.command(*arguments, "--limit", "1", ETL_KEYRING=SECOND.dump())
     assert (few.returncode, len(few.stdout.splitlines())) == (1, 1)
-    assert "showing 1 rows; there may be more, raise --limit" in few.stderr
+    assert "showing 1 row; there may be more, raise --limit" in few.stderr
 
 
 def test_rows_says_nothing_when_all_were_compared(job: Job) -> None:

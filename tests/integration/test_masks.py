@@ -284,7 +284,7 @@ def test_a_replay_stores_nothing_that_was_hidden_before(
     plain = [COLUMNS[0], {"name": "whole", "field": field, "type": "json"}]
     table = {**masks.settings.table.model_dump(by_alias=True), "columns": plain}
     wanted = masks.settings.model_dump(by_alias=True) | {"table": table, "event": {"drop": []}}
-    with pytest.raises(UsageError, match="of 1 entries was masked"):
+    with pytest.raises(UsageError, match="of 1 entry was masked"):
         replay(Settings.model_validate(wanted), masks.engine, KEYRING, ALL)
     assert len(masks.users()) == 3
 

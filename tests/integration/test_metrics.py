@@ -128,8 +128,9 @@ def of_collector(collector: Collector) -> Samples:
 
 def of_runs(job: Job) -> Samples:
     """What ``etl.runs`` says of the newest run."""
-    ((exit_code, checks, *counts),) = job.rows(
-        "select exit_code, failed_checks, loaded, already_handled, quarantined, released "
+    ((exit_code, checks, updated, skipped, *counts),) = job.rows(
+        "select exit_code, failed_checks, updated, skipped, loaded, already_handled, quarantined, "
+        "released "
         "from etl.runs order by started_at desc limit 1"
     )
     outcomes = ("loaded", "already_handled", "quarantined", "released")
@@ -142,6 +143,8 @@ def of_runs(job: Job) -> Samples:
     return {
         EXIT_CODE: exit_code,
         **{("etl_run_deliveries", n): count for n, count in zip(outcomes, counts, strict=True)},
+        ("etl_run_conflicts", "updated"): updated,
+        ("etl_run_conflicts", "skipped"): skipped,
         **{key: count for key, count in failed.items() if count},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,22 @@ def amounts(job: Job) -> list[int]:
     return [amount for (amount,) in job.rows("select amount from devices order by amount")]
 
 
-def test_counts_say_what_became_of_the_loaded(job: Job, devices: str) -> None:
+def test_counts_say_what_became_of_the_loaded(job: Job, devices: str, tmp_path: Path) -> None:
     """In the summary, in etl.runs and on the run's page; rows added are what is left."""
     send(job, event("a", 1), event("a", 2), event("b", 3))
     first = job.run("--config", devices)
     assert (first["loaded"], first["updated"], first["skipped"]) == (3, 0, 1)
     send(job, event("a", 4), event("c", 5))
-    second = job.run("--config", devices)
+    metrics = tmp_path / "etl.prom"
+    second = job.run("--config", devices, ETL_METRICS__TEXTFILE=str(metrics))
     assert (second["loaded"], second["updated"], second["skipped"]) == (2, 1, 0)
     assert amounts(job) == [3, 4, 5]
+    told = re.findall(r'etl_run_conflicts{.*outcome="(\w+)".*} (.*)', metrics.read_text())
+    assert told == [("updated", "1.0"), ("skipped", "0.0")]
     stored = "select sum(loaded - updated - skipped) from etl.runs"
     assert job.rows(stored) == [(3,)]
     page = job.command("history", second["run_id"], "--config", devices)
-    assert "of the loaded, 1 replaced a row, and 0 were skipped for one" in page.stdout
+    assert "of the loaded, 1 replaced a row, and 0 gave way to one" in page.stdout
     record: dict[str, Any] = json.loads(
         job.command("history", second["run_id"], "--json", "--config", devices).stdout
     )

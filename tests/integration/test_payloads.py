@@ -244,7 +244,7 @@ def test_looks_say_what_they_see_and_change_nothing(
     assert (found["pointers"], found["would_load"], found["would_quarantine"]) == (1, 1, 1)
     assert found["reasons"] == {"message: S3 bucket": 1}
     page = logins.command("check-config", "--sample", str(sample))
-    assert "1 messages are pointers to bodies in S3, which were not read" in page.out
+    assert "1 pointer to S3, not followed" in page.out
     assert (left(logins), s3.asked) == (1, [])
 
 

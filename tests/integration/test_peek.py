@@ -271,5 +271,5 @@ def test_messages_that_cannot_be_given_back_fail_the_look() -> None:
     """They are hidden for the visibility timeout, and somebody may miss them."""
     queue: Any = StandInQueue(delivered("a", "b"), [], refuses_release=True)
     look = peek(queue, STATE, SETTINGS, 10, Stop())
-    with pytest.raises(LeftMessages, match="2 of 2 messages were not given back;"):
+    with pytest.raises(LeftMessages, match="not given back: 2 of 2 messages;"):
         look.check_cost()

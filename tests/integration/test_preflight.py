@@ -104,6 +104,17 @@ BROKEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("'region'", "NOT NULL"),
     ),
+    "column that takes no nulls": (
+        ("alter table user_logins alter locale set not null, alter locale set default 'DE'",),
+        ("'locale'", "NOT NULL", "'nullable: true'", 'alter column "locale" drop not null'),
+    ),
+    "column of a domain that takes no nulls": (
+        (
+            "create domain public.needed as text not null",
+            "alter table user_logins alter locale type public.needed",
+        ),
+        ("'locale'", "NOT NULL"),
+    ),
     "narrow column": (
         ("alter table user_logins alter masked_ip type varchar(100)",),
         ("'masked_ip'", "CHARACTER VARYING(100)", "VARCHAR(256)"),
@@ -341,6 +352,10 @@ GOOD: dict[str, tuple[str, ...]] = {
         ),
     ),
     "filled in by a trigger": FILLED,
+    "nulls that a trigger may replace": (
+        *FILLED,
+        "alter table user_logins alter locale set not null",
+    ),
     "filled in by a trigger for replicas too": (
         *FILLED,
         "alter table user_logins enable always trigger fill",

@@ -482,10 +482,10 @@ def test_the_commands_do_what_their_functions_do(
     assert "replayed" in job.command("quarantine", "list", "--entries", "--closed").stdout
     path = tmp_path / "rejects.jsonl"
     done = job.command("quarantine", "export", str(path))
-    assert "wrote 1 entries to" in done.stderr
+    assert "wrote 1 entry to" in done.stderr
     assert job.command("quarantine", "export", str(path)).returncode == 2
     done = job.command("quarantine", "discard", "--check", "message: JSON", "--reason", "a test")
-    assert "discarded 1 entries" in done.stderr
+    assert "discarded 1 entry" in done.stderr
     done = job.command("quarantine", "import", str(path))
     assert "imported 0 of 1 entries" in done.stderr
     for command in ("replay", "discard"):

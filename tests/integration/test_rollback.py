@@ -91,11 +91,11 @@ def test_a_run_that_replaced_rows_is_refused(job: Job, configure: Callable[..., 
     call = ("rollback", run_id, *WHY, "--yes", "--config", path)
     refused = job.command(*call)
     assert refused.returncode == 2
-    assert "replaced 1 rows, and their former values are gone" in refused.stderr
+    assert "replaced 1 row, and the former values are gone" in refused.stderr
     assert job.rows("select count(*) from orders") == [(2,)]
     done = job.command(*call, "--with-replaced")
     assert done.returncode == 0, done.stderr
-    assert "the values that 1 of its rows replaced cannot be brought back" in done.stderr
+    assert "the values that 1 row of it replaced cannot be brought back" in done.stderr
     assert job.rows("select count(*) from orders") == [(0,)]
 
 

@@ -192,7 +192,7 @@ def test_an_event_with_the_ledger_key_of_an_earlier_one_would_not_load() -> None
     lines = "\n".join([event(), event(locale="DE"), event(user_id="other")])
     done = check(sample=lines, ETL_LEDGER__KEY="field:user_id")
     assert done.exit_code == 1
-    assert "1 have the ledger key of an earlier event and would be skipped" in done.stdout
+    assert "1 would be skipped: the ledger key is that of an earlier event" in done.stdout
     assert "2 of 3 events would load; 0 would be quarantined" in done.stdout
 
 

@@ -21,7 +21,11 @@ from etl.crypto.keyring import Keyring
 from etl.errors import UsageError
 from etl.operations.draft import Draft, draft
 from etl.operations.draft_names import written
-from etl.operations.draft_personal import (
+from etl.operations.draft_personal import doubt, kind_by_name
+from etl.operations.draft_reading import reading_of
+from etl.operations.draft_text import config_text, table_text
+from etl.operations.draft_types import typed
+from etl.operations.draft_values import (
     BIRTH,
     DEVICE,
     EMAIL,
@@ -30,14 +34,9 @@ from etl.operations.draft_personal import (
     OFFICIAL,
     PHONE,
     POSTAL,
-    doubt,
-    kind_by_name,
     kind_by_shape,
-    words_of,
 )
-from etl.operations.draft_reading import reading_of
-from etl.operations.draft_text import config_text, table_text
-from etl.operations.draft_types import typed
+from etl.operations.draft_words import words_of
 from etl.sqs.message import Message
 from etl.validate import frame_schema
 from tests.unit.builders import EVENT, message
@@ -251,11 +250,24 @@ def test_a_wide_event_keeps_its_names() -> None:
     assert len(drafted(*[wide] * 5).columns) == 151
 
 
-def test_few_events_need_consent() -> None:
-    """In one event, a name of a field and a name that is data look alike."""
-    with pytest.raises(UsageError, match=r"4 events are too few .* add --all-names"):
+def test_few_messages_need_consent() -> None:
+    """In one message, a name of a field and a name that is data look alike."""
+    with pytest.raises(UsageError, match=r"from 5 messages.* found: 4; .* add --all-names"):
         drafted(*[EVENT] * 4)
     assert len(drafted(EVENT, all_names=True).columns) == len(EVENT) + 1
+    with pytest.raises(UsageError, match="found: 1;"):
+        draft([message(json.dumps([EVENT] * 9))], "events")
+
+
+def test_a_name_counts_once_in_a_message() -> None:
+    """However many of its events have it, as in a map by user that each of them repeats."""
+    events = [[{"a": 1, "of": {"quixotella": 1, "sum": 1}}] * 6] * 3 + [
+        [{"a": 1, "of": {"sum": 1}}]
+    ] * 6
+    messages = [message(json.dumps(each), number) for number, each in enumerate(events)]
+    result = draft(messages, "events")
+    assert [*specs(result)] == ["a", "of.sum", "None"]
+    assert "quixotella" not in config_text(result) + table_text(result)
 
 
 def test_a_name_may_hold_any_character_that_is_seen() -> None:
@@ -333,7 +345,7 @@ def test_what_makes_two_tokens_of_one_value_is_doubted() -> None:
 def test_arrays_of_events_are_recognised() -> None:
     """Each item is an event, also where one of them is none."""
     messages = [message(json.dumps([EVENT] * 3), 0), message(json.dumps([EVENT, EVENT, 5]), 1)]
-    result = draft(messages, "events")
+    result = draft(messages, "events", all_names=True)
     assert (result.events, result.unread) == (5, {"message: JSON object": 1})
     settings = loaded(config_text(result))
     assert settings.event.split == "array"
@@ -350,10 +362,20 @@ def test_a_given_envelope_is_kept() -> None:
     columns = [{"name": "a", "field": "a", "type": "text"}]
     given = Settings.model_validate({**reading, "table": {"columns": columns}})
     assert reading_of(given) == reading
-    result = draft([message(body)], "events", reading_of(given))
+    result = draft([message(body)], "events", reading_of(given), all_names=True)
     settings = loaded(config_text(result))
     assert (settings.queue, settings.event) == (given.queue, given.event)
     assert len(prepared(settings, [message(body)]).masked) == 5
+
+
+def test_comments_fit_a_terminal() -> None:
+    """Of 80 columns; a column stays on its line."""
+    event = {"customer": {"e-mail": " A@b.org"}, "contact": "+1 555 010 9999", "b": ["x" * 99]}
+    event |= {f"{'long_' * 12}{n}": None for n in range(3)}
+    result = drafted(event, {}, all_names=True)
+    result.unread = {f"{'long ' * 30}: type": 1}
+    for line in (config_text(result) + table_text(result)).splitlines():
+        assert len(line) <= 80 or line.lstrip().startswith("- {"), line
 
 
 def test_a_table_may_have_any_name() -> None:

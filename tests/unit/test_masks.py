@@ -372,7 +372,7 @@ def test_a_replay_stores_nothing_that_was_hidden_when_it_was_quarantined(
 ) -> None:
     """The field, a part of it, or what is around it; unless it is hidden now, too."""
     plain = settings({"name": "p", "field": field, "type": kind})
-    with pytest.raises(UsageError, match="of 1 entries was masked"):
+    with pytest.raises(UsageError, match="of 1 entry was masked"):
         entries(plain, "c.email")
     sns = {"queue": {"envelope": "sns"}}
     entries(settings({"name": "p", "field": field, "type": kind}, **sns), "sns:Message")

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl import config, logs
 from etl.errors import SettingsError
 from etl.monitoring import emf, metrics, otlp
-from etl.monitoring.figures import OUTCOMES, End, Figures, oldest_age
+from etl.monitoring.figures import OF_CONFLICTS, OUTCOMES, End, Figures, oldest_age
 from etl.monitoring.metrics import METRICS, Sample
 from etl.monitoring.monitor import Monitor, queue_name
 from etl.monitoring.otlp import Otlp
@@ -39,7 +39,9 @@ from tests.unit.emf_rules import check_emf
 
 LABELS = ("public.user_logins", "logins")
 NOW = 1_700_000_100.0
-COUNTS = Counts(received=10, loaded=4, already_handled=3, quarantined=2, released=1)
+COUNTS = Counts(
+    received=10, loaded=4, already_handled=3, quarantined=2, released=1, updated=2, skipped=1
+)
 ALL = Figures(
     seconds=12.5,
     counts=COUNTS,
@@ -62,6 +64,7 @@ def test_the_names_are_those_that_alerts_and_dashboards_use() -> None:
         "etl_run_exit_code": (),
         "etl_run_duration_seconds": (),
         "etl_run_deliveries": ("outcome",),
+        "etl_run_conflicts": ("outcome",),
         "etl_run_quarantined_messages": ("column", "check"),
         "etl_run_not_acknowledged": (),
         "etl_queue_visible_messages": (),
@@ -94,6 +97,8 @@ def test_every_metric_has_its_figure() -> None:
         ("etl_run_deliveries", "already_handled"): 3,
         ("etl_run_deliveries", "quarantined"): 2,
         ("etl_run_deliveries", "released"): 1,
+        ("etl_run_conflicts", "updated"): 2,
+        ("etl_run_conflicts", "skipped"): 1,
         ("etl_run_quarantined_messages", "ip", "IP address"): 2,
         ("etl_run_quarantined_messages", "message", 'JSON "\\'): 1,
         ("etl_run_not_acknowledged",): 5,
@@ -112,6 +117,7 @@ def test_what_is_not_known_has_no_sample() -> None:
     assert names == {
         metrics.DURATION,
         metrics.DELIVERIES,
+        metrics.CONFLICTS,
         metrics.NOT_ACKNOWLEDGED,
         metrics.BUILD_INFO,
     }
@@ -176,7 +182,7 @@ def test_the_lines_keep_the_rules_of_the_format() -> None:
     for line in lines:
         check_emf(line, NOW)
         assert line["_aws"]["Timestamp"] == 1_700_000_100_000
-    assert len(lines) == 1 + 1 + len(OUTCOMES) + 2
+    assert len(lines) == 1 + 1 + len(OUTCOMES) + len(OF_CONFLICTS) + 2
     (directive,) = lines[0]["_aws"]["CloudWatchMetrics"]
     assert directive["Dimensions"] == [["job", "queue"]]
     assert {"Name": "etl_run_duration_seconds", "Unit": "Seconds"} in directive["Metrics"]
@@ -599,7 +605,7 @@ def test_a_library_that_is_not_installed_is_said_once(
 def test_a_run_that_a_bug_ends_tells_what_it_could_not_delete(path: Path) -> None:
     """And what it had counted until then."""
     variables = {"ETL_METRICS__TEXTFILE": str(path)}
-    seen = Snapshot(received=3, loaded=3, not_acknowledged=2)
+    seen = Snapshot(received=3, loaded=3, not_acknowledged=2, updated=5, skipped=4)
 
     def end_by_a_bug() -> None:
         with Monitor(config.load(ROOT / "config.yaml", variables), variables) as monitor:
@@ -610,10 +616,10 @@ def test_a_run_that_a_bug_ends_tells_what_it_could_not_delete(path: Path) -> Non
 
     with pytest.raises(RuntimeError):
         end_by_a_bug()
-    (line,) = (
-        line for line in path.read_text().splitlines() if "etl_run_not_acknowledged{" in line
-    )
-    assert line.endswith(" 2.0")
+    text = path.read_text()
+    for name, value in (("etl_run_not_acknowledged", 2), ("updated", 5), ("skipped", 4)):
+        (line,) = (line for line in text.splitlines() if name in line and not line.startswith("#"))
+        assert line.endswith(f" {value}.0")
 
 
 def test_a_bug_in_an_output_does_not_end_the_run(
