@@ -74,7 +74,9 @@ def _length_check(column: Column) -> Callable[[Values], Failed] | None:
             return _token_length_check(column, limit)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
-    return lambda values: too_long(values, limit, len, 1)
+    # An address may be stored in fewer characters than it came in.
+    size = field_type(column).stored_length if column.type == "ip" else len
+    return lambda values: too_long(values, limit, size, 1)
 
 
 def _token_length_check(column: Column, limit: int) -> Callable[[Values], Failed] | None:
@@ -85,6 +87,9 @@ def _token_length_check(column: Column, limit: int) -> Callable[[Values], Failed
     # for the longest key id, so that the tokens of every key fit after a rotation.
     limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
     kind = field_type(column)
+    if column.type == "ip":
+        # Its stored form, which is ASCII.
+        return lambda values: too_long(values, limit_bytes, kind.stored_length, MAX_UTF8_BYTES)
     if kind.python == (str,):
         return lambda values: too_long(values, limit_bytes, utf8_bytes, MAX_UTF8_BYTES)
 
