@@ -25,7 +25,7 @@ def array_of(element: FieldType, column: TypeSettings) -> FieldType:
     checks += [_of_elements(check, element) for check in element.checks]
     if (limit := column.max_length) is not None and element.python == (str,):
         # An address may be stored in fewer characters than it came in.
-        size = element.stored_length if column.type == "ip" else len
+        size = element.text_length if column.type == "ip" else len
         checks.append(_of_elements(("length", lambda value: size(value) <= limit), element))
 
     def stored(values: list[Any]) -> list[Any]:

@@ -58,13 +58,14 @@ def examples(*, only_events: bool = False, messages: int = MAX_MESSAGES) -> st.S
     """
     seeds = st.integers(0, 2**64 - 1)
     return st.builds(
-        lambda columns, events: _example(columns, events, only_events),
+        lambda columns, events: example_of(columns, events, only_events),
         st.lists(seeds, min_size=1, max_size=MAX_COLUMNS),
         st.lists(seeds, min_size=messages // 2, max_size=messages),
     )
 
 
-def _example(column_seeds: list[int], message_seeds: list[int], only_events: bool) -> Example:
+def example_of(column_seeds: list[int], message_seeds: list[int], only_events: bool) -> Example:
+    """What is made of the seeds."""
     columns: list[Column] = []
     pools: dict[str, _Pool] = {}
     for number, seed in enumerate(column_seeds):

@@ -366,17 +366,20 @@ def _counts_as_null(column: Config, value: Any) -> bool:
         if isinstance(value, str):
             if _is_null_notation(column, value, text):
                 return True
-        elif isinstance(value, (Number, bool)):
-            try:
-                null = decoded(text)
-            except ValueError:
-                continue
-            if isinstance(value, bool):
-                if value is null:
-                    return True
-            elif isinstance(null, Number) and null.value == value.value:
-                return True
+        elif isinstance(value, (Number, bool)) and _is_null_number(column, value, text):
+            return True
     return False
+
+
+def _is_null_number(column: Config, value: Number | bool, text: str) -> bool:
+    """Whether a number, or a boolean, is what a null value of such a column says."""
+    try:
+        null = decoded(text)
+    except ValueError:
+        return False
+    if type(null) is not type(value) or "type" in _faults(column, null):
+        return False
+    return null is value if isinstance(value, bool) else bool(null.value == value.value)
 
 
 def _is_null_notation(column: Config, value: str, text: str) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import itertools
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg2
@@ -28,7 +31,8 @@ from etl.sqs.message import body_md5, read_message
 from etl.validate import frame_schema
 from tests.conftest import KEYRING, Job
 from tests.integration import column_model as model
-from tests.integration.column_examples import Column, Example, examples
+from tests.integration.column_examples import Column, Example, example_of, examples
+from tests.unit.builders import some_long
 
 KEY_ID = "k1"
 KEY = KEYRING.key(KEY_ID)
@@ -40,10 +44,10 @@ Rows = dict[str | None, tuple[Any, ...]]  # of the table, by message id
 Reasons = dict[str, set[tuple[str, str]]]
 
 
-def write_config(columns: list[Column], path: Path) -> Path:
+def write_config(columns: list[Column], path: Path, name: str = "examples") -> Path:
     """Write a configuration with these columns, and one for the message's id."""
     message_id = {"name": "message_id", "metadata": "message_id", "type": "text"}
-    table = {"name": "examples", "columns": [message_id, *columns]}
+    table = {"name": name, "columns": [message_id, *columns]}
     path.write_text(json.dumps({"table": table}, ensure_ascii=False), encoding="utf-8")
     return path
 
@@ -92,7 +96,7 @@ def load(
     return set(stored.loaded), reasons
 
 
-def rows(url: str, columns: list[Column]) -> Rows:
+def rows(url: str, columns: list[Column], table: str = "examples") -> Rows:
     """The rows of the table, by message id; what psycopg2 does not know is read as text."""
     as_text = [column["type"] in ("ip", "uuid", "json") and "mask" not in column for column in columns]
     names = [
@@ -103,7 +107,7 @@ def rows(url: str, columns: list[Column]) -> Rows:
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("set timezone to 'UTC'")
-            cursor.execute(f"select message_id, {', '.join(names)} from examples")
+            cursor.execute(f"select message_id, {', '.join(names)} from {table}")
             return {row[0]: row[1:] for row in cursor.fetchall()}
     finally:
         connection.close()
@@ -193,7 +197,7 @@ def options(count: int) -> example_settings:
     )
 
 
-@pytest.mark.parametrize("count", [14, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_stored_is_what_the_page_says(
     method: str, count: int, engine: sa.Engine, database_url: str, tmp_path: Path
@@ -206,3 +210,54 @@ def test_what_is_stored_is_what_the_page_says(
         check_one_batch(example, method, engine, database_url, tmp_path)
 
     check()
+
+
+def varied_example(random: Random) -> Example:
+    """Several columns and many messages, of which a third at least is loaded, and some are not."""
+    while True:
+        seeds = [random.getrandbits(64) for _ in range(66)]
+        made = example_of(seeds[:6], seeds[6:], only_events=True)
+        # SQS gives messages in any order, and the first of equal ones would be another.
+        columns = [
+            {key: value for key, value in column.items() if key not in ("unique", "warn")}
+            for column in made.columns
+        ]
+        example = replace(made, columns=columns)
+        outcomes = model.expected(columns, messages_of(example, RUN_ID))
+        if 20 < sum(not outcome.reasons for outcome in outcomes) < 55:
+            return example
+
+
+RUNS = [(1, "copy"), *itertools.product(range(2, 8), METHODS)]
+
+
+@pytest.mark.parametrize(("seed", "method"), some_long(RUNS))
+def test_a_run_stores_what_the_page_says(
+    seed: int, method: str, job: Job, database_url: str, tmp_path: Path
+) -> None:
+    """From the queue to the table, and to the quarantine."""
+    example = varied_example(Random(seed))
+    columns = example.columns
+    path = write_config(columns, tmp_path / "config.yaml")
+    ids = [
+        job.client.send_message(
+            QueueUrl=job.queue_url, MessageBody=event, MessageAttributes=attributes
+        )["MessageId"]
+        for event, attributes in zip(example.events, example.attributes, strict=True)
+    ]
+    more = {"ETL_QUARANTINE__MAX_FRACTION": "1", "ETL_LOAD__METHOD": method}
+    summary = job.run("--config", str(path), **more)
+    sent = [
+        model.Sent(event, attributes, OF_SQS, message_id, summary["run_id"])
+        for message_id, event, attributes in zip(
+            ids, example.events, example.attributes, strict=True
+        )
+    ]
+    reasons = {
+        message_id: {(reason["column"], reason["check"]) for reason in found}
+        for message_id, found in job.rows("select message_id, reasons from etl.quarantine")
+    }
+    stored = rows(database_url, columns)
+    assert (summary["loaded"], summary["quarantined"]) == (len(stored), len(reasons))
+    found = problems(columns, sent, stored, reasons)
+    assert not found, f"{columns}\n" + "\n".join(found)
