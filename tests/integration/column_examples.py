@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -209,7 +210,8 @@ def good_value(random: _Random, column: Column) -> str:
     if kind == "number":
         return _number(random)
     if kind == "decimal":
-        return _short(random)
+        return random.choice([_short(random), f"-{random.randint(1, 10**22)}.25",
+                              f"0.{random.randrange(10**19)}"])  # fmt: skip
     if kind == "boolean":
         return random.choice(["true", "false"])
     if kind == "json":
@@ -558,6 +560,8 @@ def _message(
         many = [text] * len(names)
         if len(names) > 1:
             others = [MISSING, MISSING, "null", text, *(pool.odd if is_odd else [])]
+            if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
+                others += [f"{text}0", f"{text}000000000000001"]
             many[random.randrange(2)] = random.choice(others)
         for name, given_text in zip(names, many, strict=True):
             if given_text != MISSING:

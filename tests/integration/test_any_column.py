@@ -32,7 +32,6 @@ from etl.validate import frame_schema
 from tests.conftest import KEYRING, Job
 from tests.integration import column_model as model
 from tests.integration.column_examples import Column, Example, example_of, examples
-from tests.unit.builders import some_long
 
 KEY_ID = "k1"
 KEY = KEYRING.key(KEY_ID)
@@ -142,10 +141,12 @@ def is_stored(column: Column, plain: Any, value: Any) -> bool:
     if mask := column.get("mask"):
         return is_masked(column, mask, model.masked_text(plain), value)
     if column["type"] == "json":
-        read = json.loads(value, parse_int=Decimal, parse_float=Decimal)
-        return bool(comparable(read) == comparable(plain))
+        document = json.loads(value, parse_int=Decimal, parse_float=Decimal)
+        return bool(comparable(document) == comparable(plain))
     if column["type"] == "bytes":
-        value = [v and bytes(v) for v in value] if column.get("array") else bytes(value)
+        values = value if column.get("array") else [value]
+        read = [None if item is None else bytes(item) for item in values]
+        value = read if column.get("array") else read[0]
     if column["type"] == "ip" and not ({"max_length", "canonical"} & {*column}):
         plain, value = [
             [item and ipaddress.ip_interface(item) for item in values]
@@ -183,7 +184,7 @@ def check_one_batch(example: Example, method: str, engine: sa.Engine, url: str, 
     stored = rows(url, example.columns)
     assert set(stored) == loaded
     found = problems(example.columns, sent, stored, reasons)
-    assert not found, f"{example.columns}\n" + "\n".join(found)
+    assert not found, f"{example.columns}\n" + "\n".join(found[:5])
 
 
 def options(count: int) -> example_settings:
@@ -192,7 +193,7 @@ def options(count: int) -> example_settings:
         max_examples=count,
         derandomize=True,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
 
@@ -215,8 +216,8 @@ def test_what_is_stored_is_what_the_page_says(
 def varied_example(random: Random) -> Example:
     """Several columns and many messages, of which a third at least is loaded, and some are not."""
     while True:
-        seeds = [random.getrandbits(64) for _ in range(66)]
-        made = example_of(seeds[:6], seeds[6:], only_events=True)
+        seeds = [random.getrandbits(64) for _ in range(64)]
+        made = example_of(seeds[:4], seeds[4:], only_events=True)
         # SQS gives messages in any order, and the first of equal ones would be another.
         columns = [
             {key: value for key, value in column.items() if key not in ("unique", "warn")}
@@ -224,14 +225,17 @@ def varied_example(random: Random) -> Example:
         ]
         example = replace(made, columns=columns)
         outcomes = model.expected(columns, messages_of(example, RUN_ID))
-        if 20 < sum(not outcome.reasons for outcome in outcomes) < 55:
+        if 15 < sum(not outcome.reasons for outcome in outcomes) < 55:
             return example
 
 
-RUNS = [(1, "copy"), *itertools.product(range(2, 8), METHODS)]
+LONG_RUNS = itertools.product((9, 27, 31, 37, 52, 55), METHODS)
 
 
-@pytest.mark.parametrize(("seed", "method"), some_long(RUNS))
+@pytest.mark.parametrize(
+    ("seed", "method"),
+    [(16, "copy"), *(pytest.param(*run, marks=pytest.mark.long) for run in LONG_RUNS)],
+)
 def test_a_run_stores_what_the_page_says(
     seed: int, method: str, job: Job, database_url: str, tmp_path: Path
 ) -> None:
@@ -260,4 +264,4 @@ def test_a_run_stores_what_the_page_says(
     stored = rows(database_url, columns)
     assert (summary["loaded"], summary["quarantined"]) == (len(stored), len(reasons))
     found = problems(columns, sent, stored, reasons)
-    assert not found, f"{columns}\n" + "\n".join(found)
+    assert not found, f"{columns}\n" + "\n".join(found[:5])
