@@ -252,11 +252,13 @@ def _in_other_words(random: _Random, column: Column) -> str:
         text = text.replace("+05:30", "+0530")
     if "port" in accepted and random.chance(2):
         address = _ip(random)
-        text = json_text(f"[{address}]:443" if ":" in address else f"{address}:80")
+        port = random.choice([80, 80, 443, 65_535, 65_536])
+        text = json_text(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
     if "text" in accepted and random.chance(2) and not text.startswith('"'):
         text = json_text(text)
     if column.get("clean") and random.chance(2):
-        text = _in_text(text, random.choice([" {}\n".format, str.upper, str.lower]))
+        changes = [" {}\n".format, "\u00a8{}".format, str.upper, str.lower]
+        text = _in_text(text, random.choice(changes))
     if "pick" in column and random.chance(2):
         lists = [f'["x", {text}]', f'[{text}, ""]', _in_text(text, lambda t: f"{t}, ,{t}")]
         text = random.choice(lists)
