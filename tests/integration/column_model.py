@@ -1,4 +1,4 @@
-"""What becomes of a value, by docs/columns.md alone: the model that test_any_column.py compares with.
+"""What becomes of a value, by docs/columns.md alone: what test_any_column.py compares with.
 
 It shares no code with the reading, the types, the checks and the masks of the program, and takes a
 column as its settings are written in the configuration.
@@ -71,7 +71,7 @@ class Absent:
 ABSENT = Absent()
 
 
-class TwoValues(Exception):
+class TwoValuesError(Exception):
     """The names of a field have different values."""
 
 
@@ -117,7 +117,7 @@ def _outcome(columns: Sequence[Config], sent: Sent) -> Expected:
     for column in columns:
         try:
             read[column["name"]] = _sent_value(column, event, sent)
-        except TwoValues:
+        except TwoValuesError:
             return Expected(reasons={(source_of(column), "two values")})
     for column in columns:
         value = read[column["name"]]
@@ -203,7 +203,7 @@ def _sent_value(column: Config, event: Any, sent: Sent) -> Any:
         present = [v for name in names_of(column) if (v := _at(event, name)) is not ABSENT]
         values = [value for value in present if value is not None]
         if not all(_same_json(values[0], value) for value in values):
-            raise TwoValues
+            raise TwoValuesError
         return values[0] if values else None if present else ABSENT
     if "constant" in column:
         return _written(column, column["constant"])
@@ -537,7 +537,8 @@ def _moment(column: Config, text: str) -> Any:
         return dt.time(*clock, micros)
     day = [int(parts[name]) for name in ("year", "month", "day")]
     is_leap = kind == "timestamp" and clock[2] == 60
-    moment = dt.datetime(*day, *clock[:2], 59 if is_leap else clock[2], micros)
+    second = 59 if is_leap else clock[2]
+    moment = dt.datetime(*day, *clock[:2], second, micros)  # noqa: DTZ001 - a clock on the wall
     if kind == "datetime":
         return moment
     try:
@@ -591,7 +592,7 @@ def _form_faults(column: Config, text: str) -> list[str]:
         version = _version(text)
         if version is None:
             return ["version"]
-        major, minor, patch = version
+        _, minor, patch = version
         is_large = max(minor, patch) > 999 or plain_value(column, text) >= 2**31
         return ["version range"] if is_large else []
     return _time_faults(column, text) if _time_kind(column) in _PATTERNS else []

@@ -91,15 +91,21 @@ def load(
         stored = store(connection, batch, chosen, BatchId(RUN_ID, 1), len(sent), set)
     reasons: Reasons = {}
     for reject in stored.rejects.itertuples():
-        reasons.setdefault(str(reject.message_id), set()).add((str(reject.column), str(reject.check)))
+        reasons.setdefault(str(reject.message_id), set()).add(
+            (str(reject.column), str(reject.check))
+        )
     return set(stored.loaded), reasons
 
 
 def rows(url: str, columns: list[Column], table: str = "examples") -> Rows:
     """The rows of the table, by message id; what psycopg2 does not know is read as text."""
-    as_text = [column["type"] in ("ip", "uuid", "json") and "mask" not in column for column in columns]
+    as_text = [
+        column["type"] in ("ip", "uuid", "json") and "mask" not in column for column in columns
+    ]
     names = [
-        f"{column['name']}::text{'[]' if column.get('array') else ''}" if is_text else column["name"]
+        f"{column['name']}::text{'[]' if column.get('array') else ''}"
+        if is_text
+        else column["name"]
         for column, is_text in zip(columns, as_text, strict=True)
     ]
     connection = psycopg2.connect(url)
