@@ -204,7 +204,7 @@ def options(count: int) -> example_settings:
     )
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [6, pytest.param(300, marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_stored_is_what_the_page_says(
     method: str, count: int, engine: sa.Engine, database_url: str, tmp_path: Path
