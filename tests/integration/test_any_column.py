@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as example_settings
 
 from etl import config
-from etl.batch import BatchId, prepare, store
+from etl.batch import prepare, store
 from etl.checks.configured import check_table
 from etl.config import Settings
+from etl.parts import BatchId
 from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
 from etl.sqs.attributes import wanted_attributes
