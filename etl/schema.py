@@ -74,7 +74,9 @@ def _length_check(column: Column) -> Callable[[Values], Failed] | None:
             return _token_length_check(column, limit)
         except SettingsError as error:
             raise SettingsError(f"column {column.name!r}: {error}") from None
-    return lambda values: too_long(values, limit, len, 1)
+    # An address may be stored in fewer characters than it came in.
+    size = field_type(column).text_length if column.type == "ip" else len
+    return lambda values: too_long(values, limit, size, 1)
 
 
 def _token_length_check(column: Column, limit: int) -> Callable[[Values], Failed] | None:
@@ -85,15 +87,14 @@ def _token_length_check(column: Column, limit: int) -> Callable[[Values], Failed
     # for the longest key id, so that the tokens of every key fit after a rotation.
     limit_bytes = longest_value(limit, MAX_KEY_ID_CHARACTERS)
     kind = field_type(column)
-    if kind.python == (str,):
+    if column.type == "text":
         return lambda values: too_long(values, limit_bytes, utf8_bytes, MAX_UTF8_BYTES)
-
-    def fits(value: Any) -> bool:
-        # What failed a check may have no text, or one of a million digits.
-        is_good = all(good(value) for _, good in kind.checks)
-        return not is_good or len(kind.text(value)) <= limit_bytes
-
-    return lambda values: bad(values, kind.python, fits)
+    # What failed a check may have no text, or one of a million digits. The others are ASCII.
+    if kind.python == (str,):
+        return lambda values: too_long(values, limit_bytes, kind.text_length, MAX_UTF8_BYTES)
+    return lambda values: bad(
+        values, kind.python, lambda value: kind.text_length(value) <= limit_bytes
+    )
 
 
 def convert(column: Column, values: list[Any]) -> Any:

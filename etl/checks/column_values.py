@@ -63,6 +63,8 @@ def value_checks(column: Column) -> list[Check]:
     if column.min_length is not None:
         _check_type(column, "min_length", ("text",))
         checks.append(("min_length", partial(_shorter, length=column.min_length)))
+    if column.mask and column.type not in ("text", "ip"):
+        return [(name, partial(_of_texts, column=column, failed=failed)) for name, failed in checks]
     return checks
 
 
@@ -79,6 +81,12 @@ def repeated(values: Values) -> Failed:
         elif value is not None:
             seen.add(value)
     return failed
+
+
+def _of_texts(values: Values, *, column: Column, failed: Callable[[Values], Failed]) -> Failed:
+    """Search values that are written as text already, since they are to be masked."""
+    read = {text: written_value(column, text) for text in set(values) if text is not None}
+    return failed([None if text is None else read[text] for text in values])
 
 
 def _check_type(column: Column, check: str, types: Sequence[str]) -> None:

@@ -13,9 +13,10 @@ from etl.commands.groups import Group
 from etl.terminal import lines
 from etl.text import counted
 
-# In a narrow terminal the last of them are left out.
-IMPORTANCE = ("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at")
-IMPORTANCE += ("closed_by", "run_id", "note", "sent_at", "message_id")
+IMPORTANCE = (  # in a narrow terminal the last of them are left out
+    *("quarantine_id", "job", "reasons", "closed_as", "quarantined_at", "closed_at", "closed_by"),
+    *("run_id", "note", "sent_at", "message_id"),
+)
 
 
 @click.group(cls=Group)
@@ -90,8 +91,7 @@ def quarantine_list(
     listed = entries.list_entries(engine, selected, limit, closed=closed, after=after)
     listed = listed.drop(columns=["sealed_bytes"] if closed else entries.CLOSING_COLUMNS)
     listed = listed.drop(columns=["masked_fields"] if all_jobs else ["job", "masked_fields"])
-    title = "entries in quarantine"
-    output.table(listed, title, as_json=as_json, wide=wide, importance=IMPORTANCE)
+    output.table(listed, "entries in quarantine", as_json=as_json, wide=wide, importance=IMPORTANCE)
 
 
 @quarantine.command(

@@ -30,6 +30,8 @@ def one_way_tokens(texts: Iterable[str], key_id: str, key: bytes) -> list[str]:
     :param key: derived from the key of this id, for the context
     :raises UnicodeEncodeError: a text holds a lone surrogate
     """
-    joined = b"".join(hmac.digest(key, text.encode(), "sha256") for text in texts)
-    macs: NDArray[np.uint8] = np.frombuffer(joined, np.uint8).reshape(-1, _MAC_BYTES)
-    return write_tokens(macs, key_id, ONE_WAY_MARK)
+    macs = [hmac.digest(key, text.encode(), "sha256") for text in texts]
+    if not macs:
+        return []
+    rows: NDArray[np.uint8] = np.frombuffer(b"".join(macs), np.uint8).reshape(-1, _MAC_BYTES)
+    return write_tokens(rows, key_id, ONE_WAY_MARK)

@@ -23,8 +23,10 @@ def array_of(element: FieldType, column: TypeSettings) -> FieldType:
     if element.python == (str,):
         checks += [_of_elements(check, element) for check in TEXT_CHECKS]
     checks += [_of_elements(check, element) for check in element.checks]
-    if (limit := column.max_length) is not None:
-        checks.append(_of_elements(("length", lambda value: len(value) <= limit), element))
+    if (limit := column.max_length) is not None and element.python == (str,):
+        # An address may be stored in fewer characters than it came in.
+        size = element.text_length if column.type == "ip" else len
+        checks.append(_of_elements(("length", lambda value: size(value) <= limit), element))
 
     def stored(values: list[Any]) -> list[Any]:
         return [None if value is None else element.stored(value) for value in values]

@@ -93,6 +93,10 @@ class FieldType:
         """Whether a value passes the checks of the type."""
         return type(value) in self.python and all(good(value) for _, good in self.checks)
 
+    def text_length(self, value: Any) -> int:
+        """The number of characters of a value's text; 0 if it is not a valid value."""
+        return len(self.text(value)) if self.is_valid(value) else 0
+
 
 def keep(value: Any) -> Any:
     """Return the same."""

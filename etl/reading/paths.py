@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from etl.config import EventPath, parse_path
+from etl.fieldtypes import Real, exact
 from etl.frames import ABSENT
 
 Event = dict[str, Any]
@@ -67,16 +67,25 @@ def _at_any(event: Event, *, field: str, paths: Sequence[EventPath]) -> Any:
     """
     present = [value for path in paths if (value := at(event, path)) is not ABSENT]
     values = [value for value in present if value is not None]
-    # Compared as JSON, because == does not tell 1, 1.0 and true apart.
-    if len(values) > 1 and len({_as_json(value) for value in values}) > 1:
+    if not all(_is_same(values[0], other) for other in values[1:]):
         raise TwoValuesError(field)
     if values:
         return values[0]
     return None if present else ABSENT
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two decoded values are the same, with all digits of their numbers.
+
+    By type, because == does not tell 1, 1.0 and true apart.
+    """
+    if type(value) is not type(other):
+        return False
+    if type(value) is dict:
+        return value.keys() == other.keys() and all(_is_same(value[k], other[k]) for k in value)
+    if type(value) is list:
+        return len(value) == len(other) and all(map(_is_same, value, other))
+    return bool(exact(value) == exact(other) if type(value) is Real else value == other)
 
 
 class Known:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from etl.frames import ABSENT
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,8 +19,8 @@ def without(places: Places) -> Callable[[Any], Any]:
 
     A place is the names on the way to it; lists on the way are gone through, each item of them. A
     text or a number where an object is expected may be what is hidden, so it is taken out too, and
-    a value that is one becomes null. The given value is not changed; what needs no change is
-    shared with it.
+    a value that is one becomes null, and ABSENT stays. The given value is not changed; what needs
+    no change is shared with it.
     """
     tree: _Tree = {}
     for place in places:
@@ -28,7 +30,7 @@ def without(places: Places) -> Callable[[Any], Any]:
 
 def _may_hold_it(value: Any) -> bool:
     """Whether a value stands where an object is expected, and is a text or a number."""
-    return not isinstance(value, (dict, list)) and value is not None
+    return not isinstance(value, (dict, list)) and value is not None and value is not ABSENT
 
 
 def _add(tree: _Tree, place: Sequence[str]) -> None:

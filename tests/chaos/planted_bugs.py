@@ -37,6 +37,9 @@ ON_CONFLICT = "tests/integration/test_on_conflict.py"
 ROUTES = "tests/integration/test_routes.py"
 SPLITTING = "tests/unit/test_splitting.py"
 WITHOUT = "tests/unit/test_without.py"
+CONFIGURED_CHECKS = "tests/unit/test_configured_checks.py"
+COLUMNS_PAGE = "tests/integration/test_columns_page.py"
+PATHS = "tests/unit/test_paths.py"
 PAYLOADS = "tests/unit/test_payloads.py"
 
 
@@ -710,5 +713,26 @@ BUGS = (
         "doubt.table in drain.totals.tables",
         "drain.totals.counts.loaded",
         (f"{ROUTES}::test_rows_of_the_other_table_say_nothing_of_a_table_that_refuses_all",),
+    ),
+    Bug(
+        "compares a number that is to be masked with its limits as text",
+        "etl/checks/column_values.py",
+        '    if column.mask and column.type not in ("text", "ip"):\n',
+        "    if column.mask is None:\n",
+        (f"{CONFIGURED_CHECKS}::test_a_value_to_be_masked_is_checked_as_a_value_of_its_type",),
+    ),
+    Bug(
+        "gives the default to an event in which the field is null",
+        "etl/reading/cleaning.py",
+        "return [default if value is ABSENT else value for value in values]",
+        "return [default if value in (ABSENT, None) else value for value in values]",
+        (f"{COLUMNS_PAGE}::test_each_example_is_stored_or_refused_as_the_page_says",),
+    ),
+    Bug(
+        "takes the first of two values of a field that differ",
+        "etl/reading/paths.py",
+        "    if not all(_is_same(values[0], other) for other in values[1:]):\n",
+        "    if not values:\n",
+        (f"{PATHS}::test_a_field_may_have_several_paths",),
     ),
 )

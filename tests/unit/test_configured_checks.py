@@ -106,6 +106,18 @@ def test_the_decimal_digits_of_a_limit_count() -> None:
     assert rejects[["message_id", "check"]].to_numpy().tolist() == [["m0", "max"]]
 
 
+@pytest.mark.parametrize("mask", ["siv", "hmac", {"mask": "partial", "keep_last": 4}])
+def test_a_value_to_be_masked_is_checked_as_a_value_of_its_type(mask: Any) -> None:
+    """Numbers are compared as numbers, though they are masked as text."""
+    masked = mask if isinstance(mask, dict) else {"mask": mask}
+    assert failed("integer", 9, min="5", max="10", **masked) == []
+    assert failed("integer", 11, min="5", max="10", **masked) == ["max"]
+    assert failed("decimal", 1.5, **masked, **{"in": ("1.50",)}) == []
+    assert failed("bigint", 7, **masked, **{"in": ("8",)}) == ["in"]
+    if mask in ("siv", "hmac"):
+        assert failed("date", "2019-12-31", min="2020-01-01", **masked) == ["min"]
+
+
 def test_a_value_that_cannot_be_read_fails_no_other_check() -> None:
     """Its reason is that of its type."""
     assert failed("date", "yesterday", min="2026-01-01", max="2026-01-02") == ["date"]

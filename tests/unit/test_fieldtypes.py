@@ -133,6 +133,9 @@ STORED: dict[str, dict[str, Any]] = {
     "type: integer, array: true, null_elements: true": {"[1, null]": [1, None]},
     "type: decimal, precision: 5, scale: 2, array: true": {"[0.10]": [Decimal("0.1")]},
     "type: ip, array: true": {'["::FFFF:1.2.3.4"]': ["1.2.3.4"]},
+    "type: ip, max_length: 15": {'"::FFFF:251.2.3.4"': "251.2.3.4"},
+    "type: ip, array: true, max_length: 15": {'["::FFFF:255.2.3.4"]': ["255.2.3.4"]},
+    "type: integer, array: true, max_length: 1": {"[10]": [10]},
     "type: version, array: true": {'["2.3"]': [2_003_000]},
 }  # fmt: skip
 
@@ -205,6 +208,8 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "type: decimal, precision: 5, scale: 2, array: true": {"[0.001]": "element precision"},
     "type: ip, array: true": {'["1.2.3"]': "element IP address"},
+    "type: ip, max_length: 15": {'"2001:db8:1:1::1:1"': "length"},
+    "type: ip, array: true, max_length: 15": {'["2001:db8:1:1::1:1"]': "element length"},
 }  # fmt: skip
 
 

@@ -59,6 +59,12 @@ def loaded(wanted: Settings, *events: Any, keyring: Keyring = KEYRING) -> Any:
 HMAC = {"name": "a", "field": "x", "mask": "hmac"}
 
 
+def test_a_batch_of_nulls_has_no_one_way_token() -> None:
+    """Each null stays null."""
+    found = loaded(settings({**HMAC, "nullable": True}), {"x": None}, {"x": None})
+    assert found.masked["a"].tolist() == [None, None]
+
+
 def test_a_one_way_token_is_an_hmac_that_anybody_with_the_key_can_make_again() -> None:
     """Under a key that HKDF derives for the context."""
     (token,) = loaded(settings(HMAC), {"x": "ö-1"}).masked["a"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.config import paths
+from etl.fieldtypes import Real
 from etl.frames import ABSENT
 from etl.reading.paths import Known, TwoValuesError, at, row_of
 
@@ -91,6 +92,16 @@ def test_a_field_may_have_several_paths() -> None:
     with pytest.raises(TwoValuesError) as found:
         row({"customer": {"email": "y"}, "email": "x"})
     assert found.value.field == "customer.email"
+
+
+def test_numbers_are_compared_with_all_their_digits() -> None:
+    """Also those that the same double is nearest to."""
+    row = row_of(["a"], {"a": ["b"]})
+    ones = [1, {"c": Real("0.12345678901234567890")}]
+    others = [1, {"c": Real("0.1234567890123456789")}]
+    assert row({"a": ones, "b": others}) == [ones]
+    with pytest.raises(TwoValuesError):
+        row({"a": ones, "b": [1, {"c": Real("0.12345678901234567891")}]})
 
 
 @pytest.mark.parametrize(

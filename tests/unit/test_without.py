@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.frames import ABSENT
 from etl.reading.without import without
 
 
@@ -30,6 +31,7 @@ from etl.reading.without import without
         ([("a",)], 4111111111111234, None),
         ([("a",)], '{"a": 1}', None),
         ([("a",)], None, None),
+        ([("a",)], ABSENT, ABSENT),
         ([("a",)], [{"a": 1}, "b"], [{}]),
     ],
 )
