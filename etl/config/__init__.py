@@ -27,6 +27,7 @@ from etl.config.messages import (
     QuarantineSettings,
     QueueSettings,
 )
+from etl.config.one_table import one_table
 from etl.config.paths import Path as EventPath
 from etl.config.paths import parse as parse_path
 from etl.config.paths import written as written_path
@@ -85,6 +86,7 @@ __all__ = [
     "load",
     "mark_attribute",
     "marked",
+    "one_table",
     "overlap",
     "parse_path",
     "place",

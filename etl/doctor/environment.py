@@ -58,9 +58,11 @@ def columns(settings: Settings) -> Result:
 
     :raises SettingsError: one of them is too narrow for any token
     """
-    configured = settings.table.columns
-    check_table(settings.table)
-    return Result("environment.columns", "ok", f"{len(configured)} columns are configured")
+    for table in settings.tables:
+        check_table(table)
+    count, tables = sum(len(table.columns) for table in settings.tables), len(settings.tables)
+    of_tables = f" of {tables} tables" if tables > 1 else ""
+    return Result("environment.columns", "ok", f"{count} columns{of_tables} are configured")
 
 
 def wanted_versions() -> tuple[str, dict[str, SpecifierSet]]:
