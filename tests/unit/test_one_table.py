@@ -67,7 +67,7 @@ def test_a_table_is_found_by_its_name(name: str) -> None:
     ("name", "why"),
     [
         ("clicks", "several tables are named 'clicks'; name one of them: "),
-        ("order", "'order' is not a table of job 'shop'; did you mean 'public.orders'?"),
+        ("order", "'order' is not a table of job 'shop'; did you mean 'orders'?"),
         ("nothing", "'nothing' is not a table of job 'shop'; its tables: 'public.orders', "),
     ],
 )
