@@ -82,13 +82,11 @@ def _totals(settings: Settings, trial: Trial, is_cut: bool) -> Iterator[str]:
     if trial.repeated:
         yield f"{trial.repeated:,} have the ledger key of an earlier event and would be skipped"
     counts = Counter(event.table for event in trial.events if event.would_load)
-    by_table = ", ".join(
-        f"{table.full_name} {counts[table.full_name]:,}" for table in settings.tables
-    )
-    into = f" ({by_table})" if len(settings.tables) > 1 else ""
+    for table in settings.tables if len(settings.tables) > 1 else ():
+        yield f"{counts[table.full_name]:>6,}  would load into {table.full_name}"
     yield (
-        f"{trial.loaded:,} of {len(trial.events):,} events would load{into}; {trial.quarantined:,} "
-        "would be quarantined"
+        f"{trial.loaded:,} of {len(trial.events):,} events would load; {trial.quarantined:,} would "
+        "be quarantined"
     )
     if is_cut:
         yield "some are not shown; --limit shows more, --json all"

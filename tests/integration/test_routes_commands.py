@@ -18,6 +18,7 @@ from etl.errors import UsageError
 from etl.mask import tokens
 from etl.postgres.engine import driver_url
 from tests.conftest import KEYRING, Job
+from tests.integration.test_roles import as_superuser
 
 RUN_ID = {"name": "loaded_by", "metadata": "run_id", "type": "text"}
 ORDERS = [
@@ -152,7 +153,7 @@ def test_values_are_recovered_from_the_table_that_is_named(kept: Job, keyring: K
         "ip": "198.51.100.7",
         "loaded_by": "",
     }
-    assert kept.rows("select scope from etl.unmask_audit order by at desc limit 1") == [
+    assert kept.rows("select scope from etl.unmask_audit order by asked_at desc limit 1") == [
         ("rows of public.clicks",)
     ]
     out, _ = done(
@@ -212,7 +213,7 @@ def test_a_look_counts_the_events_of_each_table(shop: Job) -> None:
     """And those that no route takes; it names no value."""
     shop.send(order(4), click(), click(), '{"kind": "secret"}')
     out, _ = done(shop, "peek")
-    assert "public.orders: 1; public.clicks: 2; no table: 1" in out
+    assert "events by table: public.clicks: 2; public.orders: 1; no table: 1" in out
     assert "secret" not in out
     shown, _ = done(shop, "peek", "--json")
     assert json.loads(shown)["tables"] == {"public.orders": 1, "public.clicks": 2, "none": 1}
@@ -299,12 +300,15 @@ def write(job: Job, **tables: list[Any]) -> None:
     Path(job.environment["ETL_CONFIG"]).write_text(json.dumps(described(**tables)))
 
 
-def test_init_makes_and_alters_every_table(job: Job, tmp_path: Path) -> None:
+def test_init_makes_and_alters_every_table(
+    job: Job, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
     """With its indexes and the rights of the roles; the statements for all tables are shown."""
     job.environment["ETL_CONFIG"] = str(tmp_path / "shop.yaml")
     config = described()
     config["routes"]["tables"][1]["indexes"] = [["masked_ip"]]
     Path(job.environment["ETL_CONFIG"]).write_text(json.dumps(config))
+    job.environment["DATABASE_URL"] = as_superuser(postgres, job.environment["DATABASE_URL"])
     _, said = done(job, "init", "--roles")
     assert "ready: public.orders, public.clicks, etl.ledger" in said
     indexed = "select tablename from pg_indexes where schemaname = 'public'"
@@ -326,7 +330,7 @@ def test_init_makes_and_alters_every_table(job: Job, tmp_path: Path) -> None:
 def test_doctor_looks_at_every_table(shop: Job) -> None:
     """A fault of one table does not hide another, and a fact about the job is said once."""
     out, _ = done(shop, "doctor", "--json")
-    results = [json.loads(line) for line in out.splitlines()]
+    results = checks(out)
     found = [result["found"] for result in results if result["check"] == "database.target"]
     assert found == [f"public.{table} has the configured columns" for table in ("orders", "clicks")]
     assert [r["check"] for r in results].count("database.own_tables") == 1
@@ -334,10 +338,14 @@ def test_doctor_looks_at_every_table(shop: Job) -> None:
         connection.exec_driver_sql("alter table orders drop column order_id")
         connection.exec_driver_sql("alter table clicks drop column page")
     out, _ = done(shop, "doctor", "--json", code=1)
-    results = [json.loads(line) for line in out.splitlines()]
-    failed = " ".join(result["found"] for result in results if result["status"] == "fail")
+    failed = " ".join(check["found"] for check in checks(out) if check["status"] == "fail")
     assert "'order_id'" in failed
     assert "'page'" in failed
+
+
+def checks(out: str) -> list[dict[str, str]]:
+    """The checks that ``doctor --json`` prints before its last line."""
+    return [line for line in map(json.loads, out.splitlines()) if "check" in line]
 
 
 def test_rekey_moves_every_table(shop: Job) -> None:
