@@ -6,6 +6,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 ``ETL_KEYRING*``, the AWS variables) and never show in a repr.
 """
 
+from etl.config.chosen_table import one_table
 from etl.config.column import Column
 from etl.config.column_masking import HIDDEN, MASKABLE
 from etl.config.column_type import TIMES
@@ -27,7 +28,6 @@ from etl.config.messages import (
     QuarantineSettings,
     QueueSettings,
 )
-from etl.config.one_table import one_table
 from etl.config.paths import Path as EventPath
 from etl.config.paths import parse as parse_path
 from etl.config.paths import written as written_path
