@@ -25,7 +25,7 @@ def open_source(
     variables = os.environ if environment is None else environment
     settings = config.load(Path(path or variables.get("ETL_CONFIG") or _nearest()), variables)
     settings = config.one_table(
-        with_tokens(settings, variables), table or variables.get(TABLE_VARIABLE), "table="
+        with_tokens(settings, variables), table or variables.get(TABLE_VARIABLE) or None, "table="
     )
     return Source(open_engine(settings.database), settings)
 
