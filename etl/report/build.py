@@ -170,8 +170,8 @@ def _redelivery_note(deliveries: pd.DataFrame, tables: int) -> str:
     for_all = f" for all {tables} tables of the job" if tables > 1 else ""
     return (
         f"A message that SQS delivers twice is loaded once: of {counts['received']:,} deliveries"
-        f"{for_all} in {counts['runs']:,} runs, {counts['already_handled']:,} had already been handled. The "
-        "duplicates in this report were sent by the producer as separate messages."
+        f"{for_all} in {counts['runs']:,} runs, {counts['already_handled']:,} had already been "
+        "handled. The duplicates in this report were sent by the producer as separate messages."
     )
 
 
