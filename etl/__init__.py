@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "connect", "duplicates", "quality"]
 
 
-def connect(config: str | Path | None = None) -> Source:
+def connect(config: str | Path | None = None, table: str | None = None) -> Source:
     """Open the target table for analysis: ``etl.duplicates`` takes what this returns.
 
     :param config: the settings; by default the file that ``ETL_CONFIG`` names, or else the nearest
         ``config.yaml`` in the working directory and the folders above it
-    :raises SettingsError: a setting or ``DATABASE_URL`` is missing or wrong
+    :param table: which one, if the job has several: ``name`` or ``schema.name``
+    :raises SettingsError: a setting or ``DATABASE_URL`` is missing or wrong, or there is no such
+        table
+    :raises UsageError: the job has several tables, and none is named
     """
     # Here and not above: ``import etl`` alone stays light.
     from etl.analysis.opening import open_source
 
-    return open_source(config)
+    return open_source(config, table=table)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -12,15 +12,21 @@ from etl.postgres.engine import open_engine
 from etl.postgres.variables import with_tokens
 
 FILE = "config.yaml"
+# Which table of several, for a notebook that `etl report notebook --table` runs.
+TABLE_VARIABLE = "ETL_NOTEBOOK_TABLE"
 
 
 def open_source(
-    path: str | Path | None = None, environment: Mapping[str, str] | None = None
+    path: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    table: str | None = None,
 ) -> Source:
     """Open the target table for analysis; see :func:`etl.connect`."""
     variables = os.environ if environment is None else environment
     settings = config.load(Path(path or variables.get("ETL_CONFIG") or _nearest()), variables)
-    settings = with_tokens(settings, variables)
+    settings = config.one_table(
+        with_tokens(settings, variables), table or variables.get(TABLE_VARIABLE) or None, "table="
+    )
     return Source(open_engine(settings.database), settings)
 
 

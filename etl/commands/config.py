@@ -69,7 +69,8 @@ def check_config(
     from etl.checks.configured import check_table
     from etl.terminal import check_page
 
-    check_table(settings.table)
+    for table in settings.tables:
+        check_table(table)
     if sample_path is None and not as_json:
         lines.line(check_page.headline(str(config_path), settings))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from etl.terminal import lines
 from etl.text import counted
 
 if TYPE_CHECKING:
+    from etl.config import Settings
     from etl.operations.forget import Matches, Search
 
 
@@ -28,6 +30,13 @@ Examples:
 )
 @options.config
 @options.value_and_column
+@click.option(
+    "--table",
+    "table_name",
+    metavar="NAME",
+    help="Look for rows in this table only, of a job with several.  [default: every table that "
+    "masks the field]",
+)
 @click.option("--yes", is_flag=True, help="Make the change; without this option, only count.")
 @click.option("--null", is_flag=True, help="Set the column to null instead of deleting the rows.")
 @options.reason(default="erasure request")
@@ -37,6 +46,7 @@ def forget(
     value: str | None,
     column: str,
     quoted: bool,
+    table_name: str | None,
     yes: bool,
     null: bool,
     reason: str,
@@ -54,12 +64,17 @@ def forget(
     """
     settings = options.load_settings(config_path)
     from etl.operations.forget import Search, find_value, forget_value
-    from etl.schema import masked_column
+    from etl.operations.masked_places import masked_places
 
-    masked = masked_column(settings.table, column)
+    wanted = settings if table_name is None else settings.of_table(table_name)
+    places = masked_places(wanted, column)
     text = values.read_value(value, quoted=quoted)
     engine, keyring = options.open_with_keys(settings)
-    search = Search(engine, settings, keyring, masked, text, exact=quoted)
+    first, *others = (
+        Search(engine, place.settings, keyring, place.column, text, exact=quoted)
+        for place in places
+    )
+    search = replace(first, others=tuple(others))
     if yes:
         matches = forget_value(search, "null" if null else "delete", reason)
     else:
@@ -71,7 +86,8 @@ def forget(
         else:
             _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
-    _name_earlier_columns(search)
+    _name_other_tables(search, settings)
+    _name_earlier_columns(search, settings)
     _name_other_jobs(search)
     _check_all_compared(search, matches)
 
@@ -90,19 +106,41 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
 
 def _print_places(search: Search, matches: Matches) -> None:
     """Say what was searched, so that nobody takes an answer of 0 for more than it is."""
-    table = search.settings.table
     where = counted(matches.searched, "open quarantined message")
-    if search.refusal:
-        lines.say(f"looked in {where} only: {search.refusal}")
+    refusals = {in_table.place: in_table.refusal for in_table in search.each}
+    tables = [place for place, refusal in refusals.items() if refusal is None]
+    if tables:
+        lines.say(f"looked in {', '.join(tables)} and in {where}")
     else:
-        lines.say(f"looked in {table.schema_name}.{table.name} and in {where}")
+        lines.say(f"looked in {where} only: {search.refusal}")
+    for place, refusal in refusals.items():
+        if refusal and tables:
+            lines.say(f"not in {place}: {refusal}")
     values.say_spellings(len(search.spellings))
 
 
-def _name_earlier_columns(search: Search) -> None:
+def _name_other_tables(search: Search, settings: Settings) -> None:
+    """Name the tables that hold something of the same field and were not searched."""
+    from etl.operations.masked_places import other_tables, tables_without_tokens
+
+    source = search.column.source
+    searched = [in_table.settings.table.full_name for in_table in search.each]
+    if others := other_tables(settings, source, searched):
+        lines.say(
+            f"other tables of this job mask {source!r} and were not searched; leave --table out to "
+            f"search them too: {', '.join(others)}"
+        )
+    if partial := tables_without_tokens(settings, source):
+        lines.say(
+            f"these tables hold a part of {source!r} only, so no row is found by its value: "
+            f"{', '.join(partial)}"
+        )
+
+
+def _name_earlier_columns(search: Search, settings: Settings) -> None:
     from etl.postgres.jobs import earlier_columns
 
-    if names := earlier_columns(search.engine, search.settings):
+    if names := earlier_columns(search.engine, settings):
         lines.say(
             "this job masked these columns under an earlier configuration; repeat this with that "
             f"one, because they were not searched: {', '.join(names)}"
@@ -125,8 +163,14 @@ def _check_all_compared(search: Search, matches: Matches) -> None:
     from etl.errors import UnmaskError
     from etl.operations.lookup import key_ids
 
-    usage = key_usage(search.engine, search.settings.table)
-    rows = incomparable(usage, search.column, key_ids(search.column, search.keyring))
+    rows = sum(
+        incomparable(
+            key_usage(in_table.engine, in_table.settings.table),
+            in_table.column,
+            key_ids(in_table.column, in_table.keyring),
+        )
+        for in_table in search.each
+    )
     if rows or matches.unopened:
         raise UnmaskError(
             f"not searched, because no key in this keyring opens them: {counted(rows, 'row')} and "

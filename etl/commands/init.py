@@ -13,7 +13,7 @@ from etl.terminal import lines
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from etl.config import Table
+    from etl.config import Settings
 
 
 @click.command(
@@ -38,9 +38,9 @@ Examples:
     help="Also add the columns to the target that are configured and missing in it. The statements "
     "are shown first. Nothing is dropped or narrowed.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before the table is altered.")
+@click.option("--yes", is_flag=True, help="Do not ask before a table is altered.")
 def init(config_path: Path, with_roles: bool, alter: bool, yes: bool) -> None:
-    """Create the tables that are missing: those of schema etl, and the target table.
+    """Create the tables that are missing: those of schema etl, and the target tables.
 
     Also create the indexes in table.indexes. Tables of schema etl from an earlier version are
     brought up to date. A target table that exists is checked against the configuration; it gets
@@ -54,34 +54,40 @@ def init(config_path: Path, with_roles: bool, alter: bool, yes: bool) -> None:
     from etl.postgres.target import check_target
 
     # What a run would refuse about the columns, such as a token that does not fit.
-    check_table(settings.table)
+    for table in settings.tables:
+        check_table(table)
     engine = open_engine(settings.database)
-    create_tables(engine, settings.table, settings.job_name, settings.masked_fields)
+    for table in settings.tables:
+        create_tables(engine, table, settings.job_name, settings.masked_fields)
     if alter:
-        _alter(engine, settings.table, yes=yes)
-    check_target(engine, settings.table)
-    create_indexes(engine, settings.table)
+        _alter(engine, settings, yes=yes)
+    for table in settings.tables:
+        check_target(engine, table)
+        create_indexes(engine, table)
     with transaction(engine) as connection:
         jobs.register(connection, settings)
+    targets = ", ".join(f"{table.schema_name}.{table.name}" for table in settings.tables)
     lines.say(
-        f"ready: {settings.table.schema_name}.{settings.table.name}, etl.ledger, etl.quarantine, "
-        f"etl.runs, etl.unmask_audit, for the job {settings.job_name!r}"
+        f"ready: {targets}, etl.ledger, etl.quarantine, etl.runs, etl.unmask_audit, for the job "
+        f"{settings.job_name!r}"
     )
     if with_roles:
-        roles.create(engine, settings.table)
+        for table in settings.tables:
+            roles.create(engine, table)
         lines.say(f"roles: {', '.join(roles.ROLES)}")
 
 
-def _alter(engine: sa.Engine, table: Table, *, yes: bool) -> None:
-    """Show what would be added to the target, ask, and add it."""
+def _alter(engine: sa.Engine, settings: Settings, *, yes: bool) -> None:
+    """Show what would be added to the targets, ask, and add it."""
     from etl.postgres.alteration import add_columns, missing_columns
 
-    statements = missing_columns(engine, table)
+    statements = [text for table in settings.tables for text in missing_columns(engine, table)]
     if not statements:
         lines.say("no column is missing")
         return
     for statement in statements:
         lines.line(f"{statement};")
     if not yes:
-        click.confirm("Alter the table?", abort=True, err=True)
+        what = "the table" if len(settings.tables) == 1 else "the tables"
+        click.confirm(f"Alter {what}?", abort=True, err=True)
     add_columns(engine, statements)

@@ -19,17 +19,26 @@ from etl.text import counted
 Examples:
   etl token --column ip
   etl token - --column ip < value.txt
+  etl token --column ip --table clicks
 """,
 )
 @options.config
 @options.value_and_column
+@options.table
 @options.json_lines
-def token(config_path: Path, value: str | None, column: str, quoted: bool, as_json: bool) -> None:
+def token(
+    config_path: Path,
+    value: str | None,
+    column: str,
+    quoted: bool,
+    table_name: str | None,
+    as_json: bool,
+) -> None:
     """Print the tokens of VALUE under every key.
 
     The token of the primary key comes first.
     """
-    settings = options.load_settings(config_path)
+    settings = options.load_one_table(config_path, table_name)
     from etl.crypto.keyring import load_keyring
     from etl.operations.lookup import tokens_of_one
     from etl.operations.spellings import innermost, spellings
@@ -59,6 +68,7 @@ Examples:
 )
 @options.config
 @options.value_and_column
+@options.table
 @options.limit(1000, "Show at most N rows.")
 @options.wide
 @options.json_lines
@@ -67,6 +77,7 @@ def rows(
     value: str | None,
     column: str,
     quoted: bool,
+    table_name: str | None,
     limit: int,
     wide: bool,
     as_json: bool,
@@ -77,7 +88,7 @@ def rows(
     it or not: both are searched for. Exit code 1 means that some rows could not be compared,
     because no key in this keyring opens their tokens; 2 means that no row can hold VALUE.
     """
-    settings = options.load_settings(config_path)
+    settings = options.load_one_table(config_path, table_name)
     from etl.analysis.key_usage import incomparable, key_usage
     from etl.errors import UnmaskError
     from etl.operations.lookup import find_rows, key_ids, tokens_of_spellings

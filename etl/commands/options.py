@@ -106,6 +106,12 @@ sample_format = click.option(
     "bodies, or what `aws sqs receive-message` prints. It is recognised, except that an array or "
     "several lines may also be one body.",
 )
+table = click.option(
+    "--table",
+    "table_name",
+    metavar="NAME",
+    help="Work on this table, given as NAME or SCHEMA.NAME; needed if the job has several.",
+)
 all_jobs = click.option("--all-jobs", is_flag=True, help="Include the other jobs of this database.")
 json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 wide = click.option(
@@ -139,6 +145,21 @@ def load_settings(config_path: Path, overrides: dict[str, Any] | None = None) ->
     settings = load(path, os.environ, overrides)
     logs.start(settings.log.level, settings.log.format)
     return with_tokens(settings, os.environ)
+
+
+def load_one_table(
+    config_path: Path, name: str | None, overrides: dict[str, Any] | None = None
+) -> Settings:
+    """Read the settings as :func:`load_settings` does, with one table of the job.
+
+    :param name: what --table says
+    :raises SettingsError: as there, or the job has no table of this name
+    :raises UsageError: the job has several tables, and none is named
+    """
+    settings = load_settings(config_path, overrides)
+    from etl.config import one_table
+
+    return one_table(settings, name)
 
 
 def open_with_keys(

@@ -39,6 +39,7 @@ Examples:
 """,
 )
 @options.config
+@options.table
 @click.option(
     "--by",
     metavar="COLUMN",
@@ -94,6 +95,7 @@ Examples:
 @click.option("--xlsx", type=FILE, help="Write a workbook; needs XlsxWriter.")
 def report_duplicates(
     config_path: Path,
+    table_name: str | None,
     by: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -109,7 +111,7 @@ def report_duplicates(
     Prints tables, or writes the files that you name. Needs no key, only the right to read the
     table. A message that SQS delivered twice is not a duplicate: it was loaded once.
     """
-    settings = options.load_settings(config_path)
+    settings = options.load_one_table(config_path, table_name)
     from etl.analysis.source import Source
     from etl.commands.signals import cancel_on_signals
     from etl.postgres.engine import open_engine
@@ -169,6 +171,7 @@ def _write(file_format: str, duplicates: Report, path: Path) -> None:
 Examples:
   etl report notebook notebooks/04_quality.ipynb
   etl report notebook notebooks/*.ipynb --folder reports
+  etl report notebook notebooks/01_first_look.ipynb --table orders
 """,
 )
 @options.config
@@ -179,6 +182,7 @@ Examples:
     required=True,
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
 )
+@options.table
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -196,7 +200,12 @@ Examples:
     help="Fail when a cell runs for more than SECONDS.",
 )
 def report_notebook(
-    config_path: Path, paths: tuple[Path, ...], folder: Path, code: bool, cell_seconds: int
+    config_path: Path,
+    paths: tuple[Path, ...],
+    table_name: str | None,
+    folder: Path,
+    code: bool,
+    cell_seconds: int,
 ) -> None:
     """Run notebooks and write each as one self-contained page.
 
@@ -204,12 +213,15 @@ def report_notebook(
     key. If a cell fails, no page is written for that notebook, the others are still rendered, and
     the exit code is 1.
     """
+    from etl.analysis.opening import TABLE_VARIABLE
     from etl.report import notebook
 
     failures = []
     with notebook.home():
         # Absolute, because a notebook runs in its own folder.
         environment = {**os.environ, "ETL_CONFIG": str(config_path.absolute())}
+        if table_name is not None:
+            environment[TABLE_VARIABLE] = table_name
         for path in paths:
             try:
                 result = notebook.run(path, environment, cell_seconds=cell_seconds)

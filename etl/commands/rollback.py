@@ -1,4 +1,4 @@
-"""``rollback``: take the rows of a run out of the table again."""
+"""``rollback``: take the rows of a run out of its tables again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ Examples:
   etl history
   etl rollback 3d7c --reason "prices of the wrong day"
   etl rollback 3d7c --free-ledger --yes --reason "sent again, corrected"
+  etl rollback 3d7c --table orders --reason "prices of the wrong day"
 """
 )
 @options.config
@@ -37,6 +38,12 @@ Examples:
     is_flag=True,
     help="Delete rows that replaced others, too. The former values are gone.",
 )
+@click.option(
+    "--table",
+    "table_name",
+    metavar="NAME",
+    help="Take rows out of this table only, of a job with several.  [default: all of them]",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before the rows are deleted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON line.")
 def rollback(
@@ -45,12 +52,13 @@ def rollback(
     reason: str,
     free_ledger: bool,
     with_replaced: bool,
+    table_name: str | None,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Delete the rows that a run loaded; RUN is the beginning of its id.
 
-    The table needs a column with 'metadata: run_id', and had it during the run. All changes are
+    Each table needs a column with 'metadata: run_id', and had it during the run. All changes are
     made in one transaction together with a row in etl.unmask_audit. What cannot be brought back:
     rows that the run replaced, and messages, which the queue has deleted. Quarantined messages
     stay in the quarantine.
@@ -58,19 +66,22 @@ def rollback(
     settings = options.load_settings(config_path)
     from etl.operations.rollback import plan_rollback, roll_back
 
+    chosen = settings if table_name is None else settings.of_table(table_name)
+    is_whole = len(settings.tables) == len(chosen.tables)
     engine, keyring = options.open_with_keys(settings)
-    plan = plan_rollback(settings, engine, run_id, with_replaced=with_replaced, frees=free_ledger)
-    target = f"{settings.table.schema_name}.{settings.table.name}"
-    _say_what_is_gone(plan, is_keyed=settings.table.on_conflict != "error")
+    plan = plan_rollback(
+        chosen, engine, run_id, with_replaced=with_replaced, frees=free_ledger, is_whole=is_whole
+    )
+    _say_what_is_gone(plan, is_keyed=any(t.on_conflict != "error" for t in chosen.tables))
     if not yes:
-        question = f"Delete {counted(plan.rows, 'row')} of {target}, loaded by run {plan.run_id}?"
+        question = f"Delete {plan.rows_text}, loaded by run {plan.run_id}?"
         click.confirm(question, abort=True, err=True)
-    done = roll_back(settings, engine, keyring, plan, reason, frees=free_ledger)
+    done = roll_back(chosen, engine, keyring, plan, reason, frees=free_ledger)
     with lines.output_may_be_lost("the count of what was deleted"):
         if as_json:
             lines.json_line(done.as_dict())
         else:
-            lines.line(f"deleted {counted(done.rows, 'row')} of {target}, of run {done.run_id}")
+            lines.line(f"deleted {done.rows_text}, loaded by run {done.run_id}")
     if free_ledger:
         lines.say(
             f"removed {counted(done.freed, 'id')} from the ledger, so the run can be loaded again"

@@ -125,7 +125,7 @@ def run(
         if dry_run:
             trial = _try_a_batch(settings, stop, use_last_receives)
             if not as_json:
-                _print_rows(trial, wide=wide)
+                _print_rows(trial, has_several=len(settings.tables) > 1, wide=wide)
             summary = trial.summary
         else:
             summary = job.run(settings, os.environ, stop=stop, watch=progress.watch, server=server)
@@ -160,13 +160,18 @@ def _try_a_batch(settings: Settings, stop: Stop, use_last_receives: bool) -> Dry
     return dry_run(settings, os.environ, stop=stop, use_last_receives=use_last_receives)
 
 
-def _print_rows(trial: DryRun, *, wide: bool) -> None:
+def _print_rows(trial: DryRun, *, has_several: bool, wide: bool) -> None:
     from etl.terminal import output
 
     title = "first masked rows, as they would be loaded"
-    rows = trial.masked.drop(columns="message_id", errors="ignore")
+    frames = {title: trial.masked}
+    if has_several:
+        frames = {f"{table}: {title}": rows for table, rows in trial.by_table.items()}
     with lines.output_may_be_lost("what the dry run shows"):
-        output.table(rows, title, as_json=False, wide=wide)
+        output.say_what_is_missing(
+            output.frame(rows.drop(columns="message_id", errors="ignore"), heading, wide=wide)
+            for heading, rows in frames.items()
+        )
 
 
 @click.command(

@@ -107,7 +107,7 @@ def from_options(
 
     job = None if all_jobs else settings.job_name
     run = find_run(engine, run_id, job, of_entries=True) if run_id else None
-    if check is not None and not check_is_known(engine, settings.table, check):
+    if check is not None and not check_is_known(engine, settings, check):
         lines.say(f"no entry has ever failed a check {check!r}; see: etl quarantine list")
     return Selection(ids, run, check, older_than, newer_than, job=job, samples=samples)
 

@@ -33,6 +33,7 @@ Examples:
 )
 @options.config
 @options.reason()
+@options.table
 @click.argument("tokens", nargs=-1, metavar="[TOKEN]...")
 @click.option(
     "--column",
@@ -75,6 +76,7 @@ Examples:
 def unmask(
     config_path: Path,
     reason: str,
+    table_name: str | None,
     tokens: tuple[str, ...],
     column: str | None,
     in_path: Path | None,
@@ -95,7 +97,7 @@ def unmask(
     """
     if sum((bool(tokens), in_path is not None, condition is not None)) > 1:
         raise click.UsageError("give one of TOKEN, --in and --where")
-    settings = options.load_settings(config_path, {"unmask.max_rows": limit})
+    settings = options.load_one_table(config_path, table_name, {"unmask.max_rows": limit})
     from etl.operations.private_file import check_new_file
     from etl.operations.unmask import UnmaskRequest, unmask_values
 

@@ -6,6 +6,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 ``ETL_KEYRING*``, the AWS variables) and never show in a repr.
 """
 
+from etl.config.chosen_table import one_table
 from etl.config.column import Column
 from etl.config.column_masking import HIDDEN, MASKABLE
 from etl.config.column_type import TIMES
@@ -85,6 +86,7 @@ __all__ = [
     "load",
     "mark_attribute",
     "marked",
+    "one_table",
     "overlap",
     "parse_path",
     "place",

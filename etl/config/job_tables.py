@@ -112,7 +112,7 @@ class JobTables(Section):
         listed = ", ".join(map(repr, known))
         if found:
             raise SettingsError(f"several tables are named {name!r}; name one of them: {listed}")
-        meant = nearest(name, known)
+        meant = nearest(name, [*known, *(one.table.name for one in each)])
         raise SettingsError(
             f"{shown_name(name)} is not a table of job {self.job_name!r}; "
             + (f"did you mean {meant!r}?" if meant else f"its tables: {listed}")

@@ -16,8 +16,12 @@ from etl.config.yaml_text import Document, Scalar, read_yaml
 from etl.errors import SettingsError, may_be_secret, nearest, suggestion
 from etl.text import decoded, read_at_most, unquoted
 
-# Variables of ours that are not settings: where the file is, and where the keyring is.
-NOT_SETTINGS = {"ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"}
+# Variables of ours that are not settings: where the file is, where the keyring is, and which table
+# a notebook opens.
+NOT_SETTINGS = {
+    *("ETL_CONFIG", "ETL_KEYRING", "ETL_KEYRING_FILE", "ETL_KEYRING_SECRET"),
+    "ETL_NOTEBOOK_TABLE",
+}
 
 MAX_BYTES = 10_000_000  # of the file
 

@@ -59,9 +59,11 @@ def columns(settings: Settings) -> Result:
 
     :raises SettingsError: one of them is too narrow for any token
     """
-    configured = settings.table.columns
-    check_table(settings.table)
-    return Result("environment.columns", "ok", f"configured: {counted(len(configured), 'column')}")
+    for table in settings.tables:
+        check_table(table)
+    columns = counted(sum(len(table.columns) for table in settings.tables), "column")
+    of_tables = f" of {counted(tables, 'table')}" if (tables := len(settings.tables)) > 1 else ""
+    return Result("environment.columns", "ok", f"configured: {columns}{of_tables}")
 
 
 def wanted_versions() -> tuple[str, dict[str, SpecifierSet]]:

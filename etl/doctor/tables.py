@@ -25,12 +25,24 @@ def results(engine: sa.Engine, settings: Settings) -> Iterator[Result]:
     reader = read_only(engine)
     found: list[Result] = []
     for check, ask in CHECKS.items():
-        found += asked_each(check, partial(ask, reader, settings))
+        found += _of_each_table(check, partial(ask, reader), settings)
     yield from found
     if all(result.status == "ok" for result in found if result.check in BEFORE_LOAD):
-        yield from asked_each("database.load", partial(load, engine, settings))
+        yield from _of_each_table("database.load", partial(load, engine), settings)
     else:
         yield Result("database.load", "unknown", "not asked before the tables are as they must be")
+
+
+def _of_each_table(
+    check: str, ask: Callable[[Settings], list[Result]], settings: Settings
+) -> list[Result]:
+    """Make a check of each table. What is the same for all of them is said once."""
+    found = (
+        result
+        for view in settings.of_each_table()
+        for result in asked_each(check, partial(ask, view))
+    )
+    return list(dict.fromkeys(found))
 
 
 def own_tables(engine: sa.Engine, settings: Settings) -> list[Result]:

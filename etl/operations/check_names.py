@@ -6,7 +6,7 @@ import re
 
 import sqlalchemy as sa
 
-from etl.config import Table
+from etl.config import Settings
 from etl.errors import UsageError, nearest
 from etl.extract import CHECKS
 from etl.postgres.tables import query_frame
@@ -16,18 +16,19 @@ from etl.schema import column_checks
 _OF_THE_DATABASE = re.compile(r"SQLSTATE|not stored")
 
 
-def check_is_known(engine: sa.Engine, table: Table, check: str) -> bool:
+def check_is_known(engine: sa.Engine, settings: Settings, check: str) -> bool:
     """Whether an entry can have failed this check, under this configuration or an earlier one.
 
     :param check: a check, or "column: check"
     :raises UsageError: it is not known, and is nearly one that is, which is named
     :raises DatabaseUnavailable: an outage
     """
-    pairs = [(column.source, name) for column in table.columns for name, _ in column_checks(column)]
-    pairs += [(column.source, name) for column in table.columns for name in column.check_names]
-    pairs += [("table", check.name) for check in table.checks]
+    columns = [column for table in settings.tables for column in table.columns]
+    pairs = [(column.source, name) for column in columns for name, _ in column_checks(column)]
+    pairs += [(column.source, name) for column in columns for name in column.check_names]
+    pairs += [("table", check.name) for table in settings.tables for check in table.checks]
     pairs += [("message", name) for name in CHECKS]
-    pairs += [(field, "two values") for column in table.columns for field in column.fields[:1]]
+    pairs += [(field, "two values") for column in columns for field in column.fields[:1]]
     if check in _names(pairs):
         return True
     met = query_frame(engine, "broken_checks", {})

@@ -12,7 +12,7 @@ import pandas as pd
 
 from etl.batch import Batch, prepare
 from etl.checks.configured import check_table
-from etl.config import Column, Settings, parse_path
+from etl.config import Column, Settings, Table, parse_path
 from etl.crypto.keyring import Keyring
 from etl.operations import draft_personal
 from etl.operations.draft_fields import values_by_path
@@ -24,7 +24,7 @@ from etl.reading.pointers import is_pointer, read_pointer
 from etl.reading.reader import EventReader
 from etl.reading.unreadable import Unreadable
 from etl.sqs.message import Message
-from etl.validate import frame_schema
+from etl.validate import frame_schemas
 
 MASKED = "(masked)"
 HIDDEN = "(not shown)"
@@ -35,6 +35,7 @@ class Event:
     """What would become of one event."""
 
     place: str  # in the sample
+    table: str | None  # its name; None if no table takes the event, or it could not be read
     row: dict[str, Any] | None  # as the table would hold it; None if it would not be loaded
     failed: list[tuple[str, str]]  # column and check, as in the quarantine
     is_repeated: bool = False  # an earlier event of the sample has its ledger key
@@ -53,8 +54,9 @@ class Trial:
     pointers: int = 0  # messages whose bodies are in S3, which is not asked
     events: list[Event] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
-    # What the values of a column seem to be that is not masked: its rows do not show them.
-    looks: dict[str, str] = field(default_factory=dict)
+    # What the values of a column seem to be that is not masked: its rows do not show them. By
+    # table and column.
+    looks: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def loaded(self) -> int:
@@ -65,6 +67,10 @@ class Trial:
     def repeated(self) -> int:
         """Events that the ledger would take for an earlier one."""
         return sum(event.is_repeated for event in self.events)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table, also those of events that would be skipped."""
+        return [e.row for e in self.events if e.table == table and e.row is not None]
 
     @property
     def quarantined(self) -> int:
@@ -77,8 +83,9 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
 
     :raises SettingsError: the columns cannot be checked or stored
     """
-    check_table(settings.table)
-    schema = frame_schema(settings.table.columns, settings.table)
+    for table in settings.tables:
+        check_table(table)
+    schemas = frame_schemas(settings)
     # The tokens are thrown away with their key.
     keyring = Keyring.new()
     run_id = str(uuid.uuid4())
@@ -88,13 +95,14 @@ def try_sample(settings: Settings, sample: Sample) -> Trial:
     keys: set[str] = set()
     for start in range(0, len(sample.messages), settings.batch.rows):
         messages = sample.messages[start : start + settings.batch.rows]
-        batch = prepare(reader.events(messages), settings, schema, keyring, run_id)
+        batch = prepare(reader.events(messages), settings, schemas, keyring, run_id)
         ids = [message.message_id for message in messages]
-        trial.events += _events(batch, ids, sample.places, settings, keys)
+        trial.events += _events(batch, ids, sample.places, keys)
         found = batch.findings(check_counts(batch.rejects) + batch.broken_checks)
         trial.findings = trial.findings.plus(found)
     trial.pointers = pointers.found
-    _hide_what_looks_personal(trial, settings)
+    for table in settings.tables:
+        _hide_what_looks_personal(trial, table)
     return trial
 
 
@@ -121,12 +129,12 @@ class _Pointers:
         yield others
 
 
-def _hide_what_looks_personal(trial: Trial, settings: Settings) -> None:
-    rows = [event.row for event in trial.events if event.row is not None]
-    for column in settings.table.columns:
+def _hide_what_looks_personal(trial: Trial, table: Table) -> None:
+    rows = trial.rows(table.full_name)
+    for column in table.columns:
         values = [row[column.name] for row in rows if row[column.name] is not None]
         if why := _looks(column, values):
-            trial.looks[column.name] = why
+            trial.looks[table.full_name, column.name] = why
             for row in rows:
                 if row[column.name] is not None:
                     row[column.name] = HIDDEN
@@ -145,21 +153,28 @@ def _looks(column: Column, values: list[Any]) -> str | None:
 
 
 def _events(
-    batch: Batch, ids: list[str], places: dict[str, str], settings: Settings, keys: set[str]
+    batch: Batch, ids: list[str], places: dict[str, str], keys: set[str]
 ) -> Iterator[Event]:
-    rows = _rows(batch.masked, settings)
+    rows: dict[str, dict[str, Any]] = {}
+    tables: dict[str, str] = {}
+    for part in batch.parts:
+        rows |= _rows(part.masked, part.table)
+        in_part = [*part.masked["message_id"], *part.rejects["message_id"]]
+        tables |= dict.fromkeys(in_part, part.table.full_name)
     failed: dict[str, list[tuple[str, str]]] = {}
     for event_id, column, check in batch.rejects.itertuples(index=False):
         failed.setdefault(event_id, []).append((column, check))
     order = {message_id: number for number, message_id in enumerate(ids)}
+    fingerprints = batch.fingerprints
     for event_id in sorted({**rows, **failed}, key=lambda i: _position(i, order)):
         place = places[ids[_position(event_id, order)[0]]]
+        table = tables.get(event_id)
         if event_id in failed:
-            yield Event(place, None, failed[event_id])
+            yield Event(place, table, None, failed[event_id])
             continue
-        own = batch.fingerprints.get(event_id, ())
-        yield Event(place, rows[event_id], [], not keys.isdisjoint(own))
-        keys.update(own)
+        ledger_keys = fingerprints.get(event_id, ())
+        yield Event(place, table, rows[event_id], [], not keys.isdisjoint(ledger_keys))
+        keys.update(ledger_keys)
 
 
 def _position(event_id: str, order: dict[str, int]) -> tuple[int, int]:
@@ -170,10 +185,10 @@ def _position(event_id: str, order: dict[str, int]) -> tuple[int, int]:
     return order[message_id], int(number)
 
 
-def _rows(masked: pd.DataFrame, settings: Settings) -> dict[str, dict[str, Any]]:
+def _rows(masked: pd.DataFrame, table: Table) -> dict[str, dict[str, Any]]:
     """The rows by event id. Of what is masked they tell only whether there is a value."""
     values: dict[str, list[Any]] = {}
-    for column in settings.table.columns:
+    for column in table.columns:
         in_frame = masked[column.name]
         is_null = in_frame.isna().tolist()
         plain = [MASKED] * len(masked) if column.hides_value else in_frame.astype(object).tolist()
@@ -187,8 +202,8 @@ def _rows(masked: pd.DataFrame, settings: Settings) -> dict[str, dict[str, Any]]
     }
 
 
-def columns_with_counts(settings: Settings, trial: Trial) -> pd.DataFrame:
-    """Each column, its source, its type in the table, and how many events would fill it."""
+def columns_with_counts(table: Table, trial: Trial) -> pd.DataFrame:
+    """Each column of a table, its source, its type, and how many events would fill it."""
     from sqlalchemy.dialects import postgresql
 
     from etl.schema import sql_type
@@ -196,7 +211,7 @@ def columns_with_counts(settings: Settings, trial: Trial) -> pd.DataFrame:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     filled = Counter[str]()
     for event in trial.events:
-        if event.would_load and event.row:
+        if event.would_load and event.row and event.table == table.full_name:
             filled.update(name for name, value in event.row.items() if value is not None)
     return pd.DataFrame(
         [
@@ -206,9 +221,9 @@ def columns_with_counts(settings: Settings, trial: Trial) -> pd.DataFrame:
                 "type": sql_type(column).compile(dialect=dialect),
                 "masked": column.hides_value,
                 "nullable": column.nullable,
-                "looks": trial.looks.get(column.name),
+                "looks": trial.looks.get((table.full_name, column.name)),
                 "values": filled[column.name],
             }
-            for column in settings.table.columns
+            for column in table.columns
         ]
     )

@@ -1,6 +1,6 @@
 """Finds a person's rows and quarantined messages by one value, and removes them.
 
-Only the job's own table and entries are searched, because each job has its own fields and contexts.
+Only the tables and entries of the job are searched: each job has its own fields and contexts.
 Rows are found by the value's token under every key. In the quarantine the value is as it was sent,
 valid or not and in any field, so every body is opened and searched.
 """
@@ -45,6 +45,7 @@ class Matches:
     entries: tuple[int, ...]  # of the quarantine, by id
     unopened: tuple[int, ...]  # entries that no key of the keyring opens
     searched: int = field(default=0, compare=False)  # entries that were opened and searched
+    by_table: dict[str, int] = field(default_factory=dict, compare=False)  # rows
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,22 @@ class Search:
     """A value of a masked column, and where to look for it."""
 
     engine: sa.Engine
-    settings: Settings
+    settings: Settings  # with one table
     keyring: Keyring
     column: Column
     value: str
     exact: bool = False  # only as given, without other spellings
+    others: tuple[Search, ...] = ()  # for the same value in the other tables of the job
+
+    @property
+    def each(self) -> tuple[Search, ...]:
+        """The searches of all tables, which have no others."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def place(self) -> str:
+        """The table in which rows are looked for: ``schema.name``."""
+        return f"{self.settings.table.schema_name}.{self.settings.table.name}"
 
     @property
     def tokens(self) -> list[str]:
@@ -102,13 +114,9 @@ def find_value(search: Search) -> Matches:
     :raises DatabaseUnavailable: an outage
     """
     found = _find_entries(search)
-    table = target_table(search.settings.table)
-    has_value = table.c[search.column.name].in_(search.tokens)
-    count = sa.select(sa.func.count()).select_from(table).where(has_value)
     with transaction(search.engine) as connection:
-        check_target_exists(connection, search.settings.table)
-        rows = int(connection.execute(count).scalar_one())
-    return replace(found, rows=rows)
+        rows = {in_table.place: _count_rows(connection, in_table) for in_table in search.each}
+    return replace(found, rows=sum(rows.values()), by_table=rows)
 
 
 def forget_value(search: Search, change: Change, reason: str) -> Matches:
@@ -124,24 +132,42 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
     :raises DatabaseRefused: a privilege is missing, or a constraint refuses the change
     :raises DatabaseUnavailable: an outage; check whether the change was made
     """
-    for column in (search.column, *search.parts) if change == "null" else ():
-        if not column.nullable:
-            raise UsageError(
-                f"column {column.name!r} is not nullable; leave --null out to delete the rows"
-            )
-    check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
+    for in_table in search.each:
+        _check_change(in_table, change)
     found = _find_entries(search)
     try:
         with transaction(search.engine) as connection:
             # The quarantine comes first. If a replay is moving an entry to the table, closing waits
             # for its lock, and then the row is in the table.
             closed = close(connection, found.entries, "forgotten", reason)
-            rows = _change_rows(connection, search, change)
+            # The last table first: it may refer to those before it.
+            rows = {
+                in_table.place: _change_rows(connection, in_table, change)
+                for in_table in reversed(search.each)
+            }
             entry = _audit_entry(search, change, reason, rows, closed)
-            audit.add(connection, entry, search.tokens, search.keyring)
+            tokens = dict.fromkeys(token for in_table in search.each for token in in_table.tokens)
+            audit.add(connection, entry, list(tokens), search.keyring)
     except RowRefused as refused:
         raise DatabaseRefused(f"nothing was changed: {refused.check}") from None
-    return replace(found, rows=rows, entries=tuple(closed))
+    return replace(found, rows=sum(rows.values()), by_table=rows, entries=tuple(closed))
+
+
+def _check_change(search: Search, change: Change) -> None:
+    for column in (search.column, *search.parts) if change == "null" else ():
+        if not column.nullable:
+            raise UsageError(
+                f"column {column.name!r} is not nullable; leave --null out to delete the rows"
+            )
+    check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
+
+
+def _count_rows(connection: sa.Connection, search: Search) -> int:
+    check_target_exists(connection, search.settings.table)
+    table = target_table(search.settings.table)
+    has_value = table.c[search.column.name].in_(search.tokens)
+    count = sa.select(sa.func.count()).select_from(table).where(has_value)
+    return int(connection.execute(count).scalar_one())
 
 
 def _change_rows(connection: sa.Connection, search: Search, change: Change) -> int:
@@ -153,13 +179,15 @@ def _change_rows(connection: sa.Connection, search: Search, change: Change) -> i
 
 
 def _audit_entry(
-    search: Search, change: Change, reason: str, rows: int, closed: Sequence[int]
+    search: Search, change: Change, reason: str, rows: dict[str, int], closed: Sequence[int]
 ) -> audit.AuditEntry:
-    table = search.settings.table
     verb = "deleted" if change == "delete" else "nulled"
-    where = f"{table.schema_name}.{table.name}"
-    scope = f"{counted(rows, 'row')} of {where} {verb}, {len(closed)} in quarantine"
-    return audit.AuditEntry("forget", reason, scope, [search.column.source], rows + len(closed))
+    of_tables = " and ".join(
+        f"{counted(rows[in_table.place], 'row')} of {in_table.place}" for in_table in search.each
+    )
+    scope = f"{of_tables} {verb}, {len(closed)} in quarantine"
+    count = sum(rows.values()) + len(closed)
+    return audit.AuditEntry("forget", reason, scope, [search.column.source], count)
 
 
 def _find_entries(search: Search) -> Matches:
@@ -167,7 +195,7 @@ def _find_entries(search: Search) -> Matches:
 
     :raises UsageError: all could be opened, none has the value, and no row can have it
     """
-    bodies = BodySearch(search.column, search.spellings)
+    bodies = [BodySearch(in_table.column, in_table.spellings) for in_table in search.each]
     matching: list[int] = []
     unopened: list[int] = []
     searched = 0
@@ -180,9 +208,10 @@ def _find_entries(search: Search) -> Matches:
                 unopened.append(entry.quarantine_id)
                 continue
             searched += 1
-            if bodies.finds(body):
+            if any(body_search.finds(body) for body_search in bodies):
                 matching.append(entry.quarantine_id)
-    if search.refusal and not matching and not unopened:
+    is_refused = all(in_table.refusal for in_table in search.each)
+    if is_refused and not matching and not unopened:
         raise UsageError(
             f"{search.refusal}; it is in none of {counted(searched, 'quarantined message')}"
         )

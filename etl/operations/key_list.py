@@ -112,28 +112,33 @@ def key_places(engine: sa.Engine, settings: Settings, keyring: Keyring) -> list[
     :raises DatabaseUnavailable: an outage
     """
     registered = query_frame(engine, "masked_places")
-    table = settings.table
     with transaction(engine) as connection:
-        check_target_exists(connection, table)
+        for table in settings.tables:
+            check_target_exists(connection, table)
         checks = key_checks.read_all(connection)
-    schema_and_name = (table.schema_name, table.name)
-    masked = [column.name for column in masked_columns(table)]
-    is_own = (
-        (registered["schema"] == table.schema_name)
-        & (registered["table"] == table.name)
-        & registered["column"].isin(masked)
-    )
-    # Counted whether it is registered or not, and whatever its state: it must be readable.
-    filtered = {*registered["column"][is_own & (registered["state"] == "filtered")]}
-    own = [(column, "filtered" if column in filtered else "readable") for column in masked]
-    job = (settings.job_name,)
-    places = list(_of_table(engine, schema_and_name, own, dict.fromkeys(masked, job), is_own=True))
+    is_own = pd.Series(False, index=registered.index)
+    places: list[Place] = []
+    names = Counter(table.name for table in settings.tables)
+    for table in settings.tables:
+        masked = [column.name for column in masked_columns(table)]
+        is_here = (
+            (registered["schema"] == table.schema_name)
+            & (registered["table"] == table.name)
+            & registered["column"].isin(masked)
+        )
+        is_own |= is_here
+        # Counted whether it is registered or not, and whatever its state: it must be readable.
+        filtered = {*registered["column"][is_here & (registered["state"] == "filtered")]}
+        own = [(column, "filtered" if column in filtered else "readable") for column in masked]
+        jobs = dict.fromkeys(masked, (settings.job_name,))
+        shown = (table.name,) if names[table.name] == 1 else (table.schema_name, table.name)
+        places += _of_table(engine, (table.schema_name, table.name), own, jobs, shown)
     others: Iterable[Any] = registered[~is_own].itertuples(index=False)
     for (schema, name), rows in groupby(others, lambda row: (row.schema, row.table)):
         of_table = list(rows)
         states = [(str(row.column), str(row.state)) for row in of_table]
         jobs = {str(row.column): tuple(row.jobs) for row in of_table}
-        places += _of_table(engine, (str(schema), str(name)), states, jobs, is_own=False)
+        places += _of_table(engine, (str(schema), str(name)), states, jobs)
     places += _of_quarantine(engine, settings.job_name)
     return [
         place if place.is_own else replace(place, foreign=_foreign_keys(place, keyring, checks))
@@ -162,9 +167,13 @@ def _of_table(
     schema_and_name: tuple[str, str],
     states: list[tuple[str, str]],
     jobs: Mapping[str, tuple[str, ...]],
-    *,
-    is_own: bool,
+    shown: tuple[str, ...] = (),
 ) -> Iterator[Place]:
+    """Count what is in the columns of a table.
+
+    :param shown: the name of a table of this job, as the places are to have it
+    """
+    is_own = bool(shown)
     counts: dict[str, dict[str | None, int]] = {
         column: {} for column, state in states if state == "readable"
     }
@@ -181,10 +190,9 @@ def _of_table(
         for column, key_id, count, one_way_count in usage.itertuples(index=False):
             counts[column][_none_for_null(key_id)] = count
             one_way.setdefault(column, {})[_none_for_null(key_id)] = one_way_count
-    shown = schema_and_name[1:] if is_own else schema_and_name
     for column, state in states:
         yield Place(
-            name=".".join([*map(quoted_if_needed, shown), column]),
+            name=".".join([*map(quoted_if_needed, shown or schema_and_name), column]),
             jobs=jobs[column],
             column=column,
             is_own=is_own,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from etl.config import Settings
 from etl.errors import ConfigurationError, LastReceives, LeftMessages, UsageError
+from etl.operations.look_tables import field_names, table_finder
 from etl.operations.shapes import Members, Shape, read_json, shape_of, shape_of_text
 from etl.reading.reader import EventReader
 from etl.reading.unreadable import Unreadable
@@ -64,6 +65,7 @@ class Look:
     # By what they are; of a message that is split, each event by what it is.
     bodies: Counter[str] = field(default_factory=Counter)
     body_shapes: Counter[Shape] = field(default_factory=Counter)  # of those without fields
+    tables: Counter[str | None] = field(default_factory=Counter)  # events, if there are several
     fields: dict[str, FieldShapes] = field(default_factory=dict)  # by configured name
     other_fields: dict[Shape, FieldShapes] = field(default_factory=dict)  # by the name's shape
     receive_count: int | None = None  # of the messages, at the most; None if SQS did not say
@@ -155,13 +157,8 @@ def look_at(
         look.not_released = release(queue, heartbeat, messages, AtOnce(CallQueue(1)))
         warn_of_last_receives(messages, state.max_receive_count)
     look.ended_by = stop.reason
-    _count(look, messages)
+    look.messages, look.receive_count = len(messages), _receive_count(messages)
     return look, messages
-
-
-def _count(look: Look, messages: Sequence[Message]) -> None:
-    look.messages = len(messages)
-    look.receive_count = _receive_count(messages)
 
 
 def _receive(
@@ -193,17 +190,17 @@ def _receive_count(messages: Iterable[Message]) -> int | None:
 
 def describe(look: Look, messages: Sequence[Message], settings: Settings) -> Look:
     """Fill a look with the shapes of messages."""
-    _count(look, messages)
+    look.messages, look.receive_count = len(messages), _receive_count(messages)
     largest = max((message.body_bytes for message in messages), default=0)
     look.max_kib = 1 << max((largest - 1) // 1024, 0).bit_length()
-    for column in settings.table.columns:
-        look.fields |= {name: FieldShapes() for name in column.fields}
-    reader = EventReader(settings)
+    look.fields |= {name: FieldShapes() for name in field_names(settings)}
+    reader, table_of = EventReader(settings), table_finder(settings)
     for message in messages:
         for what, content in _read(message, reader):
             look.bodies[what] += 1
             if isinstance(content, Members):
                 _add_event(look, content)
+                look.tables.update(table_of(content))
             elif content is not None:
                 look.body_shapes[content] += 1
     return look

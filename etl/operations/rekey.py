@@ -98,14 +98,18 @@ OnProgress = Callable[[RekeyProgress], None]
 
 @dataclass(frozen=True)
 class _Work:
-    """The engine, table, job, keyring and retry limit that all batches share."""
+    """The engine, tables, job, keyring and retry limit that all batches share."""
 
     engine: sa.Engine
-    table: Table
+    tables: tuple[Table, ...]
     job: str
     keyring: Keyring
     retry_seconds: float
     given_up: Event  # a batch has failed for good, so the others must not wait out an outage
+
+    def place(self, table: Table, column: str) -> str:
+        """A column as the outcome names it: with its table if there are several."""
+        return column if len(self.tables) == 1 else f"{table.full_name}.{column}"
 
     def batch(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Do a batch in one transaction, and repeat it after an outage or a deadlock.
@@ -146,13 +150,14 @@ def rekey_database(
     """
     began = time.monotonic()
     siv.check_vectors()
-    check_tables(engine, settings.table)
-    check_changes(engine, settings.table, "update")
+    for table in settings.tables:
+        check_tables(engine, table)
+        check_changes(engine, table, "update")
     with transaction(engine) as connection:
         first_use.record(connection, settings, keyring)
     work = _Work(
         engine=engine,
-        table=settings.table,
+        tables=settings.tables,
         job=settings.job_name,
         keyring=keyring,
         retry_seconds=settings.database.retry_seconds,
@@ -175,16 +180,21 @@ def rekey_database(
         passes=number,
         seconds=round(time.monotonic() - began, 3),
         elsewhere=_older_keys_elsewhere(engine, settings, keyring),
-        one_way=[column.name for column in settings.table.columns if column.is_one_way],
+        one_way=[
+            work.place(table, column.name)
+            for table in settings.tables
+            for column in table.columns
+            if column.is_one_way
+        ],
     )
 
 
 def _pass(work: _Work, number: int, done: Tally, on_progress: OnProgress) -> Tally:
-    """Go once through the table at its current size, and then through the quarantine."""
-    parts = work.batch(lambda connection: remask.table_parts(connection, work.table))
+    """Go once through the tables at their current size, and then through the quarantine."""
     batches = [
-        partial(_remask, work, part, first)
-        for part in parts
+        partial(_remask, work, table, part, first)
+        for table in work.tables
+        for part in work.batch(partial(remask.table_parts, table=table))
         for first in range(0, part.blocks, remask.BLOCKS)
     ]
     steps = len(batches) + 1
@@ -202,9 +212,12 @@ def _pass(work: _Work, number: int, done: Tally, on_progress: OnProgress) -> Tal
     return done
 
 
-def _remask(work: _Work, part: remask.Part, first: int, connection: sa.Connection) -> Tally:
-    rows, unopened = remask.remask_blocks(connection, work.table, part, first, work.keyring)
-    return Tally(rows=rows, unopened=unopened)
+def _remask(
+    work: _Work, table: Table, part: remask.Part, first: int, connection: sa.Connection
+) -> Tally:
+    rows, unopened = remask.remask_blocks(connection, table, part, first, work.keyring)
+    by_place = {work.place(table, column): count for column, count in unopened.items()}
+    return Tally(rows=rows, unopened=Counter(by_place))
 
 
 def _reseal(work: _Work) -> Tally:
@@ -221,8 +234,9 @@ def _reseal(work: _Work) -> Tally:
 
 
 def _count_remaining(work: _Work, connection: sa.Connection) -> int:
-    tokens = remask.count_tokens_of_other_keys(connection, work.table, work.keyring)
-    return tokens + reseal.count_bodies_of_other_keys(connection, work.job, work.keyring)
+    bodies = reseal.count_bodies_of_other_keys(connection, work.job, work.keyring)
+    count = remask.count_tokens_of_other_keys
+    return bodies + sum(count(connection, table, work.keyring) for table in work.tables)
 
 
 def _older_keys_elsewhere(

@@ -89,7 +89,7 @@ def read_sample(path: Path, settings: Settings, form: str = "auto") -> Sample:
 
 def attributes_it_lacks(sample: Sample, settings: Settings) -> Iterator[str]:
     """Say which columns read an attribute that no message of the sample has."""
-    for column in settings.table.columns:
+    for column in (column for table in settings.tables for column in table.columns):
         name = column.message_attribute or (None if column.is_sent_time else column.attribute)
         if name and not any(column.source in (m.attributes or {}) for m in sample.messages):
             yield (

@@ -34,7 +34,8 @@ def open_entry(
         entries = read_open(connection, [quarantine_id])
     if not entries:
         raise UsageError(_why_not_open(engine, quarantine_id))
-    fields = sorted(settings.table.masked_fields.union(entries[0].masked_fields))
+    masked = (table.masked_fields for table in settings.tables)
+    fields = sorted({*entries[0].masked_fields}.union(*masked))
     audited = audit.AuditEntry("quarantine show", reason, f"entry {quarantine_id}", fields, 1)
     audit.write(engine, audited, [entries[0].message_id], keyring)
     ((entry, body),) = unseal_entries(entries, keyring)

@@ -89,7 +89,7 @@ def _report(source: Source, ask: Callable[..., Any], choice: Choice) -> Report:
     headline = ask("headline").iloc[0]
     keys = ask("token_keys")
     notes = (
-        _redelivery_note(duplicates.deliveries(source)),
+        _redelivery_note(duplicates.deliveries(source), len(source.settings.tables_of_job)),
         *_key_notes(keys),
         *_option_notes(source, choice),
     )
@@ -160,7 +160,7 @@ def _section(name: str, frame: pd.DataFrame) -> Section:
     return Section(name, title, about, frame, frame.attrs["query"])
 
 
-def _redelivery_note(deliveries: pd.DataFrame) -> str:
+def _redelivery_note(deliveries: pd.DataFrame, tables: int) -> str:
     if deliveries.empty:
         return (
             "A message that SQS delivers twice is loaded once. The number of such redeliveries is "
@@ -168,9 +168,10 @@ def _redelivery_note(deliveries: pd.DataFrame) -> str:
             "by this role."
         )
     counts = deliveries.iloc[0]
+    for_all = f" for all {counted(tables, 'table')} of the job" if tables > 1 else ""
     return (
         "A message that SQS delivers twice is loaded once: of "
-        f"{counted(counts['received'], 'delivery', 'deliveries')} in "
+        f"{counted(counts['received'], 'delivery', 'deliveries')}{for_all} in "
         f"{counted(counts['runs'], 'run')}, {counts['already_handled']:,} had already been "
         "handled. The duplicates in this report were sent by the producer as separate messages."
     )

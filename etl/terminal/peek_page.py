@@ -44,6 +44,8 @@ def page(look: Look) -> Iterator[str]:
     bodies = "; ".join(f"{what}: {count}" for what, count in look.bodies.most_common())
     yield f"messages: {look.messages}, of {look.max_kib:,} KiB at most; {bodies}"
     yield cost(look)
+    if look.tables:
+        yield f"events by table: {_by_table(look)}"
     if look.body_shapes:
         yield from ("", "bodies without fields")
         yield from _shapes(look.body_shapes)
@@ -54,6 +56,11 @@ def page(look: Look) -> Iterator[str]:
         yield from _others(look)
         yield ""
         yield from textwrap.wrap(LEGEND, WIDTH)
+
+
+def _by_table(look: Look) -> str:
+    named = ((name or "no table", count) for name, count in look.tables.most_common())
+    return "; ".join(f"{name}: {count}" for name, count in named)
 
 
 def nothing(look: Look) -> str:
@@ -124,6 +131,7 @@ def as_json(look: Look) -> dict[str, Any]:
         "max_kib": look.max_kib,
         "bodies": dict(look.bodies),
         "events": look.events,
+        "tables": {name or "none": count for name, count in look.tables.most_common()},
         "body_shapes": _shapes_as_json(look.body_shapes),
         "fields": [
             {"field": name, "events": found.events, "shapes": _shapes_as_json(found.shapes)}

@@ -172,8 +172,8 @@ def test_events_that_would_not_load_end_with_1(as_json: bool) -> None:
     assert found["outcomes"][3]["failed"] == [{"column": "device_type", "check": "type"}]
     assert (found["would_load"], found["would_quarantine"]) == (1, 3)
     assert found["columns"][5] == {
-        "column": "app_version", "from": "app_version", "type": "INTEGER",
-        "masked": False, "nullable": False, "looks": None, "values": 1,
+        "table": "public.user_logins", "column": "app_version", "from": "app_version",
+        "type": "INTEGER", "masked": False, "nullable": False, "looks": None, "values": 1,
     }  # fmt: skip
 
 
