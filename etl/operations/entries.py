@@ -206,10 +206,16 @@ def as_message(entry: QuarantineEntry, text: str) -> Message:
     """Rebuild the message of an entry as it was received, from the text that was sealed."""
     sent_ms = None if entry.sent_at is None else round((entry.sent_at - _EPOCH) / _MILLISECOND)
     # A damaged message stays damaged: its right MD5 is no longer known.
-    damaged = any(reason["check"] == "MD5 of body" for reason in entry.reasons)
+    checks = {reason["check"] for reason in entry.reasons}
     body, attributes = without_attributes(text)
     return Message(
-        entry.message_id, body, "", sent_ms, "" if damaged else None, attributes=attributes
+        entry.message_id,
+        body,
+        "",
+        sent_ms,
+        "" if "MD5 of body" in checks else None,
+        attributes=attributes,
+        has_damaged_attributes="MD5 of attributes" in checks,
     )
 
 
