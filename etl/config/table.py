@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
 from etl.config.hidden import check_columns
+from etl.config.masked_together import check_contexts, check_parts
 from etl.config.partitioning import Partitioning
 from etl.config.section import Identifier
 from etl.config.table_checks import TableChecks
@@ -138,6 +139,8 @@ class Table(TableChecks):
                 )
         _check_first_names(columns)
         _check_nothing_is_also_plain(columns)
+        check_parts(columns)
+        check_contexts(columns)
         return columns
 
     @model_validator(mode="after")
