@@ -1,4 +1,4 @@
-"""What the database remembers of the first use of each key and of each masked column.
+"""What the database remembers of the first use of keys, masked columns and dropped fields.
 
 A keyring or a configuration that does not fit it is refused before anything is received, stored or
 shown. Commands that only look compare; those that store what a key made also record first uses.
@@ -42,6 +42,7 @@ class _Memory:
 
     keys: Sequence[KeyCheck] = ()
     columns: Sequence[FirstLoad] = ()
+    dropped: Sequence[str] = ()
     evidence: Evidence = field(default_factory=Evidence)
 
 
@@ -49,7 +50,8 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     """Check that keyring and configuration are those of the first use. Records nothing.
 
     :raises KeyringError: a key id has another key than at its first use
-    :raises SettingsError: a masked column has another context or canonical form, or is not masked
+    :raises SettingsError: a masked column has another context or canonical form, or is not masked;
+        or what was masked or dropped would be stored as it comes
     :raises DatabaseRefused: the role may not read what the database remembers
     :raises DatabaseUnavailable: an outage
     """
@@ -110,19 +112,23 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     _warn_of_replaced(memory, settings, keyring)
     _warn_of_second_table(memory, settings)
     # A masked column that is not known may be a known one under a new name.
-    is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
+    columns = contexts.missing(settings, memory.columns)
+    is_new = not memory.keys or any(column.mask for column in columns)
     if is_new and not memory.evidence.is_readable:
         _warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
-    columns = contexts.missing(settings.table, memory.columns)
     contexts.add(connection, settings, columns, keyring)
+    fields = {"job": settings.job_name, "fields": list(settings.event.drop)}
+    connection.execute(queries()["add_dropped_fields"], fields)
 
 
 def _is_all_known(memory: _Memory, settings: Settings, keyring: Keyring) -> bool:
     """Whether nothing is left to record for this job and its table."""
-    return not key_checks.missing(settings, keyring, memory.keys) and not contexts.missing(
-        settings.table, memory.columns
+    return not (
+        key_checks.missing(settings, keyring, memory.keys)
+        or contexts.missing(settings, memory.columns)
+        or set(settings.event.drop).difference(memory.dropped)
     )
 
 
@@ -130,8 +136,7 @@ def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> _M
     """Read what is known and, if that is not all, what else keys and contexts can be tested on."""
     memory = _read_known(connection, settings)
     known = {first.key_id for first in memory.keys}
-    table = settings.table
-    if known.issuperset(keyring.key_ids) and not contexts.missing(table, memory.columns):
+    if known.issuperset(keyring.key_ids) and not contexts.missing(settings, memory.columns):
         return memory
     headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
     return replace(memory, evidence=evidence.gather(connection, settings, headers))
@@ -139,13 +144,19 @@ def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> _M
 
 def _read_known(connection: sa.Connection, settings: Settings) -> _Memory:
     # A database of an earlier version has no such tables, and so remembers nothing.
-    if _check_rights(connection, "readable", "read") < _TABLES:
+    existing = _check_rights(connection, "readable", "read")
+    if not existing.issuperset(_TABLES):
         return _Memory()
-    return _Memory(key_checks.read(connection, settings), contexts.read(connection, settings.table))
+    dropped: Sequence[str] = ()
+    if "dropped_fields" in existing:
+        job = {"job": settings.job_name}
+        dropped = connection.execute(queries()["dropped_fields"], job).scalars().all()
+    keys = key_checks.read(connection, settings)
+    return _Memory(keys, contexts.read(connection, settings.table), dropped)
 
 
 def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
-    """Check a right of the session's role on the two tables; returns those that exist."""
+    """Check a right of the session's role on the tables; returns those that exist."""
     rows = connection.execute(queries()["first_use_rights"]).mappings().all()
     refused = sorted(str(row["name"]) for row in rows if not row[right])
     if refused:
@@ -153,7 +164,8 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
         raise DatabaseRefused(
             f"role {role!r} may not {verb} etl.{refused[0]} (SQLSTATE 42501); for a role of this "
             "program run 'etl init --roles' again as the owner, else: grant select, insert on "
-            f"etl.key_checks, etl.masked_columns to {quote_name(str(role), for_driver=True)}"
+            "etl.key_checks, etl.masked_columns, etl.dropped_fields to "
+            f"{quote_name(str(role), for_driver=True)}"
         )
     return {str(row["name"]) for row in rows}
 
@@ -162,7 +174,8 @@ def _check(memory: _Memory, settings: Settings, keyring: Keyring) -> None:
     key_checks.check(keyring, memory.keys)
     contexts.check(settings.table, memory.columns)
     own = [c for c in memory.columns if c.job == settings.job_name]
-    once_masked.check_plain(settings, [(c.column_name, c.context, c.fields) for c in own])
+    once_masked.check_plain(settings, [(c.column_name, c.context, c.fields, c.kind) for c in own])
+    once_masked.check_dropped(settings, memory.dropped)
     contexts.check_one_way_key(settings.table, memory.columns, keyring)
     _check_evidence(memory, settings, keyring)
 
@@ -173,7 +186,7 @@ def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> No
     opening = evidence.opening_contexts(memory.evidence, keyring, table)
     proven = {first.key_id for first in memory.keys}
     proven |= {key_id for (_, key_id), context in opening.items() if context is not None}
-    proven |= _keys_that_open_bodies(memory.evidence, keyring)
+    proven |= evidence.keys_that_open_bodies(memory.evidence, keyring)
     for key_id in keyring.key_ids:
         if key_id in memory.evidence.key_ids - proven:
             raise KeyringError(
@@ -182,7 +195,7 @@ def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> No
                 "used before, and never make a new one (if the fields of all masked columns were "
                 "renamed, give the columns their old 'context' instead)"
             )
-    for column in contexts.missing(table, memory.columns):
+    for column in contexts.missing(settings, memory.columns):
         if not column.is_recoverable:
             _check_no_recoverable(column, memory, table)
             continue
@@ -201,15 +214,6 @@ def _check_no_recoverable(column: Column, memory: _Memory, table: Table) -> None
             f"column {column.name!r} of {table.full_name!r} holds tokens of 'mask: true', and is "
             f"now masked with {column.mask_kind!r}; give the new tokens a column of their own"
         )
-
-
-def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
-    entries = [entry for same_key in found.bodies.values() for entry in same_key]
-    owners = [key_id for key_id, same_key in found.bodies.items() for _ in same_key]
-    bodies = seal.unseal_each(
-        [body for _, body in entries], [message_id for message_id, _ in entries], keyring
-    )
-    return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
 
 
 def _warn_of_replaced(memory: _Memory, settings: Settings, keyring: Keyring) -> None:

@@ -214,6 +214,102 @@ def test_what_was_masked_is_not_stored_as_it_comes_once_its_column_is_gone(
         first_use.check(masks.engine, changed, KEYRING)
 
 
+PLAIN_SECRET = {"name": "plain", "field": "secret.a", "type": "integer", **NULLABLE}
+
+
+def with_settings(
+    database: QuarantineDatabase, columns: list[dict[str, Any]], drop: list[str]
+) -> Settings:
+    """The database's settings with these columns and dropped fields."""
+    table = {**database.settings.table.model_dump(by_alias=True), "columns": columns}
+    wanted = database.settings.model_dump(by_alias=True)
+    return Settings.model_validate(wanted | {"table": table, "event": {"drop": drop}})
+
+
+@pytest.mark.parametrize(
+    ("columns", "drop", "reader"),
+    [
+        ([*COLUMNS[:-1], PLAIN_SECRET], ["c.phones"], "plain"),
+        (COLUMNS, ["c.phones"], "whole"),
+        ([*COLUMNS[:-1], {**PLAIN_SECRET, "field": "secret", "type": "json"}], [], "plain"),
+        ([*COLUMNS[:-1], PLAIN_SECRET | {"mask": "hmac"}], ["c.phones"], ""),
+        (COLUMNS[:-1], [], ""),
+        (COLUMNS, ["c.phones", "secret", "new"], ""),
+    ],
+)
+def test_what_was_dropped_is_not_stored_once_its_line_is_gone(
+    masks: QuarantineDatabase, columns: list[dict[str, Any]], drop: list[str], reader: str
+) -> None:
+    """Unless it is masked, no column reads it, or its row is deleted."""
+    changed = with_settings(masks, columns, drop)
+    if not reader:
+        first_use.check(masks.engine, changed, KEYRING)
+        return
+    words = f"'secret' was listed in 'event.drop', and column '{reader}' would store it"
+    with pytest.raises(SettingsError, match=words):
+        first_use.check(masks.engine, changed, KEYRING)
+    masks.do("delete from etl.dropped_fields where field = 'secret'")
+    first_use.check(masks.engine, changed, KEYRING)
+
+
+def test_a_database_of_an_earlier_version_knows_no_dropped_fields(
+    masks: QuarantineDatabase, job: Job
+) -> None:
+    """What it knows of keys and columns is checked all the same; the owner's run adds the table."""
+    masks.do("drop table etl.dropped_fields")
+    first_use.check(masks.engine, with_settings(masks, COLUMNS, ["c.phones"]), KEYRING)
+    with pytest.raises(SettingsError, match="was masked in column"):
+        first_use.check(masks.engine, with_settings(masks, [COLUMNS[-1]], []), KEYRING)
+    masks.do("create role a_loader; grant insert on etl.masked_columns to a_loader")
+    try:
+        assert job.run()["received"] == 0
+        granted = "select has_table_privilege('a_loader', 'etl.dropped_fields', 'select, insert')"
+        assert masks.rows(granted) == [(True,)]
+        recorded = "select array_agg(field order by field) from etl.dropped_fields"
+        assert masks.rows(recorded) == [(["c.phones", "secret"],)]
+    finally:
+        masks.do("drop owned by a_loader; drop role a_loader")
+
+
+NETWORK = {"name": "net", "field": "ip", "type": "ip", "network": 24, **NULLABLE}
+WHOLE = {"name": "whole", "field": "$", "type": "json"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ([NETWORK], [{**NETWORK, "network": None}], "stored the network only, and now does not"),
+        ([NETWORK], [{**NETWORK, "name": "ip", "network": None}], "and column 'ip' would store it"),
+        ([NETWORK], [NETWORK, WHOLE], "and column 'whole' would store it"),
+        ([{**NETWORK, "network": 28}], [WHOLE], "and column 'whole' would store it"),
+        ([NETWORK], [{**NETWORK, "network": None, "mask": True}], "stored the network only"),
+        ([{**NETWORK, "network": 28}], [{**NETWORK, "network": 30}], ""),
+        ([NETWORK, {**NETWORK, "name": "ip", "network": 31}], [NETWORK], ""),
+        # Where another column has the address, the network keeps nothing back.
+        ([{**NETWORK, "network": 28}, WHOLE], [{**NETWORK, "network": None}], ""),
+    ],
+)
+def test_an_address_is_not_stored_once_its_network_is_gone(
+    engine: sa.Engine,
+    environment: dict[str, str],
+    settings: Callable[..., Settings],
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    words: str,
+) -> None:
+    """Not in its own column, and not in another one, unless its row is deleted."""
+    environment["ETL_TABLE__COLUMNS"] = yaml.safe_dump([COLUMNS[0], *before])
+    database = QuarantineDatabase(engine, KEYRING, settings())
+    with engine.begin() as connection:
+        first_use.record(connection, database.settings, KEYRING)
+    changed = with_settings(database, [COLUMNS[0], *after], [])
+    if words:
+        with pytest.raises(SettingsError, match=words):
+            first_use.check(engine, changed, KEYRING)
+        database.do("delete from etl.masked_columns where column_name = 'net'")
+    first_use.check(engine, changed, KEYRING)
+
+
 def test_a_column_of_recoverable_tokens_does_not_become_one_way_unnoticed(
     masks: QuarantineDatabase,
 ) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from etl import extract
-from etl.errors import LastReceives, NoSentTimestamp
 from etl.embedded import sqs_messages
+from etl.errors import LastReceives, NoSentTimestamp
 from etl.operations.entries import QuarantineEntry, as_message
 from etl.sqs import arrivals
 from etl.sqs.arrivals import Arrivals
