@@ -2,14 +2,15 @@
 
 Only the job's own table and entries are searched, because each job has its own fields and contexts.
 Rows are found by the value's token under every key. In the quarantine the value is as it was sent,
-valid or not and in any field, so every body is opened and searched.
+valid or not and in any field, so every body is opened and searched; so are columns of JSON and of
+lists of text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -27,23 +28,23 @@ from etl.operations.entries import (
 )
 from etl.operations.lookup import tokens_of_spellings
 from etl.operations.spellings import spellings
+from etl.operations.within_columns import Change, Tokens, change_within, find_within
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_target_exists
 from etl.postgres.target import check_changes
 from etl.schema import target_table
 
-Change = Literal["delete", "null"]
-
 
 @dataclass(frozen=True)
 class Matches:
     """The rows and quarantine entries that hold the value, or held it before it was forgotten."""
 
-    rows: int
+    rows: int  # with its token
     entries: tuple[int, ...]  # of the quarantine, by id
     unopened: tuple[int, ...]  # entries that no key of the keyring opens
     searched: int = field(default=0, compare=False)  # entries that were opened and searched
+    within: int = 0  # other rows, which have it within JSON or a list
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Search:
         ]
 
     @property
+    def bodies(self) -> BodySearch:
+        """What finds the value in texts and in JSON."""
+        return BodySearch(self.column, self.spellings)
+
+    @property
     def refusal(self) -> UsageError | None:
         """Why no row can have the value, or None if one can."""
         try:
@@ -101,13 +107,17 @@ def find_value(search: Search) -> Matches:
     :raises DatabaseUnavailable: an outage
     """
     found = _find_entries(search)
-    table = target_table(search.settings.table)
-    has_value = table.c[search.column.name].in_(search.tokens)
-    count = sa.select(sa.func.count()).select_from(table).where(has_value)
+    table = search.settings.table
+    target, tokens = target_table(table), Tokens(search.column.name, search.tokens)
+    has_token = target.c[tokens.column].in_(tokens.texts)
+    count = sa.select(sa.func.count()).select_from(target).where(has_token)
     with transaction(search.engine) as connection:
-        check_target_exists(connection, search.settings.table)
+        check_target_exists(connection, table)
         rows = int(connection.execute(count).scalar_one())
-    return replace(found, rows=rows)
+        within = find_within(connection, table, search.bodies, tokens)
+    found = replace(found, rows=rows, within=sum(not row.has_token for row in within))
+    _check_refusal(search, found)
+    return found
 
 
 def forget_value(search: Search, change: Change, reason: str) -> Matches:
@@ -135,20 +145,24 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
             # The quarantine comes first. If a replay is moving an entry to the table, closing waits
             # for its lock, and then the row is in the table.
             closed = close(connection, found.entries, "forgotten", reason)
+            table, tokens = search.settings.table, Tokens(search.column.name, search.tokens)
+            within = change_within(connection, table, search.bodies, tokens, change)
             rows = _change_rows(connection, search, change)
-            entry = _audit_entry(search, change, reason, rows, closed)
+            found = replace(found, rows=rows, within=within)
+            _check_refusal(search, found)
+            entry = _audit_entry(search, change, reason, rows + within, closed)
             audit.add(connection, entry, search.tokens, search.keyring)
     except RowRefused as refused:
         raise DatabaseRefused(f"nothing was changed: {refused.check}") from None
-    return replace(found, rows=rows, entries=tuple(closed))
+    return replace(found, entries=tuple(closed))
 
 
 def _change_rows(connection: sa.Connection, search: Search, change: Change) -> int:
     table = target_table(search.settings.table)
-    column = table.c[search.column.name]
+    has_token = table.c[search.column.name].in_(search.tokens)
     nulls = {table.c[c.name]: None for c in (search.column, *search.parts)}
     statement: Any = sa.delete(table) if change == "delete" else sa.update(table).values(nulls)
-    return int(connection.execute(statement.where(column.in_(search.tokens))).rowcount)
+    return int(connection.execute(statement.where(has_token)).rowcount)
 
 
 def _audit_entry(
@@ -161,11 +175,8 @@ def _audit_entry(
 
 
 def _find_entries(search: Search) -> Matches:
-    """Find the open entries that have the value, and those that cannot be opened; no rows yet.
-
-    :raises UsageError: all could be opened, none has the value, and no row can have it
-    """
-    bodies = BodySearch(search.column, search.spellings)
+    """Find the open entries that have the value, and those that cannot be opened; no rows yet."""
+    bodies = search.bodies
     matching: list[int] = []
     unopened: list[int] = []
     searched = 0
@@ -180,6 +191,15 @@ def _find_entries(search: Search) -> Matches:
             searched += 1
             if bodies.finds(body):
                 matching.append(entry.quarantine_id)
-    if search.refusal and not matching and not unopened:
-        raise UsageError(f"{search.refusal}; none of {searched:,} quarantined messages has it")
     return Matches(0, tuple(matching), tuple(unopened), searched)
+
+
+def _check_refusal(search: Search, found: Matches) -> None:
+    """Check that the value was found, or could have been.
+
+    :raises UsageError: all entries could be opened, none has it, and no row has or can have it
+    """
+    if search.refusal and not (found.entries or found.unopened or found.within):
+        raise UsageError(
+            f"{search.refusal}; none of {found.searched:,} quarantined messages has it"
+        )

@@ -226,7 +226,7 @@ def test_the_command_counts_first_and_acts_on_yes(
             "deleted 1 rows and closed 1 quarantined messages that had this value\n",
             ["b"],
         ),
-        (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
+        (("--json",), '{"rows": 0, "rows_within": 0, "quarantined": 0, "done": false}\n', ["b"]),
     ):
         done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
         assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, printed)

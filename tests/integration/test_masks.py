@@ -395,3 +395,89 @@ def test_a_run_and_its_dry_run_show_no_plain_value(masks: QuarantineDatabase, jo
     assert "****1234" in dry.stdout
     summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
     assert (summary["loaded"], summary["quarantined"]) == (1, 1)
+
+
+def put_plain_rows(database: QuarantineDatabase) -> None:
+    """Put rows into the table as they were loaded before the field was masked."""
+    for user, whole in (
+        ("before", {"user_id": "before", "c": {"email": EMAIL}}),
+        ("key", {"contacts": [{EMAIL: 1}]}),
+        ("text", {"note": f"write to {EMAIL}, soon"}),
+        ("other", {"note": f"x{EMAIL}", "c": {"email": "b@example.org"}}),
+    ):
+        values = f"'{user}', '{json.dumps(whole)}'"
+        database.do(f"insert into user_logins (user_id, whole) values ({values})")
+
+
+def test_a_value_within_json_is_found_and_deleted(masks: QuarantineDatabase, job: Job) -> None:
+    """In a row from before its field was masked, under another name, as a key and in a text."""
+    put_plain_rows(masks)
+    statements: list[str] = []
+
+    def remember(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        statements.append(f"{statement} {parameters}")
+
+    sa.event.listen(masks.engine, "before_cursor_execute", remember)
+    found = find_value(search(masks, EMAIL, "email"))
+    assert (found.rows, found.within) == (2, 3)
+    assert forget_value(search(masks, EMAIL, "email"), "delete", "4711").within == 3
+    sa.event.remove(masks.engine, "before_cursor_execute", remember)
+    assert statements
+    assert not [statement for statement in statements if EMAIL in statement]
+    assert sorted(masks.users()) == ["c", "other"]
+    assert find_value(search(masks, EMAIL, "email")).within == 0
+    assert masks.rows("select count, scope from etl.unmask_audit") == [
+        (5, "5 rows of public.user_logins deleted, 0 in quarantine")
+    ]
+    put_plain_rows(masks)
+    asked = job.command("forget", EMAIL, "--column", "email")
+    assert asked.stdout.splitlines()[1] == "3 other rows have it within JSON or a list"
+    assert "within columns 'whole'" in asked.stderr
+    done = job.command("forget", EMAIL, "--column", "email", "--yes")
+    assert done.stdout.splitlines()[1] == "deleted 3 other rows that had it within JSON or a list"
+
+
+def test_a_column_without_null_keeps_the_value_within_it(masks: QuarantineDatabase) -> None:
+    """The refusal changes nothing, also in the quarantine."""
+    put_plain_rows(masks)
+    masks.add(body("d", card="x"))
+    with pytest.raises(UsageError, match="'whole' has the value within it and is not nullable"):
+        forget_value(search(masks, EMAIL, "email"), "null", "4711")
+    found = find_value(search(masks, EMAIL, "email"))
+    assert (found.rows, found.within, len(found.entries)) == (2, 3, 1)
+
+
+def test_a_value_within_lists_and_partitions_is_set_to_null(
+    engine: sa.Engine, environment: dict[str, str], settings: Callable[..., Settings]
+) -> None:
+    """Only the columns that have it, also beside a token; a number that no column takes, too."""
+    columns = [
+        COLUMNS[0],
+        {"name": "email", "field": "email", "type": "text", "mask": True, "max_length": 99}
+        | NULLABLE,
+        {"name": "tags", "field": "tags", "type": "text", "array": True, **NULLABLE},
+        {"name": "rest", "field": "rest", "type": "json", **NULLABLE},
+        {"name": "day", "field": "day", "type": "date"},
+    ]
+    environment |= {
+        "ETL_TABLE__COLUMNS": yaml.safe_dump(columns),
+        "ETL_TABLE__PARTITION_BY": "{range: day, every: month}",
+    }
+    database = QuarantineDatabase(engine, KEYRING, settings())
+    days = ["2026-10-01", "2026-11-01"]
+    for number, day in enumerate(days):
+        tags = ["a, b", EMAIL if number else "x"]
+        event = {"user_id": str(number), "day": day, "tags": tags, "rest": {"e": EMAIL}}
+        database.add(json.dumps({**event, "email": EMAIL if number else None}))
+    assert replay(database.settings, engine, KEYRING, ALL).counts.loaded == 2
+    found = forget_value(search(database, EMAIL, "email"), "null", "4711")
+    assert (found.rows, found.within) == (1, 1)
+    left = database.rows("select email, tags, rest from user_logins order by user_id")
+    assert left == [(None, ["a, b", "x"], None), (None, None, None)]
+    long = f"{'a' * 99}@example.com"
+    with pytest.raises(UsageError, match="so no row can contain it; none of 0"):
+        find_value(search(database, long, "email"))
+    event = {"user_id": "2", "day": days[0], "tags": [long], "rest": None, "email": None}
+    database.add(json.dumps(event))
+    assert replay(database.settings, engine, KEYRING, ALL).counts.loaded == 1
+    assert find_value(search(database, long, "email")).within == 1
