@@ -218,7 +218,6 @@ OTHER_COLUMNS = {
         DEVICE % "[device_id, device]",
     ),
     "context": (columns(masked_ip={"context": "address"}), IP % "ip"),
-    "shared context": (columns(masked_device_id={"context": "ip"}), DEVICE % "device_id"),
     "not canonical": (columns(masked_ip={"canonical": False}), IP % "ip"),
     "type": (columns(masked_ip={"type": "text"}), IP % "ip"),
     "cleaned": (columns(masked_device_id={"clean": ["lower"]}), DEVICE % "device_id"),
