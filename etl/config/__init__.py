@@ -8,6 +8,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 
 from etl.config.column import Column
 from etl.config.column_masking import HIDDEN, MASKABLE
+from etl.config.column_reading import Network
 from etl.config.column_type import TIMES
 from etl.config.envelopes import (
     Layer,
@@ -65,6 +66,7 @@ __all__ = [
     "LoadSettings",
     "LogSettings",
     "MetricsSettings",
+    "Network",
     "PathLayer",
     "PathSplit",
     "QuarantineSettings",

@@ -208,15 +208,10 @@ def as_message(entry: QuarantineEntry, text: str) -> Message:
     # A damaged message stays damaged: its right MD5 is no longer known.
     checks = {reason["check"] for reason in entry.reasons}
     body, attributes = without_attributes(text)
-    return Message(
-        entry.message_id,
-        body,
-        "",
-        sent_ms,
-        "" if "MD5 of body" in checks else None,
-        attributes=attributes,
-        has_damaged_attributes="MD5 of attributes" in checks,
-    )
+    md5 = "" if "MD5 of body" in checks else None
+    message = Message(entry.message_id, body, "", sent_ms, md5, attributes=attributes)
+    message.has_damaged_attributes = "MD5 of attributes" in checks
+    return message
 
 
 def superseded(connection: sa.Connection, ids: Sequence[int], run_id: str) -> set[str]:

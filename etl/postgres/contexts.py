@@ -15,8 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
-from etl.config import MASKABLE, Column, Settings, Table
-from etl.config.column_reading import Network
+from etl.config import MASKABLE, Column, Network, Settings, Table
 from etl.crypto.keyring import Keyring
 from etl.errors import RESTORE, KeyringError, SettingsError
 from etl.postgres import once_masked

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from etl.config import Column, Settings, Table
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
-from etl.crypto.seal import unseal_each
 from etl.crypto.tokens import MIN_SEALED_CHARACTERS, associated_data
 from etl.postgres.queries import filled, queries, quote_name
 from etl.schema import masked_columns
@@ -131,16 +130,6 @@ def opening_contexts(evidence: Evidence, keyring: Keyring, table: Table) -> dict
         )
         for (name, key_id), tokens in evidence.tokens.items()
     }
-
-
-def keys_that_open_bodies(evidence: Evidence, keyring: Keyring) -> set[str]:
-    """The ids of the keys that open one of the bodies."""
-    entries = [entry for same_key in evidence.bodies.values() for entry in same_key]
-    owners = [key_id for key_id, same_key in evidence.bodies.items() for _ in same_key]
-    bodies = unseal_each(
-        [body for _, body in entries], [message_id for message_id, _ in entries], keyring
-    )
-    return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}
 
 
 def _contexts(column: Column, table: Table) -> Iterable[str]:

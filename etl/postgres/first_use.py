@@ -186,7 +186,7 @@ def _check_evidence(memory: _Memory, settings: Settings, keyring: Keyring) -> No
     opening = evidence.opening_contexts(memory.evidence, keyring, table)
     proven = {first.key_id for first in memory.keys}
     proven |= {key_id for (_, key_id), context in opening.items() if context is not None}
-    proven |= evidence.keys_that_open_bodies(memory.evidence, keyring)
+    proven |= seal.keys_that_open(memory.evidence.bodies, keyring)
     for key_id in keyring.key_ids:
         if key_id in memory.evidence.key_ids - proven:
             raise KeyringError(
