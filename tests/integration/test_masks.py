@@ -475,7 +475,7 @@ def test_a_value_within_lists_and_partitions_is_set_to_null(
     left = database.rows("select email, tags, rest from user_logins order by user_id")
     assert left == [(None, ["a, b", "x"], None), (None, None, None)]
     long = f"{'a' * 99}@example.com"
-    with pytest.raises(UsageError, match="so no row can contain it; none of 0"):
+    with pytest.raises(UsageError, match="so no row can contain it; it is in none of 0"):
         find_value(search(database, long, "email"))
     event = {"user_id": "2", "day": days[0], "tags": [long], "rest": None, "email": None}
     database.add(json.dumps(event))
