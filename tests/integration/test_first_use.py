@@ -511,7 +511,7 @@ def other_columns(name: str, **changes: Any) -> list[dict[str, Any]]:
     [
         ({"name": "masked_ip", "field": "ip_address"}, IP % "ip_address"),
         ({"name": "masked_ip", "context": "address"}, "mask: true, context: ip}"),
-        ({"name": "masked_device_id", "context": "ip"}, "mask: true, context: device_id}"),
+        ({"name": "masked_device_id", "context": "user_id"}, "mask: true, context: device_id}"),
         ({"name": "masked_device_id", "field": "device"}, "mask: true, context: device_id}"),
     ],
 )
