@@ -87,6 +87,18 @@ ENDINGS = {
         "SQS refused a call",
         (Step("correct the permission, the key or the URL, then start again:", "etl run"),),
     ),
+    "S3 unavailable": Ending(
+        "S3, where messages have their bodies, was away for longer than queue.retry_seconds",
+        (Step("check the network and the endpoint of S3, then start again:", "etl run"),),
+    ),
+    "S3 refused": Ending(
+        "S3 refused to give the body of a message",
+        (
+            Step("allow what the problem names: s3:GetObject, or the KMS key of the bucket"),
+            Step("see whether the buckets can be read:", "etl doctor"),
+            AGAIN,
+        ),
+    ),
     "deletes refused": Ending(
         "SQS refused to delete handled messages",
         (

@@ -544,9 +544,9 @@ def test_an_entry_or_a_run_that_does_not_exist_is_refused(
     assert logins.rows("select count(*) from etl.quarantine where body is null") == [(0,)]
     assert logins.rows("select count(*) from etl.runs where command = 'replay'") == [(0,)]
     # A closed entry exists: there is nothing left to do about it.
-    for count in ("1", "0"):
+    for count in ("1 entry", "0 entries"):
         discarded = logins.command("quarantine", "discard", own, "--reason", "a test")
-        assert (discarded.code, discarded.err) == (0, f"discarded {count} entries\n")
+        assert (discarded.code, discarded.err) == (0, f"discarded {count}\n")
 
 
 ON_NOTHING = (
