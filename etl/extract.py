@@ -27,6 +27,7 @@ from etl.reading.event_ids import is_event, message_id_of
 from etl.reading.paths import TwoValuesError
 from etl.reading.pointers import is_pointer
 from etl.reading.reader import CHECKS as CHECKS_OF_READING
+from etl.reading.reader import check_whole
 from etl.reading.routing import CHECK as NO_ROUTE
 from etl.reading.routing import NoRouteError, Route
 from etl.reading.spans import BOM, check_nesting
@@ -45,6 +46,7 @@ _GAPS = [f"{space}:" for space in _WHITESPACE]
 CHECKS = (
     "empty body",
     "MD5 of body",
+    "MD5 of attributes",
     *CHECKS_OF_READING,
     "nesting",
     "JSON",
@@ -156,10 +158,8 @@ def _objects(values: Sequence[Any]) -> pd.Series[Any]:
 def _event(
     message: Message, unwrap: Callable[[Message], str] | None, decoder: json.JSONDecoder | None
 ) -> dict[str, Any]:
-    if not message.body:
-        raise Unreadable("empty body")
-    if message.is_damaged:
-        raise Unreadable("MD5 of body")
+    if not message.body or message.is_damaged:
+        check_whole(message)
     text = message.body if unwrap is None else unwrap(message)
     if decoder is None:
         return _usual_event(text) or _decode(text, _FAST_DECODER)

@@ -11,16 +11,21 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pandas as pd
 
 from etl import mask
+from etl.config import Column
 from etl.crypto.keyring import Keyring
 from etl.crypto.siv import BLOCK_BYTES
 from etl.crypto.tokens import base64_length, token_length
+from etl.reading.partial import shown_part
 
 IPV4_ADDRESSES = 2**32
 _SECONDS_IN_AN_HOUR = 3600
+
+KINDS = (True, "hmac", "partial")
 
 Hasher = Callable[[Sequence[str]], Iterable[object]]
 
@@ -52,6 +57,39 @@ def guesses_by_rank(known: pd.Series, plain: pd.Series, tokens: pd.Series) -> pd
     )
 
 
+def kinds(known: pd.Series, plain: pd.Series, keyring: Keyring, keep_last: int = 4) -> pd.DataFrame:
+    """Guess the same values behind each kind of mask, without the key.
+
+    A token is guessed by its rank, as in :func:`guesses_by_rank`, whichever kind of token it is; of
+    a part in plain the most frequent known value with that part is guessed.
+
+    Columns out: ``mask``, ``distinct`` (stored texts), ``in_plain`` (share of the rows that show a
+    part of the value) and ``right`` (share of the rows whose value is guessed). There is a row for
+    each kind; nulls are left out.
+
+    :param known: plain values of the same kind from another source, such as last year's
+    :param keep_last: how many characters a part has
+    """
+    known, plain = known.dropna(), plain.dropna().reset_index(drop=True)
+    rows = []
+    for kind in KINDS:
+        part = {"keep_last": keep_last} if kind == "partial" else {}
+        column = _column(kind, **part)
+        if kind == "partial":
+            shown = shown_part(column)
+            stored = plain.map(shown)
+            in_plain = float((stored != shown("")).mean())
+            guesses = known.groupby(known.map(shown)).agg(lambda same: same.mode()[0])
+            right = float((stored.map(guesses) == plain).mean())
+        else:
+            stored = pd.Series(mask.tokens_of_column(plain, keyring, column))
+            in_plain = 0.0
+            ranked = guesses_by_rank(known, plain, stored)
+            right = float(ranked.loc[ranked["right"], "share"].sum())
+        rows.append((kind if isinstance(kind, str) else "true", stored.nunique(), in_plain, right))
+    return pd.DataFrame(rows, columns=["mask", "distinct", "in_plain", "right"])
+
+
 def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
     """Try every address of a network to find the IPv4 address behind its stored form.
 
@@ -66,13 +104,15 @@ def search(address: str, prefix_bits: int, keyring: Keyring) -> pd.DataFrame:
     network = IPv4Network((int(IPv4Address(address)), prefix_bits), strict=False)
     candidates = [str(candidate) for candidate in network]
     salted = hashes(salt)
-    masked = _tokens(keyring)
-    masked_with_another_key = _tokens(Keyring.new(keyring.primary))
+    another = Keyring.new(keyring.primary)
+    siv, hmac = _column(True), _column("hmac")
     ways: list[tuple[str, str, Hasher, Hasher]] = [
         ("SHA-256", "nothing", hashes(""), hashes("")),
         ("SHA-256 with a salt", "the salt, stored beside it", salted, salted),
-        ("token", "a key of their own", masked, masked_with_another_key),
-        ("token", "the key", masked, masked),
+        ("token", "a key of their own", _tokens(siv, keyring), _tokens(siv, another)),
+        ("token", "the key", _tokens(siv, keyring), _tokens(siv, keyring)),
+        ("one-way token", "a key of their own", _tokens(hmac, keyring), _tokens(hmac, another)),
+        ("one-way token", "the key", _tokens(hmac, keyring), _tokens(hmac, keyring)),
     ]
     rows = []
     for stored, attacker, store, attempt in ways:
@@ -121,8 +161,13 @@ def hashes(salt: str) -> Hasher:
     return lambda values: (hashlib.sha256(f"{salt}{value}".encode()).digest() for value in values)
 
 
-def _tokens(keyring: Keyring) -> Hasher:
-    return lambda values: mask.tokens(values, keyring, "ip").tolist()
+def _column(kind: Any, **settings: Any) -> Column:
+    facts = {"name": "masked", "field": "value", "type": "text", "mask": kind, **settings}
+    return Column.model_validate(facts)
+
+
+def _tokens(column: Column, keyring: Keyring) -> Hasher:
+    return lambda values: mask.tokens_of_column(values, keyring, column).tolist()
 
 
 def _timed(target: object, candidates: Sequence[str], attempt: Hasher) -> tuple[list[str], float]:

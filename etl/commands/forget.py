@@ -54,9 +54,10 @@ def forget(
 ) -> None:
     """Delete the job's rows and quarantined messages with VALUE.
 
-    Rows are found under every key of the keyring. Quarantined messages with VALUE anywhere in them
-    lose their bodies and stay as tombstones. Spaces, quotes and invisible characters around VALUE
-    may be part of it or not: both are searched for.
+    Rows are found under every key of the keyring, and also if VALUE is anywhere in a column of JSON
+    or a list of text. Quarantined messages with VALUE anywhere in them lose their bodies and stay
+    as tombstones. Spaces, quotes and invisible characters around VALUE may be part of it or not:
+    both are searched for.
 
     All changes are made in one transaction together with a row in etl.unmask_audit. Exit code 1
     means that no key in this keyring opens some rows or messages, so they were not searched; 2
@@ -81,8 +82,8 @@ def forget(
         matches = find_value(search)
     with lines.output_may_be_lost("the count of what was changed") if yes else nullcontext():
         if as_json:
-            counts = {"rows": matches.rows, "quarantined": len(matches.entries), "done": yes}
-            lines.json_line(counts)
+            counts = {"rows": matches.rows, "rows_within": matches.within}
+            lines.json_line({**counts, "quarantined": len(matches.entries), "done": yes})
         else:
             _print_counts(matches, yes=yes, null=null)
     _print_places(search, matches)
@@ -102,11 +103,24 @@ def _print_counts(matches: Matches, *, yes: bool, null: bool) -> None:
         lines.line(f"set the column to null in {rows} and closed {messages} that had this value")
     else:
         lines.line(f"deleted {rows} and closed {messages} that had this value")
+    if matches.within:
+        others = counted(matches.within, "other row")
+        if not yes:
+            lines.line(f"found {others} with it within JSON or a list")
+        else:
+            did = "set that to null in" if null else "deleted"
+            lines.line(f"{did} {others} that had it within JSON or a list")
 
 
 def _print_places(search: Search, matches: Matches) -> None:
     """Say what was searched, so that nobody takes an answer of 0 for more than it is."""
+    from etl.operations.within_columns import searched_columns
+
     where = counted(matches.searched, "open quarantined message")
+    for in_table in search.each:
+        if names := [column.name for column in searched_columns(in_table.settings.table)]:
+            of_table = f" of {in_table.place}" if search.others else ""
+            where += f", and within columns {', '.join(map(repr, names))}{of_table}"
     refusals = {in_table.place: in_table.refusal for in_table in search.each}
     tables = [place for place, refusal in refusals.items() if refusal is None]
     if tables:

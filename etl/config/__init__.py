@@ -9,6 +9,7 @@ them is an error that names it. Secrets come only from the environment (``DATABA
 from etl.config.chosen_table import one_table
 from etl.config.column import Column
 from etl.config.column_masking import HIDDEN, MASKABLE
+from etl.config.column_reading import Network
 from etl.config.column_type import TIMES
 from etl.config.envelopes import (
     Layer,
@@ -67,6 +68,7 @@ __all__ = [
     "LoadSettings",
     "LogSettings",
     "MetricsSettings",
+    "Network",
     "PathLayer",
     "PathSplit",
     "QuarantineSettings",

@@ -105,6 +105,12 @@ class Column(ColumnChecks, ColumnReading, ColumnMasking, ColumnType, ColumnSourc
         return {"pick": picked[0] if picked else None, "clean": clean}
 
     @property
+    def is_container(self) -> bool:
+        """Whether it holds values of an event that the configuration does not name one by one."""
+        is_sent = not self.is_of_the_job and not self.mask
+        return is_sent and (self.type == "json" or (self.array and self.type == "text"))
+
+    @property
     def plain_name(self) -> str:
         """The name of a masked column in the valid frame, before tokens replace its values."""
         return f"{self.name} (plain)"

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etl.config import paths
 from etl.config.hidden import check_first_names, check_masked
+from etl.config.masked_together import check_contexts, check_parts
 from etl.config.section import FIELDS_OF_THE_JOB, Identifier, Section
 from etl.config.table import Table
 from etl.errors import shown_name
@@ -78,7 +79,14 @@ class Routes(Section):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         """Check of all tables together what is checked of each of them alone."""
-        check_first_names(column for table in self.tables for column in table.columns)
+        owned = [
+            (column, f" of {shown_name(table.full_name)}")
+            for table in self.tables
+            for column in table.columns
+        ]
+        check_first_names(column for column, _ in owned)
+        check_parts(owned)
+        check_contexts(owned)
         for table in self.tables:
             for other in self.tables:
                 of_table = f" of {shown_name(other.full_name)}"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from etl.config.column import Column
 from etl.config.hidden import check_first_names, check_masked
+from etl.config.masked_together import check_contexts, check_parts
 from etl.config.partitioning import Partitioning
 from etl.config.section import Identifier
 from etl.config.table_checks import TableChecks
@@ -114,6 +115,8 @@ class Table(TableChecks):
         check_first_names(columns)
         _check_names_of_masked(columns)
         check_masked(columns, columns)
+        check_parts((column, "") for column in columns)
+        check_contexts((column, "") for column in columns)
         return columns
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from etl.crypto import siv
 from etl.crypto.keyring import Keyring
@@ -112,3 +112,14 @@ def _body(opened: bytes | None) -> str | bytes | None:
     with contextlib.suppress(UnicodeDecodeError):
         return value[1:].decode("utf-8", "surrogatepass") if value[:1] == b"t" else None
     return None
+
+
+def keys_that_open(bodies: Mapping[str, Sequence[tuple[str, bytes]]], keyring: Keyring) -> set[str]:
+    """The ids of the keys that open one of the bodies that name them.
+
+    :param bodies: message ids and bodies, by key id
+    """
+    entries = [entry for same_key in bodies.values() for entry in same_key]
+    owners = [key_id for key_id, same_key in bodies.items() for _ in same_key]
+    opened = unseal_each([body for _, body in entries], [id_ for id_, _ in entries], keyring)
+    return {key_id for key_id, body in zip(owners, opened, strict=True) if body is not None}

@@ -3,8 +3,7 @@
 Every entry belongs to a job. Jobs may share a database, and no command works on entries of another
 job than its own.
 
-An entry is open while it has its body. A closed entry stays as a tombstone, which says whether it
-was replayed, already handled, discarded or forgotten.
+An entry is open while it has its body. A closed entry stays as a tombstone, which says why.
 """
 
 from __future__ import annotations
@@ -209,11 +208,12 @@ def as_message(entry: QuarantineEntry, text: str) -> Message:
     """Rebuild the message of an entry as it was received, from the text that was sealed."""
     sent_ms = None if entry.sent_at is None else round((entry.sent_at - _EPOCH) / _MILLISECOND)
     # A damaged message stays damaged: its right MD5 is no longer known.
-    damaged = any(reason["check"] == "MD5 of body" for reason in entry.reasons)
+    checks = {reason["check"] for reason in entry.reasons}
     body, attributes = without_attributes(text)
-    return Message(
-        entry.message_id, body, "", sent_ms, "" if damaged else None, attributes=attributes
-    )
+    md5 = "" if "MD5 of body" in checks else None
+    message = Message(entry.message_id, body, "", sent_ms, md5, attributes=attributes)
+    message.has_damaged_attributes = "MD5 of attributes" in checks
+    return message
 
 
 def superseded(connection: sa.Connection, ids: Sequence[int], run_id: str) -> set[str]:

@@ -2,14 +2,15 @@
 
 Only the tables and entries of the job are searched: each job has its own fields and contexts.
 Rows are found by the value's token under every key. In the quarantine the value is as it was sent,
-valid or not and in any field, so every body is opened and searched.
+valid or not and in any field, so every body is opened and searched; so are columns of JSON and of
+lists of text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -27,6 +28,7 @@ from etl.operations.entries import (
 )
 from etl.operations.lookup import tokens_of_spellings
 from etl.operations.spellings import spellings
+from etl.operations.within_columns import Change, Tokens, change_within, find_within
 from etl.postgres.engine import transaction
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_target_exists
@@ -34,18 +36,23 @@ from etl.postgres.target import check_changes
 from etl.schema import target_table
 from etl.text import counted
 
-Change = Literal["delete", "null"]
+
+class Rows(NamedTuple):
+    """How many rows of a table hold the value."""
+
+    with_token: int
+    within: int  # others, which have it within JSON or a list
 
 
 @dataclass(frozen=True)
 class Matches:
     """The rows and quarantine entries that hold the value, or held it before it was forgotten."""
 
-    rows: int
+    rows: int  # with its token
     entries: tuple[int, ...]  # of the quarantine, by id
     unopened: tuple[int, ...]  # entries that no key of the keyring opens
     searched: int = field(default=0, compare=False)  # entries that were opened and searched
-    by_table: dict[str, int] = field(default_factory=dict, compare=False)  # rows
+    within: int = 0  # other rows, which have it within JSON or a list
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class Search:
         ]
 
     @property
+    def bodies(self) -> BodySearch:
+        """What finds the value in texts and in JSON."""
+        return BodySearch(self.column, self.spellings)
+
+    @property
     def refusal(self) -> UsageError | None:
         """Why no row can have the value, or None if one can."""
         try:
@@ -115,8 +127,10 @@ def find_value(search: Search) -> Matches:
     """
     found = _find_entries(search)
     with transaction(search.engine) as connection:
-        rows = {in_table.place: _count_rows(connection, in_table) for in_table in search.each}
-    return replace(found, rows=sum(rows.values()), by_table=rows)
+        rows = [_count_rows(connection, in_table) for in_table in search.each]
+    found = _with_rows(found, rows)
+    _check_refusal(search, found)
+    return found
 
 
 def forget_value(search: Search, change: Change, reason: str) -> Matches:
@@ -145,12 +159,14 @@ def forget_value(search: Search, change: Change, reason: str) -> Matches:
                 in_table.place: _change_rows(connection, in_table, change)
                 for in_table in reversed(search.each)
             }
+            found = _with_rows(found, rows.values())
+            _check_refusal(search, found)
             entry = _audit_entry(search, change, reason, rows, closed)
             tokens = dict.fromkeys(token for in_table in search.each for token in in_table.tokens)
             audit.add(connection, entry, list(tokens), search.keyring)
     except RowRefused as refused:
         raise DatabaseRefused(f"nothing was changed: {refused.check}") from None
-    return replace(found, rows=sum(rows.values()), by_table=rows, entries=tuple(closed))
+    return replace(found, entries=tuple(closed))
 
 
 def _check_change(search: Search, change: Change) -> None:
@@ -162,40 +178,46 @@ def _check_change(search: Search, change: Change) -> None:
     check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
 
 
-def _count_rows(connection: sa.Connection, search: Search) -> int:
+def _with_rows(found: Matches, each: Collection[Rows]) -> Matches:
+    rows, within = (sum(counts) for counts in zip(*each, strict=True))
+    return replace(found, rows=rows, within=within)
+
+
+def _count_rows(connection: sa.Connection, search: Search) -> Rows:
     check_target_exists(connection, search.settings.table)
-    table = target_table(search.settings.table)
-    has_value = table.c[search.column.name].in_(search.tokens)
-    count = sa.select(sa.func.count()).select_from(table).where(has_value)
-    return int(connection.execute(count).scalar_one())
+    table, tokens = target_table(search.settings.table), Tokens(search.column.name, search.tokens)
+    has_token = table.c[tokens.column].in_(tokens.texts)
+    count = sa.select(sa.func.count()).select_from(table).where(has_token)
+    rows = int(connection.execute(count).scalar_one())
+    within = find_within(connection, search.settings.table, search.bodies, tokens)
+    return Rows(rows, sum(not row.has_token for row in within))
 
 
-def _change_rows(connection: sa.Connection, search: Search, change: Change) -> int:
-    table = target_table(search.settings.table)
-    column = table.c[search.column.name]
+def _change_rows(connection: sa.Connection, search: Search, change: Change) -> Rows:
+    table, tokens = target_table(search.settings.table), Tokens(search.column.name, search.tokens)
+    within = change_within(connection, search.settings.table, search.bodies, tokens, change)
+    has_token = table.c[tokens.column].in_(tokens.texts)
     nulls = {table.c[c.name]: None for c in (search.column, *search.parts)}
     statement: Any = sa.delete(table) if change == "delete" else sa.update(table).values(nulls)
-    return int(connection.execute(statement.where(column.in_(search.tokens))).rowcount)
+    return Rows(int(connection.execute(statement.where(has_token)).rowcount), within)
 
 
 def _audit_entry(
-    search: Search, change: Change, reason: str, rows: dict[str, int], closed: Sequence[int]
+    search: Search, change: Change, reason: str, rows: dict[str, Rows], closed: Sequence[int]
 ) -> audit.AuditEntry:
     verb = "deleted" if change == "delete" else "nulled"
     of_tables = " and ".join(
-        f"{counted(rows[in_table.place], 'row')} of {in_table.place}" for in_table in search.each
+        f"{counted(sum(rows[in_table.place]), 'row')} of {in_table.place}"
+        for in_table in search.each
     )
     scope = f"{of_tables} {verb}, {len(closed)} in quarantine"
-    count = sum(rows.values()) + len(closed)
+    count = sum(map(sum, rows.values())) + len(closed)
     return audit.AuditEntry("forget", reason, scope, [search.column.source], count)
 
 
 def _find_entries(search: Search) -> Matches:
-    """Find the open entries that have the value, and those that cannot be opened; no rows yet.
-
-    :raises UsageError: all could be opened, none has the value, and no row can have it
-    """
-    bodies = [BodySearch(in_table.column, in_table.spellings) for in_table in search.each]
+    """Find the open entries that have the value, and those that cannot be opened; no rows yet."""
+    bodies = [in_table.bodies for in_table in search.each]
     matching: list[int] = []
     unopened: list[int] = []
     searched = 0
@@ -210,9 +232,16 @@ def _find_entries(search: Search) -> Matches:
             searched += 1
             if any(body_search.finds(body) for body_search in bodies):
                 matching.append(entry.quarantine_id)
-    is_refused = all(in_table.refusal for in_table in search.each)
-    if is_refused and not matching and not unopened:
-        raise UsageError(
-            f"{search.refusal}; it is in none of {counted(searched, 'quarantined message')}"
-        )
     return Matches(0, tuple(matching), tuple(unopened), searched)
+
+
+def _check_refusal(search: Search, found: Matches) -> None:
+    """Check that the value was found, or could have been.
+
+    :raises UsageError: all entries could be opened, none has it, and no row has or can have it
+    """
+    is_refused = all(in_table.refusal for in_table in search.each)
+    if is_refused and not (found.entries or found.unopened or found.within):
+        raise UsageError(
+            f"{search.refusal}; it is in none of {counted(found.searched, 'quarantined message')}"
+        )

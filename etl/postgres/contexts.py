@@ -15,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
-from etl.config import MASKABLE, Column, Settings, Table
+from etl.config import MASKABLE, Column, Network, Settings, Table
 from etl.crypto.keyring import Keyring
 from etl.errors import RESTORE, KeyringError, SettingsError
+from etl.postgres import once_masked
 from etl.postgres.queries import queries
 
 # What a run remembers, it remembers from its start, even if it loads nothing.
@@ -42,7 +43,7 @@ class FirstLoad:
     job: str
     first_used_at: dt.datetime
     cleaning: Sequence[str] = ()  # what was done to a text first, see Column.token_steps
-    kind: str = "siv"  # or hmac or partial
+    kind: str = "siv"  # or hmac, partial, network
     key_id: str | None = None  # of the key that makes one-way tokens
 
 
@@ -129,6 +130,8 @@ def is_canonical(column: Column) -> bool:
 
 def _difference(column: Column, first: FirstLoad) -> str:
     """Say how a column differs from its first load; empty if it does not."""
+    if first.kind == once_masked.NETWORK:
+        return "" if column.network else "stored the network only, and now does not"
     if not column.mask:
         return "was masked, and now is not"
     if column.mask_kind != first.kind:
@@ -152,7 +155,10 @@ def line(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLo
     It reads the field under its old and its new names.
     """
     changes: dict[str, Any] = {"context": first.context, "attribute": None}
-    changes["mask"] = True if first.kind == "siv" else first.kind
+    is_network = first.kind == once_masked.NETWORK
+    changes["mask"] = False if is_network else True if first.kind == "siv" else first.kind
+    if is_network:
+        changes["context"] = None
     if first.kind == "partial":
         changes["context"] = None
         if not column.keep_domain and column.keep_last is None:
@@ -168,7 +174,8 @@ def line(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLo
         changes["canonical"] = False
     elif column.type not in MASKABLE or column.type in _CANONICAL:
         changes["type"] = "text"
-    changes["network"] = None  # is for columns that are not masked
+    # It is for columns that are not masked.
+    changes["network"] = Network() if is_network else None
     if changes.get("type", column.type) != column.type:
         changes["accept"] = ()
     written = column.model_copy(update=changes)
@@ -179,6 +186,8 @@ def line(column: Column, first: FirstLoad, table: Table, known: Sequence[FirstLo
 
 def _written(column: Column) -> str:
     facts = column.model_dump(mode="json", exclude_defaults=True)
+    if column.network is not None:
+        facts["network"] = column.network.model_dump()  # the numbers that are defaults, too
     return yaml.safe_dump(
         facts, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True
     ).strip()
@@ -201,10 +210,12 @@ def _names(column: Column, first: FirstLoad, table: Table, known: Sequence[First
     return names or list(column.fields or first.fields)
 
 
-def missing(table: Table, known: Sequence[FirstLoad]) -> list[Column]:
-    """List the masked columns that are not recorded."""
+def missing(settings: Settings, known: Sequence[FirstLoad]) -> list[Column]:
+    """List the columns that are not recorded: masked, or with no more than networks."""
     names = {first.column_name for first in known}
-    return [column for column in table.columns if column.mask and column.name not in names]
+    masked = [column for column in settings.table.columns if column.mask]
+    found = [*masked, *once_masked.only_networks(settings)]
+    return [column for column in found if column.name not in names]
 
 
 def add(
@@ -222,7 +233,7 @@ def add(
                 "fields": list(column.fields),
                 "job": settings.job_name,
                 "cleaning": list(column.token_steps),
-                "kind": column.mask_kind,
+                "kind": column.mask_kind or once_masked.NETWORK,
                 "key_id": keyring.one_way if column.is_one_way else None,
             },
         )

@@ -1,4 +1,4 @@
-"""What the database remembers of the first use of each key and of each masked column.
+"""What the database remembers of the first use of keys, masked columns and dropped fields.
 
 A keyring or a configuration that does not fit it is refused before anything is received, stored or
 shown. Commands that only look compare; those that store what a key made also record first uses.
@@ -48,6 +48,7 @@ class _Memory:
     settings: Settings  # of this table
     keys: Sequence[KeyCheck] = ()
     columns: Sequence[FirstLoad] = ()
+    dropped: Sequence[str] = ()
     evidence: Evidence = field(default_factory=Evidence)
 
 
@@ -55,7 +56,8 @@ def check(engine: sa.Engine, settings: Settings, keyring: Keyring) -> None:
     """Check that keyring and configuration are those of the first use. Records nothing.
 
     :raises KeyringError: a key id has another key than at its first use
-    :raises SettingsError: a masked column has another context or canonical form, or is not masked
+    :raises SettingsError: a masked column has another context or canonical form, or is not masked;
+        or what was masked or dropped would be stored as it comes
     :raises DatabaseRefused: the role may not read what the database remembers
     :raises DatabaseUnavailable: an outage
     """
@@ -115,6 +117,8 @@ def record(connection: sa.Connection, settings: Settings, keyring: Keyring) -> N
     _check_rights(connection, "writable", "write")
     for memory in memories:
         _record(connection, memory, keyring)
+    fields = {"job": settings.job_name, "fields": list(settings.event.drop)}
+    connection.execute(queries()["add_dropped_fields"], fields)
 
 
 def _record(connection: sa.Connection, memory: _Memory, keyring: Keyring) -> None:
@@ -123,12 +127,12 @@ def _record(connection: sa.Connection, memory: _Memory, keyring: Keyring) -> Non
     targets = {first.target for first in memory.keys if first.job == settings.job_name}
     warn_of_second_table(settings, targets)
     # A masked column that is not known may be a known one under a new name.
-    is_new = not memory.keys or contexts.missing(settings.table, memory.columns)
+    columns = contexts.missing(settings, memory.columns)
+    is_new = not memory.keys or any(column.mask for column in columns)
     if is_new and not memory.evidence.is_readable:
         warn_of_untested(connection, settings)
     key_ids = key_checks.missing(settings, keyring, memory.keys)
     key_checks.add(connection, settings, keyring, key_ids)
-    columns = contexts.missing(settings.table, memory.columns)
     contexts.add(connection, settings, columns, keyring)
 
 
@@ -136,7 +140,8 @@ def _is_all_known(memories: Sequence[_Memory], keyring: Keyring) -> bool:
     """Whether nothing is left to record for this job and its tables."""
     return not any(
         key_checks.missing(memory.settings, keyring, memory.keys)
-        or contexts.missing(memory.settings.table, memory.columns)
+        or contexts.missing(memory.settings, memory.columns)
+        or set(memory.settings.event.drop).difference(memory.dropped)
         for memory in memories
     )
 
@@ -147,9 +152,9 @@ def _read(connection: sa.Connection, settings: Settings, keyring: Keyring) -> li
     headers = {key_id: seal.header(key_id) for key_id in keyring.key_ids}
     for number, memory in enumerate(memories):
         known = {first.key_id for first in memory.keys}
-        table = memory.settings.table
-        if not known.issuperset(keyring.key_ids) or contexts.missing(table, memory.columns):
-            found = evidence.gather(connection, memory.settings, headers)
+        one = memory.settings
+        if not known.issuperset(keyring.key_ids) or contexts.missing(one, memory.columns):
+            found = evidence.gather(connection, one, headers)
             memories[number] = replace(memory, evidence=found)
     return memories
 
@@ -158,16 +163,23 @@ def _read_known(connection: sa.Connection, settings: Settings) -> list[_Memory]:
     """Read what is known: for each table of the job, in the order of the settings."""
     each = settings.of_each_table()
     # A database of an earlier version has no such tables, and so remembers nothing.
-    if _check_rights(connection, "readable", "read") < _TABLES:
+    existing = _check_rights(connection, "readable", "read")
+    if not existing.issuperset(_TABLES):
         return [_Memory(one) for one in each]
+    dropped: Sequence[str] = ()
+    if "dropped_fields" in existing:
+        job = {"job": settings.job_name}
+        dropped = connection.execute(queries()["dropped_fields"], job).scalars().all()
     return [
-        _Memory(one, key_checks.read(connection, one), contexts.read(connection, one.table))
+        _Memory(
+            one, key_checks.read(connection, one), contexts.read(connection, one.table), dropped
+        )
         for one in each
     ]
 
 
 def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
-    """Check a right of the session's role on the two tables; returns those that exist."""
+    """Check a right of the session's role on the tables; returns those that exist."""
     rows = connection.execute(queries()["first_use_rights"]).mappings().all()
     refused = sorted(str(row["name"]) for row in rows if not row[right])
     if refused:
@@ -175,7 +187,8 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
         raise DatabaseRefused(
             f"role {role!r} may not {verb} etl.{refused[0]} (SQLSTATE 42501); for a role of this "
             "program run 'etl init --roles' again as the owner, else: grant select, insert on "
-            f"etl.key_checks, etl.masked_columns to {quote_name(str(role), for_driver=True)}"
+            "etl.key_checks, etl.masked_columns, etl.dropped_fields to "
+            f"{quote_name(str(role), for_driver=True)}"
         )
     return {str(row["name"]) for row in rows}
 
@@ -183,7 +196,7 @@ def _check_rights(connection: sa.Connection, right: str, verb: str) -> set[str]:
 def _check(memories: Sequence[_Memory], keyring: Keyring) -> None:
     # What the job has masked in one of its tables, no other may store as it comes.
     masked = [
-        (first.column_name, first.context, first.fields)
+        (first.column_name, first.context, first.fields, first.kind)
         for memory in memories
         for first in memory.columns
         if first.job == memory.settings.job_name
@@ -193,6 +206,7 @@ def _check(memories: Sequence[_Memory], keyring: Keyring) -> None:
         key_checks.check(keyring, memory.keys)
         contexts.check(table, memory.columns)
         once_masked.check_plain(memory.settings, masked)
+        once_masked.check_dropped(memory.settings, memory.dropped)
         contexts.check_one_way_key(table, memory.columns, keyring)
         _check_evidence(memory, keyring)
 
@@ -203,7 +217,7 @@ def _check_evidence(memory: _Memory, keyring: Keyring) -> None:
     opening = evidence.opening_contexts(memory.evidence, keyring, table)
     proven = {first.key_id for first in memory.keys}
     proven |= {key_id for (_, key_id), context in opening.items() if context is not None}
-    proven |= _keys_that_open_bodies(memory.evidence, keyring)
+    proven |= seal.keys_that_open(memory.evidence.bodies, keyring)
     for key_id in keyring.key_ids:
         if key_id in memory.evidence.key_ids - proven:
             raise KeyringError(
@@ -212,7 +226,7 @@ def _check_evidence(memory: _Memory, keyring: Keyring) -> None:
                 "used before, and never make a new one (if the fields of all masked columns were "
                 "renamed, give the columns their old 'context' instead)"
             )
-    for column in contexts.missing(table, memory.columns):
+    for column in contexts.missing(memory.settings, memory.columns):
         if not column.is_recoverable:
             _check_no_recoverable(column, memory, table)
             continue
@@ -231,12 +245,3 @@ def _check_no_recoverable(column: Column, memory: _Memory, table: Table) -> None
             f"column {column.name!r} of {table.full_name!r} holds tokens of 'mask: true', and is "
             f"now masked with {column.mask_kind!r}; give the new tokens a column of their own"
         )
-
-
-def _keys_that_open_bodies(found: Evidence, keyring: Keyring) -> set[str]:
-    entries = [entry for same_key in found.bodies.values() for entry in same_key]
-    owners = [key_id for key_id, same_key in found.bodies.items() for _ in same_key]
-    bodies = seal.unseal_each(
-        [body for _, body in entries], [message_id for message_id, _ in entries], keyring
-    )
-    return {key_id for key_id, body in zip(owners, bodies, strict=True) if body is not None}

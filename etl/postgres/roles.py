@@ -21,7 +21,12 @@ def create(engine: sa.Engine, table: Table) -> None:
     :raises DatabaseUnavailable: an outage
     """
     target = quote_name(table.schema_name, table.name)
-    masked = ", ".join(quote_name(column.name) for column in table.columns if column.mask)
+    # What forget --null sets to null, and rekey masks again.
+    masked = ", ".join(
+        quote_name(column.name)
+        for column in table.columns
+        if column.mask or column.network or column.is_container
+    )
     names = {"schema": table.schema_name, "name": table.name}
     with transaction(engine) as connection:
         sequences = connection.execute(queries()["target_sequences"], names).scalars().all()

@@ -31,6 +31,7 @@ _NEWEST = {
     "unmask_audit": "fingerprint",
     "key_checks": "first_used_at",
     "masked_columns": "key_id",
+    "dropped_fields": "first_used_at",
     "broken_checks": "job",
     "remove_samples": _FUNCTION,
     "check_token": _FUNCTION,

@@ -123,6 +123,8 @@ def check_whole(message: Message) -> None:
     """
     if not message.body:
         raise Unreadable("empty body")
+    if message.has_damaged_attributes:
+        raise Unreadable("MD5 of attributes")
     if message.is_damaged:
         raise Unreadable("MD5 of body")
 

@@ -1,5 +1,5 @@
--- Queries of etl.key_checks and etl.masked_columns: what the first use of a key, or of a masked
--- column's context, has left in the database.
+-- Queries of etl.key_checks, etl.masked_columns and etl.dropped_fields: what the first use of a key,
+-- of a masked column's context or of a dropped field has left in the database.
 
 -- lock_first_use --
 -- Let one transaction at a time record first uses. Two that start together must not record different
@@ -7,13 +7,14 @@
 select pg_advisory_xact_lock(hashtext('etl.first_use'))
 
 -- first_use_rights --
--- What the session's role may do with the two tables, for those that exist. The catalogue is open to
+-- What the session's role may do with these tables, for those that exist. The catalogue is open to
 -- every role.
 select c.relname as name,
        has_schema_privilege(c.relnamespace, 'usage') and has_table_privilege(c.oid, 'select') as readable,
        has_schema_privilege(c.relnamespace, 'usage') and has_table_privilege(c.oid, 'insert') as writable
 from pg_class c
-where c.relnamespace = to_regnamespace('etl') and c.relname in ('key_checks', 'masked_columns')
+where c.relnamespace = to_regnamespace('etl')
+  and c.relname in ('key_checks', 'masked_columns', 'dropped_fields')
 
 -- key_checks --
 -- The check values that a job's keys must have: those of its own first uses, and those of its table,
@@ -49,6 +50,16 @@ order by column_name
 insert into etl.masked_columns
     (target, column_name, context, canonical, fields, job, cleaning, kind, key_id)
 values (:target, :column_name, :context, :canonical, :fields, :job, :cleaning, :kind, :key_id)
+on conflict do nothing
+
+-- dropped_fields --
+-- The fields that a job drops, or has dropped earlier.
+select field from etl.dropped_fields where job = :job order by field
+
+-- add_dropped_fields --
+-- Record the fields that a job drops.
+insert into etl.dropped_fields (job, field)
+select :job, unnest(cast(:fields as text[]))
 on conflict do nothing
 
 -- readable_columns --

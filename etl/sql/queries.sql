@@ -66,7 +66,8 @@ select cast(nspname as text) as schema, cast(relname as text) as name
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where relpersistence = 'u' and relkind in ('r', 'p')
   and (nspname = 'etl' and relname in ('ledger', 'quarantine', 'runs', 'jobs', 'job_columns',
-                                       'unmask_audit', 'key_checks', 'masked_columns')
+                                       'unmask_audit', 'key_checks', 'masked_columns',
+                                       'dropped_fields')
        or pg_class.oid in (select oid from target)
        or pg_class.oid in (select relid from target, pg_partition_tree(target.oid)))
 order by 1, 2

@@ -35,7 +35,7 @@ grant select, insert, delete on etl.ledger to etl_loader;
 grant insert on etl.quarantine to etl_loader;
 grant execute on function etl.remove_samples(text, integer) to etl_loader;
 grant select, insert, update on etl.runs to etl_loader;
-grant select, insert on etl.key_checks, etl.masked_columns to etl_loader;
+grant select, insert on etl.key_checks, etl.masked_columns, etl.dropped_fields to etl_loader;
 grant select, insert on etl.jobs, etl.job_columns to etl_loader;
 
 -- The analyst reads tokens, the results of the runs, and how many messages failed each check.
@@ -52,7 +52,7 @@ grant select, insert on etl.quarantine to etl_officer;
 grant update (reasons, body, closed_at, closed_as, closed_by, note) on etl.quarantine to etl_officer;
 grant select, insert, update on etl.runs to etl_officer;
 -- First uses are recorded and never changed.
-grant select, insert on etl.key_checks, etl.masked_columns to etl_officer;
+grant select, insert on etl.key_checks, etl.masked_columns, etl.dropped_fields to etl_officer;
 grant select, insert on etl.jobs, etl.job_columns to etl_officer;
 -- The officer may fill in all columns but the time and the database user, which come from the
 -- database, and may not change or delete a row.

@@ -236,8 +236,8 @@ create table if not exists etl.key_checks (
     primary key (job, target, key_id)
 );
 
--- How each masked column was first loaded. A configuration that would give equal values other tokens
--- is refused: see etl/postgres/contexts.py.
+-- How each masked column was first loaded, and each that stores the network of an address only. A
+-- configuration that would give equal values other tokens is refused: see etl/postgres/contexts.py.
 create table if not exists etl.masked_columns (
     target        text        not null,  -- schema.table
     column_name   text        not null,
@@ -254,8 +254,32 @@ create table if not exists etl.masked_columns (
 alter table etl.masked_columns add column if not exists cleaning text[] not null default '{}';
 -- Of one-way tokens, the key: it must stay the same, because they cannot be made again under another.
 alter table etl.masked_columns
-    add column if not exists kind   text not null default 'siv',  -- or hmac or partial
+    add column if not exists kind   text not null default 'siv',  -- or hmac, partial, network
     add column if not exists key_id text;  -- null, unless the kind is hmac
+
+-- The fields that each job has dropped, now or earlier, so that none is stored because a line of the
+-- configuration is lost: see etl/postgres/once_masked.py.
+create table if not exists etl.dropped_fields (
+    job           text        not null,
+    field         text        not null,  -- of the event
+    first_used_at timestamptz not null default now(),
+    primary key (job, field)
+);
+
+-- Whoever may record masked columns must now be able to record dropped fields too.
+do $$
+declare
+    role_name text;
+begin
+    for role_name in
+        select distinct case grantee when 'PUBLIC' then 'public' else quote_ident(grantee) end
+        from information_schema.role_table_grants
+        where table_schema = 'etl' and table_name = 'masked_columns' and privilege_type = 'INSERT'
+    loop
+        execute 'grant select, insert on etl.dropped_fields to ' || role_name;
+    end loop;
+end
+$$;
 
 -- For CHECK constraints on masked columns (table.token_check). It raises an error by itself, because
 -- for a CHECK that is merely false Postgres quotes the row, to the client and in the server's log.

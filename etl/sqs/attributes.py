@@ -7,8 +7,10 @@ sealed together with the body: NUL, which no body can have, stands between them.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +61,48 @@ def _value(attribute: Any) -> Any:
         return base64.b64encode(value).decode() if isinstance(value, bytes) else value
     text = attribute.get("StringValue", "")
     return int(text) if kind.startswith("Number") and _INTEGER.fullmatch(text) else text
+
+
+def are_damaged(entry: Any) -> bool:
+    """Whether an entry of SQS's answer has attributes of the sender that differ from their MD5.
+
+    SQS computes it over those that it returns. Nothing is compared if either is missing, since
+    emulators answer so.
+    """
+    attributes, md5 = entry.get("MessageAttributes"), entry.get("MD5OfMessageAttributes")
+    if not attributes or md5 is None:
+        return False
+    try:
+        return attributes_md5(attributes) != str(md5).strip().lower()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return True  # not what SQS sends
+
+
+def attributes_md5(attributes: Mapping[str, Mapping[str, Any]]) -> str:
+    """MD5 of message attributes in hex, as the Amazon SQS Developer Guide says to compute it.
+
+    Of each, in the order of the names: name, type and value, each after its length; before the
+    value one byte that says whether it is text or binary.
+
+    :raises AttributeError, KeyError, TypeError, ValueError: they are not what SQS sends
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    for name in sorted(attributes):
+        attribute = attributes[name]
+        kind = attribute["DataType"]
+        digest.update(_with_length(name.encode()) + _with_length(kind.encode()))
+        if kind.startswith("Binary"):
+            value = attribute["BinaryValue"]
+            # botocore decodes it, libcurl does not.
+            content = value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
+            digest.update(b"\2" + _with_length(content))
+        else:
+            digest.update(b"\1" + _with_length(attribute["StringValue"].encode()))
+    return digest.hexdigest()
+
+
+def _with_length(content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + content
 
 
 def with_attributes(body: str, attributes: Attributes | None) -> str:

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from etl.sqs.attributes import Attributes, Wanted, read_attributes, with_attributes
+from etl.sqs.attributes import (
+    Attributes,
+    Wanted,
+    are_damaged,
+    read_attributes,
+    with_attributes,
+)
 
 Item = TypeVar("Item")
 
@@ -32,20 +38,22 @@ class Message:
     receive_count: int = field(default=0, repr=False)
     group: str | None = field(default=None, repr=False)  # MessageGroupId, of a FIFO queue
     attributes: Attributes | None = field(default=None, repr=False)  # those that the job reads
+    has_damaged_attributes: bool = field(default=False, repr=False)
     _is_damaged: bool | None = field(default=None, init=False, repr=False)
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the body is not the one that was sent, as far as its MD5 says.
+        """Whether it is not as it was sent, as far as the MD5 of body and of attributes say.
 
         A checksum in another form than SQS's is damage too. SQS takes no message without a body.
         """
         if self._is_damaged is None:
             if self.md5 is None:
-                self._is_damaged = not self.body
+                is_damaged = not self.body
             else:
                 right = body_md5(self.body)
-                self._is_damaged = self.md5 != right and str(self.md5).strip().lower() != right
+                is_damaged = self.md5 != right and str(self.md5).strip().lower() != right
+            self._is_damaged = is_damaged or self.has_damaged_attributes
         return self._is_damaged
 
     @property
@@ -89,6 +97,7 @@ def read_message(entry: Any, wanted: Wanted | None = None) -> Message:
         receive_count=_number(attributes.get("ApproximateReceiveCount"), MAX_RECEIVES) or 0,
         group=attributes.get("MessageGroupId"),
         attributes=read_attributes(entry, wanted) if wanted else None,
+        has_damaged_attributes=bool(wanted and wanted.of_sender) and are_damaged(entry),
     )
 
 

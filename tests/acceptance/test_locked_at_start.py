@@ -15,7 +15,14 @@ pytestmark = pytest.mark.long
 
 # More than the run may last, and less than database.answer_seconds.
 LIMIT_SECONDS = 20
-TABLES = ["etl.runs", "etl.jobs", "etl.key_checks", "etl.masked_columns", "etl.job_columns"]
+TABLES = [
+    "etl.runs",
+    "etl.jobs",
+    "etl.key_checks",
+    "etl.masked_columns",
+    "etl.job_columns",
+    "etl.dropped_fields",
+]
 
 
 @pytest.fixture

@@ -226,7 +226,7 @@ def test_the_command_counts_first_and_acts_on_yes(
             "deleted 1 row and closed 1 quarantined message that had this value\n",
             ["b"],
         ),
-        (("--json",), '{"rows": 0, "quarantined": 0, "done": false}\n', ["b"]),
+        (("--json",), '{"rows": 0, "rows_within": 0, "quarantined": 0, "done": false}\n', ["b"]),
     ):
         done = job.command("forget", "-", "--column", "ip", *arguments, piped="192.0.2.7\n")
         assert (done.returncode, done.stdout) == (2 if "--null" in arguments else 0, printed)
@@ -339,8 +339,8 @@ def test_the_command_never_answers_0_to_what_it_did_not_search(
     assert "looked in public.user_logins and in 0 open quarantined messages" in done.stderr
     database.add(event(ip="300.1.2.3"))
     for code, value, words in (
-        (0, "300.1.2.3", "looked in 1 open quarantined messages only: the value fails the check"),
-        (2, "300.1.2.4", "looked in 0 quarantined messages: none has it"),
+        (0, "300.1.2.3", "looked in 1 open quarantined message only: the value fails the check"),
+        (2, "300.1.2.4", "it is in none of 0 quarantined messages"),
         (2, "", "no value on standard input"),
     ):
         done = job.command(*erase, "--yes", piped=value)

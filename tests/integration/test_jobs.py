@@ -467,7 +467,7 @@ def test_forget_closes_the_own_entries_and_names_the_other_jobs(
         one.run()
     arguments = ("forget", "198.51.100.7", "--column", "ip", "--json")
     done = logins.command(*arguments, "--yes")
-    assert done.lines == [{"rows": 1, "quarantined": 1, "done": True}]
+    assert done.lines == [{"rows": 1, "rows_within": 0, "quarantined": 1, "done": True}]
     assert "other jobs of this database were not searched" in done.err
     assert "'public.orders'" in done.err
     assert logins.rows("select job from etl.quarantine where closed_as = 'forgotten'") == [

@@ -214,6 +214,99 @@ def test_what_was_masked_is_not_stored_as_it_comes_once_its_column_is_gone(
         first_use.check(masks.engine, changed, KEYRING)
 
 
+PLAIN_SECRET = {"name": "plain", "field": "secret.a", "type": "integer", **NULLABLE}
+
+
+def with_settings(
+    database: QuarantineDatabase, columns: list[dict[str, Any]], drop: list[str]
+) -> Settings:
+    """The database's settings with these columns and dropped fields."""
+    table = {**database.settings.table.model_dump(by_alias=True), "columns": columns}
+    wanted = database.settings.model_dump(by_alias=True)
+    return Settings.model_validate(wanted | {"table": table, "event": {"drop": drop}})
+
+
+@pytest.mark.parametrize(
+    ("columns", "drop", "reader"),
+    [
+        ([*COLUMNS[:-1], PLAIN_SECRET], ["c.phones"], "plain"),
+        (COLUMNS, ["c.phones"], "whole"),
+        ([*COLUMNS[:-1], {**PLAIN_SECRET, "field": "secret", "type": "json"}], [], "plain"),
+        ([*COLUMNS[:-1], PLAIN_SECRET | {"mask": "hmac"}], ["c.phones"], ""),
+        (COLUMNS[:-1], [], ""),
+        (COLUMNS, ["c.phones", "secret", "new"], ""),
+    ],
+)
+def test_what_was_dropped_is_not_stored_once_its_line_is_gone(
+    masks: QuarantineDatabase, columns: list[dict[str, Any]], drop: list[str], reader: str
+) -> None:
+    """Unless it is masked, no column reads it, or its row is deleted."""
+    changed = with_settings(masks, columns, drop)
+    if not reader:
+        first_use.check(masks.engine, changed, KEYRING)
+        return
+    words = f"'secret' was listed in 'event.drop', and column '{reader}' would store it"
+    with pytest.raises(SettingsError, match=words):
+        first_use.check(masks.engine, changed, KEYRING)
+    masks.do("delete from etl.dropped_fields where field = 'secret'")
+    first_use.check(masks.engine, changed, KEYRING)
+
+
+def test_a_database_of_an_earlier_version_knows_no_dropped_fields(
+    masks: QuarantineDatabase, job: Job
+) -> None:
+    """What it knows of keys and columns is checked all the same; the owner's run adds the table."""
+    masks.do("drop table etl.dropped_fields")
+    first_use.check(masks.engine, with_settings(masks, COLUMNS, ["c.phones"]), KEYRING)
+    with pytest.raises(SettingsError, match="was masked in column"):
+        first_use.check(masks.engine, with_settings(masks, [COLUMNS[-1]], []), KEYRING)
+    masks.do("grant insert on etl.masked_columns to public")
+    assert job.run()["received"] == 0
+    granted = "select has_table_privilege('public', 'etl.dropped_fields', 'select, insert')"
+    assert masks.rows(granted) == [(True,)]
+    recorded = "select array_agg(field order by field) from etl.dropped_fields"
+    assert masks.rows(recorded) == [(["c.phones", "secret"],)]
+
+
+NETWORK = {"name": "net", "field": "ip", "type": "ip", "network": 24, **NULLABLE}
+WHOLE = {"name": "whole", "field": "$", "type": "json"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ([NETWORK], [{**NETWORK, "network": None}], "stored the network only, and now does not"),
+        ([NETWORK], [{**NETWORK, "name": "ip", "network": None}], "and column 'ip' would store it"),
+        ([NETWORK], [NETWORK, WHOLE], "and column 'whole' would store it"),
+        ([{**NETWORK, "network": 28}], [WHOLE], "and column 'whole' would store it"),
+        ([NETWORK], [{**NETWORK, "network": None, "mask": True}], "stored the network only"),
+        ([{**NETWORK, "network": 28}], [{**NETWORK, "network": 30}], ""),
+        ([NETWORK, {**NETWORK, "name": "ip", "network": 31}], [NETWORK], ""),
+        # Where another column has the address, the network keeps nothing back.
+        ([{**NETWORK, "network": 28}, WHOLE], [{**NETWORK, "network": None}], ""),
+    ],
+)
+def test_an_address_is_not_stored_once_its_network_is_gone(
+    engine: sa.Engine,
+    environment: dict[str, str],
+    settings: Callable[..., Settings],
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    words: str,
+) -> None:
+    """Not in its own column, and not in another one, unless its row is deleted."""
+    environment["ETL_TABLE__COLUMNS"] = yaml.safe_dump([COLUMNS[0], *before])
+    database = QuarantineDatabase(engine, KEYRING, settings())
+    with engine.begin() as connection:
+        first_use.record(connection, database.settings, KEYRING)
+    changed = with_settings(database, [COLUMNS[0], *after], [])
+    if words:
+        with pytest.raises(SettingsError, match=words):
+            first_use.check(engine, changed, KEYRING)
+        database.do("delete from etl.masked_columns where column_name = 'net'")
+    first_use.check(engine, changed, KEYRING)
+
+
 def test_a_column_of_recoverable_tokens_does_not_become_one_way_unnoticed(
     masks: QuarantineDatabase,
 ) -> None:
@@ -299,3 +392,92 @@ def test_a_run_and_its_dry_run_show_no_plain_value(masks: QuarantineDatabase, jo
     assert "****1234" in dry.stdout
     summary = job.run(ETL_QUARANTINE__MAX_FRACTION="1")
     assert (summary["loaded"], summary["quarantined"]) == (1, 1)
+
+
+def put_plain_rows(database: QuarantineDatabase) -> None:
+    """Put rows into the table as they were loaded before the field was masked."""
+    for user, whole in (
+        ("before", {"user_id": "before", "c": {"email": EMAIL}}),
+        ("key", {"contacts": [{EMAIL: 1}]}),
+        ("text", {"note": f"write to {EMAIL}, soon"}),
+        ("other", {"note": f"x{EMAIL}", "c": {"email": "b@example.org"}}),
+    ):
+        values = f"'{user}', '{json.dumps(whole)}'"
+        database.do(f"insert into user_logins (user_id, whole) values ({values})")
+
+
+def test_a_value_within_json_is_found_and_deleted(masks: QuarantineDatabase, job: Job) -> None:
+    """In a row from before its field was masked, under another name, as a key and in a text."""
+    put_plain_rows(masks)
+    # One row has its token, too.
+    masks.do(f"""update user_logins set whole = '["{EMAIL}"]' where user_id = 'a'""")
+    statements: list[str] = []
+
+    def remember(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        statements.append(f"{statement} {parameters}")
+
+    sa.event.listen(masks.engine, "before_cursor_execute", remember)
+    found = find_value(search(masks, EMAIL, "email"))
+    assert (found.rows, found.within) == (2, 3)
+    done = forget_value(search(masks, EMAIL, "email"), "delete", "4711")
+    assert (done.rows, done.within) == (2, 3)
+    sa.event.remove(masks.engine, "before_cursor_execute", remember)
+    assert statements
+    assert not [statement for statement in statements if EMAIL in statement]
+    assert sorted(masks.users()) == ["c", "other"]
+    assert find_value(search(masks, EMAIL, "email")).within == 0
+    assert masks.rows("select count, scope from etl.unmask_audit") == [
+        (5, "5 rows of public.user_logins deleted, 0 in quarantine")
+    ]
+    put_plain_rows(masks)
+    asked = job.command("forget", EMAIL, "--column", "email")
+    assert asked.stdout.splitlines()[1] == "found 3 other rows with it within JSON or a list"
+    assert "within columns 'whole'" in asked.stderr
+    asked = job.command("forget", EMAIL, "--column", "email", "--yes")
+    assert asked.stdout.splitlines()[1] == "deleted 3 other rows that had it within JSON or a list"
+
+
+def test_a_column_without_null_keeps_the_value_within_it(masks: QuarantineDatabase) -> None:
+    """The refusal changes nothing, also in the quarantine."""
+    put_plain_rows(masks)
+    masks.add(body("d", card="x"))
+    with pytest.raises(UsageError, match="'whole' has the value within it and is not nullable"):
+        forget_value(search(masks, EMAIL, "email"), "null", "4711")
+    found = find_value(search(masks, EMAIL, "email"))
+    assert (found.rows, found.within, len(found.entries)) == (2, 3, 1)
+
+
+def test_a_value_within_lists_and_partitions_is_set_to_null(
+    engine: sa.Engine, environment: dict[str, str], settings: Callable[..., Settings]
+) -> None:
+    """Only the columns that have it, also beside a token; a number that no column takes, too."""
+    columns = [
+        COLUMNS[0],
+        {"name": "email", "field": "email", "type": "text", "mask": True, "max_length": 99}
+        | NULLABLE,
+        {"name": "tags", "field": "tags", "type": "text", "array": True, **NULLABLE},
+        {"name": "rest", "field": "rest", "type": "json", **NULLABLE},
+        {"name": "day", "field": "day", "type": "date"},
+    ]
+    environment |= {
+        "ETL_TABLE__COLUMNS": yaml.safe_dump(columns),
+        "ETL_TABLE__PARTITION_BY": "{range: day, every: month}",
+    }
+    database = QuarantineDatabase(engine, KEYRING, settings())
+    days = ["2026-10-01", "2026-11-01"]
+    for number, day in enumerate(days):
+        tags = ["a, b", EMAIL if number else "x"]
+        event = {"user_id": str(number), "day": day, "tags": tags, "rest": {"e": EMAIL}}
+        database.add(json.dumps({**event, "email": EMAIL if number else None}))
+    assert replay(database.settings, engine, KEYRING, ALL).counts.loaded == 2
+    found = forget_value(search(database, EMAIL, "email"), "null", "4711")
+    assert (found.rows, found.within) == (1, 1)
+    left = database.rows("select email, tags, rest from user_logins order by user_id")
+    assert left == [(None, ["a, b", "x"], None), (None, None, None)]
+    long = f"{'a' * 99}@example.com"
+    with pytest.raises(UsageError, match="so no row can contain it; it is in none of 0"):
+        find_value(search(database, long, "email"))
+    event = {"user_id": "2", "day": days[0], "tags": [long], "rest": None, "email": None}
+    database.add(json.dumps(event))
+    assert replay(database.settings, engine, KEYRING, ALL).counts.loaded == 1
+    assert find_value(search(database, long, "email")).within == 1

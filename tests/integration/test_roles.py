@@ -35,6 +35,7 @@ TABLES = (
     "etl.unmask_audit",
     "etl.key_checks",
     "etl.masked_columns",
+    "etl.dropped_fields",
 )
 VERBS = ("select", "insert", "update", "delete", "truncate")
 
@@ -50,6 +51,7 @@ ALLOWED = {
         "etl.unmask_audit": set(),
         "etl.key_checks": {"select", "insert"},
         "etl.masked_columns": {"select", "insert"},
+        "etl.dropped_fields": {"select", "insert"},
     },
     "etl_analyst": {
         "user_logins": {"select"},
@@ -61,6 +63,7 @@ ALLOWED = {
         "etl.unmask_audit": set(),
         "etl.key_checks": set(),
         "etl.masked_columns": set(),
+        "etl.dropped_fields": set(),
     },
     "etl_officer": {
         "user_logins": {"select", "insert", "update", "delete"},
@@ -72,6 +75,7 @@ ALLOWED = {
         "etl.unmask_audit": {"select", "insert"},
         "etl.key_checks": {"select", "insert"},
         "etl.masked_columns": {"select", "insert"},
+        "etl.dropped_fields": {"select", "insert"},
     },
 }
 
@@ -86,6 +90,7 @@ UPDATED = {
     "etl.unmask_audit": "reason",
     "etl.key_checks": "check_value",
     "etl.masked_columns": "context",
+    "etl.dropped_fields": "field",
 }
 
 

@@ -246,8 +246,43 @@ def test_a_replay_stores_nothing_plain_that_any_table_masked(shop: OneJob) -> No
     plain = {"name": "email", "field": "email", "type": "text"}
     clicks = {**CLICKS, "events": ["ping"], "columns": [*CLICKS["columns"][:2], plain]}
     shop.changed({"routes": routes({**ORDERS, "columns": ORDERS["columns"][:1]}, clicks)})
-    with pytest.raises(UsageError, match=r"the field 'email' of 1 entries was masked or dropped"):
+    with pytest.raises(UsageError, match=r"the field 'email' of 1 entry was masked or dropped"):
         replayed(shop)
+
+
+def test_what_was_dropped_no_table_stores_later(shop: OneJob) -> None:
+    """The dropped fields are those of the job, and the table that would store one is named."""
+    event = {"event": {"drop": ["secret", "owner.name"]}}
+    orders_only = routes(ORDERS)
+    shop.send(order(1))
+    shop.run(routes=orders_only, **event)
+    known = "select array_agg(field order by field) from etl.dropped_fields where job = 'shop'"
+    assert shop.rows(known) == [(["owner.name", "secret"],)]
+    changed = shop.changed({"routes": routes(ORDERS, CLICKS), "event": {"drop": ["owner.name"]}})
+    with pytest.raises(SettingsError) as caught:
+        first_use.check(shop.engine, changed, KEYRING)
+    assert "'public.clicks': 'secret' was listed in 'event.drop', and column 'event' would" in str(
+        caught.value
+    )
+
+
+def test_a_network_is_remembered_unless_another_table_has_the_address(shop: OneJob) -> None:
+    """Where a table stores the address as it comes, the network keeps nothing back."""
+    network = {"name": "net", "field": "ip", "type": "ip", "network": 24}
+    visits = {**CLICKS, "columns": [CLICKS["columns"][0], network]}
+    plain = {"name": "ip", "field": "ip", "type": "ip"}
+    orders = {**ORDERS, "columns": [*ORDERS["columns"], plain]}
+    remembered = "select column_name from etl.masked_columns where kind = 'network'"
+    shop.send(click(1, ip="192.0.2.7"))
+    shop.run(routes=routes(orders, visits))
+    assert shop.rows(remembered) == []
+    shop.send(click(2, ip="192.0.2.7"))
+    shop.run(routes=routes(ORDERS, visits))
+    assert shop.rows(remembered) == [("net",)]
+    change(shop, "drop table orders")
+    changed = shop.changed({"routes": routes(orders, visits)})
+    with pytest.raises(SettingsError, match=r"'public\.orders': 'ip' was stored as a net"):
+        first_use.check(shop.engine, changed, KEYRING)
 
 
 def test_first_uses_are_recorded_for_each_table(shop: OneJob) -> None:

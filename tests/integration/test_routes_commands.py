@@ -35,7 +35,7 @@ CLICKS = [
 ]
 WHY = ("--reason", "test")
 JO, ANNA = "jo@example.com", "anna@example.org"
-FORGOTTEN = "1 rows of public.orders and 2 rows of public.clicks"
+FORGOTTEN = "1 row of public.orders and 2 rows of public.clicks"
 
 
 def described(orders: list[Any] = ORDERS, clicks: list[Any] = CLICKS) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def kept(
     postgres.drop_database(url)
 
 
-def begun(job: Job, folder: Path) -> Job:
+def begun(job: Job, folder: Path, **tables: list[Any]) -> Job:
     """Configure the job, and run it once."""
     path = folder / "shop.yaml"
-    path.write_text(json.dumps(described()))
+    path.write_text(json.dumps(described(**tables)))
     job.environment |= {"ETL_CONFIG": str(path), "TERM": "dumb"}
     job.send(order(1), order(2, ANNA), click(), click("/a", ANNA), click("/b", ANNA))
     job.send(click("/" + "x" * 30), order(3).replace("order", "refund"), '{"id": "no kind"}')
@@ -234,7 +234,7 @@ def test_a_value_is_forgotten_in_every_table(shop: Job) -> None:
     """Rows of each table that masks the field go, in one transaction with one audit row."""
     call = ("forget", "-", "--column", "email", "--json")
     out, said = done(shop, *call, piped=ANNA)
-    assert json.loads(out) == {"rows": 3, "quarantined": 0, "done": False}
+    assert json.loads(out) == {"rows": 3, "rows_within": 0, "quarantined": 0, "done": False}
     assert "looked in public.orders, public.clicks and in 3 open quarantined messages" in said
     done(shop, *call, "--yes", piped=ANNA)
     assert shop.rows("select order_id from orders") == [("o1",)]
@@ -243,7 +243,36 @@ def test_a_value_is_forgotten_in_every_table(shop: Job) -> None:
         (f"{FORGOTTEN} deleted, 0 in quarantine", ["email"], 3)
     ]
     out, _ = done(shop, *call, "--yes", piped=JO)  # also in the quarantine
-    assert json.loads(out) == {"rows": 2, "quarantined": 2, "done": True}
+    assert json.loads(out) == {"rows": 2, "rows_within": 0, "quarantined": 2, "done": True}
+
+
+def test_a_value_within_json_is_forgotten_in_every_table(job: Job, tmp_path: Path) -> None:
+    """The rows are counted and deleted in each table, and each is named in the audit."""
+    whole = {"name": "whole", "field": "$", "type": "json"}
+    begun(job, tmp_path, orders=[*ORDERS, whole], clicks=[*CLICKS, whole])
+    note = json.dumps({"note": f"write to {ANNA}"})
+    with job.engine.begin() as connection:
+        for statement in (
+            "update orders set whole = cast(:note as json) where order_id = 'o1'",
+            "update clicks set whole = cast(:note as json) where page in ('/', '/a')",
+        ):
+            connection.execute(sa.text(statement), {"note": note})
+    call = ("forget", "-", "--column", "email")
+    out, said = done(job, *call, piped=ANNA)
+    assert out.splitlines()[1] == "found 2 other rows with it within JSON or a list"
+    assert (
+        "and within columns 'whole' of public.orders, and within columns 'whole' of public.clicks"
+        in said
+    )
+    out, _ = done(job, *call, "--yes", "--json", piped=ANNA)
+    assert json.loads(out) == {"rows": 3, "rows_within": 2, "quarantined": 0, "done": True}
+    assert [job.rows(f"select count(*) from {table}") for table in ("orders", "clicks")] == [
+        [(0,)],
+        [(0,)],
+    ]
+    assert job.rows("select scope, count from etl.unmask_audit") == [
+        ("2 rows of public.orders and 3 rows of public.clicks deleted, 0 in quarantine", 5)
+    ]
 
 
 def test_a_value_of_one_table_says_which_others_have_the_field(shop: Job) -> None:

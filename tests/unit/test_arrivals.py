@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from typing import Any
 
 import pytest
 
 from etl import extract
+from etl.embedded import sqs_messages
 from etl.errors import LastReceives, NoSentTimestamp
+from etl.operations.entries import QuarantineEntry, as_message
 from etl.sqs import arrivals
 from etl.sqs.arrivals import Arrivals
+from etl.sqs.attributes import Wanted
 from etl.sqs.limits import Stop
 from etl.sqs.message import body_md5, read_message
 from tests.unit.builders import event, message
@@ -22,6 +26,35 @@ DAMAGED = {
     "no body": {"body": ""},
     "no body and no checksum": {"body": "", "md5": None},
 }
+
+NOW = dt.datetime.now(dt.UTC)
+SENT_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "b": {"DataType": "Binary.raw", "BinaryValue": "AP8="},
+    "a": {"DataType": "Number.int", "StringValue": "12"},
+    "ä": {"DataType": "String", "StringValue": "grün"},
+}
+DAMAGED_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "a text": {"ä": {"DataType": "String", "StringValue": "grun"}},
+    "a type": {"a": {"DataType": "Number", "StringValue": "12"}},
+    "bytes": {"b": {"DataType": "Binary.raw", "BinaryValue": "AP4="}},
+    "no base64": {"b": {"DataType": "Binary.raw", "BinaryValue": "AP8"}},
+    "no text": {"a": {"DataType": "Number.int", "StringValue": 12}},
+    "no object": {"a": "12"},
+    "another name": {"c": {"DataType": "String", "StringValue": "grün"}},
+}
+
+
+def with_attributes(**changes: Any) -> Any:
+    """Make a delivery with attributes and the digest of those that were sent."""
+    entry = {
+        "MessageId": "m0",
+        "ReceiptHandle": "handle 0",
+        "Body": event(),
+        "MD5OfBody": body_md5(event()),
+        "MessageAttributes": SENT_ATTRIBUTES,
+        "MD5OfMessageAttributes": sqs_messages.attributes_md5(SENT_ATTRIBUTES),
+    }
+    return read_message({**entry, **changes}, Wanted(of_sender={"message attribute ä": "ä"}))
 
 
 def delivery(**changes: Any) -> Any:
@@ -199,3 +232,37 @@ def test_the_attributes_of_a_message_are_read() -> None:
     entry = {"MessageId": "m", "ReceiptHandle": "h", "Body": "{}", "Attributes": attributes}
     received = read_message(entry)
     assert (received.sent_ms, received.receive_count, received.body) == (1_700_000_000_000, 3, "{}")
+
+
+@pytest.mark.parametrize("change", DAMAGED_ATTRIBUTES.values(), ids=DAMAGED_ATTRIBUTES)
+def test_damaged_attributes_are_damage_too(change: dict[str, Any]) -> None:
+    """The message is received again, and in the end quarantined for what was damaged."""
+    damaged = with_attributes(MessageAttributes={**SENT_ATTRIBUTES, **change})
+    assert handled(arrivals_of(), damaged, with_attributes()) == [False, True]
+    assert handled(arrivals_of(), damaged, damaged, damaged) == [False, False, True]
+    _, rejects = extract.read([damaged], ["ip"])
+    assert rejects["check"].tolist() == ["MD5 of attributes"]
+
+
+def test_whole_attributes_are_handled() -> None:
+    """As both transports give them, and without a digest, as some emulators answer."""
+    decoded = {**SENT_ATTRIBUTES, "b": {"DataType": "Binary.raw", "BinaryValue": b"\x00\xff"}}
+    upper = sqs_messages.attributes_md5(SENT_ATTRIBUTES).upper()
+    for changes in (
+        {},
+        {"MessageAttributes": decoded},
+        {"MD5OfMessageAttributes": upper},
+        {"MD5OfMessageAttributes": None},
+        {"MessageAttributes": {}},
+    ):
+        whole = with_attributes(**changes)
+        assert handled(arrivals_of(), whole) == [True]
+        assert extract.read([whole], ["ip"])[1].empty
+
+
+def test_a_message_with_damaged_attributes_never_loads_from_quarantine() -> None:
+    """Its right attributes are no longer known."""
+    reasons = [{"column": "message", "check": "MD5 of attributes"}]
+    entry = QuarantineEntry(1, "j", "m0", "r", None, NOW, reasons, [], b"")
+    _, rejects = extract.read([as_message(entry, event())], ["ip"])
+    assert rejects["check"].tolist() == ["MD5 of attributes"]

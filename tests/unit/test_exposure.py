@@ -50,8 +50,28 @@ def test_a_search_finds_the_address_of_a_hash_and_needs_the_key_for_a_token() ->
         ("SHA-256 with a salt", "the salt, stored beside it", True),
         ("token", "a key of their own", False),
         ("token", "the key", True),
+        ("one-way token", "a key of their own", False),
+        ("one-way token", "the key", True),
     ]
     assert set(result["tried"]) == {256}
+
+
+def test_one_way_tokens_show_what_tokens_show_and_a_part_shows_more() -> None:
+    """Equality and frequency; a part in plain tells rare values apart, too."""
+    names = ["anna-0001", "bert-0002", "cleo-0003", "dora-0004"]
+    known = pd.Series(
+        [name for name, times in zip(names, [4, 3, 2, 1], strict=True) for _ in range(times)]
+    )
+    plain = pd.Series(
+        [name for name, times in zip(names, [4, 1, 2, 3], strict=True) for _ in range(times)]
+        + ["x", None]
+    )
+    result = exposure.kinds(known, plain, KEYRING).set_index("mask")
+    assert result.index.tolist() == ["true", "hmac", "partial"]
+    assert result["distinct"].tolist() == [5, 5, 5]
+    assert result["in_plain"].tolist() == [0, 0, 10 / 11]
+    assert result["right"].tolist()[0] == result["right"].tolist()[1] == pytest.approx(6 / 11)
+    assert result["right"]["partial"] == 10 / 11
 
 
 def test_the_hours_for_all_addresses_follow_from_the_rate() -> None:

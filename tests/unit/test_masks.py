@@ -463,3 +463,86 @@ def test_masking_keeps_rows_and_their_order() -> None:
     one_way = mask.tokens_of_column(texts, KEYRING, column(mask="hmac", context="c")).tolist()
     assert masked["x"].tolist() == one_way
     assert masked["y"].tolist() == [None if text is None else shown(text) for text in texts]
+
+
+LAST4 = {"name": "a", "field": "x", "mask": "partial", "keep_last": 4}
+NET = {"name": "a", "field": "x", "type": "ip", "network": 24}
+
+
+@pytest.mark.parametrize(
+    ("first", "changes", "is_refused"),
+    [
+        (LAST4, {"keep_last": None, "keep_domain": True}, True),
+        (LAST4, {"keep_last": 2}, True),
+        (LAST4, {"clean": ["digits"]}, True),
+        (LAST4, {}, False),
+        (LAST4, {"field": "y", "keep_last": 2}, False),
+        (NET, {"type": "text", "network": None, "mask": "partial", "keep_last": 4}, True),
+        (NET, {"network": 16}, False),
+    ],
+)
+def test_no_two_columns_show_different_parts_of_one_value(
+    first: dict[str, Any], changes: dict[str, Any], is_refused: bool
+) -> None:
+    """Together they would show more than each alone; in either order."""
+    second = {**first, "name": "b", **changes}
+    for columns in ((first, second), (second, first)):
+        if not is_refused:
+            settings(*columns)
+            continue
+        with pytest.raises(ValidationError, match="show different parts of 'x', and so more"):
+            settings(*columns)
+
+
+TOKEN_COLUMN = {"name": "a", "field": "x", "mask": True, "context": "c"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({"clean": ["lower"]}, "clean"),
+        ({"null_values": ["unknown"]}, "null_values"),
+        ({"type": "bigint"}, "type"),
+        ({"type": "ip"}, "type"),
+        ({"clean": ["lower"], "context": "other"}, ""),
+        ({"clean": ["lower"], "mask": "hmac"}, ""),
+        ({"clean": ["lower"], "mask": "partial", "keep_last": 4, "context": None}, ""),
+        ({"pick": "first"}, ""),
+        ({"max_length": 9}, ""),
+    ],
+)
+def test_columns_that_share_a_context_give_equal_values_equal_tokens(
+    changes: dict[str, Any], differing: str
+) -> None:
+    """Whatever changes a text before it is masked must be the same in both."""
+    second = {**TOKEN_COLUMN, "name": "b", "field": "y", **changes}
+    if not differing:
+        settings(TOKEN_COLUMN, second)
+        return
+    words = f"'a' and 'b' share the context 'c' and differ in '{differing}'.* 'context: b'"
+    with pytest.raises(ValidationError, match=words):
+        settings(TOKEN_COLUMN, second)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_refused"),
+    [
+        ({"type": "ip"}, {"type": "ip", "canonical": False}, True),
+        ({"type": "ip"}, {"type": "ip", "clean": ["strip"], "accept": ["port"]}, False),
+        ({"type": "bigint"}, {"type": "decimal"}, False),
+        ({"type": "bigint"}, {"type": "smallint", "accept": ["text", "whole_float"]}, False),
+    ],
+)
+def test_a_field_that_is_read_twice_has_one_token_or_two_contexts(
+    one: dict[str, Any], other: dict[str, Any], is_refused: bool
+) -> None:
+    """Its columns share the context that they have by default."""
+    columns = {"name": "a", "field": "x", "mask": True}, {"name": "b", "field": "x", "mask": True}
+    if is_refused:
+        with pytest.raises(ValidationError, match="share the context 'x' and differ in"):
+            settings({**columns[0], **one}, {**columns[1], **other})
+        return
+    wanted = settings({**columns[0], **one}, {**columns[1], **other})
+    value = "192.0.2.7" if one["type"] == "ip" else 100
+    (row,) = loaded(wanted, {"x": value}).masked[["a", "b"]].to_numpy().tolist()
+    assert row[0] == row[1]

@@ -224,6 +224,75 @@ def test_a_masked_attribute_is_not_stored_by_another_table(tmp_path: Path) -> No
     ) in problem(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "is_refused"),
+    [
+        (
+            "type: text, mask: partial, keep_last: 4",
+            "type: text, mask: partial, keep_last: 2",
+            True,
+        ),
+        (
+            "type: text, mask: partial, keep_last: 4",
+            "type: text, mask: partial, keep_last: 4",
+            False,
+        ),
+        ("type: text, mask: partial, keep_last: 4", "type: text, mask: true", False),
+        ("type: ip, network: 24", "type: text, mask: partial, keep_last: 2", True),
+        ("type: ip, network: 24", "type: ip, network: 16", False),
+    ],
+)
+def test_two_tables_show_no_different_parts_of_one_field(
+    tmp_path: Path, one: str, other: str, is_refused: bool
+) -> None:
+    """Together they would show more than each table alone; in either order."""
+    for first, second in ((one, other), (other, one)):
+        column = f"        - {{name: part, field: phone, {first}}}\n"
+        text = HEAD + ORDERS + column + CLICKS + column.replace(first, second)
+        if not is_refused:
+            load(tmp_path, text)
+            continue
+        assert (
+            "columns 'part' of 'shop.orders' and 'part' of 'public.clicks' show different parts of "
+            "'phone', and so more than each of them alone"
+        ) in problem(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (
+            "{name: mail, field: email, type: text, mask: true, clean: [lower]}",
+            (
+                "masked columns 'masked_email' of 'shop.orders' and 'mail' of 'public.clicks' "
+                "share the context 'email' and differ in 'clean', so equal values would not have "
+                "equal tokens; give both the same, or give one of them a context of its own, such "
+                "as 'context: mail'"
+            ),
+        ),
+        (
+            "{name: email, field: email, type: text, mask: true, null_values: [none]}",
+            "differ in 'null_values', so equal",
+        ),
+        (
+            "{name: email, field: email, type: text, mask: true, clean: [lower]}",
+            "such as 'context: email_2'",
+        ),
+        ("{name: mail, field: email, type: text, mask: true}", ""),
+        ("{name: mail, field: email, type: text, mask: hmac, clean: [lower]}", ""),
+        ("{name: mail, field: email, type: text, mask: true, clean: [lower], context: m}", ""),
+    ],
+)
+def test_columns_of_two_tables_that_share_a_context_give_equal_tokens(
+    tmp_path: Path, column: str, expected: str
+) -> None:
+    """What is done to a text before it is masked must be the same in both tables."""
+    if expected:
+        assert expected in problem(tmp_path, clicks(column))
+    else:
+        load(tmp_path, clicks(column))
+
+
 def test_what_is_dropped_is_dropped_for_every_table(tmp_path: Path) -> None:
     """The second table is checked like the first."""
     assert "'page' is listed in 'event.drop', and column 'page' would store it" in problem(
