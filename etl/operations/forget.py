@@ -173,7 +173,8 @@ def _check_change(search: Search, change: Change) -> None:
     for column in (search.column, *search.parts) if change == "null" else ():
         if not column.nullable:
             raise UsageError(
-                f"column {column.name!r} is not nullable; leave --null out to delete the rows"
+                f"column {column.name!r} of {search.place} is not nullable; leave --null out to "
+                "delete the rows"
             )
     check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
 

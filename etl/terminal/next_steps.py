@@ -54,14 +54,14 @@ ENDINGS = {
         ),
     ),
     "batch check": Ending(
-        "a whole batch failed a check of table.batch_checks; it was released",
+        "a whole batch failed a check of 'batch_checks'; it was released",
         (
             Step("look at a few messages of the queue, as shapes:", "etl peek"),
             _CORRECTED,
         ),
     ),
     "python checks": Ending(
-        "a check of table.python_checks cannot be applied; the last batch was released",
+        "a check of 'python_checks' cannot be applied; the last batch was released",
         (Step("correct the function that the problem names, then start again:", "etl run"),),
     ),
     "database refused": Ending(
