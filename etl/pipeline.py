@@ -155,7 +155,7 @@ def _refused(batch: Batch) -> BatchRefused:
         for part, check in batch.broken
     )
     return BatchRefused(
-        f"a batch of {counted(len(batch.events.by_id), 'message')} fails table.batch_checks: "
+        f"a batch of {counted(len(batch.events.by_id), 'message')} fails 'batch_checks': "
         f"{names}; this batch was released"
     )
 

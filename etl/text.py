@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import json
+from collections.abc import Iterable
 from typing import BinaryIO
 
 # UTF-32 comes before UTF-16, whose mark is the beginning of its own.
@@ -20,6 +21,12 @@ _MARKS = {
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: ``1 row``, ``2,000 rows``."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def in_words(things: Iterable[str]) -> str:
+    """A list as a sentence has it: ``a``, ``a and b``, ``a, b and c``."""
+    *before, last = things
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def read_at_most(file: BinaryIO, limit: int) -> bytes:

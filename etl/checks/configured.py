@@ -44,6 +44,15 @@ def check_table(table: Table) -> None:
     :raises SettingsError: as :func:`check_columns`; or a check has no meaning for its
         column, or cannot be read
     """
+    try:
+        _check_table(table)
+    except SettingsError as error:
+        if table.section == "table":
+            raise
+        raise SettingsError(f"{table.full_name!r}: {error}") from None
+
+
+def _check_table(table: Table) -> None:
     check_columns(table.columns)
     for column in table.columns:
         value_checks(column)
@@ -52,8 +61,8 @@ def check_table(table: Table) -> None:
     for check in table.batch_checks:
         if check.null_share and check.null_share.column not in names:
             raise SettingsError(
-                f"table.batch_checks: check {check.name!r}: {check.null_share.column!r} is not a "
-                f"column of the table{suggestion(check.null_share.column, names)}"
+                f"{table.section}.batch_checks: check {check.name!r}: {check.null_share.column!r} "
+                f"is not a column of the table{suggestion(check.null_share.column, names)}"
             )
     if table.python_checks:
         from etl.checks.values import all_value_checks

@@ -110,7 +110,7 @@ def row_checks(rules: TableChecks, columns: tuple[Column, ...]) -> list[tuple[st
             parsed.append((check.name, parse(check.expression, columns)))
         except ExpressionError as error:
             raise SettingsError(
-                f"table.checks: check {check.name!r}: its expression {error}"
+                f"{rules.section}.checks: check {check.name!r}: its expression {error}"
             ) from None
     return parsed
 

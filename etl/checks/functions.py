@@ -40,19 +40,18 @@ def load_schema(name: str) -> Any:
         made = getattr(importlib.import_module(module), function)()
     except ImportError as error:
         raise SettingsError(
-            f"table.python_checks: cannot import {module!r} ({error}); it is looked for in the "
+            f"python_checks: cannot import {module!r} ({error}); it is looked for in the "
             "working folder and among the installed packages"
         ) from None
     except AttributeError:
         raise SettingsError(
-            f"table.python_checks: {module!r} has no function {function!r}, or it raises "
-            "AttributeError"
+            f"python_checks: {module!r} has no function {function!r}, or it raises AttributeError"
         ) from None
     except Exception as error:  # noqa: BLE001  (code of somebody else)
-        raise SettingsError(f"table.python_checks: {name!r} raises {_type(error)}") from None
+        raise SettingsError(f"python_checks: {name!r} raises {_type(error)}") from None
     if not isinstance(made, pa.DataFrameSchema):
         raise SettingsError(
-            f"table.python_checks: {name!r} returns {_type(made)}, and not a DataFrameSchema of "
+            f"python_checks: {name!r} returns {_type(made)}, and not a DataFrameSchema of "
             "pandera.pandas"
         )
     for part in (made, *made.columns.values()):
@@ -72,7 +71,7 @@ def check_fit(schema: Any, empty: pd.DataFrame) -> None:
         if error.reason_code.name not in _OF_ROWS:
             # Without a row there are no values, so this names columns and types only.
             raise SettingsError(
-                f"table.python_checks: the schema does not fit the table: "
+                f"python_checks: the schema does not fit the table: "
                 f"{error.reason_code.value.replace('_', ' ')}: {error.failure_cases}"
             )
 
@@ -102,7 +101,7 @@ def _errors(schema: Any, frame: pd.DataFrame) -> list[Any]:
         # Python prints what a program exits with.
         except (Exception, SystemExit) as error:  # noqa: BLE001  (code of somebody else)
             raise CheckRaised(
-                f"table.python_checks: the schema raised {_type(error)}; this batch was released"
+                f"python_checks: the schema raised {_type(error)}; this batch was released"
             ) from None
     return []
 
@@ -113,7 +112,7 @@ def _rows(error: Any, rows: int) -> list[int]:
     if error.reason_code.name == "CHECK_ERROR":
         kind = str(error.failure_cases).partition("(")[0]
         raise CheckRaised(
-            f"table.python_checks: the check {_check(error)!r} of {_column(error)!r} raised "
+            f"python_checks: the check {_check(error)!r} of {_column(error)!r} raised "
             f"{kind if kind.isidentifier() else 'an exception'}; this batch was released"
         )
     answers, cases = error.check_output, error.failure_cases
@@ -126,7 +125,7 @@ def _rows(error: Any, rows: int) -> list[int]:
     if index and all(type(row) is int and 0 <= row < rows for row in index):
         return sorted(set(index))
     raise CheckRaised(
-        f"table.python_checks: the check {_check(error)!r} of {_column(error)!r} does not say "
+        f"python_checks: the check {_check(error)!r} of {_column(error)!r} does not say "
         "which rows fail it; this batch was released"
     )
 

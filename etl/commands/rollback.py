@@ -101,4 +101,4 @@ def _say_what_is_gone(plan: Rollback, *, is_keyed: bool) -> None:
             f"the values replaced by {counted(plan.updated, 'row')} of it cannot be brought back"
         )
     if is_keyed and plan.rows:
-        lines.say("nor can events that were skipped because of these rows")
+        lines.say("events that were skipped because of these rows cannot be brought back")

@@ -35,9 +35,14 @@ class JobTables(Section):
     def _check_one_table(
         cls, table: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> Any:
+        routes = info.data.get("routes", ...)
+        if table is not None and routes is not None:
+            raise ValueError(
+                "cannot be given with 'routes'; a job has one table, or routes to several"
+            )
         if table is not None:
             return check(table)
-        if "routes" in info.data and info.data["routes"] is None:
+        if routes is None:
             raise PydanticCustomError("missing", "is missing")
         return None
 
@@ -45,10 +50,7 @@ class JobTables(Section):
     def _check_tables(self) -> Self:
         if self.routes is None:
             return self
-        if self.__dict__.pop("table") is not None:
-            raise ValueError(
-                "'table' and 'routes' are both given; a job has one table, or routes to several"
-            )
+        self.__dict__.pop("table")
         if self.job.name is None:
             raise ValueError(
                 "'job.name' is missing; with 'routes' there is no one table to name the job after"
@@ -83,7 +85,8 @@ class JobTables(Section):
         return self
 
     def _named(self, table: Table) -> str:
-        return "table" if self.routes is None else f"routes.tables ({shown_name(table.full_name)})"
+        name = "" if self.routes is None else f" ({shown_name(table.full_name)})"
+        return f"{table.section}{name}"
 
     def of_each_table(self) -> tuple[Self, ...]:
         """The settings of the job, once for each of its tables, which is then ``table``.

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etl.config.conversion import NULL, fields, number, section_of, sections
+from etl.config.places import at, columns_at, is_of_column, table_size, written
 from etl.config.settings import Settings
 from etl.config.yaml_text import Place, Scalar
 from etl.errors import nearest, shown_name, suggestion
 
 _WORD = re.compile(r"[A-Za-z]{1,16}")
 MAX_NUMBER = 9  # characters of a number that is repeated
-_TABLES = ("routes", "tables")
 _INNER = ("column ", "routes.tables[")
 
 # Settings that have another name now.
@@ -58,7 +58,9 @@ def origin(place: Place, origins: Mapping[Place, str]) -> str:
         if place[:length] in origins:
             found = origins[place[:length]]
             return f" ({found})" if found else ""
-    return ""
+    # A section of which only variables set something.
+    within = [found for other, found in origins.items() if other[: len(place)] == place and found]
+    return f" ({within[0]})" if within else ""
 
 
 def _origins_of_named(text: str, origins: Mapping[Place, str]) -> str:
@@ -72,43 +74,9 @@ def _origins_of_columns(
 ) -> str:
     """The lines of the columns that a text about several of them names."""
     named = set(re.findall("'([^']+)'", text))
-    places = [found for found in _columns_at(place, tree) if named & _names(_at(tree, found))]
+    places = [found for found in columns_at(place, tree) if named & _names(at(tree, found))]
     found = list(dict.fromkeys(origins[place] for place in places if origins.get(place)))
     return f" ({', '.join(found)})" if found else ""
-
-
-def _columns_at(place: Place, tree: Mapping[str, Any]) -> list[Place]:
-    """The columns that a problem at a place may be about: of one table, or of all of them."""
-    if place == _TABLES[:1]:
-        lists = [(*table, "columns") for table in _items_at(_TABLES, tree)]
-    else:
-        size = _table_size(place)
-        lists = [place] if size and place[size:] == ("columns",) else []
-    return [column for columns in lists for column in _items_at(columns, tree)]
-
-
-def _items_at(place: Place, tree: Mapping[str, Any]) -> list[Place]:
-    """The sections in a list."""
-    found = _at(tree, place)
-    items = found if isinstance(found, list) else []
-    return [(*place, number) for number, item in enumerate(items) if isinstance(item, dict)]
-
-
-def _table_size(place: Place) -> int:
-    """How many steps lead to the table that a place is in; 0 if it is in none."""
-    if place[:1] == ("table",):
-        return 1
-    return 3 if place[:2] == _TABLES and len(place) > 2 else 0
-
-
-def _at(tree: Any, place: Place) -> Any:
-    """What is at a place; an empty text if there is nothing."""
-    for step in place:
-        if isinstance(tree, dict):
-            tree = tree.get(step, "")
-        elif isinstance(tree, list) and isinstance(step, int):
-            tree = tree[step]
-    return tree
 
 
 def _names(column: Mapping[str, Any]) -> set[str]:
@@ -120,29 +88,26 @@ def _names(column: Mapping[str, Any]) -> set[str]:
 
 def _subject(place: Place, tree: Mapping[str, Any]) -> tuple[str, Place]:
     """Name the thing that a place is in, and return the rest of the place."""
-    size = _table_size(place)
+    size = table_size(place)
     table = _name_of_table(place, tree) if size > 1 else ""
-    if size and len(place) > size + 1 and place[size] == "columns":
+    if is_of_column(place):
         index = int(place[size + 1])
         # From 1, as people count.
-        name = _name(_at(tree, place[: size + 2])) or f"number {index + 1}"
+        name = _name(at(tree, place[: size + 2])) or f"number {index + 1}"
         return f"{table and f'{table}: '}column {name}", place[size + 2 :]
     if table:
         return table, place[size:]
     if len(place) == 1:
         return f"section {shown_name(str(place[0]))}", ()
+    if size and isinstance(place[-1], str):
+        return f"setting {shown_name(written(place))}", ()
     return f"setting {shown_name('.'.join(map(str, place[:2])))}", place[2:]
 
 
 def _name_of_table(place: Place, tree: Mapping[str, Any]) -> str:
-    table = _at(tree, place[:3])
+    table = at(tree, place[:3])
     name = _name(table)
-    return f"{_written(place[:3])} ({name})" if name else _written(place[:3])
-
-
-def _written(place: Place) -> str:
-    """Write a place as a path: ``routes.tables[1]``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
+    return f"{written(place[:3])} ({name})" if name else written(place[:3])
 
 
 def _name(part: Any) -> str:
@@ -155,21 +120,26 @@ def _about(problem: Any, subject: str, rest: Place, tree: Mapping[str, Any], sai
     place: Place = tuple(problem["loc"])
     # Of a column, or of one of several tables, the subject leaves the key to be named.
     is_inner = subject.startswith(_INNER)
-    key = str(rest[0]) if is_inner and rest else str(place[-1])
+    is_column = is_of_column(place)
+    key = str(place[-1])
+    if is_inner and rest:
+        key = str(rest[0]) if is_column else written(rest)
     if problem["type"] == "extra_forbidden":
         what = f"{subject}: unknown key {shown_name(key)}" if is_inner else f"unknown {subject}"
         if place in _RENAMED:
             return f"{what}; its name is now {_RENAMED[place]!r}"
         known = fields(_model(place[:-1]))
-        homes = [] if is_inner or nearest(key, known) else _sections_with(key)
-        return f"{what}; it belongs to {homes[0]!r}" if homes else what + suggestion(key, known)
+        given = str(place[-1])
+        homes = [] if is_inner or nearest(given, known) else _sections_with(given)
+        return f"{what}; it belongs to {homes[0]!r}" if homes else what + suggestion(given, known)
     if problem["type"] == "missing":
         return f"{subject}: {key!r} is missing" if is_inner else f"{subject} is missing"
-    if problem["type"] == "model_type":
-        return f"{subject}: must hold keys such as {', '.join(list(fields(_model(place)))[:3])}"
     named = f"{key!r} " if is_inner and rest else ""
+    if problem["type"] == "model_type":
+        keys = ", ".join(list(fields(_model(place)))[:3])
+        return f"{subject}: {named}must hold keys such as {keys}"
     if problem["type"] == "value_error":
-        return f"{subject}: {named}{said}"
+        return f"{subject}: {named if is_column or not named else f'{key!r}: '}{said}"
     facts = _facts(place)
     given = _given(place, tree)
     if words := facts.get("enum", [facts["const"]] if "const" in facts else []):
@@ -202,11 +172,16 @@ def _model(place: Place) -> Any:
 
 def _facts(place: Place) -> dict[str, Any]:
     """What the JSON schema of a setting says of its values, apart from null."""
-    size = _table_size(place) or 1
+    size = table_size(place) or 1
     if place[size] == "columns" and len(place) > size + 2:
         size += 2
+    elif table_size(place):
+        size = max(number for number, step in enumerate(place) if isinstance(step, str))
     owner, key = place[:size], place[size]
     facts: dict[str, Any] = _model(owner).model_json_schema()["properties"][key]
+    items = facts.get("items", {})
+    if isinstance(place[-1], int) and items.get("type") == "string":
+        facts = items
     return next(
         (choice for choice in facts.get("anyOf", ()) if choice.get("type") != "null"), facts
     )
@@ -214,7 +189,7 @@ def _facts(place: Place) -> dict[str, Any]:
 
 def _given(place: Place, tree: Mapping[str, Any]) -> str:
     """The text of what was given; empty if it is a list or a section."""
-    value = _at(tree, place)
+    value = at(tree, place)
     if isinstance(value, Scalar):
         return value.text
     return "" if isinstance(value, (dict, list)) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,8 @@ MAX_VALUE_CHARACTERS = 256
 
 class RoutedTable(Table):
     """One of several tables, and which events go to it."""
+
+    section: ClassVar[str] = "routes.tables"
 
     events: tuple[Annotated[str, Field(max_length=MAX_VALUE_CHARACTERS)], ...] = Field(
         description="values of `by` with which an event goes to this table: [order_placed]",
@@ -69,9 +71,10 @@ class Routes(Section):
             names.add(table.full_name)
             for value in table.events:
                 if value in takers:
+                    both = dict.fromkeys((takers[value], table.full_name))
                     raise ValueError(
                         f"event {shown_name(value)} is listed twice, for "
-                        f"{shown_name(takers[value])} and {shown_name(table.full_name)}"
+                        f"{' and '.join(map(shown_name, both))}"
                     )
                 takers[value] = table.full_name
         return tables

@@ -74,7 +74,8 @@ class Settings(JobTables):
             names = [column.name for column in columns]
             if name is not None and name not in names:
                 raise ValueError(
-                    f"report.{key} is {shown_name(name)}, which is not a column of the table"
+                    f"report.{key} is {shown_name(name)}, which is not a column of "
+                    f"{'the table' if len(self.tables) == 1 else 'any table'}"
                     f"{suggestion(name, names)}"
                 )
         for column in columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -86,6 +86,8 @@ class _Named(Protocol):
 
 class TableChecks(Section):
     """What the rows of a table must meet, besides the checks of each column."""
+
+    section: ClassVar[str] = "table"  # of the configuration
 
     checks: tuple[RowCheck, ...] = Field((), description="conditions between columns of a row")
     batch_checks: tuple[BatchCheck, ...] = Field((), description="conditions for a whole batch")

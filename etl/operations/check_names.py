@@ -10,6 +10,7 @@ from etl.config import Settings
 from etl.errors import UsageError, nearest
 from etl.extract import CHECKS
 from etl.postgres.tables import query_frame
+from etl.reading.routing import CHECK as NO_ROUTE
 from etl.schema import column_checks
 
 # The database refuses rows by checks that cannot be listed in advance.
@@ -28,6 +29,8 @@ def check_is_known(engine: sa.Engine, settings: Settings, check: str) -> bool:
     pairs += [(column.source, name) for column in columns for name in column.check_names]
     pairs += [("table", check.name) for table in settings.tables for check in table.checks]
     pairs += [("message", name) for name in CHECKS]
+    if settings.routes is not None:
+        pairs.append((settings.routes.by, NO_ROUTE))
     pairs += [(field, "two values") for column in columns for field in column.fields[:1]]
     if check in _names(pairs):
         return True

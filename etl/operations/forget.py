@@ -34,7 +34,7 @@ from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_target_exists
 from etl.postgres.target import check_changes
 from etl.schema import target_table
-from etl.text import counted
+from etl.text import counted, in_words
 
 
 class Rows(NamedTuple):
@@ -173,7 +173,8 @@ def _check_change(search: Search, change: Change) -> None:
     for column in (search.column, *search.parts) if change == "null" else ():
         if not column.nullable:
             raise UsageError(
-                f"column {column.name!r} is not nullable; leave --null out to delete the rows"
+                f"column {column.name!r} of {search.place} is not nullable; leave --null out to "
+                "delete the rows"
             )
     check_changes(search.engine, search.settings.table, "update" if change == "null" else "delete")
 
@@ -206,7 +207,7 @@ def _audit_entry(
     search: Search, change: Change, reason: str, rows: dict[str, Rows], closed: Sequence[int]
 ) -> audit.AuditEntry:
     verb = "deleted" if change == "delete" else "nulled"
-    of_tables = " and ".join(
+    of_tables = in_words(
         f"{counted(sum(rows[in_table.place]), 'row')} of {in_table.place}"
         for in_table in search.each
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from etl.config import Settings
+from etl.config import EventPath, Settings, parse_path
 from etl.operations.shapes import Members, Number
 from etl.reading.routing import NoRouteError, routing
 
@@ -17,6 +17,28 @@ def field_names(settings: Settings) -> Iterator[str]:
     for table in settings.tables:
         for column in table.columns:
             yield from column.fields
+
+
+def values_at_paths(event: Members, fields: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The values of those fields that are inside others, or the whole event, each with its path."""
+    for field in fields:
+        path = parse_path(field)
+        if path != (field,):
+            for value in _at(event, path):
+                yield field, value
+
+
+def _at(value: Any, path: EventPath) -> Iterator[Any]:
+    if not path:
+        yield value
+        return
+    step, found = path[0], []
+    if isinstance(step, str) and isinstance(value, Members):
+        found = [member for name, member in value if name == step]
+    elif isinstance(step, int) and isinstance(value, list) and not isinstance(value, Members):
+        found = value[step : step + 1]
+    for member in found:
+        yield from _at(member, path[1:])
 
 
 def table_finder(settings: Settings) -> Callable[[Members], list[str | None]]:

@@ -60,8 +60,8 @@ def check_masking(
             raise _would_store(f"the field {field!r}", wholes, column)
         for name, entries in parts.most_common(1):
             raise UsageError(
-                f"the field {name!r} of {counted(entries, 'entry', 'entries')} was masked in the "
-                f"quarantine, and column {column!r} would store a part of it as it came; set "
+                f"the field {name!r} of {counted(entries, 'entry', 'entries')} was masked when "
+                f"quarantined, and column {column!r} would store a part of it as it came; set "
                 "'queue.envelope' as it was then, or 'mask: true' for this column, or select other "
                 "entries"
             )
@@ -69,8 +69,8 @@ def check_masking(
 
 def _would_store(what: str, entries: int, column: str) -> UsageError:
     return UsageError(
-        f"{what} of {counted(entries, 'entry', 'entries')} was masked or dropped in the "
-        f"quarantine, and column {column!r} would store it as it came; set 'mask: true' for this "
+        f"{what} of {counted(entries, 'entry', 'entries')} was masked or dropped when "
+        f"quarantined, and column {column!r} would store it as it came; set 'mask: true' for this "
         "column, or select other entries"
     )
 

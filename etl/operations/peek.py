@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from etl.config import Settings
 from etl.errors import ConfigurationError, LastReceives, LeftMessages, UsageError
-from etl.operations.look_tables import field_names, table_finder
+from etl.operations.look_tables import field_names, table_finder, values_at_paths
 from etl.operations.shapes import Members, Shape, read_json, shape_of, shape_of_text
 from etl.reading.reader import EventReader
 from etl.reading.unreadable import Unreadable
@@ -237,7 +237,7 @@ def _read_text(text: str) -> tuple[str, Members | Shape]:
 
 def _add_event(look: Look, event: Members) -> None:
     found: dict[int, FieldShapes] = {}
-    for name, value in event:
+    for name, value in (*event, *values_at_paths(event, look.fields)):
         if (shapes := look.fields.get(name)) is None:
             shapes = look.other_fields.setdefault(shape_of_text(name), FieldShapes())
         shapes.names.add(name)

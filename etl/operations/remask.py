@@ -63,7 +63,7 @@ def table_parts(connection: sa.Connection, table: Table) -> list[Part]:
         if part.kind != "r":
             raise TableError(
                 f"{part.name!r} is a view or a foreign table; to rekey it, name the table behind "
-                "it in 'table.name'"
+                f"it in '{table.section}.name'"
             )
         types = {
             column["name"]: column["type"]

@@ -19,7 +19,7 @@ from etl.postgres.queries import queries, quote_name
 from etl.postgres.sqlstate import RowRefused
 from etl.postgres.tables import check_target_exists
 from etl.postgres.target import check_changes
-from etl.text import counted
+from etl.text import counted, in_words
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class Rollback:
     @property
     def rows_text(self) -> str:
         """The rows of each table, in words."""
-        return " and ".join(
-            f"{counted(rows, 'row')} of {table}" for table, rows in self.tables.items()
-        )
+        return in_words(f"{counted(rows, 'row')} of {table}" for table, rows in self.tables.items())
 
     @property
     def missing(self) -> int | None:

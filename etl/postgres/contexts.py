@@ -119,7 +119,8 @@ def _refusal(
     written = "".join(f"\n    - {text}" for text in lines)
     return SettingsError(
         f"{table.full_name!r}: {problem}; with this configuration, rows that are loaded from now "
-        f"on would not match those before; {otherwise}write under 'table.columns':{written}"
+        f"on would not match those before; {otherwise}write under "
+        f"'{table.section}.columns':{written}"
     )
 
 

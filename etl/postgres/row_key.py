@@ -28,17 +28,17 @@ def problems_of_replacing(connection: sa.Connection, table: Table, kind: str) ->
     names: dict[str, Any] = {"schema": table.schema_name, "name": table.name}
     if kind not in _TABLE_KINDS:
         yield (
-            f"{table_text(table)} is a view or a foreign table, and 'table.on_conflict' needs a "
-            "unique index; name the table behind it in 'table.name'"
+            f"{table_text(table)} is a view or a foreign table, and '{table.section}.on_conflict' "
+            f"needs a unique index; name the table behind it in '{table.section}.name'"
         )
         return
     keys = connection.execute(queries()["unique_keys"], names).scalars()
     if not any(set(columns) == set(table.key) for columns in keys):
         columns = ", ".join(map(quoted, table.key))
         yield (
-            f"{table_text(table)} has no unique index of exactly the columns in 'table.key' "
-            f"(without a condition, and not deferrable); run: create unique index on {target} "
-            f"({columns})"
+            f"{table_text(table)} has no unique index of exactly the columns in "
+            f"'{table.section}.key' (without a condition, and not deferrable); run: create "
+            f"unique index on {target} ({columns})"
         )
     needed = [{"privilege": right, "name": name} for right, name in needed_rights(table)]
     lacking: dict[str, list[str]] = {}
@@ -94,9 +94,9 @@ def check_tokens_of_key(
             )
             if connection.execute(others, {"prefix": f"{primary}."}).scalar_one():
                 raise TableError(
-                    f"column {name!r} of {table_text(table)} is in 'table.key' and holds tokens of "
-                    f"another key than {primary!r}, so its rows would not be found; before "
-                    "the next run, run: etl rekey"
+                    f"column {name!r} of {table_text(table)} is in '{table.section}.key' and holds "
+                    f"tokens of another key than {primary!r}, so its rows would not be found; "
+                    "before the next run, run: etl rekey"
                 )
 
 

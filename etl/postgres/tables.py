@@ -64,7 +64,7 @@ def check_schema_exists(connection: sa.Connection, table: Table) -> None:
     if not sa.inspect(connection).has_schema(schema):
         raise TableError(
             f"schema {schema!r} of {table_text(table)} is missing; run: create schema "
-            f"{quoted(schema)}, or correct 'table.schema'"
+            f"{quoted(schema)}, or correct '{table.section}.schema'"
         )
 
 

@@ -180,8 +180,8 @@ def _problems_of_storage(connection: sa.Connection, found: Any, table: Table) ->
         yield _FOREIGN_TABLE.format(where)
     elif not found.takes_inserts:
         yield (
-            f"{where} is a view that takes no rows; name the table behind it in 'table.name', or "
-            "create an INSTEAD OF INSERT trigger"
+            f"{where} is a view that takes no rows; name the table behind it in "
+            f"'{table.section}.name', or create an INSTEAD OF INSERT trigger"
         )
     for part in parts:
         if part.kind == _FOREIGN:
@@ -225,7 +225,8 @@ def _problems_of_other_column(column: Any, found: Any, table: Table) -> Iterator
     is_filled_in = column.has_default or found.row_trigger
     if column.not_null and not is_filled_in and not found.sends_rows_elsewhere:
         yield (
-            f"{where} is NOT NULL and has no default, and is not in 'table.columns'; add it there, "
-            f"or run: alter table {quoted(table.schema_name, table.name)} alter column "
+            f"{where} is NOT NULL and has no default, and is not in "
+            f"'{table.section}.columns'; add it there, or run: alter table "
+            f"{quoted(table.schema_name, table.name)} alter column "
             f"{quoted(column.name)} set default ..."
         )

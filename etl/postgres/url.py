@@ -36,7 +36,7 @@ _PARAMETERS = re.findall(
     sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout user""",
 )
 # Parameters of other programs' URLs.
-_SCHEMA = "the schema of the table is 'table.schema' in config.yaml"
+_SCHEMA = "the schema of a table is its 'schema' in config.yaml"
 _FOREIGN = {
     "schema": _SCHEMA,
     "currentschema": _SCHEMA,

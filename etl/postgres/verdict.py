@@ -96,8 +96,8 @@ def _advice(
     column = _column_without_value(refusal, table)
     if column is not None:
         return (
-            f"column {column!r} is not in 'table.columns': add it there, or run: alter table "
-            f"{target} alter column {quoted(column)} set default ..."
+            f"column {column!r} is not in '{table.section}.columns': add it there, or run: alter "
+            f"table {target} alter column {quoted(column)} set default ..."
         )
     if refusal.sqlstate == NO_PRIVILEGE and is_plain:
         rights = ", ".join(dict.fromkeys(["insert", *(r for r, _ in needed_rights(table))]))
@@ -115,8 +115,8 @@ def _advice(
         return "it was dropped during the run; create it with: etl init"
     if missing and refusal.sqlstate == NO_COLUMN:
         listed = ", ".join(map(repr, missing))
-        return f"it has no column {listed}: add it, or remove it from 'table.columns'"
+        return f"it has no column {listed}: add it, or remove it from '{table.section}.columns'"
     if is_plain:
-        return "the table was changed during the run: compare it with 'table.columns'"
+        return f"the table was changed during the run: compare it with '{table.section}.columns'"
     listed = f": {', '.join(map(repr, triggers))}" if triggers else ""
     return f"look at the constraints, rules and triggers of the table{listed}"

@@ -139,7 +139,7 @@ def _missing_column(connection: sa.Connection, statement: str, sqlstate: str) ->
         return DatabaseRefused(f"{what}update it with: etl init")
     added = ", ".join(f"add column {_written(column)} ..." for column in missing)
     return DatabaseRefused(
-        f"{what}run: alter table {_written(schema, name)} {added}, or correct 'table.columns'"
+        f"{what}run: alter table {_written(schema, name)} {added}, or correct the table's 'columns'"
     )
 
 

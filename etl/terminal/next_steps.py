@@ -54,14 +54,14 @@ ENDINGS = {
         ),
     ),
     "batch check": Ending(
-        "a whole batch failed a check of table.batch_checks; it was released",
+        "a whole batch failed a check of 'batch_checks'; it was released",
         (
             Step("look at a few messages of the queue, as shapes:", "etl peek"),
             _CORRECTED,
         ),
     ),
     "python checks": Ending(
-        "a check of table.python_checks cannot be applied; the last batch was released",
+        "a check of 'python_checks' cannot be applied; the last batch was released",
         (Step("correct the function that the problem names, then start again:", "etl run"),),
     ),
     "database refused": Ending(
@@ -86,6 +86,18 @@ ENDINGS = {
     "queue refused": Ending(
         "SQS refused a call",
         (Step("correct the permission, the key or the URL, then start again:", "etl run"),),
+    ),
+    "S3 unavailable": Ending(
+        "S3, where messages have their bodies, was away for longer than queue.retry_seconds",
+        (Step("check the network and the endpoint of S3, then start again:", "etl run"),),
+    ),
+    "S3 refused": Ending(
+        "S3 refused to give the body of a message",
+        (
+            Step("allow what the problem names: s3:GetObject, or the KMS key of the bucket"),
+            Step("see whether the buckets can be read:", "etl doctor"),
+            AGAIN,
+        ),
     ),
     "deletes refused": Ending(
         "SQS refused to delete handled messages",

@@ -67,7 +67,7 @@ def load(
 ) -> tuple[set[str], Reasons]:
     """Load one batch as the pipeline does; return the ids of the rows, and why others have none."""
     table = settings.table
-    wanted = wanted_attributes(table)
+    wanted = wanted_attributes([table])
     entries = [
         {
             "MessageId": message.message_id,

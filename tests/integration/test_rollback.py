@@ -81,6 +81,17 @@ def test_the_ledger_is_freed_for_what_is_not_in_quarantine(
     assert job.rows("select amount from orders") == [(7,)]
 
 
+def test_what_was_skipped_because_of_a_run_is_told(job: Job, configure: Callable[..., str]) -> None:
+    """Also of a run that has replaced nothing, in a whole sentence."""
+    path = configure(RUN_ID, on_conflict="skip", key=["order_id"])
+    job.send(event("a", 1))
+    run_id = job.run("--config", path)["run_id"]
+    done = job.command("rollback", run_id, *WHY, "--yes", "--config", path)
+    assert done.stderr.startswith(
+        "events that were skipped because of these rows cannot be brought back\n"
+    )
+
+
 def test_a_run_that_replaced_rows_is_refused(job: Job, configure: Callable[..., str]) -> None:
     """Their former values are gone, so it must be asked for."""
     path = configure(RUN_ID, on_conflict="update", key=["order_id"])
@@ -95,7 +106,7 @@ def test_a_run_that_replaced_rows_is_refused(job: Job, configure: Callable[..., 
     assert job.rows("select count(*) from orders") == [(2,)]
     done = job.command(*call, "--with-replaced")
     assert done.returncode == 0, done.stderr
-    assert "the values that 1 row of it replaced cannot be brought back" in done.stderr
+    assert "the values replaced by 1 row of it cannot be brought back" in done.stderr
     assert job.rows("select count(*) from orders") == [(0,)]
 
 

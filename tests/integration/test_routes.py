@@ -326,7 +326,7 @@ def test_a_check_of_a_batch_counts_the_events_of_its_table(shop: OneJob) -> None
     shop.send(*(order(number, email=None) for number in range(3)))
     summary = stopped(shop, routes=routes(orders, CLICKS))
     assert summary.exit_code == 3
-    assert "fails table.batch_checks: 'no mail' of 'public.orders'" in str(summary.problem)
+    assert "fails 'batch_checks': 'no mail' of 'public.orders'" in str(summary.problem)
 
 
 def test_a_dry_run_shows_the_rows_of_each_table(shop: OneJob) -> None:

@@ -290,6 +290,8 @@ def test_a_value_of_one_table_says_which_others_have_the_field(shop: Job) -> Non
     assert "other tables" not in said
     _, said = done(shop, "forget", "-", "--column", "emial", code=2, piped=ANNA)
     assert "'emial' is not a masked field of any table; did you mean 'email'?" in said
+    _, said = done(shop, *call, "--null", "--yes", code=2, piped=ANNA)
+    assert "column 'email_token' of public.clicks is not nullable; leave --null out" in said
 
 
 def test_a_run_is_taken_out_of_every_table(shop: Job) -> None:
@@ -422,6 +424,17 @@ def test_the_quarantine_knows_the_checks_of_every_table(shop: Job) -> None:
     entry = shop.rows("select max(quarantine_id) from etl.quarantine where body is not null")
     done(shop, "quarantine", "show", str(entry[0][0]), *WHY)
     assert shop.rows("select columns from etl.unmask_audit") == [(["email", "ip"],)]
+
+
+def test_a_misspelt_check_is_named_before_an_entry_has_failed_it(job: Job, tmp_path: Path) -> None:
+    """It would select nothing, and nobody would see why."""
+    path = tmp_path / "shop.yaml"
+    path.write_text(json.dumps(described()))
+    job.environment |= {"ETL_CONFIG": str(path), "TERM": "dumb"}
+    done(job, "init")
+    for check, meant in (("kind: rout", "kind: route"), ("S3 pointr", "S3 pointer")):
+        _, said = done(job, "quarantine", "list", "--check", check, code=2)
+        assert f"did you mean {meant!r}?" in said
 
 
 def test_history_tells_of_the_job(kept: Job) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from etl.text import counted
+from etl.text import counted, in_words
 from tests.unit.builders import ROOT
 
 # A number that is written into a sentence, and a plural of what the program counts.
@@ -72,3 +72,8 @@ def test_such_a_sentence_is_found() -> None:
         "n rows", "n quarantined bodies", "%d ids",
     ]  # fmt: skip
     assert [*sentences(ast.parse(fine))] == []
+
+
+def test_a_list_is_read_as_a_sentence() -> None:
+    """With a comma before all but the last."""
+    assert [in_words("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from etl import config
+from etl.checks.configured import check_table
 from etl.config import Settings
 from etl.errors import SettingsError
+from etl.postgres.columns import column_problems
+from etl.schema import target_table
 
 ORDERS = """\
     - events: [order_placed, order_paid]
@@ -111,7 +114,10 @@ def test_a_bare_name_of_two_tables_is_refused(tmp_path: Path) -> None:
     [
         (
             HEAD + ORDERS + CLICKS + "table: {columns: [{name: a, field: a, type: date}]}\n",
-            "'table' and 'routes' are both given; a job has one table, or routes to several",
+            (
+                "section 'table': cannot be given with 'routes'; a job has one table, or routes "
+                "to several (config.yaml line 15)"
+            ),
         ),
         ("queue: {url: q}\n", "section 'table' is missing"),
         (
@@ -135,7 +141,7 @@ def test_a_bare_name_of_two_tables_is_refused(tmp_path: Path) -> None:
         ),
         (
             HEAD + CLICKS.replace("[page_viewed]", "[]"),
-            "routes.tables[0] ('clicks'): 'events' needs at least one value (config.yaml line 5)",
+            "routes.tables[0] ('clicks'): 'events': needs at least one value (config.yaml line 5)",
         ),
         (
             HEAD + ORDERS + CLICKS.replace("      name: clicks\n", ""),
@@ -179,6 +185,41 @@ def test_a_bare_name_of_two_tables_is_refused(tmp_path: Path) -> None:
             "routes.tables ('public.clicks').indexes: 'x' is not a column of the table",
         ),
         (HEAD + ORDERS + "report: {entity: page}\n", "report.entity is 'page', which is not"),
+        (
+            HEAD + ORDERS + CLICKS + "report: {entity: pages}\n",
+            "report.entity is 'pages', which is not a column of any table",
+        ),
+        (
+            HEAD + ORDERS + CLICKS.replace("[page_viewed]", "[page_viewed, null]"),
+            (
+                "routes.tables[1] ('clicks'): 'events[1]' must be text of at most 256 characters; "
+                "put a word in quotes that is meant as text (config.yaml line 11)"
+            ),
+        ),
+        (
+            HEAD + ORDERS + CLICKS.replace("[page_viewed]", "[page_viewed, page_viewed]"),
+            "event 'page_viewed' is listed twice, for 'public.clicks' (config.yaml line 4)",
+        ),
+        (
+            HEAD + ORDERS + "    - {events: [a], name: clicks, columns: []}\n",
+            "routes.tables[1] ('clicks'): 'columns': a table needs at least one column",
+        ),
+        (
+            HEAD + ORDERS + CLICKS + "      partition_by: {range: page, every: mont}\n",
+            "('clicks'): unknown partition_by.every 'mont'; did you mean 'month'?",
+        ),
+        (
+            HEAD + ORDERS + CLICKS + "      partition_by: page\n",
+            "('clicks'): 'partition_by' must hold keys such as range, every",
+        ),
+        (
+            HEAD + ORDERS + CLICKS + "      checks: [{name: a, expresion: page = page}]\n",
+            "('clicks'): unknown key 'checks[0].expresion'; did you mean 'expression'?",
+        ),
+        (
+            HEAD + ORDERS + CLICKS + "      checks: [{name: a}]\n",
+            "routes.tables[1] ('clicks'): 'checks[0].expression' is missing",
+        ),
     ],
 )
 def test_a_mistake_in_routes_is_named_with_its_place(
@@ -186,6 +227,48 @@ def test_a_mistake_in_routes_is_named_with_its_place(
 ) -> None:
     """Each sentence says which table and which line it is about."""
     assert expected in problem(tmp_path, text)
+
+
+def test_a_variable_for_the_one_table_is_refused_with_its_name(tmp_path: Path) -> None:
+    """It may come from the deployment of another job, so it is named and not ignored."""
+    assert problem(tmp_path, HEAD + ORDERS, ETL_TABLE__NAME="logins") == (
+        "section 'table': cannot be given with 'routes'; a job has one table, or routes to several "
+        "(ETL_TABLE__NAME)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (
+            "checks: [{name: a, expression: pages == page}]",
+            "routes.tables.checks: check 'a': its expression at character 1: 'pages'",
+        ),
+        (
+            "batch_checks: [{name: a, null_share: {column: pages, max: 0.5}}]",
+            "routes.tables.batch_checks: check 'a': 'pages' is not a column of the table",
+        ),
+        ("python_checks: 'absent:schema'", "python_checks: cannot import 'absent'"),
+    ],
+)
+def test_a_check_that_cannot_be_made_is_named_with_its_table(
+    tmp_path: Path, wrong: str, expected: str
+) -> None:
+    """The names of checks are those of one table, and two tables may have the same."""
+    settings = load(tmp_path, HEAD + ORDERS + CLICKS + f"      {wrong}\n")
+    with pytest.raises(SettingsError) as caught:
+        check_table(settings.tables[1])
+    assert str(caught.value).startswith(f"'public.clicks': {expected}")
+
+
+def test_a_text_about_a_setting_says_where_the_settings_of_the_table_are(tmp_path: Path) -> None:
+    """A job with routes has no section 'table' to correct."""
+    orders = load(tmp_path).tables[0]
+    (absent, *_) = column_problems({}, target_table(orders), orders)
+    assert absent.endswith("or remove it from 'routes.tables.columns'")
+    one = config.load(Path(__file__).parents[2] / "config.yaml", {}).table
+    (absent, *_) = column_problems({}, target_table(one), one)
+    assert absent.endswith("or remove it from 'table.columns'")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl import config
+from etl.config import Settings
 from etl.operations.peek import Look, describe
 from etl.operations.shapes import MAX_SHAPE, read_json, shape_of, shape_of_text
 from etl.sqs.message import Message, body_md5
@@ -54,13 +56,13 @@ def windows(text: str) -> set[str]:
     return {text[i : i + 3] for i in range(len(text) - 2)}
 
 
-def look_at(*bodies: str) -> Look:
+def look_at(*bodies: str, settings: Settings = SETTINGS) -> Look:
     """What a look at these bodies finds."""
     messages = [
         Message(str(number), body, "handle", 0, body_md5(body), receive_count=1)
         for number, body in enumerate(bodies)
     ]
-    return describe(Look(QueueState(30, len(bodies), 0)), messages, SETTINGS)
+    return describe(Look(QueueState(30, len(bodies), 0)), messages, settings)
 
 
 def printed(*bodies: str) -> str:
@@ -210,3 +212,26 @@ def test_a_damaged_message_and_an_envelope_are_seen() -> None:
     )
     assert look.bodies == {"JSON objects": 1, "no SNS notifications": 1, "damaged": 1}
     assert [shape.text for shape in look.fields["ip"].shapes] == ["d.d.d.d"]
+
+
+def test_a_field_inside_others_is_found_at_its_path(tmp_path: Path) -> None:
+    """As a run reads it; a list on the way has items only where the path says so."""
+    paths = ["user.email", "tags[1]", "$", "a.b.c", '"x.y"', "user.absent"]
+    columns = [
+        {"name": f"column_{number}", "field": path, "type": "json"}
+        for number, path in enumerate(paths)
+    ]
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"table": {"columns": columns}}))
+    event = {"user": {"email": "xyz"}, "tags": [1, True], "a": [{"b": 1}], "x.y": None}
+    look = look_at(json.dumps(event), "{}", settings=config.load(file, {}))
+    found = {path: [shape.type for shape in look.fields[path].shapes] for path in paths}
+    assert found == {
+        "user.email": ["string"],
+        "tags[1]": ["boolean"],
+        "$": ["object", "object"],
+        "a.b.c": [],
+        '"x.y"': ["null"],
+        "user.absent": [],
+    }
+    assert [look.fields[path].events for path in paths] == [1, 1, 2, 0, 1, 0]
