@@ -119,8 +119,8 @@ def _check_nullable(table: Table, found: Sequence[Found]) -> None:
     for column in searched_columns(table):
         if column.name in names and not column.nullable:
             raise UsageError(
-                f"column {column.name!r} has the value within it and is not nullable; leave --null "
-                "out to delete the rows"
+                f"column {column.name!r} of {table.schema_name}.{table.name} has the value within "
+                "it and is not nullable; leave --null out to delete the rows"
             )
 
 
