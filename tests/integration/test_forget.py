@@ -88,7 +88,7 @@ def test_null_is_for_nullable_columns(
 ) -> None:
     """In a nullable column the rows stay without the value; any other column is refused."""
     fill(database, keyring)
-    with pytest.raises(UsageError, match="'masked_ip' is not nullable"):
+    with pytest.raises(UsageError, match=r"'masked_ip' of public\.user_logins is not"):
         forget_value(search(database), "null", "x")
     table = database.settings.table
     columns = tuple(
