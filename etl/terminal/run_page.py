@@ -116,7 +116,7 @@ def _counts(run: RunRecord) -> Iterator[str]:
 
 def conflicts(updated: int, skipped: int) -> str:
     """What became of the loaded events whose key was in the table, or twice in a batch."""
-    return f"of the loaded, {updated:,} replaced a row, and {skipped:,} gave way to one"
+    return f"of the loaded: {updated:,} updated a row, {skipped:,} skipped"
 
 
 def _events(run: RunRecord) -> Iterator[str]:

@@ -65,7 +65,7 @@ def test_counts_say_what_became_of_the_loaded(job: Job, devices: str, tmp_path: 
     stored = "select sum(loaded - updated - skipped) from etl.runs"
     assert job.rows(stored) == [(3,)]
     page = job.command("history", second["run_id"], "--config", devices)
-    assert "of the loaded, 1 replaced a row, and 0 gave way to one" in page.stdout
+    assert "of the loaded: 1 updated a row, 0 skipped" in page.stdout
     record: dict[str, Any] = json.loads(
         job.command("history", second["run_id"], "--json", "--config", devices).stdout
     )
