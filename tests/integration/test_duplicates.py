@@ -133,7 +133,7 @@ def tables(source: Source) -> st.SearchStrategy[list[dict[str, Any]]]:
     return st.lists(st.fixed_dictionaries(drawn), max_size=40)
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@examples(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_every_answer_is_that_of_pandas(source: Source, data: st.DataObject) -> None:
     """The drawn tables are full of duplicates, nulls and rows of equal rank."""
@@ -165,7 +165,7 @@ def _copies(frame: pd.DataFrame) -> Counter[Any]:
     return Counter({row[:-1]: row[-1] for row in rows_of(frame)})
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@examples(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_repeats_are_those_of_a_walk_through_time(source: Source, data: st.DataObject) -> None:
     """Pandas walks through the rows of a user one by one; Postgres finds the same repeats."""
@@ -192,7 +192,7 @@ def test_a_pause_of_the_limit_is_still_within_it(source: Source) -> None:
     assert repeats["seconds"].tolist() == [unit, unit]
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@examples(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_groups_are_those_of_merging_sets(source: Source, data: st.DataObject) -> None:
     """The groups agree in their sizes, their order, their users and the values that link them."""

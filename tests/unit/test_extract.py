@@ -64,10 +64,23 @@ def texts(draw: st.DrawFn) -> str:
     return draw(st.sampled_from([text, text, text, text[:-1], text + "}", f"[{text}]", text * 2]))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=400)
 @given(texts())
 def test_the_fast_way_to_read_a_body_agrees_with_the_strict_one(text: str) -> None:
     """Whatever it reads is what the strict way reads, value by value and type by type."""
+    check_both_ways(text)
+
+
+@pytest.mark.long
+@settings(max_examples=5000)
+@given(texts())
+def test_the_fast_way_agrees_about_more_texts(text: str) -> None:
+    """As above."""
+    check_both_ways(text)
+
+
+def check_both_ways(text: str) -> None:
+    """Compare what the two ways read, if the fast one reads the text at all."""
     fast = extract._usual_event(text)
     if fast is None:
         return

@@ -136,7 +136,7 @@ def check_like_botocore(text: bytes) -> None:
 
 
 @given(ANSWERS, st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example({"Messages": [{"MessageId": "m", "ReceiptHandle": "r", "Body": "\ud800"}]}, True)
 @example({"Messages": [{"MessageId": "m", "ReceiptHandle": "r", "MD5OfBody": float("nan")}]}, True)
 def test_an_answer_is_read_as_by_botocore(answer: Any, is_ascii: bool) -> None:
@@ -146,7 +146,7 @@ def test_an_answer_is_read_as_by_botocore(answer: Any, is_ascii: bool) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 100))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_damaged_answer_is_read_as_by_botocore(damage: bytes, at: int) -> None:
     """Bytes that are no UTF-8 and no JSON."""
     text = b'{"Messages": [{"MessageId": "m", "ReceiptHandle": "r", "Body": "{\\"a\\": 1}"}]}'

@@ -237,7 +237,7 @@ def test_many_zeros_take_no_longer_than_other_text() -> None:
     """One message of them, however its parts end, must not hold up the run."""
     zeros = "0" * 300_000
     texts = [f"{zeros}.{zeros}.{zeros}{end}" for end in ("x", "1234567890", ".", ".0")]
-    for text in [zeros, f"{zeros}.{zeros}x", f"{zeros}.", *texts] * 20:
+    for text in [zeros, f"{zeros}.{zeros}x", f"{zeros}.", *texts] * 4:
         with pytest.raises(ValueError, match="not a version"):
             pack_version(text)
 
