@@ -193,9 +193,7 @@ def _key_notes(keys: pd.DataFrame) -> list[str]:
             )
         if len(tokens) < len(counts):
             plain = int(counts.loc[counts["key_id"].isna(), "rows"].sum())
-            notes.append(
-                f"Not shown: {counted(plain, 'value')} of {column!r} without the form of a token."
-            )
+            notes.append(f"Values that are not tokens are not shown: {plain:,} of {column!r}.")
     return notes
 
 

@@ -309,7 +309,7 @@ def test_plain_values_are_counted_and_not_shown(logins: Source) -> None:
     check(logins, None, ALL)
     report = build_report(logins, Choice())
     assert "Ann" not in render(report)
-    assert any("3 values of 'masked_device_id' are not tokens" in note for note in report.notes)
+    assert any("not tokens are not shown: 3 of 'masked_device_id'" in note for note in report.notes)
 
 
 def test_an_interrupted_reading_closes_its_connection(

@@ -120,7 +120,7 @@ def test_a_draft_shows_no_value_and_changes_no_more_than_the_receive_counts(
 @pytest.mark.parametrize(
     ("maximum", "bodies", "message"),
     [(3, [event()] * 6, "maxReceiveCount is 3"), (5, [], "no draft: the queue is empty"),
-     (5, [event()] * 4, "4 events are too few")],
+     (5, [event()] * 4, "; found: 4;")],
 )  # fmt: skip
 def test_where_there_is_nothing_to_draft_from_no_file_is_written(
     sqs: EmbeddedSqs, tmp_path: Path, maximum: int, bodies: list[str], message: str

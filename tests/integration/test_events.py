@@ -265,11 +265,13 @@ def test_the_entry_of_an_event_keeps_what_was_dropped_and_masked_attributes(
     for columns, words in zip(tables[1:], ["message attribute phone", "ssn"], strict=True):
         logins.changed({"event": {"split": "array"}, "table": {"columns": columns}})
         refused = logins.command("quarantine", "replay", "--all")
-        if words.startswith("message"):
-            assert f"{words!r} was masked in column 'q'" in refused.err
-            with logins.engine.begin() as connection:  # as if nothing remembered it
-                connection.exec_driver_sql("delete from etl.masked_columns where column_name = 'q'")
-            refused = logins.command("quarantine", "replay", "--all")
+        how, memory = "masked in column 'q'", "masked_columns where column_name = 'q'"
+        if words == "ssn":
+            how, memory = "listed in 'event.drop'", "dropped_fields"
+        assert f"{words!r} was {how}" in refused.err
+        with logins.engine.begin() as connection:  # as if nothing remembered it
+            connection.exec_driver_sql(f"delete from etl.{memory}")
+        refused = logins.command("quarantine", "replay", "--all")
         assert refused.code == 2, refused.out
         assert f"{words!r} of 1 entry was masked or dropped" in refused.err
     logins.changed({"event": event_, "table": {"columns": tables[0]}})
