@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from etl.embedded.postgres import EmbeddedPostgres
 from etl.postgres.engine import driver_url
 from tests.conftest import KEYRING
-from tests.deploy.ministack import ACCOUNT, Ministack, Stack, running
+from tests.deploy.ministack import ACCOUNT, REGION, Ministack, Stack, running
 from tests.deploy.tasks import OF_RDS, allow, container, variables
 from tests.unit.builders import ROOT
 
 S3_PREFIX_LIST = "pl-6da54004"
+PAYLOAD_BUCKET = "etl-payloads"
 PASSWORD = "of-etl-job"
 OWNER_PASSWORD = "a:b/c@d?e#f%20'g"
 # Of rds_iam the owner may only grant membership. RDS permits that by itself.
@@ -40,8 +41,16 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
 
 @pytest.fixture(scope="session")
 def stack(aws: Ministack) -> Stack:
-    """Deploy the template as it is by default, with the keyring and a trust for these tests."""
-    deployed = Stack(aws, "etl", S3PrefixList=S3_PREFIX_LIST, AlarmEmail="ops@example.com")
+    """Deploy the template with a bucket of bodies, the keyring and a trust for these tests."""
+    place = {"LocationConstraint": REGION}
+    aws.client("s3").create_bucket(Bucket=PAYLOAD_BUCKET, CreateBucketConfiguration=place)
+    deployed = Stack(
+        aws,
+        "etl",
+        S3PrefixList=S3_PREFIX_LIST,
+        AlarmEmail="ops@example.com",
+        PayloadBucket=PAYLOAD_BUCKET,
+    )
     aws.client("secretsmanager").put_secret_value(
         SecretId=deployed.outputs["KeyringSecret"], SecretString=KEYRING.dump()
     )

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from etl.aws.answers import action_of
 from tests.deploy.cloudformation import actions, statements
+from tests.deploy.conftest import PAYLOAD_BUCKET
 from tests.deploy.ministack import Stack
 from tests.deploy.tasks import allow, counts, run, send
 from tests.deploy.test_template import NO_OPERATIONS
@@ -34,6 +35,7 @@ WITHOUT: dict[tuple[str, str], tuple[int, str, tuple[int, int], dict[str, str]]]
     ("ReadKeyring", "secretsmanager:GetSecretValue"): (
         2, "allow secretsmanager:GetSecretValue", (1, 0), {}
     ),
+    ("ReadLargeBodies", "s3:GetObject"): (1, "allow s3:GetObject", (1, 0), {}),
 }  # fmt: skip
 
 
@@ -52,10 +54,17 @@ def called(stack: Stack, keys: dict[str, str]) -> set[str]:
     }
 
 
+def stored(stack: Stack) -> str:
+    """Put a good event into the bucket of bodies; return the pointer to it."""
+    stack.aws.client("s3").put_object(Bucket=PAYLOAD_BUCKET, Key="a", Body=event().encode())
+    place = {"s3BucketName": PAYLOAD_BUCKET, "s3Key": "a"}
+    return json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", place])
+
+
 def test_the_job_calls_what_its_role_names_and_no_more(emptied: Stack, database: sa.URL) -> None:
     """Two runs, of which one loads and deletes, and the other one releases."""
     keys = emptied.aws.keys_of(emptied.ids["TaskRole"])
-    send(emptied, *[event(user_id=f"u{i}") for i in range(10)])
+    send(emptied, stored(emptied), *[event(user_id=f"u{i}") for i in range(9)])
     done = run(emptied, database, **keys)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["loaded"] == 10
@@ -73,7 +82,7 @@ def test_without_a_right_the_run_says_which(
 ) -> None:
     """Nothing is lost: what is not loaded is in the queue, and what is loaded is loaded once."""
     code, words, left, more = WITHOUT[statement, action]
-    send(emptied, "{}" if more else event())
+    send(emptied, stored(emptied) if action == "s3:GetObject" else "{}" if more else event())
     allow(emptied, without=action, on=statement)
     done = run(emptied, database, **more)
     assert (done.returncode, counts(emptied)) == (code, left), done.stderr
