@@ -90,7 +90,7 @@ def test_every_answer_is_that_of_postgres(source: Source, data: st.DataObject) -
 
 
 @pytest.mark.long
-@examples(max_examples=100, deadline=None, suppress_health_check=SLOW)
+@examples(max_examples=40, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_every_answer_about_more_tables_is_that_of_postgres(
     source: Source, data: st.DataObject

@@ -378,7 +378,7 @@ def test_a_whole_column_fails_the_checks_that_its_values_fail_alone(
 
 
 @pytest.mark.long
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(frames())
 def test_more_columns_fail_the_checks_that_their_values_fail_alone(
     drawn: tuple[tuple[Column, ...], pd.DataFrame],
