@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -67,10 +69,10 @@ class Names:
         keys = [-counted[name].to_numpy() for name in reversed(counts)]
         positions = np.lexsort([np.arange(len(counted)), *keys])[:top]
         # By position, because the table's columns may have any name.
-        return (
-            shown_rows.iloc[positions, 1:].reset_index(drop=True),
-            counted.iloc[positions].reset_index(drop=True),
-        )
+        names = shown_rows.iloc[positions, 1:].reset_index(drop=True)
+        for position in range(names.shape[1]):
+            names.isetitem(position, _without_needless_nulls(names.iloc[:, position]))
+        return names, counted.iloc[positions].reset_index(drop=True)
 
     def ranks(self, column: str, rows: Numbers) -> tuple[Numbers, pd.Series[str]]:
         """Return the rank of each row by the bytes of its text in a column, and the texts.
@@ -83,6 +85,12 @@ class Names:
         ranks[nth] = np.arange(nth.size)
         texts = answer.iloc[:, 1].take(np.argsort(nth)).reset_index(drop=True)
         return ranks, texts
+
+
+def _without_needless_nulls(values: pd.Series[Any]) -> pd.Series[Any]:
+    """The dtype that the column has if the rows with nulls were not asked for."""
+    plain: Any = {"Int64": "int64", "boolean": "bool"}.get(str(values.dtype))
+    return values if plain is None or values.isna().any() else values.astype(plain)
 
 
 def text(column: str) -> str:

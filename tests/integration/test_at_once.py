@@ -330,6 +330,16 @@ def test_an_interrupted_reading_closes_its_connection(
     assert build_report(logins, Choice()).rows == 8
 
 
+def test_a_type_does_not_depend_on_rows_that_are_cut(logins: Source) -> None:
+    """One row of two that have as many copies is shown, and the other one has the null."""
+    execute(
+        logins,
+        "update user_logins set masked_ip = null",
+        "update user_logins set app_version = 1 where user_id = 'a'",
+    )
+    check(logins, None, {"exact_rows": {"top": 1}})
+
+
 def test_many_equal_counts_are_cut_after_the_last_of_them() -> None:
     """Which of them is shown depends on their names, which are not known yet."""
     frame = pd.DataFrame({"group": [1, 1, 1, 2, 2], "n": [5, 3, 3, 1, 9], "m": [0, 1, 1, 0, 0]})

@@ -67,6 +67,7 @@ def test_a_signature_is_that_of_botocore(call: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @given(CALLS)
 @settings(max_examples=10_000, deadline=None)
 def test_ten_thousand_signatures_are_those_of_botocore(call: tuple[Any, ...]) -> None:
