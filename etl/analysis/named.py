@@ -87,7 +87,7 @@ class Names:
         return ranks, texts
 
 
-def _without_needless_nulls(values: pd.Series[Any]) -> pd.Series[Any]:
+def _without_needless_nulls(values: pd.Series[Any]) -> Any:
     """The dtype that the column has if the rows with nulls were not asked for."""
     plain: Any = {"Int64": "int64", "boolean": "bool"}.get(str(values.dtype))
     return values if plain is None or values.isna().any() else values.astype(plain)
