@@ -116,9 +116,9 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def values_by_path(path: Path, values: Sequence[Any]) -> dict[Path, list[Any]]:
-    """What is in the values of a field: by the names that lead there, what is no list or object.
+    """The values within a field that are neither lists nor objects, by the path to them.
 
-    The names of an object may be values too, and stand beside it.
+    The names of an object may be values too, and are listed at the object's own path.
     """
     found: dict[Path, list[Any]] = {path: []}
     for value in values:
