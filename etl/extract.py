@@ -110,7 +110,7 @@ def read_each(
             event = _event(message, unwrap, decoder)
             if route is not None:
                 known, row, readable, rows = taken[route(event)]
-            if names := known.unknown_names(event):
+            if not known.all_of(event) and (names := known.unknown_names(event)):
                 if is_event(message):
                     # All events of a message may be of one person, so each name counts once.
                     of = message_id_of(message)

@@ -93,16 +93,23 @@ def split(
     """
     message_ids = raw["message_id"].tolist()
     values: dict[str, list[Any]] = {}
+    checked: dict[str, Any] = {}
     changes = Counter[Note]()
     for column in columns:
         counts = Counter[str]()
-        values[column.name] = cleaned(column, raw[column.source].tolist(), counts)
+        source = raw[column.source]
+        as_sent = source.tolist()
+        values[column.name] = cleaned(column, as_sent, counts)
+        # What cleaning has not touched need not become a column again.
+        is_clean = values[column.name] is as_sent
+        checked[column.name] = source.to_numpy() if is_clean else values[column.name]
         # Two columns of one source change the same values, so these are not added up.
         if counts:
             changes |= Counter({(column.source, note): count for note, count in counts.items()})
     if notes is not None:
         notes.update(changes)
-    failed = failures(_objects(values), schema.raw)
+    # Of dtype object, so that pandas infers nothing: "NA" is a country, not a null.
+    failed = failures(pd.DataFrame(checked, dtype=object), schema.raw)
     if bad := {row for row, _, _ in failed}:
         good = [row for row in range(len(raw)) if row not in bad]
         values = {name: [column[row] for row in good] for name, column in values.items()}
@@ -119,11 +126,6 @@ def split(
     found = dict.fromkeys((valid_ids[row], source, why) for row, source, why in failed)
     valid = valid.drop(index=sorted({row for row, _, _ in failed})).reset_index(drop=True)
     return valid, rejects([*named, *found])
-
-
-def _objects(columns: dict[str, list[Any]]) -> pd.DataFrame:
-    """A frame of object columns, in which pandas infers nothing: "NA" is a country, not a null."""
-    return pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in columns.items()})
 
 
 def _converted(

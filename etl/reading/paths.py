@@ -48,7 +48,8 @@ def row_of(
     if not other_names and all(len(path) == 1 for path in paths.values()):
         names: list[Any] = [path[0] for path in paths.values()]
         # Without a loop in Python: this is the usual case.
-        return lambda event: list(map(event.get, names, repeat(ABSENT)))
+        absent = repeat(ABSENT)
+        return lambda event: list(map(event.get, names, absent))
     getters: list[Callable[[Event], Any]] = [
         partial(_at_any, field=field, paths=[path, *map(parse_path, other_names[field])])
         if field in other_names
@@ -98,6 +99,11 @@ class Known:
             self._add(parse_path(name))
         self._names = frozenset(self._within)
         self._is_flat = not any(self._within.values())
+        # Whether an event has no unknown name. True is certain; a False is left to unknown_names().
+        # No function of Python is called for the usual events and fields.
+        self.all_of: Callable[[Event], bool] = (
+            self._names.issuperset if self._is_flat else lambda _: False
+        )
 
     def _add(self, path: EventPath) -> None:
         if not path:
@@ -119,7 +125,7 @@ class Known:
 
         Within a list they are not looked for.
         """
-        if self._is_whole or (self._is_flat and self._names.issuperset(event)):
+        if self._is_whole:
             return ()
         if self._is_flat:
             return tuple(name for name in event if name not in self._names)

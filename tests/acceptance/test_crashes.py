@@ -285,13 +285,13 @@ def test_a_message_delivered_twice_within_a_batch_is_loaded_once(
 def test_a_load_slower_than_the_visibility_timeout_keeps_its_messages(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
-    """For three timeouts of 2 s neither another consumer nor the job itself receives one again."""
-    with new_job(sqs, postgres, visibility_seconds=2) as job:
+    """For three timeouts neither another consumer nor the job itself receives one again."""
+    with new_job(sqs, postgres, visibility_seconds=4) as job:
         job.send(*logins(MESSAGES))
         others: list[Any] = []
         with ledger_locked(job) as release, running(job, **one_batch()) as process:
             until(lambda: held_sessions(job))
-            end = time.monotonic() + 6
+            end = time.monotonic() + 12
             while time.monotonic() < end:
                 answer = job.client.receive_message(QueueUrl=job.queue_url, WaitTimeSeconds=1)
                 others += answer.get("Messages", [])

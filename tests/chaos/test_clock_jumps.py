@@ -92,7 +92,7 @@ def test_a_run_does_not_notice_that_the_clock_jumps(
     with (
         jumping_clock() as clock,
         Proxy(port, signature_times) as proxy,
-        new_job(sqs, postgres, visibility_seconds=2) as job,
+        new_job(sqs, postgres, visibility_seconds=4) as job,
     ):
         job.send(*logins(COUNT))
         names = ("AWS_ENDPOINT_URL", "ETL_QUEUE__URL")
@@ -121,7 +121,7 @@ def test_a_run_does_not_notice_that_the_clock_jumps(
 
 def visible_to_others(job: Job) -> bool:
     """Whether another consumer gets a message within twice the visibility timeout."""
-    for _ in range(4):
+    for _ in range(8):
         answer = job.client.receive_message(QueueUrl=job.queue_url, WaitTimeSeconds=1)
         if answer.get("Messages"):
             return True

@@ -191,7 +191,7 @@ def test_a_black_hole_longer_than_the_visibility_timeout_costs_nothing(
     sqs: EmbeddedSqs, postgres: EmbeddedPostgres
 ) -> None:
     """Nothing of the batch gets through for three timeouts; then the run goes on."""
-    with new_job(sqs, postgres, visibility_seconds=2) as job:
+    with new_job(sqs, postgres, visibility_seconds=4) as job:
         job.send(*logins(MESSAGES))
         url = job.environment["DATABASE_URL"]
         with Proxy(sa.make_url(url).port or 0) as proxy:
@@ -204,7 +204,7 @@ def test_a_black_hole_longer_than_the_visibility_timeout_costs_nothing(
                 with proxy.black_hole():
                     release()
                     # For three timeouts, another consumer gets none of the messages.
-                    for _ in range(6):
+                    for _ in range(12):
                         answer = job.client.receive_message(
                             QueueUrl=job.queue_url, WaitTimeSeconds=1
                         )

@@ -192,9 +192,9 @@ def test_a_lost_answer_to_a_receive_hides_the_messages(consumer: Consumer) -> No
     consumer.send("{}")
     consumer.sqs.schedule_fault("ReceiveMessage", "cut_after")
     with pytest.raises(ConnectionClosedError):
-        consumer.receive(VisibilityTimeout=1)
+        consumer.receive(VisibilityTimeout=5)
     assert consumer.receive() == []
-    assert len(consumer.receive(WaitTimeSeconds=10)) == 1
+    assert len(consumer.receive(WaitTimeSeconds=20)) == 1
 
 
 def test_an_answer_may_be_slow(consumer: Consumer) -> None:
@@ -206,8 +206,9 @@ def test_an_answer_may_be_slow(consumer: Consumer) -> None:
 
 
 def test_credentials_expire_for_a_while(consumer: Consumer) -> None:
-    consumer.sqs.expire_credentials(1.0)
+    consumer.sqs.expire_credentials(3600)
     assert error_code(consumer.receive) == "ExpiredToken"
+    consumer.sqs.expire_credentials(0.2)
     until(lambda: can_receive(consumer))
 
 

@@ -265,16 +265,16 @@ def test_an_sqs_that_is_away_is_waited_for_and_then_given_up(calls: CallQueue) -
 
 def test_a_held_message_stays_hidden_beyond_its_timeout(make_queue: Callable[..., Queue]) -> None:
     """The heartbeat extends it when half of its timeout has passed."""
-    queue = make_queue(visibility_seconds=1)
+    queue = make_queue(visibility_seconds=4)
     fill(queue, 25)
-    heartbeat = Heartbeat(queue, 1)
+    heartbeat = Heartbeat(queue, 4)
     heartbeat.start()
     held: list[Message] = []
     while len(held) < 25:
         messages = queue.receive(10, 1)
         heartbeat.hold(messages)
         held += messages
-    seen = [message for _ in range(3) for message in queue.receive(10, 1)]
+    seen = [message for _ in range(6) for message in queue.receive(10, 1)]
     heartbeat.stop()
     assert seen == []
     assert heartbeat.extended >= 25
@@ -377,9 +377,9 @@ def test_an_extension_that_fails_is_tried_again(
     make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second try comes before the message shows again."""
-    queue = make_queue(visibility_seconds=2)
+    queue = make_queue(visibility_seconds=6)
     fill(queue, 1)
-    heartbeat = Heartbeat(queue, 2)
+    heartbeat = Heartbeat(queue, 6)
     extend, calls = queue.extend, []
 
     def failing_once(handles: Any, seconds: int) -> Any:
