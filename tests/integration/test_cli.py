@@ -277,6 +277,6 @@ def test_send_ends_at_once_on_ctrl_c(job: Job) -> None:
         connection, _ = silent.accept()
         with connection:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=40)  # its calls would take 45 s to fail
+            _, err = process.communicate(timeout=25)  # its calls would take 30 s to fail
     assert process.returncode == 128 + signal.SIGINT
     assert err.endswith("Ctrl-C: ending at once; some of the messages may have been sent\n")
