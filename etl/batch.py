@@ -17,6 +17,7 @@ from etl import extract, fingerprints, mask, parts, validate
 from etl.checks import batches
 from etl.config import BatchCheck, Settings
 from etl.crypto.keyring import Keyring
+from etl.errors import CheckRaised
 from etl.fieldtypes import needs_exact_numbers
 from etl.frames import Note, rejects
 from etl.parts import BatchId, Part, Stored
@@ -178,7 +179,12 @@ def _part(
         unwrap=unwrap,
     )
     raw = take_out(raw, settings.hidden_within)
-    valid, invalid = validate.split(raw, schema, table.columns, notes)
+    try:
+        valid, invalid = validate.split(raw, schema, table.columns, notes)
+    except CheckRaised as error:
+        if settings.routes is None:
+            raise
+        raise CheckRaised(f"{table.full_name}: {error}") from None
     broken = batches.broken(table, valid, messages)
     warned = [check.name for check in broken if check.severity == "warn"]
     notes.update({(batches.BATCH, name): messages for name in warned})

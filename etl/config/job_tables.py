@@ -53,7 +53,8 @@ class JobTables(Section):
         self.__dict__.pop("table")
         if self.job.name is None:
             raise ValueError(
-                "'job.name' is missing; with 'routes' there is no one table to name the job after"
+                "'job.name' is missing; a job with 'routes' has several tables, so it needs a name "
+                "of its own"
             )
         return self
 

@@ -133,7 +133,8 @@ def _about(problem: Any, subject: str, rest: Place, tree: Mapping[str, Any], sai
         homes = [] if is_inner or nearest(given, known) else _sections_with(given)
         return f"{what}; it belongs to {homes[0]!r}" if homes else what + suggestion(given, known)
     if problem["type"] == "missing":
-        return f"{subject}: {key!r} is missing" if is_inner else f"{subject} is missing"
+        or_routes = ", and so is 'routes'" if place == ("table",) else ""
+        return f"{subject}: {key!r} is missing" if is_inner else f"{subject} is missing{or_routes}"
     named = f"{key!r} " if is_inner and rest else ""
     if problem["type"] == "model_type":
         keys = ", ".join(list(fields(_model(place)))[:3])

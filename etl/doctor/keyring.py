@@ -84,7 +84,8 @@ def primary(keyring: Keyring, known: Sequence[KeyCheck]) -> Result:
         return Result(
             check,
             "warn",
-            f"{keyring.primary} is not used yet; this job or its table has used {', '.join(used)}",
+            f"{keyring.primary} is not used yet; this job or one of its tables has used "
+            f"{', '.join(used)}",
             "after a rotation, run: etl rekey; until then equal values have several tokens",
         )
     return Result(check, "ok", keyring.primary)
@@ -96,8 +97,8 @@ def keys(keyring: Keyring, known: Sequence[KeyCheck]) -> Result:
     used = {first.key_id for first in known}
     lacking = sorted(used - set(keyring.key_ids))
     if not lacking:
-        return Result(check, "ok", "none that this job or its table has used is missing")
-    found = f"it lacks {', '.join(lacking)}, which this job or its table has used"
+        return Result(check, "ok", "it has all that this job and its tables have used")
+    found = f"it lacks {', '.join(lacking)}, which this job or one of its tables has used"
     advice = "see what needs it: etl keys list; restore the copy of the keyring that has it"
     # With none of the earlier keys, every value of the next run differs from its earlier tokens.
     return Result(check, "warn" if used & set(keyring.key_ids) else "fail", found, advice)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from etl.config import Table
+from etl.errors import TableError
 from etl.postgres.columns import quoted, table_text
 from etl.postgres.queries import queries
 from etl.postgres.sqlstate import NO_PRIVILEGE, sqlstate_of
@@ -33,6 +34,8 @@ def create_missing(connection: sa.Connection, table: Table, today: dt.date) -> N
 
     A partition that cannot be created is no error, since the default partition takes its rows: it
     is said in the log. Does nothing if the table is not partitioned by the configured column.
+
+    :raises TableError: another table has the name of the default partition
     """
     if table.partition_by is None:
         return
@@ -44,7 +47,11 @@ def create_missing(connection: sa.Connection, table: Table, today: dt.date) -> N
     default = _name(table, "default")
     if not connection.execute(queries()["has_default_partition"], names).scalar_one():
         statement = f"{_create(table, default)} partition of {target} default"
-        _try(connection, table, default, statement)
+        if _try(connection, table, default, statement) == _EXISTS:
+            raise TableError(
+                f"{table_text(table)} needs a default partition, and {default!r} is another "
+                "table; rename that one (a renamed table's partitions keep their names)"
+            )
     for start, end in periods(table.partition_by.every, today):
         name = _name(table, f"{start:%Y%m%d}")
         if name not in existing:
@@ -83,7 +90,8 @@ def _create(table: Table, name: str) -> str:
     return f"create table {quoted(table.schema_name, name)}"
 
 
-def _try(connection: sa.Connection, table: Table, name: str, statement: str) -> None:
+def _try(connection: sa.Connection, table: Table, name: str, statement: str) -> str | None:
+    """Create a partition; return the SQLSTATE of why it was not."""
     savepoint = connection.begin_nested()
     try:
         connection.exec_driver_sql(statement.replace("%", "%%"))
@@ -94,8 +102,10 @@ def _try(connection: sa.Connection, table: Table, name: str, statement: str) -> 
             reason = "the default partition holds rows of it; move them"
         elif sqlstate == NO_PRIVILEGE:
             reason = "this role does not own the table; let the owner run: etl init"
-        elif sqlstate in (_OVERLAPS, _EXISTS):
-            return
+        elif sqlstate == _EXISTS:
+            reason = "another table has its name"
+        elif sqlstate == _OVERLAPS:
+            return sqlstate
         else:
             raise
         log.warning(
@@ -104,5 +114,6 @@ def _try(connection: sa.Connection, table: Table, name: str, statement: str) -> 
             table_text(table),
             reason,
         )
-    else:
-        savepoint.commit()
+        return sqlstate
+    savepoint.commit()
+    return None

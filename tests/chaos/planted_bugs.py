@@ -35,6 +35,7 @@ SHAPES = "tests/unit/test_shapes.py"
 DELETES = "tests/integration/test_refused_deletes.py"
 ON_CONFLICT = "tests/integration/test_on_conflict.py"
 ROUTES = "tests/integration/test_routes.py"
+ROUTES_UNIT = "tests/unit/test_routes.py"
 SPLITTING = "tests/unit/test_splitting.py"
 WITHOUT = "tests/unit/test_without.py"
 CONFIGURED_CHECKS = "tests/unit/test_configured_checks.py"
@@ -706,6 +707,34 @@ BUGS = (
         "        masked = (table.masked_fields for table in self.tables_of_job)\n",
         "        masked = (table.masked_fields for table in self.tables)\n",
         (f"{ROUTES}::test_a_json_column_holds_nothing_that_another_table_masks",),
+    ),
+    Bug(
+        "lets a table store as it came what another one masks",
+        "etl/config/routes.py",
+        "                    check_masked(table.columns, other.columns, of_table)\n",
+        "                    pass\n",
+        (f"{ROUTES_UNIT}::test_what_one_table_masks_no_other_stores",),
+    ),
+    Bug(
+        "lets a table store an attribute as it came that another one masks",
+        "etl/config/hidden.py",
+        "    attributes = {column.source: column.name for column in masked if not column.fields}\n",
+        "    attributes: dict[str, str] = {}\n",
+        (f"{ROUTES_UNIT}::test_a_masked_attribute_is_not_stored_by_another_table",),
+    ),
+    Bug(
+        "lets two tables show different parts of one value",
+        "etl/config/routes.py",
+        "        check_parts(owned)\n",
+        "",
+        (f"{ROUTES_UNIT}::test_two_tables_show_no_different_parts_of_one_field",),
+    ),
+    Bug(
+        "lets columns of two tables share a context and read values in other ways",
+        "etl/config/routes.py",
+        "        check_contexts(owned)\n",
+        "",
+        (f"{ROUTES_UNIT}::test_columns_of_two_tables_that_share_a_context_give_equal_tokens",),
     ),
     Bug(
         "takes rows of one table for a sign that another one takes rows",

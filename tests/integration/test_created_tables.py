@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from etl.config import Settings
-from etl.errors import SettingsError
+from etl.errors import SettingsError, TableError
 from etl.postgres.creation import create_tables
 from etl.postgres.engine import transaction
 from etl.postgres.partitions import AHEAD, create_missing, periods
@@ -193,6 +193,28 @@ def test_a_partition_that_cannot_be_made_is_said(
         create_missing(connection, made.table, dt.date(2040, 1, 1))
     assert "partition 'events_20400101' of table 'public.events' was not created" in caplog.text
     assert "events_20400102" in partitions_of(engine)
+
+
+def test_the_partitions_of_a_renamed_table_are_in_the_way(
+    settings: Make, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They keep their names. Without a default partition the first batch would be refused."""
+    made = settings(
+        table__name="events",
+        table__columns=PARTITIONED,
+        table__partition_by={"range": "Sent %", "every": "month"},
+    )
+    create_tables(engine, made.table)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("alter table events rename to events_of_last_year")
+    named = "needs a default partition, and 'events_default' is another table; rename that one"
+    with pytest.raises(TableError, match=named):
+        create_tables(engine, made.table)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("alter table events_default rename to rest_of_last_year")
+    create_tables(engine, made.table)
+    assert partitions_of(engine) == {"events_default": "DEFAULT"}
+    assert "was not created, so its rows go to the default partition: another table" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -327,6 +329,26 @@ def test_a_check_of_a_batch_counts_the_events_of_its_table(shop: OneJob) -> None
     summary = stopped(shop, routes=routes(orders, CLICKS))
     assert summary.exit_code == 3
     assert "fails 'batch_checks': 'no mail' of 'public.orders'" in str(summary.problem)
+
+
+def test_a_check_in_python_that_raises_is_named_with_its_table(
+    shop: OneJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the batch is loaded, to that table or another one."""
+    code = """
+        import pandera.pandas as pa
+
+        def checks():
+            look = pa.Check(lambda frame: frame["nowhere"], name="look")
+            return pa.DataFrameSchema(checks=[look])
+    """
+    (tmp_path / "checks_of_orders.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    shop.send(order(1), click(2))
+    orders = {**ORDERS, "python_checks": "checks_of_orders:checks"}
+    summary = stopped(shop, routes=routes(orders, CLICKS))
+    assert str(summary.problem).startswith("public.orders: python_checks: the check 'look'")
+    assert (ids(shop, "orders"), ids(shop, "clicks"), left(shop)) == ([], [], 2)
 
 
 def test_a_dry_run_shows_the_rows_of_each_table(shop: OneJob) -> None:

@@ -119,10 +119,13 @@ def test_a_bare_name_of_two_tables_is_refused(tmp_path: Path) -> None:
                 "to several (config.yaml line 15)"
             ),
         ),
-        ("queue: {url: q}\n", "section 'table' is missing"),
+        ("queue: {url: q}\n", "section 'table' is missing, and so is 'routes'"),
         (
             HEAD.replace("job: {name: shop}", "") + ORDERS,
-            "'job.name' is missing; with 'routes' there is no one table to name the job after",
+            (
+                "'job.name' is missing; a job with 'routes' has several tables, so it needs a name "
+                "of its own"
+            ),
         ),
         (
             HEAD + ORDERS + CLICKS.replace("page_viewed", "order_paid"),
