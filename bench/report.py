@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from bench import (
+    columns,
     drain,
     drain_15ms,
     drain_tls,
@@ -34,6 +35,7 @@ PARTS: dict[str, ModuleType] = {
     "drain_15ms": drain_15ms,
     "release": release,
     "mask": mask,
+    "columns": columns,
     "load": load,
     "rekey": rekey,
     "memory": memory,

@@ -20,6 +20,7 @@ KEYS = (
     "release.messages_per_second",
     "mask.values_per_second",
     "mask.over_best_library",
+    "columns.default_cpu_us",
     "load.copy_over_psql",
     "load.full_ledger_over_empty",
     "load.full_ledger_over_empty_in_memory",

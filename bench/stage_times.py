@@ -28,7 +28,7 @@ STAGES = (
     ("receive", "etl.sqs.queue:Queue.receive"),
     ("delete", "etl.sqs.queue:Queue.acknowledge"),
     ("extend visibility", "etl.sqs.queue:Queue.extend"),
-    ("decode", "etl.extract:read"),
+    ("decode", "etl.extract:read_each"),
     ("check", "etl.validate:split"),
     ("mask", "etl.mask:columns"),
     ("load: staging", "etl.load:stage"),

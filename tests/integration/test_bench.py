@@ -171,7 +171,7 @@ def bench(*arguments: str) -> None:
 def test_all_parts_run_when_none_is_named() -> None:
     """This is how `make bench` calls it."""
     drains = ["drain", "drain_tls", "drain_15ms", "release"]
-    others = ["mask", "load", "rekey", "memory", "start", "profile", "duplicates"]
+    others = ["mask", "columns", "load", "rekey", "memory", "start", "profile", "duplicates"]
     assert parts(parser().parse_args([])) == [*drains, *others]
     assert parts(parser().parse_args(["mask", "--quick"])) == ["mask"]
 
@@ -197,6 +197,7 @@ def test_a_part_replaces_its_own_results_only(tmp_path: Path) -> None:
     ("part", "keys"),
     [
         ("drain_tls", {"drain_tls.copy_over_bare"}),
+        ("columns", {"columns.default_cpu_us"}),
         ("drain_15ms", {"drain_15ms.wall_seconds", "drain_15ms.wall_over_best_peer"}),
         ("start", {key for key in results.KEYS if key.startswith("start.")}),
     ],

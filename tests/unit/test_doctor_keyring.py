@@ -84,8 +84,8 @@ def test_a_primary_key_that_is_not_used_yet_is_a_warning(
 @pytest.mark.parametrize(
     ("used", "status", "found"),
     [
-        ((), "ok", "none that"),
-        (("k1",), "ok", "none that"),
+        ((), "ok", "it has all"),
+        (("k1",), "ok", "it has all"),
         (("k1", "k0"), "warn", "it lacks k0,"),
         (("k0", "k9"), "fail", "it lacks k0, k9,"),
     ],
