@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 
 from bench import markdown, paired_runs
 from bench.messages import POOL, SEED
-from bench.services import Options
+from bench.services import Options, WorkNotDone
 from etl import config, validate
 from etl.batch import prepare
 from etl.crypto.keyring import Keyring
@@ -180,7 +179,7 @@ def _collecting_as_the_job_does() -> Iterator[None]:
 def _cpu_us(case: Case, events: Sequence[Event], keyring: Keyring) -> float:
     """Prepare the events; return the CPU of one, in microseconds.
 
-    :raises AssertionError: an event would not be loaded
+    :raises WorkNotDone: an event would not be loaded
     """
     settings = _settings(case)
     schemas = validate.frame_schemas(settings)
@@ -193,12 +192,13 @@ def _cpu_us(case: Case, events: Sequence[Event], keyring: Keyring) -> float:
             batch = prepare(part, settings, schemas, keyring, "run")
             prepared += sum(len(of_table.masked) for of_table in batch.parts)
     seconds = time.process_time() - began
-    assert prepared == len(events), f"{prepared} of {len(events)} events are good"
+    if prepared != len(events):
+        raise WorkNotDone(f"{prepared} of {len(events)} events would be loaded")
     return seconds / len(events) * 1e6
 
 
 def _settings(case: Case) -> config.Settings:
-    tree = deepcopy(yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8")))
+    tree = yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8"))
     case.change(tree)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"

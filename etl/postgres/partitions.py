@@ -24,8 +24,14 @@ log = logging.getLogger(__name__)
 # SQS keeps a message for at most this long.
 DAYS_BACK = 14
 AHEAD = 3  # partitions after the one of today
-# SQLSTATE: the default partition has rows of it; another partition overlaps it; it is there.
-_IN_DEFAULT, _OVERLAPS, _EXISTS = "23514", "42P17", "42P07"
+# SQLSTATEs. Nothing is said of an overlap: another partition takes the rows of these days.
+_OVERLAPS = "42P17"
+_EXISTS = "42P07"
+_REASONS = {
+    "23514": "the default partition holds rows of it; move them",
+    NO_PRIVILEGE: "this role does not own the table; let the owner run: etl init",
+    _EXISTS: "another table has its name",
+}
 _MAX_STEM_BYTES = 50  # of a name, before the date
 
 
@@ -47,16 +53,19 @@ def create_missing(connection: sa.Connection, table: Table, today: dt.date) -> N
     default = _name(table, "default")
     if not connection.execute(queries()["has_default_partition"], names).scalar_one():
         statement = f"{_create(table, default)} partition of {target} default"
-        if _try(connection, table, default, statement) == _EXISTS:
+        refused = _refused(connection, statement)
+        if refused == _EXISTS:
             raise TableError(
                 f"{table_text(table)} needs a default partition, and {default!r} is another "
                 "table; rename that one (a renamed table's partitions keep their names)"
             )
+        _warn(table, default, refused)
     for start, end in periods(table.partition_by.every, today):
         name = _name(table, f"{start:%Y%m%d}")
         if name not in existing:
             bounds = f"for values from ('{start}') to ('{end}')"
-            _try(connection, table, name, f"{_create(table, name)} partition of {target} {bounds}")
+            statement = f"{_create(table, name)} partition of {target} {bounds}"
+            _warn(table, name, _refused(connection, statement))
 
 
 def periods(every: str, today: dt.date) -> Iterator[tuple[dt.date, dt.date]]:
@@ -90,7 +99,7 @@ def _create(table: Table, name: str) -> str:
     return f"create table {quoted(table.schema_name, name)}"
 
 
-def _try(connection: sa.Connection, table: Table, name: str, statement: str) -> str | None:
+def _refused(connection: sa.Connection, statement: str) -> str | None:
     """Create a partition; return the SQLSTATE of why it was not."""
     savepoint = connection.begin_nested()
     try:
@@ -98,22 +107,18 @@ def _try(connection: sa.Connection, table: Table, name: str, statement: str) -> 
     except sa.exc.DBAPIError as error:
         savepoint.rollback()
         sqlstate = sqlstate_of(error)
-        if sqlstate == _IN_DEFAULT:
-            reason = "the default partition holds rows of it; move them"
-        elif sqlstate == NO_PRIVILEGE:
-            reason = "this role does not own the table; let the owner run: etl init"
-        elif sqlstate == _EXISTS:
-            reason = "another table has its name"
-        elif sqlstate == _OVERLAPS:
+        if sqlstate == _OVERLAPS or sqlstate in _REASONS:
             return sqlstate
-        else:
-            raise
+        raise
+    savepoint.commit()
+    return None
+
+
+def _warn(table: Table, name: str, sqlstate: str | None) -> None:
+    if sqlstate in _REASONS:
         log.warning(
             "partition %r of %s was not created, so its rows go to the default partition: %s",
             name,
             table_text(table),
-            reason,
+            _REASONS[sqlstate],
         )
-        return sqlstate
-    savepoint.commit()
-    return None

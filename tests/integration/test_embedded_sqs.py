@@ -158,7 +158,7 @@ def test_an_empty_receive_has_no_messages(client, url):
 
 
 def test_a_visibility_timeout_really_expires(client, url):
-    """After it the message is received again, with a receive count of 2."""
+    """When it has passed, the message is received again, with a receive count of 2."""
     client.send_message(QueueUrl=url, MessageBody="m")
     receive(client, url, VisibilityTimeout=4)
     assert receive(client, url) == []

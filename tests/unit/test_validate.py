@@ -286,7 +286,7 @@ def expected_checks(column: Column, value: Any) -> list[str]:
         failed += ["NUL character"] * ("\0" in value)
         failed += ["lone surrogate"] * any("\ud800" <= c <= "\udfff" for c in value)
         limit = column.max_length or 10**9
-        if column.type == "ip":  # as it is stored; what is no address has no length
+        if column.type == "ip":  # measured as it is stored, and only if it is an address
             value = "" if failed else kind.convert([value])[0]
         utf8 = len(value.encode("utf-8", "surrogatepass"))
         long = utf8 > longest_value(limit, 16) if column.mask else len(value) > limit
